@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A pass: every database of the host, one snapshot each, then the manifest, then retention."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from scalr_backup import __version__, leftovers, retention
+from scalr_backup.config import Config
+from scalr_backup.discovery import Discovered, Discovery
+from scalr_backup.dump import Dumped, Dumper
+from scalr_backup.errors import (
+    ExitCode,
+    InterruptedRunError,
+    ScalrBackupError,
+    UsageError,
+)
+from scalr_backup.model import (
+    MANIFEST_PATH,
+    NIGHTLY,
+    PINNED_TAG,
+    REASONS,
+    Cluster,
+    Container,
+    DatabaseBackup,
+    Failure,
+    dump_path,
+    new_run_id,
+)
+from scalr_backup.postgres import APPLICATION_PREFIX
+from scalr_backup.progress import Emit, log
+from scalr_backup.restic import Restic
+from scalr_backup.state import PASS_LOCK, State, container_lock, utc_now
+
+MANIFEST_VERSION = 1
+
+# The name of a database in the outcome of a cluster that could not even be asked what it holds.
+WHOLE_CLUSTER = "*"
+
+# Seconds that a pass waits for a restore into the same container.
+_WAIT_FOR_RESTORE_SECONDS = 3600.0
+# How long a database that is gone is reported before it counts as given up.
+_REPORT_GONE = timedelta(days=14)
+
+
+@dataclass
+class PassResult:
+    """The outcome of a pass, as the JSON contract shows it."""
+
+    run: str
+    reason: str
+    host: str
+    started: datetime
+    finished: datetime
+    databases: list[DatabaseBackup] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    retention: dict[str, Any] = field(default_factory=lambda: {"ok": True, "removed": [], "error": None})
+    manifest_snapshot_id: str | None = None
+    error: Failure | None = None
+
+    @property
+    def failed(self) -> int:
+        """How many databases were not backed up."""
+        return sum(not outcome.ok for outcome in self.databases)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 when databases failed, 1 when only what surrounds them did, else 0."""
+        if self.failed:
+            return ExitCode.SOME_DATABASES_FAILED
+        return ExitCode.FAILED if self.error or not self.retention["ok"] else ExitCode.GOOD
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as the JSON contract shows it."""
+        return {
+            "run": self.run,
+            "reason": self.reason,
+            "host": self.host,
+            "started": self.started.isoformat(),
+            "finished": self.finished.isoformat(),
+            "duration_seconds": round((self.finished - self.started).total_seconds(), 1),
+            "databases": [outcome.as_dict() for outcome in self.databases],
+            "failed": self.failed,
+            "warnings": self.warnings,
+            "retention": self.retention,
+            "manifest_snapshot_id": self.manifest_snapshot_id,
+            "error": asdict(self.error) if self.error else None,
+        }
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a pass is asked to do; *patterns* are globs over container names, none means all."""
+
+    patterns: tuple[str, ...] = ()
+    reason: str = NIGHTLY
+    tags: tuple[str, ...] = ()
+    wait_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.reason not in REASONS:
+            raise UsageError(f"The reason {self.reason!r} is none of {', '.join(REASONS)}.")
+        for tag in self.tags:
+            if not tag or "," in tag or tag in REASONS or tag.startswith("run=") or tag != tag.strip():
+                raise UsageError(
+                    f"{tag!r} cannot be a tag: no comma, no space around it, none of {', '.join(REASONS)}, no run=… "
+                    f"({PINNED_TAG} keeps a snapshot for ever)."
+                )
+
+
+class Pass:
+    """One pass over the databases of this host."""
+
+    def __init__(
+        self,
+        config: Config,
+        discovery: Discovery,
+        restic: Restic,
+        state: State,
+        emit: Emit,
+        cancelled: threading.Event,
+    ) -> None:
+        self._config = config
+        self._discovery = discovery
+        self._restic = restic
+        self._state = state
+        self._emit = emit
+        self._cancelled = cancelled
+
+    def run(self, request: Request) -> PassResult:
+        """Back up; one database's failure never stops the others, and is in the result.
+
+        Raises BusyError when another pass runs. What makes the whole pass impossible (no repository, a wrong
+        password, an unknown database) is recorded and raised.
+        """
+        now = utc_now()
+        result = PassResult(new_run_id(now), request.reason, self._config.host, now, now)
+        holder = f"run {result.run} ({request.reason}), since {now:%Y-%m-%d %H:%M:%S} UTC"
+        with self._state.lock(PASS_LOCK, holder, request.wait_seconds, self._cancelled.is_set):
+            if request.reason == NIGHTLY:
+                self._state.nightly_started(now)
+            try:
+                self._run(request, result)
+            except ScalrBackupError as error:
+                result.error = Failure(error.code, error.message)
+                raise
+            finally:
+                result.finished = utc_now()
+                self._state.record_pass(result.as_dict(), result.databases)
+        return result
+
+    def plan(self, patterns: Sequence[str]) -> list[tuple[str, str]]:
+        """The containers and databases that a pass would back up now."""
+        discovered = self._discovery.clusters(patterns)
+        return [
+            (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
+        ]
+
+    def _run(self, request: Request, result: PassResult) -> None:
+        self._restic.require_version()
+        # The first call that opens the repository: a wrong password or a dead store ends the pass here.
+        if removed := self._restic.unlock():
+            self._warn(result, f"{removed} stale locks of a killed run were removed from the repository.")
+        discovered = self._discovery.clusters(request.patterns, f"{APPLICATION_PREFIX} {result.run} look")
+        self._judge_matches(request, result, discovered)
+        with tempfile.TemporaryDirectory(prefix="scalr-backup-") as reports:
+            dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, Path(reports))
+            dumped = self._dump_all(dumper, request, result, discovered.clusters)
+        if self._cancelled.is_set():
+            raise InterruptedRunError("The pass was told to stop; what it had saved by then is kept.")
+        if dumped:
+            self._save_manifest(request, result, discovered.clusters, dumped)
+        self._apply_retention(result)
+
+    def _judge_matches(self, request: Request, result: PassResult, discovered: Discovered) -> None:
+        """A match that is stopped is a warning; one that runs and does not answer is a failure."""
+        for container in discovered.containers:
+            if container.status == "stopped":
+                self._warn(result, f"{container.name} matches and was not backed up: {container.reason}.")
+            if container.status == "unreachable":
+                result.databases.append(self._failed(container, WHOLE_CLUSTER, "unreachable", container.reason or ""))
+        if not discovered.containers:
+            self._warn(result, f"No container on {self._config.host} matches; nothing was backed up.")
+        if not request.patterns:
+            for key in self._gone(discovered):
+                self._warn(result, f"{key} was backed up before and is gone.")
+
+    def _gone(self, discovered: Discovered) -> list[str]:
+        """Databases that had good backups lately and that nobody can see any more."""
+        seen = {
+            (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
+        }
+        accounted_for = {container.name for container in discovered.containers if container.status != "ok"}
+        horizon = utc_now() - _REPORT_GONE
+        return [
+            key
+            for key, entry in sorted(self._state.known_databases().items())
+            if entry.get("last_success")
+            and datetime.fromisoformat(entry["last_success"]) > horizon
+            and (entry["container"], entry["database"]) not in seen
+            and entry["container"] not in accounted_for
+        ]
+
+    def _dump_all(
+        self, dumper: Dumper, request: Request, result: PassResult, clusters: Sequence[Cluster]
+    ) -> dict[tuple[str, str], Dumped]:
+        tags = (request.reason, *request.tags)
+        work = [
+            (cluster, database.name)
+            for cluster in clusters
+            for database in cluster.databases
+            if database.name not in self._superfluous(cluster)
+        ]
+        locks = _ContainerLocks(
+            self._state, result.run, Counter(cluster.container.name for cluster, _name in work), self._cancelled
+        )
+        dumped: dict[tuple[str, str], Dumped] = {}
+
+        def dump(cluster: Cluster, database: str) -> DatabaseBackup:
+            container = cluster.container
+            try:
+                with locks.hold(container.name, lambda: self._end_leftovers(cluster, result)):
+                    if self._cancelled.is_set():
+                        raise InterruptedRunError(f"{container.name}/{database}: told to stop before its turn.")
+                    one = dumper.dump(cluster, database, tags)
+            except ScalrBackupError as error:
+                return self._failed(container, database, error.code, error.message)
+            dumped[container.name, database] = one
+            return self._succeeded(cluster, database, one)
+
+        with ThreadPoolExecutor(self._config.parallel) as workers:
+            result.databases += workers.map(lambda unit: dump(*unit), work)
+        return dumped
+
+    def _superfluous(self, cluster: Cluster) -> set[str | None]:
+        """What restores have replaced and not dropped yet: it goes before the dumps begin."""
+        names = {database.name for database in cluster.databases}
+        return {leftovers.superfluous(journal, names) for journal in self._state.journals(cluster.container.name)}
+
+    def _end_leftovers(self, cluster: Cluster, result: PassResult) -> None:
+        for sentence in leftovers.clean_up(self._state, self._discovery, cluster):
+            self._warn(result, sentence)
+
+    def _succeeded(self, cluster: Cluster, database: str, dumped: Dumped) -> DatabaseBackup:
+        outcome = DatabaseBackup(
+            container=cluster.container.name,
+            database=database,
+            ok=True,
+            snapshot_id=dumped.saved.snapshot_id,
+            bytes_read=dumped.saved.bytes_read,
+            bytes_added=dumped.saved.bytes_added,
+            duration_seconds=round(dumped.seconds, 1),
+            rows=None if dumped.row_counts is None else sum(dumped.row_counts.values()),
+        )
+        self._emit(log("info", "database backed up", **outcome.as_dict()))
+        return outcome
+
+    def _failed(self, container: Container, database: str, code: str, message: str) -> DatabaseBackup:
+        outcome = DatabaseBackup(container.name, database, ok=False, error=Failure(code, message))
+        self._emit(log("error", "database NOT backed up", **outcome.as_dict()))
+        return outcome
+
+    def _save_manifest(
+        self,
+        request: Request,
+        result: PassResult,
+        clusters: Sequence[Cluster],
+        dumped: dict[tuple[str, str], Dumped],
+    ) -> None:
+        """Save what the pass knows of its dumps, roles included; from memory, never through a file on disk."""
+        manifest = {
+            "manifest_version": MANIFEST_VERSION,
+            "agent_version": __version__,
+            "run": result.run,
+            "host": result.host,
+            "started": result.started.isoformat(),
+            "clusters": [self._describe(cluster, result, dumped) for cluster in clusters],
+        }
+        tags = [f"run={result.run}", request.reason, *request.tags]
+        try:
+            with _in_memory(json.dumps(manifest).encode()) as path:
+                saved = self._restic.backup(MANIFEST_PATH, tags, ["cat", path])
+        except ScalrBackupError as error:
+            result.error = Failure("manifest", f"The manifest was not saved: {error.message}")
+            self._emit(log("error", result.error.message, run=result.run))
+        else:
+            result.manifest_snapshot_id = saved.snapshot_id
+
+    def _describe(self, cluster: Cluster, result: PassResult, dumped: dict[tuple[str, str], Dumped]) -> dict[str, Any]:
+        container = cluster.container
+        postgres = self._discovery.postgres(container, cluster.credentials, f"{APPLICATION_PREFIX} {result.run} roles")
+        try:
+            globals_sql: str | None = postgres.globals_sql()
+        except ScalrBackupError as error:
+            globals_sql = None
+            self._warn(result, f"The roles of {container.name} were not saved: {error.message}")
+        return {
+            "container": container.name,
+            "image": container.image,
+            "image_id": container.image_id,
+            "server_version": cluster.server_version,
+            "globals": globals_sql,
+            "databases": [
+                dumped[container.name, database.name].description
+                for database in cluster.databases
+                if (container.name, database.name) in dumped
+            ],
+        }
+
+    def _apply_retention(self, result: PassResult) -> None:
+        """Forget and prune, but only among the snapshots of databases that this pass has dumped well."""
+        good = {dump_path(outcome.container, outcome.database) for outcome in result.databases if outcome.ok}
+        if not good:
+            return
+        try:
+            forgotten = retention.forget(self._config, self._restic, self._emit, only_paths=good)
+        except ScalrBackupError as error:
+            result.retention = {"ok": False, "removed": [], "error": asdict(Failure(error.code, error.message))}
+            self._emit(log("error", f"Retention failed: {error.message}", run=result.run))
+        else:
+            result.retention = {"ok": True, "removed": list(forgotten.removed), "error": None}
+
+    def _warn(self, result: PassResult, sentence: str) -> None:
+        result.warnings.append(sentence)
+        self._emit(log("warning", sentence, run=result.run))
+
+
+class _ContainerLocks:
+    """Holds each container's lock from its first dump of the pass to its last, so that no restore comes between."""
+
+    def __init__(self, state: State, run: str, databases: Counter[str], cancelled: threading.Event) -> None:
+        self._state = state
+        self._holder = f"pass {run} is dumping it"
+        self._left = databases
+        self._cancelled = cancelled
+        self._guards = {container: threading.Lock() for container in databases}
+        self._held: dict[str, ExitStack] = {}
+
+    @contextmanager
+    def hold(self, container: str, prepare: Callable[[], None]) -> Iterator[None]:
+        """Hold the lock; before the container's first dump, and before any other of it begins, *prepare* runs.
+
+        Raises BusyError when a restore into the container does not end within an hour.
+        """
+        try:
+            with self._guards[container]:
+                if container not in self._held:
+                    with ExitStack() as stack:
+                        stack.enter_context(self._lock(container))
+                        prepare()
+                        self._held[container] = stack.pop_all()
+            yield
+        finally:
+            with self._guards[container]:
+                self._left[container] -= 1
+                if not self._left[container] and container in self._held:
+                    self._held[container].close()
+
+    def _lock(self, container: str) -> AbstractContextManager[None]:
+        return self._state.lock(
+            container_lock(container), self._holder, _WAIT_FOR_RESTORE_SECONDS, self._cancelled.is_set
+        )
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A file that is only in memory, under a path that a child process can open."""
+    descriptor = os.memfd_create("manifest")
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        yield f"/proc/{os.getpid()}/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

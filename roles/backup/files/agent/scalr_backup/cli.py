@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs: parse, call one use case, print, exit."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from scalr_backup import __version__, backup, restore, retention, serve, status
+from scalr_backup.config import Config, load_config, load_secrets, parse_config
+from scalr_backup.discovery import Discovered, Discovery
+from scalr_backup.docker_host import DockerHost
+from scalr_backup.errors import ExitCode, RepositoryMissingError, ScalrBackupError, UnknownSnapshotError
+from scalr_backup.model import MANUAL, Failure
+from scalr_backup.output import HumanOutput, JsonOutput, Outcome, Output
+from scalr_backup.restic import Restic, redact
+from scalr_backup.state import State, utc_now
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Backs up and restores the PostgreSQL containers of this host.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print events and, last, one result, a JSON object a line.")]
+
+
+class Agent:
+    """The tools that a verb may need, each made when it is first asked for."""
+
+    def __init__(self, out: Output) -> None:
+        self.emit = out.event
+        self.cancelled = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda _number, _frame: self.cancelled.set())
+
+    def config(self) -> Config:
+        """The configuration, read anew."""
+        return load_config()
+
+    def discovery(self) -> Discovery:
+        """Discovery on this host's Docker Engine."""
+        return Discovery(self.config(), DockerHost())
+
+    def restic(self) -> Restic:
+        """The configured repository, through restic."""
+        return Restic(self.config(), load_secrets(), cancelled=self.cancelled)
+
+    def backup(self) -> backup.Pass:
+        """The use case of a pass."""
+        return backup.Pass(self.config(), self.discovery(), self.restic(), State(), self.emit, self.cancelled)
+
+    def restore(self) -> restore.Restore:
+        """The use case of a restore."""
+        return restore.Restore(self.config(), self.discovery(), self.restic(), State(), self.emit, self.cancelled)
+
+
+@app.command()
+def discover(
+    db: Annotated[list[str], typer.Option("--db", help="Container names or globs; default all.")] = [],  # noqa: B006
+    json: Json = False,
+) -> None:
+    """Show the database containers of this host and what they hold."""
+
+    def call(agent: Agent) -> Outcome:
+        config = agent.config()
+        found = Discovery(config, DockerHost()).clusters(db)
+        return Outcome(_discovered(config.host, found))
+
+    _run("discover", json, call)
+
+
+@app.command(name="backup")
+def backup_verb(
+    db: Annotated[list[str], typer.Option("--db", help="Container names or globs; default all.")] = [],  # noqa: B006
+    reason: Annotated[str, typer.Option(help="nightly or manual; retention judges each by itself.")] = MANUAL,
+    tag: Annotated[list[str], typer.Option("--tag", help="A further tag; 'pinned' keeps it for ever.")] = [],  # noqa: B006
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a pass that runs instead of refusing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be backed up.")] = False,
+    json: Json = False,
+) -> None:
+    """Back up databases: one snapshot each, a manifest, retention."""
+
+    def call(agent: Agent) -> Outcome:
+        request = backup.Request(tuple(db), reason, tuple(tag), 24 * 3600.0 if wait else 0.0)
+        if dry_run:
+            plan = [{"container": one, "database": other} for one, other in agent.backup().plan(request.patterns)]
+            return Outcome({"plan": plan}, changed=bool(plan))
+        result = agent.backup().run(request)
+        changed = any(outcome.ok for outcome in result.databases)
+        return Outcome(result.as_dict(), changed, result.exit_code, _pass_failure(result))
+
+    _run("backup", json, call)
+
+
+@app.command(name="restore")
+def restore_verb(
+    db: Annotated[str, typer.Option("--db", help="The database container.")],
+    database: Annotated[str | None, typer.Option(help="One database; default all of the chosen pass.")] = None,
+    snapshot: Annotated[str, typer.Option(help="latest, an id, or a time: the newest at or before it.")] = "latest",
+    confirm: Annotated[str | None, typer.Option(help="The container's name: yes, replace.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be replaced.")] = False,
+    keep_old: Annotated[
+        bool, typer.Option("--keep-old", help="Keep the replaced database under another name.")
+    ] = False,
+    no_safety_snapshot: Annotated[
+        bool, typer.Option("--no-safety-snapshot", help="Do not save the live database first.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Restore databases beside the live ones, verify them, and swap them in."""
+
+    def call(agent: Agent) -> Outcome:
+        request = restore.Request(db, database, snapshot, confirm, keep_old, not no_safety_snapshot)
+        if plan:
+            result = restore.RestoreResult(None, agent.restore().plan(request))
+            return Outcome(result.as_dict(), changed=True)
+        if confirm is None and not json and sys.stdin.isatty():
+            request = _ask(agent, request)
+        result = agent.restore().run(request)
+        failed = [outcome.error for outcome in result.databases if outcome.error]
+        changed = any(outcome.ok for outcome in result.databases)
+        return Outcome(result.as_dict(), changed, result.exit_code, failed[0] if failed else None)
+
+    _run("restore", json, call)
+
+
+@app.command()
+def snapshots(
+    db: Annotated[str | None, typer.Option("--db", help="Only of this container.")] = None,
+    database: Annotated[str | None, typer.Option(help="Only of this database.")] = None,
+    snapshot: Annotated[str | None, typer.Option(help="Only the one with this id or prefix.")] = None,
+    json: Json = False,
+) -> None:
+    """List the snapshots of this host's databases."""
+
+    def call(agent: Agent) -> Outcome:
+        found = [one for one in agent.restic().snapshots() if one.container]
+        found = [one for one in found if db in (None, one.container) and database in (None, one.database)]
+        if snapshot is not None:
+            found = [one for one in found if one.id.startswith(snapshot)]
+            if not found:
+                raise UnknownSnapshotError(f"There is no snapshot whose id begins with {snapshot!r}.")
+        return Outcome({"snapshots": [one.as_dict() for one in found]})
+
+    _run("snapshots", json, call)
+
+
+@app.command()
+def forget(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    no_prune: Annotated[bool, typer.Option("--no-prune", help="Leave the data of removed snapshots.")] = False,
+    json: Json = False,
+) -> None:
+    """Apply the retention policy to this host's snapshots, and prune."""
+
+    def call(agent: Agent) -> Outcome:
+        done = retention.forget(agent.config(), agent.restic(), agent.emit, dry_run=dry_run, prune=not no_prune)
+        return Outcome(asdict(done), changed=bool(done.removed))
+
+    _run("forget", json, call)
+
+
+@app.command()
+def check(
+    read_data_subset: Annotated[
+        str | None, typer.Option(help="Read data too: 10%, 2G, or 1/7, as restic's check takes it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check the repository's integrity."""
+
+    def call(agent: Agent) -> Outcome:
+        agent.restic().check(read_data_subset)
+        return Outcome({"errors": 0, "read_data_subset": read_data_subset})
+
+    _run("check", json, call)
+
+
+@app.command()
+def init(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show whether there is a repository.")] = False,
+    must_exist: Annotated[bool, typer.Option("--must-exist", help="Fail where there is no repository.")] = False,
+    json: Json = False,
+) -> None:
+    """Make the repository where there is none; prove that the password opens the one that is there."""
+
+    def call(agent: Agent) -> Outcome:
+        restic = agent.restic()
+        restic.require_version()
+        created = False
+        try:
+            repository_id: str | None = restic.repository_id()
+        except RepositoryMissingError:
+            if must_exist:
+                raise
+            created = True
+            if not dry_run:
+                restic.init()
+            repository_id = None if dry_run else restic.repository_id()
+        data = {"repository": restic.repository, "created": created, "repository_id": repository_id}
+        return Outcome(data, changed=created)
+
+    _run("init", json, call)
+
+
+@app.command()
+def unlock(json: Json = False) -> None:
+    """Remove stale locks from the repository; live ones stay."""
+
+    def call(agent: Agent) -> Outcome:
+        removed = agent.restic().unlock()
+        return Outcome({"removed": removed}, changed=removed > 0)
+
+    _run("unlock", json, call)
+
+
+@app.command(name="status")
+def status_verb(json: Json = False) -> None:
+    """Am I safe? The health of every database's backups."""
+
+    def call(agent: Agent) -> Outcome:
+        return Outcome(_status(agent.config()).as_dict())
+
+    _run("status", json, call)
+
+
+@app.command()
+def health(json: Json = False) -> None:
+    """Exit with 0 when every database has a good snapshot younger than 26 hours, else with 1."""
+
+    def call(agent: Agent) -> Outcome:
+        judged = _status(agent.config())
+        exit_code = ExitCode.GOOD if judged.healthy else ExitCode.FAILED
+        return Outcome({"healthy": judged.healthy, "summary": judged.summary}, exit_code=exit_code)
+
+    _run("health", json, call)
+
+
+@app.command()
+def validate(json: Json = False) -> None:
+    """Validate the configuration document on standard input; needs nothing else."""
+
+    def call(_agent: Agent) -> Outcome:
+        config = parse_config(sys.stdin.read(), "The configuration")
+        return Outcome({"host": config.host, "valid": True})
+
+    _run("validate", json, call)
+
+
+@app.command(name="serve")
+def serve_verb() -> None:
+    """Run passes on schedule until told to stop; logs JSON lines."""
+    try:
+        config, state = load_config(), State()
+        # A restic that was killed with the container left its spool; nothing else runs yet.
+        Restic(config, load_secrets()).clear_spool()
+        sys.exit(serve.Server(config, state).run())
+    except ScalrBackupError as error:
+        serve.make_logger().error("The agent cannot start.", code=error.code, reason=error.message)
+        sys.exit(int(error.exit_code))
+
+
+@app.command()
+def version() -> None:
+    """Print the agent's version."""
+    print(__version__)
+
+
+def main() -> None:
+    """The ``scalr-backup`` command."""
+    app()
+
+
+def _run(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
+    """Call a verb's use case, print its outcome, and exit as the contract says; never with a traceback."""
+    out: Output = JsonOutput() if as_json else HumanOutput()
+    try:
+        outcome = call(Agent(out))
+    except ScalrBackupError as failed:
+        outcome = Outcome(exit_code=failed.exit_code, error=Failure(failed.code, failed.message))
+    except Exception as unexpected:  # noqa: BLE001 (whatever it is, the operator gets a sentence)
+        text = f"An error that the agent does not know: {type(unexpected).__name__}: {unexpected}"
+        outcome = Outcome(exit_code=ExitCode.FAILED, error=Failure("internal", text))
+    out.result(verb, outcome)
+    sys.exit(int(outcome.exit_code))
+
+
+def _ask(agent: Agent, request: restore.Request) -> restore.Request:
+    """Show the plan on the terminal and take the operator's word."""
+    plan = agent.restore().plan(request)
+    HumanOutput().result("restore", Outcome(restore.RestoreResult(None, plan).as_dict()))
+    typed = input(f"Type the container's name, {request.container}, to replace what is live: ")
+    return restore.Request(
+        request.container, request.database, request.snapshot, typed, request.keep_old, request.safety_snapshot
+    )
+
+
+def _status(config: Config) -> status.Status:
+    state = State()
+    now = utc_now()
+    # A status needs no secrets, so that health can never be wrong for want of one.
+    return status.judge(config, redact(config.repository), state.read(), state.first_started(now), now)
+
+
+def _discovered(host: str, found: Discovered) -> dict[str, Any]:
+    clusters = {cluster.container.name: cluster for cluster in found.clusters}
+    containers = []
+    for container in found.containers:
+        cluster = clusters.get(container.name)
+        containers.append(
+            {
+                "name": container.name,
+                "id": container.id[:12],
+                "image": container.image,
+                "state": container.state,
+                "status": container.status,
+                "reason": container.reason,
+                "server_version": cluster.server_version if cluster else None,
+                "databases": [asdict(database) for database in cluster.databases] if cluster else [],
+            }
+        )
+    return {"host": host, "containers": containers, "warnings": found.warnings}
+
+
+def _pass_failure(result: backup.PassResult) -> Failure | None:
+    """The one sentence for a pass that was not all good."""
+    failed = [outcome for outcome in result.databases if not outcome.ok]
+    if failed:
+        first = failed[0].error
+        how_many = f"{len(failed)} of {len(result.databases)} databases were not backed up"
+        return Failure("databases_failed", f"{how_many}; first: {first.message if first else 'unknown'}")
+    if result.error:
+        return result.error
+    if not result.retention["ok"]:
+        return Failure("retention", f"Retention failed: {result.retention['error']['message']}")
+    return None

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Configuration and secrets, read and validated once, at the door."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import jmespath
+from cronsim import CronSim, CronSimError
+from jmespath.exceptions import JMESPathError, ParseError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from scalr_backup.errors import ConfigurationError
+
+CONFIG_FILE = Path(os.environ.get("SCALR_BACKUP_CONFIG", "/etc/scalr-backup/config.json"))
+SECRETS_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_SECRETS", "/run/secrets/scalr-backup"))
+
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# Docker's own rule for container names, and what a glob over them may add to it.
+_CONTAINER_GLOB = re.compile(r"[a-zA-Z0-9_.\-*?\[\]!]+\Z")
+
+
+class Keep(BaseModel):
+    """How many snapshots of each database ``restic forget`` keeps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    last: int = Field(default=0, ge=0)
+    hourly: int = Field(default=0, ge=0)
+    daily: int = Field(default=30, ge=0)
+    weekly: int = Field(default=4, ge=0)
+    monthly: int = Field(default=6, ge=0)
+    yearly: int = Field(default=0, ge=0)
+
+    @property
+    def rules(self) -> dict[str, int]:
+        """The rules that keep something, by restic's names for them."""
+        return {name: count for name, count in self.model_dump().items() if count > 0}
+
+
+class Config(BaseModel):
+    """What ``config.json`` may say; an unknown key is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field(min_length=1)
+    repository: str = Field(min_length=1)
+    containers: tuple[str, ...] = ("scalr-*-db", "scalr-auth-postgres")
+    exclude: tuple[str, ...] = ()
+    filter: str = ""
+    schedule: str = "0 3 * * *"
+    timezone: str = "UTC"
+    keep: Keep = Keep()
+    parallel: Annotated[int, Field(ge=1, le=64)] = 2
+    row_counts: bool = True
+    # Seconds after which a restic call that only looks something up counts as unanswered.
+    answer_seconds: Annotated[int, Field(ge=5)] = 120
+    # Seconds without a byte after which a dump or a restore counts as stalled.
+    stall_seconds: Annotated[int, Field(ge=5)] = 1800
+    # Seconds after which prune and check are ended, whatever they say.
+    maintenance_seconds: Annotated[int, Field(ge=60)] = 6 * 3600
+
+    @field_validator("containers", "exclude")
+    @classmethod
+    def _container_globs(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if not _CONTAINER_GLOB.match(pattern):
+                raise ValueError(f"{pattern!r} is no container name and no glob over names")
+        return patterns
+
+    @field_validator("filter")
+    @classmethod
+    def _filter_parses(cls, expression: str) -> str:
+        if expression:
+            try:
+                jmespath.compile(expression)
+            except ParseError as error:
+                raise ValueError(
+                    f"the JMESPath expression {expression!r} does not parse at position "
+                    f"{error.lex_position}: {_first_line(error)}"
+                ) from None
+            except JMESPathError as error:
+                raise ValueError(f"the JMESPath expression {expression!r} does not parse: {error}") from None
+        return expression
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_happens(cls, schedule: str) -> str:
+        try:
+            next(CronSim(schedule, datetime.now(UTC)))
+        except CronSimError as error:
+            raise ValueError(f"{schedule!r} is no cron expression: {error}") from None
+        except StopIteration:
+            raise ValueError(f"{schedule!r} never happens") from None
+        return schedule
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_exists(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{name!r} is no time zone of the tz database, such as Europe/Paris or UTC") from None
+        return name
+
+    @field_validator("keep")
+    @classmethod
+    def _keeps_something(cls, keep: Keep) -> Keep:
+        if not keep.rules:
+            raise ValueError("every count is 0, which would delete every backup")
+        return keep
+
+    @property
+    def local_repository(self) -> bool:
+        """Whether the repository is a directory of this host."""
+        return self.repository.startswith("/")
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The repository's password file and the store's credentials; never printed."""
+
+    password_file: Path
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def parse_config(text: str, source: str) -> Config:
+    """Validate a configuration document.
+
+    Raises ConfigurationError with the first thing that is wrong, its key and *source*.
+    """
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"{source} is no JSON document: {error}.") from None
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigurationError(f"{source}: {_sentence(error)}.") from None
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read the configuration that the role installed.
+
+    Raises ConfigurationError when it is missing or not valid.
+    """
+    path = path or CONFIG_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"The configuration {path} cannot be read: {error.strerror}; run site.yml.") from None
+    return parse_config(text, str(path))
+
+
+def load_secrets(directory: Path | None = None) -> Secrets:
+    """Find the repository's password and read the store's credentials.
+
+    Raises ConfigurationError when there is no password or a line of the environment file is none.
+    """
+    directory = directory or SECRETS_DIRECTORY
+    password_file = directory / "password"
+    try:
+        has_password = bool(password_file.read_text(encoding="utf-8").strip("\n"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"The repository's password {password_file} cannot be read: {error.strerror}; run site.yml."
+        ) from None
+    if not has_password:
+        raise ConfigurationError(f"The repository's password {password_file} is empty; run site.yml.")
+    environment_file = directory / "environment"
+    lines = environment_file.read_text(encoding="utf-8").splitlines() if environment_file.exists() else []
+    return Secrets(password_file, parse_environment(lines, str(environment_file)))
+
+
+def parse_environment(lines: list[str], source: str) -> dict[str, str]:
+    """Read ``KEY=VALUE`` lines, each value verbatim; empty lines and ``#`` lines are skipped.
+
+    Raises ConfigurationError with the number of the line that is none, never with its text.
+    """
+    environment = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not _ENVIRONMENT_NAME.match(name):
+            raise ConfigurationError(f"{source}: line {number} is no KEY=VALUE line.")
+        environment[name] = value
+    return environment
+
+
+def _sentence(error: ValidationError) -> str:
+    problem: Any = error.errors(include_url=False, include_context=False)[0]
+    key = ".".join(str(part) for part in problem["loc"]) or "the document"
+    reason = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        reason = "no such key"
+    return f"{key}: {reason}"
+
+
+def _first_line(error: ParseError) -> str:
+    return str(error).splitlines()[0].split(": Parse error")[0].rstrip(":")

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which containers are database containers, and how to log in to them.
+
+The decisions are pure functions over inspect documents; ``Discovery`` asks Docker and PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+
+from scalr_backup.config import Config
+from scalr_backup.docker_host import DockerHost
+from scalr_backup.errors import (
+    ConfigurationError,
+    ContainerGoneError,
+    ContainerStoppedError,
+    CredentialsError,
+    ScalrBackupError,
+    UnknownDatabaseError,
+)
+from scalr_backup.model import Cluster, Container, Credentials
+from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
+
+LABEL = "scalr.backup"
+
+# (user, password, database), each with the names that images know it by, the first found counts:
+# the official image's (docs of docker.io/postgres), then Bitnami's (docs of bitnami/postgresql).
+_USER_NAMES = ("POSTGRES_USER", "POSTGRESQL_USERNAME", "POSTGRESQL_USER")
+_PASSWORD_NAMES = ("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD")
+_DATABASE_NAMES = ("POSTGRES_DB", "POSTGRESQL_DATABASE")
+# Bitnami's images make POSTGRESQL_USERNAME an ordinary user when this one is set for the superuser.
+_SUPERUSER_PASSWORD_NAMES = ("POSTGRESQL_POSTGRES_PASSWORD", "POSTGRES_POSTGRES_PASSWORD")
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """What discovery found on a host: every container that matched, and the clusters that answered."""
+
+    containers: tuple[Container, ...]
+    clusters: tuple[Cluster, ...]
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence for each match that cannot be backed up."""
+        return [
+            f"{container.name} is {container.status}: {container.reason}"
+            for container in self.containers
+            if container.status in ("stopped", "unreachable")
+        ]
+
+
+class Discovery:
+    """Finds the database containers of a host."""
+
+    def __init__(self, config: Config, docker: DockerHost) -> None:
+        self._config = config
+        self._docker = docker
+
+    def matches(self) -> list[Container]:
+        """Every container that matches, in the order of names, running or not, excluded ones too."""
+        found = []
+        for summary in self._docker.containers():
+            name = summary["Names"][0].removeprefix("/") if summary.get("Names") else ""
+            if not may_match(self._config, name, summary.get("Labels") or {}):
+                continue
+            try:
+                found.append(judge(self._config, self._docker.inspect(summary["Id"])))
+            except ContainerGoneError:
+                continue
+        return sorted((container for container in found if container), key=lambda container: container.name)
+
+    def clusters(self, patterns: Sequence[str] = (), application: str = f"{APPLICATION_PREFIX} look") -> Discovered:
+        """The matching containers, and what the running ones hold; *patterns* are globs over names.
+
+        Raises UnknownDatabaseError when a pattern fits none; its sentence lists what there is.
+        """
+        matches = self.matches()
+        chosen = choose(matches, patterns, self._config.host)
+        containers, clusters = [], []
+        for match in chosen:
+            container, cluster = self._ask(match, application) if match.status == "ok" else (match, None)
+            containers.append(container)
+            clusters += [cluster] if cluster else []
+        return Discovered(tuple(containers), tuple(clusters))
+
+    def cluster(self, name: str, application: str) -> Cluster:
+        """The cluster of one running container.
+
+        Raises UnknownDatabaseError, ContainerStoppedError, or what keeps it from answering.
+        """
+        matches = self.matches()
+        container = choose([match for match in matches if match.name == name] or matches, [name], self._config.host)[0]
+        if container.status == "stopped":
+            raise ContainerStoppedError(
+                f"{name} on {self._config.host} is {container.state}; start it, then run this again."
+            )
+        if container.status == "excluded":
+            raise UnknownDatabaseError(f"{name} on {self._config.host} is excluded: {container.reason}.")
+        return self._describe(container, application)
+
+    def postgres(self, container: Container, credentials: Credentials, application: str) -> Postgres:
+        """A way to a cluster for one run."""
+        return Postgres(self._docker, container.name, credentials, application)
+
+    def _ask(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
+        try:
+            return container, self._describe(container, application)
+        except ContainerStoppedError as error:
+            return container.with_status("stopped", error.message), None
+        except ContainerGoneError:
+            return container.with_status("stopped", "it vanished while it was looked at"), None
+        except ScalrBackupError as error:
+            return container.with_status("unreachable", error.message), None
+
+    def _describe(self, container: Container, application: str) -> Cluster:
+        credentials = resolve_credentials(container.environment, lambda path: self._read_file(container, path))
+        postgres = self.postgres(container, credentials, application)
+        return Cluster(container, credentials, postgres.server_version(), postgres.databases())
+
+    def _read_file(self, container: Container, path: str) -> str:
+        result = self._docker.run(container.name, ["cat", "--", path])
+        if result.exit_code != 0:
+            raise CredentialsError(f"{container.name}: the credentials file {path} cannot be read: {result.stderr}")
+        return result.stdout.decode("utf-8", "replace").rstrip("\n")
+
+
+def may_match(config: Config, name: str, labels: Mapping[str, str]) -> bool:
+    """Whether a container deserves to be inspected: by its name, or by its label."""
+    return labels.get(LABEL, "").lower() == "true" or _fits(name, config.containers)
+
+
+def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
+    """Decide on one inspect document; None when the filter says that it is no database container.
+
+    Raises ConfigurationError when the filter cannot be applied to it.
+    """
+    name = str(document["Name"]).removeprefix("/")
+    settings = document.get("Config") or {}
+    label = (settings.get("Labels") or {}).get(LABEL, "").lower()
+    if label != "true" and config.filter and not _passes(config.filter, document, name):
+        return None
+    state = str(document["State"]["Status"])
+    container = Container(
+        id=str(document["Id"]),
+        name=name,
+        image=str(settings.get("Image", "")),
+        image_id=str(document.get("Image", "")),
+        state=state,
+        status="ok",
+        environment=_environment(settings.get("Env") or ()),
+    )
+    if label == "false":
+        return container.with_status("excluded", f"its label {LABEL} is false")
+    if label != "true" and _fits(name, config.exclude):
+        return container.with_status("excluded", "backup_exclude names it")
+    if state != "running":
+        return container.with_status("stopped", f"its state is {state}")
+    return container
+
+
+def choose(matches: Sequence[Container], patterns: Sequence[str], host: str) -> list[Container]:
+    """The matches that fit one of the patterns; all of them without patterns.
+
+    Raises UnknownDatabaseError when a pattern fits none.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(match.name, pattern) for match in matches):
+            names = ", ".join(match.name for match in matches) or "none"
+            raise UnknownDatabaseError(
+                f"There is no database container {pattern!r} on {host}; the database containers there: {names}."
+            )
+    return [match for match in matches if not patterns or _fits(match.name, patterns)]
+
+
+def resolve_credentials(environment: Mapping[str, str], read_file: Callable[[str], str]) -> Credentials:
+    """Credentials as the images' documentation defines them, each by variable or by ``…_FILE``.
+
+    Raises CredentialsError when a file that a variable names cannot be read.
+    """
+
+    def look_up(names: Sequence[str]) -> str | None:
+        for name in names:
+            if environment.get(name):
+                return environment[name]
+            if environment.get(f"{name}_FILE"):
+                return read_file(environment[f"{name}_FILE"])
+        return None
+
+    user = look_up(_USER_NAMES) or "postgres"
+    database = look_up(_DATABASE_NAMES) or user
+    superuser_password = look_up(_SUPERUSER_PASSWORD_NAMES)
+    if superuser_password is not None:
+        return Credentials("postgres", superuser_password, database)
+    return Credentials(user, look_up(_PASSWORD_NAMES), database)
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _passes(expression: str, document: Mapping[str, Any], name: str) -> bool:
+    try:
+        return bool(jmespath.search(expression, document))
+    except JMESPathError as error:
+        raise ConfigurationError(f"backup_filter cannot be applied to {name}: {error}") from None
+
+
+def _environment(entries: Sequence[str]) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)

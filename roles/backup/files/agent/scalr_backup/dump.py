@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The dump of one database into one snapshot, with a description that is true of exactly the dumped rows."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scalr_backup import producer
+from scalr_backup.config import Config
+from scalr_backup.discovery import Discovery
+from scalr_backup.errors import DumpError, PostgresError, ResticError, ScalrBackupError
+from scalr_backup.model import Cluster, Saved, dump_path
+from scalr_backup.postgres import APPLICATION_PREFIX, RowCounts, count_rows, open_exported_snapshot
+from scalr_backup.progress import Emit, log, progress
+from scalr_backup.restic import Restic
+
+# What every run that is no more may have left: sessions and clients of any run id.
+ANY_RUN = rf"{APPLICATION_PREFIX} [0-9]*T[0-9]*Z"
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """A saved dump: its snapshot, the description for the manifest, and the rows when they were counted."""
+
+    saved: Saved
+    description: dict[str, Any]
+    row_counts: RowCounts | None
+    seconds: float
+
+
+class Dumper:
+    """Dumps databases on behalf of one run."""
+
+    def __init__(
+        self, config: Config, discovery: Discovery, restic: Restic, emit: Emit, run: str, reports: Path
+    ) -> None:
+        self._config = config
+        self._discovery = discovery
+        self._restic = restic
+        self._emit = emit
+        self._run = run
+        self._reports = reports
+        self._numbers = itertools.count(1)
+        self._numbering = threading.Lock()
+
+    def dump(self, cluster: Cluster, database: str, tags: Sequence[str]) -> Dumped:
+        """Dump a database; a snapshot remains only of a dump that is proved whole.
+
+        Raises a ScalrBackupError with the reason; then neither a snapshot nor a session nor a process remains.
+        """
+        started = time.monotonic()
+        with self._numbering:
+            number = next(self._numbers)
+        application = f"{APPLICATION_PREFIX} {self._run} {number}"
+        postgres = self._discovery.postgres(cluster.container, cluster.credentials, application)
+        try:
+            with postgres.session(database) as session, ThreadPoolExecutor(1) as counter:
+                exported, description = open_exported_snapshot(session)
+                counting = counter.submit(count_rows, session) if self._config.row_counts else None
+                try:
+                    saved, head_bytes = self._save(cluster, database, exported, application, tags, number)
+                except BaseException:
+                    # The session may be counting for a long time yet: without its server process it ends now.
+                    self._end_leftovers(cluster, application)
+                    raise
+                row_counts = self._counts(counting, cluster, database)
+        except BaseException:
+            self._end_leftovers(cluster, application)
+            raise
+        description |= {
+            "snapshot_id": saved.snapshot_id,
+            "dump_bytes": saved.bytes_read,
+            "head_bytes": head_bytes,
+            "row_counts": row_counts,
+        }
+        return Dumped(saved, description, row_counts, time.monotonic() - started)
+
+    def _save(
+        self, cluster: Cluster, database: str, exported: str, application: str, tags: Sequence[str], number: int
+    ) -> tuple[Saved, int]:
+        container = cluster.container.name
+        report_file = self._reports / f"{number}.json"
+        job = producer.Job(
+            container=container,
+            database=database,
+            exported_snapshot=exported,
+            application=application,
+            user=cluster.credentials.user,
+            password=cluster.credentials.password,
+            report=str(report_file),
+            silence_seconds=float(self._config.stall_seconds),
+        )
+        try:
+            saved = self._restic.backup(
+                dump_path(container, database),
+                [container, f"run={self._run}", *tags],
+                producer.argv(),
+                job.to_environment(),
+                lambda count: self._emit(progress("dump", container=container, database=database, bytes=count)),
+            )
+        except (DumpError, ResticError) as error:
+            report = producer.Report.read(report_file)
+            if report and report.error:
+                raise DumpError(f"{container}/{database} was not dumped: {report.error}") from None
+            if isinstance(error, DumpError):
+                raise DumpError(f"{container}/{database} was not dumped: {error.message}") from None
+            raise
+        report = producer.Report.read(report_file)
+        if report is None or report.error is not None or report.bytes != saved.bytes_read:
+            self._restic.forget_snapshots([saved.snapshot_id])
+            raise DumpError(
+                f"{container}/{database} was not dumped: restic saved {saved.bytes_read} bytes and the dump had "
+                f"{report.bytes if report else 'an unknown number of'} bytes."
+            )
+        return saved, report.head_bytes
+
+    def _counts(self, counting: Future[RowCounts] | None, cluster: Cluster, database: str) -> RowCounts | None:
+        if counting is None:
+            return None
+        try:
+            return counting.result()
+        except PostgresError as error:
+            self._emit(
+                log(
+                    "warning",
+                    f"The rows of {cluster.container.name}/{database} could not be counted: {error.message}",
+                    run=self._run,
+                )
+            )
+            return None
+
+    def _end_leftovers(self, cluster: Cluster, application: str) -> None:
+        """Leave nothing of a failed dump in its container; a container that is gone keeps nothing either."""
+        postgres = self._discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} cleanup")
+        try:
+            postgres.end_leftovers(f"{application}$")
+        except ScalrBackupError as error:
+            self._emit(log("debug", f"Nothing more to end in {cluster.container.name}: {error.message}", run=self._run))

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One exception class per failure; each knows its code in the JSON contract and its exit code.
+
+A message is one sentence for a tired operator: what is wrong, where, and what to do.
+It never holds a secret.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every verb."""
+
+    GOOD = 0
+    FAILED = 1
+    USAGE = 2
+    SOME_DATABASES_FAILED = 3
+
+
+class ScalrBackupError(Exception):
+    """The base of every failure that the agent explains by itself."""
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+    @property
+    def message(self) -> str:
+        """The sentence that the operator reads."""
+        return str(self)
+
+
+class ConfigurationError(ScalrBackupError):
+    """The configuration does not say something that can be done."""
+
+    code = "configuration"
+    exit_code = ExitCode.USAGE
+
+
+class UsageError(ScalrBackupError):
+    """A verb was called with options that do not fit together."""
+
+    code = "usage"
+    exit_code = ExitCode.USAGE
+
+
+class UnknownDatabaseError(ScalrBackupError):
+    """No database container or database has this name."""
+
+    code = "unknown_database"
+
+
+class UnknownSnapshotError(ScalrBackupError):
+    """The repository has no such snapshot of this database."""
+
+    code = "unknown_snapshot"
+
+
+class AmbiguousSnapshotError(ScalrBackupError):
+    """A snapshot prefix fits several snapshots."""
+
+    code = "ambiguous_snapshot"
+
+
+class ContainerStoppedError(ScalrBackupError):
+    """The container exists and does not run."""
+
+    code = "container_stopped"
+
+
+class ContainerGoneError(ScalrBackupError):
+    """The container was there a moment ago."""
+
+    code = "container_gone"
+
+
+class DockerUnreachableError(ScalrBackupError):
+    """The Docker Engine does not answer."""
+
+    code = "docker_unreachable"
+
+
+class PostgresError(ScalrBackupError):
+    """PostgreSQL refused something, in its own words."""
+
+    code = "postgres"
+
+
+class CredentialsError(ScalrBackupError):
+    """The credentials of a database container cannot be read."""
+
+    code = "credentials"
+
+
+class DumpError(ScalrBackupError):
+    """A dump did not reach the repository whole; no snapshot of it remains."""
+
+    code = "dump_failed"
+
+
+class UnreadableArchiveError(ScalrBackupError):
+    """The target's pg_restore cannot read this archive."""
+
+    code = "unreadable_archive"
+
+
+class NoRoomError(ScalrBackupError):
+    """The volume has no room for a second copy of the database."""
+
+    code = "no_room"
+
+
+class NotConfirmedError(ScalrBackupError):
+    """A restore was asked for and not confirmed."""
+
+    code = "not_confirmed"
+
+
+class RestoreError(ScalrBackupError):
+    """A restore failed before the swap; the live database is as it was."""
+
+    code = "restore_failed"
+
+
+class VerificationError(ScalrBackupError):
+    """The restored rows are not those that the manifest counted; nothing was swapped."""
+
+    code = "verification_failed"
+
+
+class BusyError(ScalrBackupError):
+    """Another run holds what this one needs."""
+
+    code = "busy"
+
+
+class InterruptedRunError(ScalrBackupError):
+    """The run was told to stop and has cleaned up behind itself."""
+
+    code = "interrupted"
+
+
+class ResticError(ScalrBackupError):
+    """restic failed, in its own words."""
+
+    code = "restic"
+
+
+class ResticVersionError(ResticError):
+    """The restic on the path is too old to be trusted."""
+
+    code = "restic_version"
+
+
+class WrongPasswordError(ResticError):
+    """The repository does not open with this password."""
+
+    code = "wrong_password"
+
+
+class RepositoryMissingError(ResticError):
+    """There is no repository at this place."""
+
+    code = "repository_missing"
+
+
+class RepositoryUnreachableError(ResticError):
+    """The place of the repository does not answer, or refuses."""
+
+    code = "repository_unreachable"
+
+
+class RepositoryLockedError(ResticError):
+    """Somebody else's lock on the repository did not go away in time."""
+
+    code = "repository_locked"

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What runs that were killed left in a container, found and removed by the next run that holds its lock."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from scalr_backup.discovery import Discovery
+from scalr_backup.dump import ANY_RUN
+from scalr_backup.errors import PostgresError
+from scalr_backup.model import Cluster
+from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
+from scalr_backup.state import RestoreJournal, State
+
+
+def clean_up(state: State, discovery: Discovery, cluster: Cluster) -> list[str]:
+    """Remove what is left; returns a sentence for each thing found. The caller holds the container's lock.
+
+    Sessions and client processes of dead runs go first: they hold transactions open. Then half-made databases,
+    and old ones whose restore was killed between its swap and their drop. What cannot be dropped is a sentence
+    too and stands in nobody's way.
+
+    Raises a ScalrBackupError when the server does not answer.
+    """
+    postgres = discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} cleanup")
+    name = cluster.container.name
+    found = []
+    if ended := postgres.end_leftovers(ANY_RUN):
+        found.append(f"{ended} sessions or processes of a killed run were ended in {name}.")
+    journals = state.journals(name)
+    for journal in journals:
+        found += _finish(state, journal, postgres)
+    for half_made in sorted(postgres.half_made_databases().keys() - {journal.new for journal in journals}):
+        if obstacle := _drop(postgres, half_made):
+            found.append(f"The half-made database {half_made} in {name} could not be dropped: {obstacle}")
+        else:
+            found.append(f"The half-made database {half_made} of a killed restore was dropped in {name}.")
+    return found
+
+
+def superfluous(journal: RestoreJournal, names: Collection[str]) -> str | None:
+    """The database that a restore no more needs: its new one before the swap, the old one after it.
+
+    *names* are the cluster's databases. The swap is one transaction: where the new name stands, it has not
+    happened. The old database is superfluous only while the live name stands too.
+    """
+    if journal.new in names:
+        return journal.new
+    if journal.old in names and journal.database in names and not journal.keep_old:
+        return journal.old
+    return None
+
+
+def _finish(state: State, journal: RestoreJournal, postgres: Postgres) -> list[str]:
+    name = superfluous(journal, postgres.database_names())
+    restore = f"The restore {journal.run} of {journal.container}/{journal.database}"
+    if name is not None and (obstacle := _drop(postgres, name)):
+        return [f"{restore} left the database {name}, which could not be dropped: {obstacle}"]
+    state.close_journal(journal)
+    if name == journal.new:
+        return [
+            f"{restore} was killed before its swap; its half-made database was dropped and the live one is as it was."
+        ]
+    if name == journal.old:
+        return [f"{restore} had swapped and ended before it dropped the old database; it is dropped now."]
+    return []
+
+
+def _drop(postgres: Postgres, name: str) -> str | None:
+    """Drop a database; what stands against it, if something does."""
+    try:
+        postgres.drop_database(name)
+    except PostgresError as error:
+        return error.message
+    return None

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a pass recorded of its dumps, read back for a restore."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from scalr_backup.errors import ResticError
+from scalr_backup.model import MANIFEST_PATH, Snapshot
+from scalr_backup.restic import Restic
+
+
+class Manifests:
+    """The manifests among a host's snapshots, each read when it is first asked for."""
+
+    def __init__(self, restic: Restic, snapshots: Sequence[Snapshot]) -> None:
+        self._restic = restic
+        self._by_run = {one.run: one for one in snapshots if one.path == MANIFEST_PATH and one.run}
+        self._read: dict[str, dict[str, Any]] = {}
+
+    def describe(self, snapshot: Snapshot) -> dict[str, Any]:
+        """What the manifest of a snapshot's run says of its database; empty when there is no such manifest.
+
+        A snapshot without a manifest is still a whole dump: only its rows cannot be verified against a count.
+        """
+        for cluster in self._document(snapshot.run).get("clusters", []):
+            for database in cluster.get("databases", []):
+                if database.get("snapshot_id") == snapshot.id:
+                    return dict(database)
+        return {}
+
+    def _document(self, run: str | None) -> dict[str, Any]:
+        if run is None or run not in self._by_run:
+            return {}
+        if run not in self._read:
+            self._read[run] = self._load(self._by_run[run])
+        return self._read[run]
+
+    def _load(self, manifest: Snapshot) -> dict[str, Any]:
+        try:
+            with self._restic.dump(manifest.id, MANIFEST_PATH, glance=True) as stream:
+                document = json.loads(b"".join(stream.chunks()))
+        except (ResticError, ValueError):
+            return {}
+        return document if isinstance(document, dict) else {}

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plain data: what the agent knows of containers, databases, snapshots and runs."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import quote, unquote
+
+ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
+
+MANIFEST_PATH = "/manifest.json"
+PINNED_TAG = "pinned"
+# Why a snapshot was made; one of these words is a tag of each.
+NIGHTLY, MANUAL, PRE_RESTORE = "nightly", "manual", "pre-restore"
+REASONS = (NIGHTLY, MANUAL, PRE_RESTORE)
+
+_RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
+# A database's name is one component of a snapshot's path: these characters would be more, or end it.
+_UNSAFE_IN_PATH = re.compile(r"[%/\x00-\x1f\x7f]")
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """A run id that sorts by time, such as ``20261122T030000Z-3f9a``."""
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    return f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def is_run_id(text: str) -> bool:
+    """Whether *text* is what ``new_run_id`` makes."""
+    return bool(_RUN_ID.match(text))
+
+
+def dump_path(container: str, database: str) -> str:
+    """The path of a database's dump in the repository.
+
+    Names stand as they are; only ``/``, ``%`` and control characters are percent-encoded.
+    """
+    encoded = _UNSAFE_IN_PATH.sub(lambda match: quote(match.group(), safe=""), database)
+    return f"/{container}/{encoded}.dump"
+
+
+def parse_dump_path(path: str) -> tuple[str, str] | None:
+    """The container and the database of a dump's path; None for any other path."""
+    parts = path.split("/")
+    if len(parts) != 3 or parts[0] or not parts[1] or not parts[2].endswith(".dump"):
+        return None
+    return parts[1], unquote(parts[2].removesuffix(".dump"))
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """How to reach a cluster from inside its container; the password is never printed."""
+
+    user: str
+    password: str | None = field(default=None, repr=False)
+    database: str = "postgres"
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that discovery looked at."""
+
+    id: str
+    name: str
+    image: str
+    image_id: str
+    state: str
+    status: ContainerStatus
+    reason: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def with_status(self, status: ContainerStatus, reason: str) -> Container:
+        """The same container, found to be in another state."""
+        return Container(self.id, self.name, self.image, self.image_id, self.state, status, reason, self.environment)
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database of a cluster; sizes in bytes."""
+
+    name: str
+    size_bytes: int
+    owner: str
+    encoding: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A database container that answers, and what it holds."""
+
+    container: Container
+    credentials: Credentials
+    server_version: str
+    databases: tuple[Database, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A restic snapshot that holds the dump of one database; times are aware, sizes in bytes."""
+
+    id: str
+    time: datetime
+    host: str
+    path: str
+    tags: tuple[str, ...]
+    dump_bytes: int | None
+
+    @property
+    def short_id(self) -> str:
+        """The eight characters that restic prints."""
+        return self.id[:8]
+
+    @property
+    def container(self) -> str | None:
+        """The container's name; None for a snapshot that is no dump."""
+        parsed = parse_dump_path(self.path)
+        return parsed[0] if parsed else None
+
+    @property
+    def database(self) -> str | None:
+        """The database's name; None for a snapshot that is no dump."""
+        parsed = parse_dump_path(self.path)
+        return parsed[1] if parsed else None
+
+    @property
+    def run(self) -> str | None:
+        """The id of the run that made it."""
+        return next((tag.removeprefix("run=") for tag in self.tags if tag.startswith("run=")), None)
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was made: nightly, manual, pre-restore."""
+        return next((tag for tag in self.tags if tag in REASONS), None)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether retention must leave it alone for ever."""
+        return PINNED_TAG in self.tags
+
+    def as_dict(self) -> dict[str, Any]:
+        """The snapshot as the JSON contract shows it."""
+        return {
+            "id": self.id,
+            "short_id": self.short_id,
+            "time": self.time.isoformat(),
+            "host": self.host,
+            "container": self.container,
+            "database": self.database,
+            "path": self.path,
+            "run": self.run,
+            "reason": self.reason,
+            "tags": list(self.tags),
+            "dump_bytes": self.dump_bytes,
+            "pinned": self.pinned,
+        }
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What restic said of a snapshot that it saved; sizes in bytes."""
+
+    snapshot_id: str
+    bytes_read: int
+    bytes_added: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something failed, as the JSON contract shows it."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class DatabaseBackup:
+    """The outcome for one database in a pass; sizes in bytes, durations in seconds."""
+
+    container: str
+    database: str
+    ok: bool
+    snapshot_id: str | None = None
+    bytes_read: int = 0
+    bytes_added: int = 0
+    duration_seconds: float = 0.0
+    rows: int | None = None
+    error: Failure | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as the JSON contract shows it."""
+        return asdict(self)

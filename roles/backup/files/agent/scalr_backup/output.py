@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a verb prints: events and one result line for programs, tables and progress for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from scalr_backup.errors import ExitCode
+from scalr_backup.model import Failure
+from scalr_backup.progress import Event
+
+# Lines of progress in --json: no more than one per second and kind, so that a log stays readable.
+_PROGRESS_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a verb comes to: its data, whether it changed anything, its exit code, an error to show beside the data."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    changed: bool = False
+    exit_code: ExitCode = ExitCode.GOOD
+    error: Failure | None = None
+
+
+class Output(Protocol):
+    """Where a verb's events and its result go."""
+
+    def event(self, event: Event) -> None:
+        """Something happened."""
+
+    def result(self, verb: str, outcome: Outcome) -> None:
+        """The verb is done."""
+
+
+class JsonOutput:
+    """One JSON object a line; the last is the result, and without it the call has failed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: dict[tuple[Any, ...], float] = {}
+
+    def event(self, event: Event) -> None:
+        """Print an event, progress not too often."""
+        if event["event"] == "progress" and "bytes" in event and not self._is_due(event):
+            return
+        self._print(event)
+
+    def result(self, verb: str, outcome: Outcome) -> None:
+        """Print the result, the last line."""
+        self._print(
+            {
+                "event": "result",
+                "verb": verb,
+                "ok": outcome.exit_code is ExitCode.GOOD,
+                "changed": outcome.changed,
+                "exit_code": int(outcome.exit_code),
+                "error": asdict(outcome.error) if outcome.error else None,
+                "data": outcome.data,
+            }
+        )
+
+    def _is_due(self, event: Event) -> bool:
+        key = (event["phase"], event.get("container"), event.get("database"))
+        with self._lock:
+            due = time.monotonic() - self._told.get(key, 0.0) >= _PROGRESS_SECONDS
+            if due:
+                self._told[key] = time.monotonic()
+        return due
+
+    def _print(self, document: dict[str, Any]) -> None:
+        with self._lock:
+            sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+            sys.stdout.flush()
+
+
+class HumanOutput:
+    """Tables on standard output, progress and messages on standard error."""
+
+    def __init__(self) -> None:
+        # Without a terminal there is no width to keep to: a wrapped table is hard to read and hard to grep.
+        self._out = Console(width=None if sys.stdout.isatty() else 250)
+        self._err = Console(stderr=True)
+        self._progress: Progress | None = None
+        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._lock = threading.Lock()
+
+    def event(self, event: Event) -> None:
+        """Draw progress on a terminal; say the rest as a line."""
+        if event["event"] == "log":
+            style = {"error": "bold red", "warning": "yellow"}.get(event["level"], "dim")
+            names = "/".join(str(event[key]) for key in ("container", "database") if event.get(key))
+            error = event.get("error") or {}
+            text = ": ".join(part for part in (names, event["message"], error.get("message", "")) if part)
+            self._err.print(f"[{style}]{escape(text)}[/]", soft_wrap=True)
+        elif self._err.is_terminal and "bytes" in event:
+            self._draw(event)
+        elif "bytes" not in event:
+            names = "/".join(str(event[key]) for key in ("container", "database") if event.get(key))
+            self._err.print(f"[dim]{escape(event['phase'].replace('-', ' '))} {escape(names)}[/]", soft_wrap=True)
+
+    def result(self, verb: str, outcome: Outcome) -> None:
+        """Print the verb's table, or its error in one sentence."""
+        if self._progress is not None:
+            self._progress.stop()
+        if outcome.data:
+            _TABLES[verb](self._out, outcome.data)
+        if outcome.error is not None:
+            self._err.print(f"[bold red]{escape(outcome.error.message)}[/]", soft_wrap=True)
+
+    def _draw(self, event: Event) -> None:
+        with self._lock:
+            if self._progress is None:
+                self._progress = Progress(
+                    SpinnerColumn(),
+                    TextColumn("{task.description}"),
+                    BarColumn(),
+                    DownloadColumn(),
+                    TransferSpeedColumn(),
+                    console=self._err,
+                    transient=True,
+                )
+                self._progress.start()
+            key = (event.get("container") or "", event.get("database") or "")
+            if key not in self._tasks:
+                description = f"{event['phase']} {'/'.join(part for part in key if part)}"
+                self._tasks[key] = self._progress.add_task(escape(description), total=event.get("total_bytes"))
+            self._progress.update(self._tasks[key], completed=event["bytes"])
+
+
+def human_bytes(count: float | None) -> str:
+    """A size in the units that restic uses."""
+    if count is None:
+        return "–"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def human_age(seconds: float | None) -> str:
+    """An age in its two largest units."""
+    if seconds is None:
+        return "never"
+    minutes = int(seconds) // 60
+    days, hours = minutes // 1440, minutes % 1440 // 60
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
+
+
+def _table(console: Console, columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+
+
+def _moment(text: str | None) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S %Z}".strip() if text else "never"
+
+
+def _discover(console: Console, data: dict[str, Any]) -> None:
+    rows = []
+    for container in data["containers"]:
+        names = ", ".join(f"{one['name']} ({human_bytes(one['size_bytes'])})" for one in container["databases"])
+        version = container["server_version"] or "–"
+        rows.append([container["name"], container["status"], version, names or container["reason"] or ""])
+    _table(console, ["CONTAINER", "STATUS", "POSTGRESQL", "DATABASES"], rows)
+
+
+def _backup(console: Console, data: dict[str, Any]) -> None:
+    if "plan" in data:
+        _table(console, ["CONTAINER", "DATABASE"], [[one["container"], one["database"]] for one in data["plan"]])
+        return
+    rows = [
+        [
+            one["container"],
+            one["database"],
+            "ok" if one["ok"] else "FAILED",
+            (one["snapshot_id"] or "–")[:8],
+            human_bytes(one["bytes_read"]),
+            human_bytes(one["bytes_added"]),
+            "–" if one["rows"] is None else f"{one['rows']:,}",
+            f"{one['duration_seconds']:.1f} s",
+        ]
+        for one in data["databases"]
+    ]
+    _table(console, ["CONTAINER", "DATABASE", "RESULT", "SNAPSHOT", "DUMP", "ADDED", "ROWS", "TIME"], rows)
+    console.print(f"run {data['run']}: {data['duration_seconds']} s, {data['failed']} failed", highlight=False)
+
+
+def _restore(console: Console, data: dict[str, Any]) -> None:
+    plan = data["plan"]
+    rows = [
+        [
+            one["database"],
+            human_bytes(one["size_bytes"]) if one["exists"] else "not there",
+            one["snapshot"]["short_id"],
+            _moment(one["snapshot"]["time"]),
+            human_age(one["snapshot"]["age_seconds"]),
+            human_bytes(one["snapshot"]["dump_bytes"]),
+            str(one["sessions"]),
+        ]
+        for one in plan["databases"]
+    ]
+    console.print(f"{plan['host']}: {plan['container']} (PostgreSQL {plan['server_version']})", highlight=False)
+    _table(console, ["DATABASE", "SIZE NOW", "SNAPSHOT", "TIME", "AGE", "DUMP", "SESSIONS"], rows)
+    for one in data["databases"]:
+        verified = one["verified"]
+        how = f"{verified['rows']:,} rows in {verified['tables']} tables verified" if verified else "rows not verified"
+        fate = f"restored in {one['duration_seconds']} s, {how}"
+        if not one["ok"]:
+            fate = f"NOT restored: {one['error']['message']}"
+        console.print(f"{one['database']}: {fate}", highlight=False, markup=False)
+
+
+def _snapshots(console: Console, data: dict[str, Any]) -> None:
+    rows = [
+        [
+            one["short_id"],
+            _moment(one["time"]),
+            one["container"] or one["path"],
+            one["database"] or "–",
+            one["reason"] or "–",
+            human_bytes(one["dump_bytes"]),
+            "pinned" if one["pinned"] else "",
+        ]
+        for one in data["snapshots"]
+    ]
+    _table(console, ["SNAPSHOT", "TIME", "CONTAINER", "DATABASE", "REASON", "DUMP", ""], rows)
+
+
+def _status(console: Console, data: dict[str, Any]) -> None:
+    console.print(f"[bold {'green' if data['healthy'] else 'red'}]{escape(data['summary'])}[/]")
+    rows = [
+        [
+            one["container"],
+            one["database"],
+            "ok" if one["ok"] and one["fresh"] else "PROBLEM",
+            human_age(one["age_seconds"]),
+            human_bytes(one["bytes_read"]),
+        ]
+        for one in data["databases"]
+    ]
+    if rows:
+        _table(console, ["CONTAINER", "DATABASE", "HEALTH", "LAST GOOD", "DUMP"], rows)
+    for problem in data["problems"]:
+        console.print(f"• {problem}", markup=False, highlight=False)
+    console.print(f"host {data['host']}, next pass {_moment(data['next_pass'])}", markup=False, highlight=False)
+
+
+def _facts(console: Console, data: dict[str, Any]) -> None:
+    for name, value in data.items():
+        console.print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False)
+
+
+_TABLES = {
+    "discover": _discover,
+    "backup": _backup,
+    "restore": _restore,
+    "snapshots": _snapshots,
+    "status": _status,
+    "health": _facts,
+    "forget": _facts,
+    "check": _facts,
+    "init": _facts,
+    "unlock": _facts,
+    "validate": _facts,
+}

@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PostgreSQL, through the client programs of the database's own container.
+
+The container's own psql, pg_dump and pg_restore always fit its server: a client that is older than the server
+refuses to dump it (PostgreSQL documentation, pg_dump, "Notes").
+
+SQL goes through standard input, never through argv; database names go as quoted connection strings, because
+``--dbname`` reads anything with an ``=`` as options. A password goes through ``PGPASSWORD`` of the one exec.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from scalr_backup.docker_host import STDOUT, DockerHost, ExecStream, MessageTail
+from scalr_backup.errors import PostgresError, UnreadableArchiveError
+from scalr_backup.model import Credentials, Database
+from scalr_backup.sql import connection_string, quote_identifier, quote_literal
+
+# Every connection of a run carries the run's id, so that what a killed run left behind can be told from the app's.
+APPLICATION_PREFIX = "scalr-backup"
+
+# Half-made databases of a restore: this, the run's id and a number. Nothing else is called so; a user's database
+# that only begins alike is not ours to drop.
+RESTORE_PREFIX = "scalr_restore_"
+_HALF_MADE = re.compile(RESTORE_PREFIX + r"[0-9]{8}t[0-9]{6}z_[0-9a-f]{4}_[0-9]+\Z")
+
+_PSQL = ("psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1")
+# Only the server's own functions and operators, and no limit that the cluster sets for its apps.
+_SESSION_OPTIONS = (
+    "-c search_path=pg_catalog -c standard_conforming_strings=on -c statement_timeout=0 "
+    "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
+)
+# pg_dump waits for ever on a table that somebody holds exclusively; a night is better spent on the others.
+_LOCK_WAIT_MILLISECONDS = 15 * 60 * 1000
+# While the swap waits for somebody's lock on the database, the app cannot connect.
+_SWAP_WAIT_MILLISECONDS = 10 * 1000
+
+_USER_TABLES = """
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+      AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+      AND NOT EXISTS (SELECT FROM pg_depend AS d
+                      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+"""
+_LOCK_TABLES = f"""
+SELECT 'LOCK TABLE ' || string_agg(format('ONLY %I.%I', n.nspname, c.relname), ', ') || ' IN ACCESS SHARE MODE'
+{_USER_TABLES} \\gexec
+"""
+_COUNT_ROWS = f"""
+SELECT format('SELECT jsonb_build_array(%L, %L, count(*)) FROM ONLY %I.%I', n.nspname, c.relname, n.nspname, c.relname)
+{_USER_TABLES} ORDER BY n.nspname, c.relname \\gexec
+"""
+_DATABASES = """
+SELECT jsonb_build_object(
+         'name', datname, 'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
+         'size_bytes', pg_database_size(oid))
+FROM pg_database
+WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
+ORDER BY datname;
+"""
+# 16384 is FirstNormalObjectId (src/include/access/transam.h): what initdb makes lies below.
+_IS_EMPTY = """
+SELECT to_jsonb(NOT EXISTS (SELECT FROM pg_class WHERE oid >= 16384)
+            AND NOT EXISTS (SELECT FROM pg_proc WHERE oid >= 16384)
+            AND NOT EXISTS (SELECT FROM pg_type WHERE oid >= 16384)
+            AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384)
+            AND NOT EXISTS (SELECT FROM pg_extension WHERE oid >= 16384)
+            AND NOT EXISTS (SELECT FROM pg_largeobject_metadata));
+"""
+_DESCRIBE = """
+SELECT jsonb_build_object(
+  'database', d.datname,
+  'oid', d.oid::bigint,
+  'owner', pg_get_userbyid(d.datdba),
+  'encoding', pg_encoding_to_char(d.encoding),
+  'collate', d.datcollate,
+  'ctype', d.datctype,
+  'size_bytes', pg_database_size(d.oid),
+  'server_version', current_setting('server_version'),
+  'server_version_num', current_setting('server_version_num')::int,
+  'extensions', COALESCE((SELECT jsonb_agg(jsonb_build_object('name', e.extname, 'version', e.extversion,
+                                                               'schema', n.nspname) ORDER BY e.extname)
+                          FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace), '[]'),
+  'settings', COALESCE((SELECT jsonb_agg(jsonb_build_object(
+                                 'role', CASE WHEN s.setrole <> 0 THEN pg_get_userbyid(s.setrole) END,
+                                 'settings', to_jsonb(s.setconfig)))
+                        FROM pg_db_role_setting AS s WHERE s.setdatabase = d.oid), '[]'))
+FROM pg_database AS d WHERE d.datname = current_database();
+"""
+# A process that a killed run left in the container: it waits for ever to write into a pipe that nobody reads.
+# Its environment tells whose it is. Only sh, tr and grep are needed, which every image of PostgreSQL has.
+_KILL_CLIENTS = """
+for process in /proc/[0-9]*; do
+  if tr '\\0' '\\n' < "$process/environ" 2>/dev/null | grep -q "^PGAPPNAME=$1"; then
+    case "$(tr '\\0' ' ' < "$process/cmdline" 2>/dev/null)" in
+      pg_dump*|pg_restore*|psql*|*/pg_dump*|*/pg_restore*|*/psql*)
+        kill "${process#/proc/}" 2>/dev/null && echo killed ;;
+    esac
+  fi
+done
+:
+"""
+
+RowCounts = dict[str, int]
+
+
+@dataclass(frozen=True)
+class LiveDatabase:
+    """What a restore is about to replace; bytes, sessions of others."""
+
+    size_bytes: int
+    sessions: int
+
+
+class SqlSession:
+    """A psql that stays open, so that a transaction can stay open in it."""
+
+    def __init__(self, stream: ExecStream, subject: str) -> None:
+        self._stream = stream
+        self._subject = subject
+        self._frames = stream.frames()
+        self._messages = MessageTail()
+        self._received = b""
+
+    def query(self, sql: str) -> list[Any]:
+        """Run SQL (or psql commands) whose rows are one JSON document each; returns the documents.
+
+        Raises PostgresError in the server's words; the session is over then.
+        """
+        end = secrets.token_hex(16)
+        with suppress(OSError):  # Where psql has ended, what it said follows.
+            self._stream.write(f"{sql}\n\\echo {end}\n".encode("utf-8", "surrogateescape"))
+        lines = self._lines_until(end.encode())
+        return [json.loads(line) for line in lines if line]
+
+    def _lines_until(self, end: bytes) -> list[bytes]:
+        marker = end + b"\n"
+        while not (self._received == marker or self._received.endswith(b"\n" + marker)):
+            kind, data = next(self._frames, (0, b""))
+            if kind == 0:
+                raise PostgresError(f"{self._subject}: {last_words(self._messages.text)}")
+            if kind == STDOUT:
+                self._received += data
+            else:
+                self._messages.add(data)
+        text, self._received = self._received.removesuffix(marker), b""
+        return text.split(b"\n")
+
+
+class Postgres:
+    """The PostgreSQL cluster of one container, on behalf of one run."""
+
+    def __init__(self, docker: DockerHost, container: str, credentials: Credentials, application: str) -> None:
+        self._docker = docker
+        self.container = container
+        self._credentials = credentials
+        self.application = application
+
+    def environment(self) -> dict[str, str]:
+        """The variables that a client program in the container needs; they hold the password."""
+        variables = {
+            "PGUSER": self._credentials.user,
+            "PGAPPNAME": self.application,
+            "PGCONNECT_TIMEOUT": "20",
+            "PGCLIENTENCODING": "UTF8",
+        }
+        if self._credentials.password is not None:
+            variables["PGPASSWORD"] = self._credentials.password
+        return variables
+
+    @contextmanager
+    def session(self, database: str) -> Iterator[SqlSession]:
+        """Open a psql session on a database.
+
+        Raises PostgresError at its first query when the server refuses.
+        """
+        environment = self.environment() | {"PGOPTIONS": _SESSION_OPTIONS}
+        argv = [*_PSQL, f"--dbname={connection_string(database)}"]
+        # Counting the rows of a large table says nothing for a long time.
+        with self._docker.start_exec(
+            self.container, argv, environment, stdin=True, silence_seconds=24 * 3600.0
+        ) as stream:
+            yield SqlSession(stream, f"{self.container}/{database}")
+
+    def query(self, database: str, sql: str) -> list[Any]:
+        """Run SQL in a session of its own; rows are JSON documents."""
+        with self.session(database) as session:
+            return session.query(sql)
+
+    def execute(self, database: str, *statements: str) -> None:
+        """Run statements that return nothing, each in its own transaction."""
+        with self.session(database) as session:
+            for statement in statements:
+                session.query(statement + ";")
+
+    def server_version(self) -> str:
+        """The server's version, such as ``17.6``."""
+        version: str = self.query(self._home, "SELECT to_jsonb(current_setting('server_version'));")[0]
+        return version.split(" ", 1)[0]
+
+    def databases(self) -> tuple[Database, ...]:
+        """Every database that allows connections and is no template, an empty ``postgres`` among others left out."""
+        found = tuple(Database(**row) for row in self.query(self._home, _DATABASES))
+        if len(found) > 1 and any(database.name == "postgres" for database in found) and self._is_empty("postgres"):
+            found = tuple(database for database in found if database.name != "postgres")
+        return tuple(database for database in found if not _HALF_MADE.match(database.name))
+
+    def globals_sql(self) -> str:
+        """Roles and tablespaces as ``pg_dumpall --globals-only`` writes them; holds password hashes.
+
+        Raises PostgresError, for example when the user is no superuser.
+        """
+        home = connection_string(self._home)
+        argv = ["pg_dumpall", "--globals-only", "--no-password", f"--database={home}"]
+        result = self._docker.run(self.container, argv, self.environment())
+        if result.exit_code != 0:
+            raise PostgresError(f"{self.container}: {last_words(result.stderr)}")
+        return result.stdout.decode()
+
+    def dump_argv(self, database: str, exported_snapshot: str) -> list[str]:
+        """The pg_dump of a backup: custom format, uncompressed so that restic can deduplicate and compress."""
+        return [
+            "pg_dump",
+            "--format=custom",
+            "--compress=0",
+            "--no-password",
+            f"--lock-wait-timeout={_LOCK_WAIT_MILLISECONDS}",
+            f"--snapshot={exported_snapshot}",
+            f"--dbname={connection_string(database)}",
+        ]
+
+    def start_restore(self, database: str, silence_seconds: float) -> ExecStream:
+        """Start a pg_restore that fills *database* from its standard input and stops at the first error."""
+        argv = [
+            "pg_restore",
+            "--format=custom",
+            "--exit-on-error",
+            "--no-password",
+            f"--dbname={connection_string(database)}",
+        ]
+        return self._docker.start_exec(
+            self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds
+        )
+
+    def check_archive(self, head: bytes) -> None:
+        """Let the container's pg_restore read an archive's table of contents.
+
+        Raises UnreadableArchiveError in its words.
+        """
+        result = self._docker.run(self.container, ["pg_restore", "--list"], stdin=head)
+        if result.exit_code != 0:
+            raise UnreadableArchiveError(
+                f"The pg_restore of {self.container} cannot read this archive: {last_words(result.stderr)}"
+            )
+
+    def live_database(self, name: str) -> LiveDatabase | None:
+        """Size and other sessions of a database; None when there is no such database."""
+        rows = self.query(
+            self._maintenance_database(name),
+            f"""SELECT jsonb_build_object(
+                  'size_bytes', pg_database_size(oid),
+                  'sessions', (SELECT count(*) FROM pg_stat_activity AS a
+                               WHERE a.datid = d.oid AND a.backend_type = 'client backend'
+                                 AND a.application_name NOT LIKE '{APPLICATION_PREFIX}%'))
+                FROM pg_database AS d WHERE datname = {quote_literal(name)};""",
+        )
+        return LiveDatabase(**rows[0]) if rows else None
+
+    def free_bytes(self) -> int:
+        """Room on the volume of the data directory."""
+        directory: str = self.query(self._home, "SELECT to_jsonb(current_setting('data_directory'));")[0]
+        result = self._docker.run(self.container, ["df", "-Pk", directory])
+        fields = result.stdout.decode("utf-8", "replace").strip().splitlines()[-1:]
+        numbers = re.findall(r"\s(\d+)\s+(\d+)\s+(\d+)\s", fields[0]) if result.exit_code == 0 and fields else []
+        if not numbers:
+            raise PostgresError(f"{self.container}: the free space of {directory} cannot be read: {result.stderr}")
+        return int(numbers[0][2]) * 1024
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database with whoever is connected to it; none is fine too."""
+        self.execute(self._maintenance_database(name), f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)")
+
+    def create_database(self, name: str, create_sql: str, owner: str) -> None:
+        """Create a database by the archive's own definition and give it to its owner."""
+        self.execute(
+            self._maintenance_database(name),
+            create_sql.rstrip().rstrip(";"),
+            f"ALTER DATABASE {quote_identifier(name)} OWNER TO {quote_identifier(owner)}",
+        )
+
+    def analyze(self, database: str) -> None:
+        """Gather the planner's statistics, which an archive does not hold before PostgreSQL 18."""
+        self.execute(database, "ANALYZE")
+
+    def count_rows(self, database: str) -> RowCounts:
+        """Exact row counts of every user table."""
+        with self.session(database) as session:
+            return count_rows(session)
+
+    def swap(self, live: str, new: str, old: str | None, properties: Sequence[str]) -> None:
+        """Rename *live* to *old* and *new* to *live*, and set the database's properties, all in one transaction.
+
+        *old* is None when there is no live database.
+
+        ``ALTER DATABASE … RENAME`` locks the database's entry against new connections and then waits 5 s for
+        the sessions that are left (CountOtherDBBackends in PostgreSQL's procarray.c); a second session ends
+        them meanwhile, so that an app that reconnects at once cannot keep the swap from happening.
+
+        Raises PostgresError; then nothing has changed.
+        """
+        statements = ["BEGIN", f"SET LOCAL lock_timeout = {_SWAP_WAIT_MILLISECONDS}"]
+        if old is not None:
+            statements.append(f"ALTER DATABASE {quote_identifier(live)} RENAME TO {quote_identifier(old)}")
+        statements.append(f"ALTER DATABASE {quote_identifier(new)} RENAME TO {quote_identifier(live)}")
+        statements.extend(statement.rstrip().rstrip(";") for statement in properties)
+        statements.append("COMMIT")
+        script = ";\n".join(statements) + ";"
+        maintenance = self._maintenance_database(live)
+        with self._sessions_ended(maintenance, [live, new]), self.session(maintenance) as session:
+            session.query(script)
+
+    @contextmanager
+    def _sessions_ended(self, maintenance: str, databases: Sequence[str]) -> Iterator[None]:
+        names = ", ".join(quote_literal(name) for name in databases)
+        end_sessions = (
+            "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
+            f"WHERE datname IN ({names}) AND pid <> pg_backend_pid();"
+        )
+        done = threading.Event()
+        with self.session(maintenance) as session:
+
+            def keep_ending() -> None:
+                while not done.is_set():
+                    try:
+                        session.query(end_sessions)
+                    except PostgresError:
+                        return  # The swap's own session tells what is wrong with the server.
+                    done.wait(0.1)
+
+            session.query(end_sessions)
+            worker = threading.Thread(target=keep_ending, daemon=True)
+            worker.start()
+            try:
+                yield
+            finally:
+                done.set()
+                worker.join()
+
+    def end_leftovers(self, application_pattern: str) -> int:
+        """End what runs that are no more left in the container: sessions by application name, then clients.
+
+        *application_pattern* is a regular expression that holds only characters with the same meaning in
+        PostgreSQL and grep. Returns how many were ended; raises PostgresError.
+        """
+        ended: int = self.query(
+            self._home,
+            "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
+            f"WHERE application_name ~ {quote_literal('^' + application_pattern)} AND pid <> pg_backend_pid();",
+        )[0]
+        result = self._docker.run(self.container, ["sh", "-c", _KILL_CLIENTS, "sh", application_pattern])
+        return max(ended, result.stdout.count(b"killed"))
+
+    def half_made_databases(self) -> dict[str, int]:
+        """Databases that a restore began and did not finish, with their sizes in bytes."""
+        rows = self.query(
+            self._home,
+            "SELECT jsonb_build_array(datname, pg_database_size(oid)) FROM pg_database "
+            f"WHERE starts_with(datname, {quote_literal(RESTORE_PREFIX)});",
+        )
+        return {name: size for name, size in rows if _HALF_MADE.match(name)}
+
+    def database_names(self) -> set[str]:
+        """Every database of the cluster, templates too."""
+        return set(self.query(self._home, "SELECT to_jsonb(datname) FROM pg_database;"))
+
+    def _is_empty(self, database: str) -> bool:
+        return bool(self.query(database, _IS_EMPTY)[0])
+
+    @cached_property
+    def _home(self) -> str:
+        """A database to stand in: ``postgres``, or ``template1`` where an administrator dropped that.
+
+        Not always template1: CREATE DATABASE copies it and fails while anyone is connected to it.
+        """
+        try:
+            self.query("postgres", "SELECT to_jsonb(true);")
+        except PostgresError as error:
+            if "does not exist" not in error.message or "role" in error.message:
+                raise
+            return "template1"
+        return "postgres"
+
+    def _maintenance_database(self, busy: str) -> str:
+        """Where to stand while *busy* is created, renamed or dropped."""
+        return "template1" if busy == self._home else self._home
+
+
+def open_exported_snapshot(session: SqlSession) -> tuple[str, dict[str, Any]]:
+    """Begin the transaction that a dump and its counts share; returns the snapshot's name and the description.
+
+    The tables are locked as pg_dump locks them, at once: a TRUNCATE between the snapshot and pg_dump's own
+    lock would show no rows to a transaction that should still see them.
+    """
+    session.query(f"SET lock_timeout = {_LOCK_WAIT_MILLISECONDS};")
+    session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
+    exported: str = session.query("SELECT to_jsonb(pg_export_snapshot());")[0]
+    if session.query("SELECT to_jsonb(current_setting('server_version_num')::int);")[0] >= 170000:
+        session.query("SET transaction_timeout = 0;")
+    session.query(_LOCK_TABLES)
+    description: dict[str, Any] = session.query(_DESCRIBE)[0]
+    return exported, description
+
+
+def count_rows(session: SqlSession) -> RowCounts:
+    """Exact row counts of every user table, as this session's transaction sees them."""
+    return {
+        f"{quote_identifier(schema)}.{quote_identifier(table)}": count
+        for schema, table, count in session.query(_COUNT_ROWS)
+    }
+
+
+def different_counts(expected: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
+    """The tables whose counts differ, with both counts."""
+    return [
+        f"{table}: {expected.get(table, 'no table')} expected, {found.get(table, 'no table')} restored"
+        for table in sorted(expected.keys() | found.keys())
+        if expected.get(table) != found.get(table)
+    ]
+
+
+def last_words(stderr: str) -> str:
+    """What a client program says went wrong: its error lines, else its last line."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\b(error|FATAL|ERROR|PANIC)\b:", line)]
+    return " ".join(errors[:3] or lines[-1:]) or "it ended without a word."

@@ -1,0 +1,515 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""restic: its argv, its exit codes, its JSON and its quirks.
+
+Exit codes (restic documentation, "Scripting"): 0 good, 1 failed, 3 some of the data could not be read,
+10 no repository, 11 locked, 12 wrong password, 130 interrupted; an unknown one is a failure.
+
+Quirks that shape this file:
+
+* A producer that prints nothing and exits 0 becomes an empty snapshot with exit code 3; it is forgotten at once.
+* restic retries a dead store for many minutes; so every call here has a time limit of ours.
+* ``forget`` of restic before 0.19 may exit 0 although a removal failed; so the snapshots are listed afterwards.
+* Retention must be asked for the host by name: a container's own host name is random (restic issue 4380).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import selectors
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from scalr_backup.config import Config, Secrets
+from scalr_backup.errors import (
+    DumpError,
+    InterruptedRunError,
+    RepositoryLockedError,
+    RepositoryMissingError,
+    RepositoryUnreachableError,
+    ResticError,
+    ResticVersionError,
+    UnknownSnapshotError,
+    WrongPasswordError,
+)
+from scalr_backup.model import Saved, Snapshot
+
+OLDEST_VERSION = (0, 17, 0)
+CACHE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_CACHE", "/var/cache/scalr-backup"))
+
+_EXIT_INCOMPLETE, _EXIT_MISSING, _EXIT_LOCKED, _EXIT_PASSWORD = 3, 10, 11, 12
+_RETRY_LOCK_SECONDS = 300
+# Seconds between SIGTERM, on which restic removes its lock, and SIGKILL.
+_GRACE_SECONDS = 20.0
+_UNREACHABLE = re.compile(
+    r"access denied|accessdenied|invalidaccesskey|signaturedoesnotmatch|forbidden|unauthorized|connection refused|"
+    r"no such host|i/o timeout|unreachable|dial tcp|host key|permission denied|not implemented|bucket",
+    re.IGNORECASE,
+)
+_URL_PASSWORD = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")
+
+
+@dataclass(frozen=True)
+class RetentionGroup:
+    """What ``forget --dry-run`` decided for the snapshots of one path."""
+
+    path: str
+    keep: tuple[Snapshot, ...]
+    remove: tuple[Snapshot, ...]
+
+
+class Restic:
+    """One repository, seen from one host."""
+
+    def __init__(
+        self, config: Config, secrets: Secrets, *, cache: Path | None = None, cancelled: threading.Event | None = None
+    ) -> None:
+        self._config = config
+        self._host = config.host
+        self._cache = cache or CACHE_DIRECTORY
+        self._cancelled = cancelled or threading.Event()
+        self._environment = self._build_environment(secrets)
+
+    @property
+    def repository(self) -> str:
+        """Where the repository is, without a password that its URL may hold."""
+        return redact(self._config.repository)
+
+    def require_version(self) -> str:
+        """The version of restic on the path.
+
+        Raises ResticVersionError for one before 0.17, which has neither ``--stdin-from-command`` that can be
+        trusted nor the exit codes above.
+        """
+        text = self._call(["version"], "asking restic for its version").strip()
+        version = parse_version(text)
+        if version is None or version < OLDEST_VERSION:
+            raise ResticVersionError(
+                f"restic 0.17.0 or newer is needed and this is {text.splitlines()[0] if text else 'none'!r}."
+            )
+        return ".".join(str(part) for part in version)
+
+    def repository_id(self) -> str:
+        """The id of the repository; the cheapest call that proves place and password.
+
+        Raises RepositoryMissingError, WrongPasswordError or RepositoryUnreachableError.
+        """
+        document = json.loads(self._call(["cat", "config", "--no-lock"], "opening the repository"))
+        return str(document["id"])
+
+    def init(self) -> None:
+        """Make a repository of format 2, the one that compresses."""
+        self._call(["init", "--repository-version", "2"], "making the repository")
+
+    def snapshots(self) -> list[Snapshot]:
+        """This host's snapshots, oldest first, manifests among them."""
+        arguments = ["snapshots", "--json", "--no-lock", "--host", self._host]
+        documents = json.loads(self._call(arguments, "listing the snapshots")) or []
+        return sorted((parse_snapshot(document) for document in documents), key=lambda snapshot: snapshot.time)
+
+    def backup(
+        self,
+        path: str,
+        tags: Iterable[str],
+        producer: Sequence[str],
+        producer_environment: Mapping[str, str] | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> Saved:
+        """Save what *producer* prints as a snapshot that holds the one file *path*.
+
+        Accepted only with exit code 0 and bytes in the summary; any other snapshot is forgotten at once.
+        *on_bytes* is told how many bytes have been read, now and then.
+
+        Raises DumpError when the producer failed or said nothing, another ResticError when restic did.
+        """
+        arguments = ["backup", "--json", "--host", self._host, "--stdin-filename", path, "--stdin-from-command"]
+        for tag in tags:
+            arguments += ["--tag", tag]
+        watch = _Watch(on_bytes or (lambda _count: None))
+        exit_code, messages = self._stream_lines([*arguments, "--", *producer], watch, producer_environment or {})
+        summary = watch.summary
+        if exit_code == 0 and summary is not None and summary.bytes_read > 0:
+            return summary
+        if summary is not None and summary.snapshot_id:
+            self.forget_snapshots([summary.snapshot_id])
+        if exit_code == 0 or (exit_code == _EXIT_INCOMPLETE and summary is not None and summary.bytes_read == 0):
+            raise DumpError("the dump was empty")
+        if "subprocess" in messages or "command" in messages:
+            raise DumpError(_failure_text(messages))
+        raise self.failure(exit_code, messages, "saving a snapshot")
+
+    def forget_plan(self, reason: str, keep: Mapping[str, int | str], pinned_tag: str) -> list[RetentionGroup]:
+        """What restic's policy would keep and remove of this host's snapshots with one reason, path by path."""
+        arguments = ["forget", "--dry-run", "--json", "--no-lock", "--host", self._host, "--group-by", "host,paths"]
+        arguments += ["--tag", reason, "--keep-tag", pinned_tag]
+        for rule, count in keep.items():
+            arguments += [f"--keep-{rule}", str(count)]
+        output = self._call(arguments, "asking the retention policy")
+        documents = json.loads(output) if output.strip() else []
+        return [
+            RetentionGroup(
+                path=group["paths"][0],
+                keep=tuple(parse_snapshot(document) for document in group["keep"] or []),
+                remove=tuple(parse_snapshot(document) for document in group["remove"] or []),
+            )
+            for group in documents or []
+        ]
+
+    def forget_snapshots(self, ids: Sequence[str]) -> None:
+        """Remove snapshots by id and make sure that they are gone."""
+        if not ids:
+            return
+        self._call(
+            ["forget", "--retry-lock", f"{_RETRY_LOCK_SECONDS}s", *ids],
+            "forgetting snapshots",
+            self._config.answer_seconds + _RETRY_LOCK_SECONDS + len(ids),
+        )
+        left = {snapshot.id for snapshot in self.snapshots()} & set(ids)
+        if left:
+            raise ResticError(f"restic forget left {len(left)} snapshots that it should have removed: {sorted(left)}.")
+
+    def prune(self) -> None:
+        """Delete the data that no snapshot needs."""
+        self._maintain(["prune"], "pruning the repository")
+
+    def check(self, read_data_subset: str | None = None) -> None:
+        """Check the repository's structure, and its data or a subset of it when named.
+
+        Raises ResticError with restic's first error.
+        """
+        # Without --with-cache: with it, restic would believe its own copy of a pack instead of the repository's.
+        arguments = ["check"]
+        if read_data_subset is not None:
+            arguments.append(f"--read-data-subset={read_data_subset}")
+        self._maintain(arguments, "checking the repository")
+
+    def locks(self) -> list[str]:
+        """The ids of the locks on the repository."""
+        return self._call(["list", "locks", "--no-lock"], "listing the locks").split()
+
+    def unlock(self) -> int:
+        """Remove stale locks, those whose process is gone or that nobody renewed for 30 minutes.
+
+        Returns how many went.
+        """
+        before = len(self.locks())
+        if not before:
+            return 0
+        self._call(["unlock"], "removing stale locks")
+        return before - len(self.locks())
+
+    @contextmanager
+    def dump(self, snapshot_id: str, path: str, *, glance: bool = False) -> Iterator[DumpStream]:
+        """Read a file out of a snapshot; whoever leaves early ends restic.
+
+        A *glance* at its beginning takes no lock; a whole file is read under one, so that no prune comes between.
+        """
+        locking = ["--no-lock"] if glance else ["--retry-lock", f"{_RETRY_LOCK_SECONDS}s"]
+        arguments = ["dump", *locking, snapshot_id, path]
+        with tempfile.TemporaryFile(dir=self._environment["TMPDIR"]) as messages:
+            process = self._start(arguments, stdout=subprocess.PIPE, stderr=messages)
+            try:
+                yield DumpStream(self, process, messages, self._config.stall_seconds, self._cancelled)
+            finally:
+                _end_writer(process)
+
+    def clear_spool(self) -> None:
+        """Remove what a killed restic left in its spool; only when no restic runs."""
+        spool = Path(self._environment["TMPDIR"])
+        shutil.rmtree(spool, ignore_errors=True)
+        spool.mkdir(parents=True, exist_ok=True)
+
+    def _build_environment(self, secrets: Secrets) -> dict[str, str]:
+        """All that restic sees: nothing of the caller's environment but the path."""
+        spool = self._cache / "spool"
+        spool.mkdir(parents=True, exist_ok=True)
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self._cache),
+            "LANG": "C.UTF-8",
+            **secrets.environment,
+            "TMPDIR": str(spool),
+            "RESTIC_REPOSITORY": self._config.repository,
+            "RESTIC_PASSWORD_FILE": str(secrets.password_file),
+            "RESTIC_CACHE_DIR": str(self._cache / "restic"),
+            "RESTIC_PROGRESS_FPS": "1",
+        }
+
+    def _start(
+        self,
+        arguments: Sequence[str],
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        try:
+            # A session of its own: whoever ends restic ends its producer too.
+            return subprocess.Popen(
+                ["restic", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env=self._environment | dict(environment or {}),
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            raise ResticVersionError("There is no restic on the path; 0.17.0 or newer is needed.") from None
+
+    def _call(self, arguments: Sequence[str], doing: str, limit_seconds: float | None = None) -> str:
+        """Run restic to its end and return what it printed."""
+        limit = limit_seconds or self._config.answer_seconds
+        process = self._start(arguments, subprocess.PIPE, subprocess.PIPE)
+        deadline = time.monotonic() + limit
+        while True:
+            try:
+                output, messages = process.communicate(timeout=0.5)
+                break
+            except subprocess.TimeoutExpired:
+                if self._cancelled.is_set():
+                    _end(process)
+                    raise InterruptedRunError(f"Told to stop while {doing}.") from None
+                if time.monotonic() > deadline:
+                    _end(process)
+                    raise RepositoryUnreachableError(
+                        f"The repository {self.repository} did not answer within {limit:.0f} s while {doing}; "
+                        "look at the network, the address and the store's credentials."
+                    ) from None
+        if process.returncode != 0:
+            raise self.failure(process.returncode, messages.decode("utf-8", "replace"), doing)
+        return output.decode()
+
+    def _maintain(self, arguments: Sequence[str], doing: str) -> None:
+        self._call([*arguments, "--retry-lock", f"{_RETRY_LOCK_SECONDS}s"], doing, self._config.maintenance_seconds)
+
+    def _stream_lines(self, arguments: Sequence[str], watch: _Watch, environment: Mapping[str, str]) -> tuple[int, str]:
+        """Run restic, give each line that it prints to *watch*; its exit code and messages.
+
+        Raises ResticError when it stalls, InterruptedRunError when the run was told to stop.
+        """
+        with tempfile.TemporaryFile(dir=self._environment["TMPDIR"]) as messages:
+            process = self._start(arguments, subprocess.PIPE, messages, environment)
+            assert process.stdout is not None
+            try:
+                for line in _lines(process.stdout):
+                    if self._cancelled.is_set():
+                        raise InterruptedRunError("Told to stop while saving a snapshot.")
+                    if line:
+                        watch.add(line)
+                    if time.monotonic() - watch.moved > self._config.stall_seconds:
+                        raise ResticError(f"No byte moved for {self._config.stall_seconds} s; the dump was ended.")
+                exit_code = process.wait()
+            finally:
+                _end_writer(process)
+            return exit_code, _read_all(messages)
+
+    def failure(self, exit_code: int, messages: str, doing: str) -> ResticError:
+        """The exception for an exit code, in one sentence."""
+        text = redact(_failure_text(messages))
+        where = f"the repository {self.repository}"
+        if exit_code == _EXIT_MISSING:
+            return RepositoryMissingError(
+                f"There is no repository at {self.repository}; a first deployment with site.yml makes one, "
+                "and so does the verb init."
+            )
+        if exit_code == _EXIT_LOCKED:
+            return RepositoryLockedError(
+                f"{where[0].upper()}{where[1:]} is locked by another process while {doing}: {text}"
+            )
+        if exit_code == _EXIT_PASSWORD:
+            return WrongPasswordError(f"The password does not open {where}; it belongs to another password.")
+        if _UNREACHABLE.search(text):
+            return RepositoryUnreachableError(f"{where[0].upper()}{where[1:]} cannot be reached while {doing}: {text}")
+        return ResticError(f"restic failed with exit code {exit_code} while {doing}: {text}")
+
+
+class DumpStream:
+    """The bytes of a file in a snapshot, as restic reads them."""
+
+    def __init__(
+        self,
+        restic: Restic,
+        process: subprocess.Popen[bytes],
+        messages: IO[bytes],
+        stall_seconds: float,
+        cancelled: threading.Event,
+    ) -> None:
+        assert process.stdout is not None
+        self._stall_seconds = stall_seconds
+        self._cancelled = cancelled
+        self._restic = restic
+        self._process = process
+        self._messages = messages
+        self._stdout = process.stdout
+
+    def chunks(self, size: int = 1 << 18) -> Iterator[bytes]:
+        """Yield the bytes as they come.
+
+        Raises ResticError after the last one when restic did not end well: then they are not the whole file.
+        Raises RepositoryUnreachableError when restic is silent for too long, InterruptedRunError when told to stop.
+        """
+        descriptor = self._stdout.fileno()
+        while True:
+            self._await_bytes(descriptor)
+            chunk = os.read(descriptor, size)
+            if not chunk:
+                break
+            yield chunk
+        exit_code = self._process.wait()
+        if exit_code != 0:
+            text = _read_all(self._messages)
+            if "cannot dump" in text or "no matching ID" in text or "not found" in text:
+                raise UnknownSnapshotError(f"The snapshot cannot be read: {_failure_text(text)}")
+            raise self._restic.failure(exit_code, text, "reading a snapshot")
+
+    def _await_bytes(self, descriptor: int) -> None:
+        deadline = time.monotonic() + self._stall_seconds
+        while not select.select([descriptor], [], [], 0.5)[0]:
+            if self._cancelled.is_set():
+                raise InterruptedRunError("Told to stop while reading a snapshot.")
+            if time.monotonic() > deadline:
+                raise RepositoryUnreachableError(
+                    f"The repository {self._restic.repository} sent nothing for {self._stall_seconds:.0f} s while "
+                    "reading a snapshot; look at the network and the store."
+                )
+
+
+class _Watch:
+    """Follows the JSON lines of ``restic backup``."""
+
+    def __init__(self, on_bytes: Callable[[int], None]) -> None:
+        self._on_bytes = on_bytes
+        self._bytes = -1
+        self.moved = time.monotonic()
+        self.summary: Saved | None = None
+
+    def add(self, line: bytes) -> None:
+        """Take in one line; one that is no JSON is no news."""
+        try:
+            document = json.loads(line)
+        except ValueError:
+            return
+        if document.get("message_type") == "status":
+            self._progress(int(document.get("bytes_done", 0)))
+        elif document.get("message_type") == "summary":
+            self.summary = Saved(
+                snapshot_id=document.get("snapshot_id", ""),
+                bytes_read=int(document.get("total_bytes_processed", 0)),
+                bytes_added=int(document.get("data_added_packed", document.get("data_added", 0))),
+            )
+
+    def _progress(self, count: int) -> None:
+        if count != self._bytes:
+            self._bytes, self.moved = count, time.monotonic()
+            self._on_bytes(count)
+
+
+def parse_version(text: str) -> tuple[int, int, int] | None:
+    """The version in what ``restic version`` prints."""
+    match = re.match(r"restic (\d+)\.(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def parse_snapshot(document: Mapping[str, Any]) -> Snapshot:
+    """A snapshot out of restic's JSON; its summary is there since restic 0.17."""
+    summary = document.get("summary") or {}
+    return Snapshot(
+        id=document["id"],
+        time=parse_time(document["time"]),
+        host=document.get("hostname", ""),
+        path=(document.get("paths") or [""])[0],
+        tags=tuple(document.get("tags") or ()),
+        dump_bytes=summary.get("total_bytes_processed"),
+    )
+
+
+def parse_time(text: str) -> datetime:
+    """RFC 3339 with nanoseconds, as Go writes it; Python keeps the microseconds."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+
+
+def redact(text: str) -> str:
+    """*text* without the password that a URL in it may hold."""
+    return _URL_PASSWORD.sub(r"\1:***@", text)
+
+
+def _failure_text(messages: str) -> str:
+    """The reason among restic's messages, which are JSON lines or plain ones."""
+    reasons = []
+    for line in messages.splitlines():
+        try:
+            document = json.loads(line)
+        except ValueError:
+            reasons.append(line.strip())
+            continue
+        if isinstance(document, dict):
+            error = document.get("error")
+            nested = error.get("message") if isinstance(error, dict) else None
+            reasons.append(str(document.get("message") or nested or "").strip())
+    reasons = [reason for reason in reasons if reason]
+    fatal = [reason for reason in reasons if reason.startswith("Fatal:")]
+    return (fatal or reasons or ["it said nothing"])[-1].removeprefix("Fatal: ").splitlines()[0]
+
+
+def _lines(stdout: IO[bytes]) -> Iterator[bytes]:
+    """Yield each line as it comes, and an empty one every half second of silence."""
+    descriptor, pending = stdout.fileno(), b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            if not selector.select(timeout=0.5):
+                yield b""
+                continue
+            data = os.read(descriptor, 1 << 16)
+            if not data:
+                break
+            *lines, pending = (pending + data).split(b"\n")
+            yield from lines
+    yield pending
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End restic and its producer: SIGTERM, on which restic removes its lock, then SIGKILL."""
+    for number, patience in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _GRACE_SECONDS)):
+        with suppress(ProcessLookupError):
+            # Also when restic itself has ended: one that was killed leaves its producer behind.
+            os.killpg(process.pid, number)
+        if process.poll() is not None:
+            return
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _end_writer(process: subprocess.Popen[bytes]) -> None:
+    """End a restic whose output is a pipe of ours.
+
+    One that is blocked in writing heeds no signal, and one whose pipe is closed dies of it and leaves its lock:
+    so it is told to stop, and what it still writes is read away.
+    """
+    assert process.stdout is not None
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for _line in _lines(process.stdout):
+            if time.monotonic() > deadline:
+                break
+    process.stdout.close()
+    _end(process)
+
+
+def _read_all(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")

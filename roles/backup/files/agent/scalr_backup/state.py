@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What survives the container: the outcome of the last pass, of each database, and of restores under way.
+
+One JSON document, replaced in one piece, and the locks that keep two runs from each other's work. A lock is
+the kernel's (flock): it goes with the process that holds it, however that ends. Nothing here is secret.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from scalr_backup.errors import BusyError, InterruptedRunError
+from scalr_backup.model import DatabaseBackup
+
+STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-backup"))
+
+PASS_LOCK = "pass"  # noqa: S105 (a pass over all databases)
+
+
+@dataclass(frozen=True)
+class RestoreJournal:
+    """What a restore has made and must not leave behind."""
+
+    run: str
+    container: str
+    database: str
+    new: str
+    old: str
+    keep_old: bool
+
+
+class State:
+    """The agent's state directory."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._directory = directory or STATE_DIRECTORY
+        self._locks = self._directory / "locks"
+        self._locks.mkdir(parents=True, exist_ok=True)
+
+    # -- the document ------------------------------------------------------------------------------------
+
+    def read(self) -> dict[str, Any]:
+        """The whole document; an unreadable one counts as lost, which health will show."""
+        try:
+            document = json.loads((self._directory / "state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def first_started(self, now: datetime) -> datetime:
+        """When this agent first saw its state directory; *now* the first time."""
+        known = self.read().get("first_started")
+        if known is None:
+            known = now.isoformat()
+            self._change(lambda document: document.setdefault("first_started", known))
+        return datetime.fromisoformat(known)
+
+    def nightly_started(self, now: datetime) -> None:
+        """Remember that a scheduled pass has begun, so that it counts as not missed."""
+        self._change(lambda document: document.update(nightly_started=now.isoformat()))
+
+    def record_pass(self, result: dict[str, Any], outcomes: list[DatabaseBackup]) -> None:
+        """Keep a pass's result and each database's outcome."""
+
+        def change(document: dict[str, Any]) -> None:
+            document["last_pass"] = result
+            databases = document.setdefault("databases", {})
+            for outcome in outcomes:
+                _record_outcome(databases, outcome, result)
+
+        self._change(change)
+
+    def known_databases(self) -> dict[str, dict[str, Any]]:
+        """Every database that a pass has tried, by ``container/database``."""
+        return dict(self.read().get("databases", {}))
+
+    def open_journal(self, journal: RestoreJournal) -> None:
+        """Write down what a restore is about to make, before it makes it."""
+        self._change(lambda document: document.setdefault("restores", {}).update({journal.new: asdict(journal)}))
+
+    def close_journal(self, journal: RestoreJournal) -> None:
+        """Forget a restore that has left nothing behind."""
+        self._change(lambda document: document.setdefault("restores", {}).pop(journal.new, None))
+
+    def journals(self, container: str) -> list[RestoreJournal]:
+        """Restores into a container that have not closed their journal."""
+        entries = [RestoreJournal(**entry) for entry in self.read().get("restores", {}).values()]
+        return [entry for entry in entries if entry.container == container]
+
+    def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
+        with (self._locks / "state").open("a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            document = self.read()
+            change(document)
+            temporary = self._directory / "state.json.new"
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(document, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._directory / "state.json")
+
+    # -- locks -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(
+        self,
+        name: str,
+        holder: str,
+        wait_seconds: float = 0.0,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[None]:
+        """Hold a lock; *holder* is what another run is told about the one that has it.
+
+        Raises BusyError when it is still taken after *wait_seconds*.
+        """
+        with (self._locks / name).open("a+", encoding="utf-8") as file:
+            _acquire(file, name, wait_seconds, cancelled)
+            file.seek(0)
+            file.truncate()
+            file.write(holder)
+            file.flush()
+            try:
+                yield
+            finally:
+                file.seek(0)
+                file.truncate()
+                file.flush()
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def container_lock(container: str) -> str:
+    """The name of the lock on a database container."""
+    return f"container-{container}"
+
+
+def _acquire(file: TextIO, name: str, wait_seconds: float, cancelled: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if cancelled():
+                raise InterruptedRunError("Told to stop while waiting for another run.") from None
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                holder = file.read().strip() or "another run"
+                raise BusyError(_busy_sentence(name, holder)) from None
+            time.sleep(0.5)
+
+
+def _busy_sentence(name: str, holder: str) -> str:
+    what = "A pass is already running" if name == PASS_LOCK else f"{name.removeprefix('container-')} is in use"
+    return f"{what}: {holder}; try again when it has ended."
+
+
+def _record_outcome(databases: dict[str, Any], outcome: DatabaseBackup, result: dict[str, Any]) -> None:
+    entry = databases.setdefault(f"{outcome.container}/{outcome.database}", {"last_success": None})
+    entry.update(
+        container=outcome.container,
+        database=outcome.database,
+        ok=outcome.ok,
+        run=result["run"],
+        last_tried=result["finished"],
+        error=asdict(outcome.error) if outcome.error else None,
+    )
+    if outcome.ok:
+        entry.update(
+            last_success=result["finished"],
+            snapshot_id=outcome.snapshot_id,
+            bytes_read=outcome.bytes_read,
+            bytes_added=outcome.bytes_added,
+            rows=outcome.rows,
+        )
+    if outcome.ok and outcome.database != "*":
+        # The cluster answers again: what was said of it as a whole is over.
+        databases.pop(f"{outcome.container}/*", None)
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)

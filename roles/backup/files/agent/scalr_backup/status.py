@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Am I safe? Answered from what the passes recorded, without asking the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Any
+
+from scalr_backup.config import Config
+from scalr_backup.schedule import next_pass
+
+# A night and two hours of grace.
+FRESH = timedelta(hours=26)
+# A database that nightly passes have not found for so long is given up, not unhealthy.
+_GIVEN_UP = timedelta(days=14)
+
+
+@dataclass(frozen=True)
+class Status:
+    """The health of a host's backups; healthy means that every database has a good snapshot younger than 26 h."""
+
+    host: str
+    repository: str
+    problems: tuple[str, ...]
+    databases: tuple[dict[str, Any], ...]
+    last_pass: dict[str, Any] | None
+    next_pass: datetime
+    summary: str
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """The status as the JSON contract shows it."""
+        return {
+            "host": self.host,
+            "repository": self.repository,
+            "healthy": self.healthy,
+            "summary": self.summary,
+            "problems": list(self.problems),
+            "databases": list(self.databases),
+            "last_pass": self.last_pass,
+            "next_pass": self.next_pass.isoformat(),
+        }
+
+
+def judge(config: Config, repository: str, document: dict[str, Any], first_started: datetime, now: datetime) -> Status:
+    """Judge the recorded state; a pure function of it and of the time."""
+    entries = [
+        entry
+        for _key, entry in sorted(document.get("databases", {}).items())
+        if not _given_up(entry, document.get("nightly_started"))
+        and not any(fnmatchcase(entry["container"], pattern) for pattern in config.exclude)
+    ]
+    databases = tuple(_judge_database(entry, now) for entry in entries)
+    last_pass = document.get("last_pass")
+    problems = [_problem(database) for database in databases if not (database["fresh"] and database["ok"])]
+    problems += _problems_of_pass(last_pass)
+    if not databases and now - first_started > FRESH:
+        problems.append("No database has been backed up since the agent was installed.")
+    return Status(
+        host=config.host,
+        repository=repository,
+        problems=tuple(problems),
+        databases=databases,
+        last_pass=last_pass,
+        next_pass=next_pass(config, now),
+        summary=_summary(problems, databases),
+    )
+
+
+def _given_up(entry: dict[str, Any], nightly_started: str | None) -> bool:
+    """Only nightly passes look for every database: where none runs, nothing is given up."""
+    if nightly_started is None:
+        return False
+    return datetime.fromisoformat(nightly_started) - datetime.fromisoformat(entry["last_tried"]) > _GIVEN_UP
+
+
+def _judge_database(entry: dict[str, Any], now: datetime) -> dict[str, Any]:
+    last_success = entry.get("last_success")
+    age = (now - datetime.fromisoformat(last_success)).total_seconds() if last_success else None
+    return {
+        "container": entry["container"],
+        "database": entry["database"],
+        "ok": entry["ok"],
+        "fresh": age is not None and age < FRESH.total_seconds(),
+        "last_success": last_success,
+        "age_seconds": None if age is None else int(age),
+        "snapshot_id": entry.get("snapshot_id"),
+        "bytes_read": entry.get("bytes_read"),
+        "rows": entry.get("rows"),
+        "error": entry.get("error"),
+    }
+
+
+def _problem(database: dict[str, Any]) -> str:
+    name = f"{database['container']}/{database['database']}"
+    if database["age_seconds"] is None:
+        since = "was never backed up"
+    elif database["fresh"]:
+        since = "failed in its last pass"
+    else:
+        since = f"has no good backup younger than {database['age_seconds'] // 3600} h"
+    reason = f": {database['error']['message']}" if database["error"] else ""
+    return f"{name} {since}{reason}"
+
+
+def _problems_of_pass(last_pass: dict[str, Any] | None) -> list[str]:
+    if last_pass is None:
+        return []
+    problems = []
+    if last_pass["error"]:
+        problems.append(f"The last pass failed: {last_pass['error']['message']}")
+    if last_pass["retention"]["error"]:
+        problems.append(f"Retention failed: {last_pass['retention']['error']['message']}")
+    return problems
+
+
+def _summary(problems: list[str], databases: tuple[dict[str, Any], ...]) -> str:
+    if problems:
+        return f"NOT SAFE: {len(problems)} problems; first: {problems[0]}"
+    if not databases:
+        return "Waiting for the first pass."
+    oldest = max(database["age_seconds"] for database in databases)
+    age = f"{oldest // 3600} h {oldest % 3600 // 60} min"
+    return f"Safe: {len(databases)} databases, the oldest good backup is {age} old."

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from scalr_backup.config import Config, load_secrets, parse_config, parse_environment
+from scalr_backup.errors import ConfigurationError, ExitCode
+
+GOOD = {"host": "db1", "repository": "/repository"}
+
+
+def parse(**changes):
+    return parse_config(json.dumps({**GOOD, **changes}), "config.json")
+
+
+def test_the_defaults_are_those_of_the_contract():
+    config = parse()
+    assert config.containers == ("scalr-*-db", "scalr-auth-postgres")
+    assert (config.schedule, config.timezone, config.parallel) == ("0 3 * * *", "UTC", 2)
+    assert config.keep.rules == {"daily": 30, "weekly": 4, "monthly": 6}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"schedule": "every night"}, "schedule: 'every night' is no cron expression"),
+        ({"schedule": "0 0 30 2 *"}, "schedule: '0 0 30 2 *'"),
+        ({"timezone": "Mars/Olympus"}, "timezone: 'Mars/Olympus' is no time zone"),
+        ({"timezone": "../../etc/passwd"}, "timezone: '../../etc/passwd' is no time zone"),
+        ({"keep": {"daily": 0, "weekly": 0, "monthly": 0}}, "keep: every count is 0, which would delete every backup"),
+        ({"keep": {"daily": -1}}, "keep.daily: Input should be greater than or equal to 0"),
+        ({"parallel": 0}, "parallel: Input should be greater than or equal to 1"),
+        ({"containers": ["a b"]}, "containers: 'a b' is no container name"),
+        ({"repositry": "/x"}, "repositry: no such key"),
+        ({"filter": "Config.Labels.[("}, "does not parse at position 16"),
+        ({"filter": "contains(Name"}, "does not parse at position 13"),
+        ({"filter": "contains(Name, 'x'"}, "does not parse"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_its_key(changes, sentence):
+    with pytest.raises(ConfigurationError) as refused:
+        parse(**changes)
+    assert sentence in refused.value.message
+    assert "\n" not in refused.value.message
+    assert refused.value.exit_code is ExitCode.USAGE
+
+
+def test_a_document_that_is_no_json_is_refused():
+    with pytest.raises(ConfigurationError, match=r"config\.json is no JSON document"):
+        parse_config("{", "config.json")
+
+
+def test_a_document_that_is_no_object_is_refused():
+    with pytest.raises(ConfigurationError):
+        parse_config("[]", "config.json")
+
+
+def test_a_local_repository_is_a_path():
+    assert Config(host="h", repository="/mnt/disk").local_repository
+    assert not Config(host="h", repository="s3:http://x/y").local_repository
+
+
+def test_environment_values_are_verbatim():
+    lines = ["# keys", "", "AWS_SECRET_ACCESS_KEY=a=b 'c' \"d\" $e", "EMPTY="]
+    assert parse_environment(lines, "environment") == {"AWS_SECRET_ACCESS_KEY": "a=b 'c' \"d\" $e", "EMPTY": ""}
+
+
+def test_a_bad_environment_line_is_named_by_number_only():
+    with pytest.raises(ConfigurationError) as refused:
+        parse_environment(["A=1", "secret without equals"], "environment")
+    assert "line 2" in refused.value.message
+    assert "secret" not in refused.value.message
+
+
+@pytest.mark.parametrize("content", [None, "", "\n"])
+def test_a_missing_or_empty_password_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "password").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"run site\.yml"):
+        load_secrets(tmp_path)
+
+
+def test_secrets_are_not_in_their_own_representation(tmp_path):
+    (tmp_path / "password").write_text("pass-canary")
+    (tmp_path / "environment").write_text("KEY=env-canary\n")
+    secrets = load_secrets(tmp_path)
+    assert secrets.environment == {"KEY": "env-canary"}
+    assert "canary" not in repr(secrets)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import pytest
+from scalr_backup.config import Config
+from scalr_backup.discovery import choose, judge, may_match, resolve_credentials
+from scalr_backup.errors import ConfigurationError, CredentialsError, UnknownDatabaseError
+from scalr_backup.model import Credentials
+
+FILES = {"/run/secrets/password": "from file", "/run/secrets/user": "file_user"}
+
+
+def config(**changes):
+    return Config(host="h", repository="/repository", **changes)
+
+
+def inspect(name="scalr-shop-db", state="running", labels=None, environment=()):
+    return {
+        "Id": "0123456789abcdef",
+        "Name": f"/{name}",
+        "Image": "sha256:1",
+        "State": {"Status": state},
+        "Config": {"Image": "postgres:17", "Labels": labels, "Env": list(environment)},
+    }
+
+
+def read_file(path):
+    if path not in FILES:
+        raise CredentialsError(f"{path} cannot be read")
+    return FILES[path]
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "expected"),
+    [
+        ("scalr-shop-db", {}, True),
+        ("scalr-auth-postgres", {}, True),
+        ("scalr-shop-db-old", {}, False),
+        ("my-scalr-shop-db", {}, False),
+        ("scalr-auth-postgres-2", {}, False),
+        ("SCALR-shop-db", {}, False),
+        ("anything", {"scalr.backup": "true"}, True),
+        ("anything", {"scalr.backup": "TRUE"}, True),
+        ("anything", {"scalr.backup": "yes please"}, False),
+    ],
+)
+def test_which_containers_may_match(name, labels, expected):
+    assert may_match(config(), name, labels) is expected
+
+
+def test_a_running_match_is_ok_and_keeps_its_environment_to_itself():
+    container = judge(config(), inspect(environment=["POSTGRES_PASSWORD=canary=1"]))
+    assert container.status == "ok"
+    assert container.environment == {"POSTGRES_PASSWORD": "canary=1"}
+    assert "canary" not in repr(container)
+
+
+@pytest.mark.parametrize(
+    ("document", "changes", "status"),
+    [
+        (inspect(state="exited"), {}, "stopped"),
+        (inspect(state="paused"), {}, "stopped"),
+        (inspect(labels={"scalr.backup": "false"}), {}, "excluded"),
+        (inspect(), {"exclude": ["scalr-sh*"]}, "excluded"),
+        (inspect(labels={"scalr.backup": "true"}), {"exclude": ["scalr-sh*"]}, "ok"),
+        (inspect(), {"filter": "Config.Image == 'postgres:17'"}, "ok"),
+        (inspect(labels={"scalr.backup": "true"}), {"filter": "`false`"}, "ok"),
+    ],
+)
+def test_verdicts(document, changes, status):
+    assert judge(config(**changes), document).status == status
+
+
+def test_the_filter_says_what_is_no_database_container():
+    assert judge(config(filter="Config.Image == 'mysql'"), inspect()) is None
+
+
+def test_a_filter_that_fails_on_a_container_is_no_silent_exclusion():
+    with pytest.raises(ConfigurationError, match="scalr-shop-db"):
+        judge(config(filter="length(State.Nothing)"), inspect())
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, Credentials("postgres", None, "postgres")),
+        ({"POSTGRES_USER": "app"}, Credentials("app", None, "app")),
+        (
+            {"POSTGRES_USER": "app", "POSTGRES_PASSWORD": "p", "POSTGRES_DB": "shop"},
+            Credentials("app", "p", "shop"),
+        ),
+        (
+            {"POSTGRES_USER_FILE": "/run/secrets/user", "POSTGRES_PASSWORD_FILE": "/run/secrets/password"},
+            Credentials("file_user", "from file", "file_user"),
+        ),
+        (
+            {"POSTGRESQL_USERNAME": "bn_app", "POSTGRESQL_PASSWORD": "p", "POSTGRESQL_DATABASE": "shop"},
+            Credentials("bn_app", "p", "shop"),
+        ),
+        (
+            {
+                "POSTGRESQL_USERNAME": "bn_app",
+                "POSTGRESQL_PASSWORD": "p",
+                "POSTGRESQL_POSTGRES_PASSWORD": "root",
+                "POSTGRESQL_DATABASE": "shop",
+            },
+            Credentials("postgres", "root", "shop"),
+        ),
+        ({"POSTGRES_USER": "", "POSTGRES_PASSWORD": "p"}, Credentials("postgres", "p", "postgres")),
+    ],
+)
+def test_credentials_by_the_images_documentation(environment, expected):
+    assert resolve_credentials(environment, read_file) == expected
+
+
+def test_a_credentials_file_that_cannot_be_read_is_an_error():
+    with pytest.raises(CredentialsError):
+        resolve_credentials({"POSTGRES_PASSWORD_FILE": "/nowhere"}, read_file)
+
+
+def test_choosing_by_glob_and_refusing_what_fits_nothing():
+    matches = [judge(config(), inspect(name)) for name in ("scalr-a-db", "scalr-b-db")]
+    assert [one.name for one in choose(matches, ["scalr-a*"], "h")] == ["scalr-a-db"]
+    assert len(choose(matches, [], "h")) == 2
+    with pytest.raises(UnknownDatabaseError, match="scalr-a-db, scalr-b-db"):
+        choose(matches, ["scalr-a-db", "scalr-c-db"], "h")

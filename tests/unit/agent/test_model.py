@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scalr_backup.backup import Request
+from scalr_backup.errors import UsageError
+from scalr_backup.model import dump_path, is_run_id, new_run_id, parse_dump_path
+from scalr_backup.postgres import different_counts, last_words
+from scalr_backup.restic import parse_snapshot, parse_version, redact
+from scalr_backup.sql import connection_string, quote_identifier, quote_literal
+
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=63)
+
+
+@given(NAMES)
+def test_every_database_name_survives_its_path(name):
+    path = dump_path("scalr-shop-db", name)
+    assert parse_dump_path(path) == ("scalr-shop-db", name)
+    assert path.count("/") == 2
+
+
+def test_ordinary_names_stand_as_they_are():
+    assert dump_path("scalr-shop-db", "My shop's -ü") == "/scalr-shop-db/My shop's -ü.dump"
+    assert dump_path("c", "a/b%\n") == "/c/a%2Fb%25%0A.dump"
+
+
+@pytest.mark.parametrize("path", ["/manifest.json", "/a/b/c.dump", "/a/b", "a/b.dump", "//b.dump"])
+def test_other_paths_are_no_dumps(path):
+    assert parse_dump_path(path) is None
+
+
+def test_run_ids_sort_by_time():
+    run = new_run_id(datetime(2026, 11, 22, 3, tzinfo=UTC))
+    assert run.startswith("20261122T030000Z-")
+    assert is_run_id(run)
+    assert not is_run_id(run + "x")
+
+
+@pytest.mark.parametrize("tag", ["", "a,b", "nightly", "pre-restore", "run=x", " a"])
+def test_tags_that_would_lie_are_refused(tag):
+    with pytest.raises(UsageError):
+        Request(tags=(tag,))
+
+
+def test_an_unknown_reason_is_refused():
+    with pytest.raises(UsageError, match="nightly, manual"):
+        Request(reason="because")
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("restic 0.19.1 compiled with go1.25 on linux/amd64", (0, 19, 1)),
+        ("restic 0.16.4 compiled with go1.21", (0, 16, 4)),
+        ("", None),
+        ("busybox", None),
+    ],
+)
+def test_versions(text, version):
+    assert parse_version(text) == version
+
+
+def test_a_snapshot_out_of_restics_json():
+    one = parse_snapshot(
+        {
+            "id": "a" * 64,
+            "time": "2026-11-22T03:00:00.123456789+01:00",
+            "hostname": "h",
+            "paths": ["/c/d.dump"],
+            "tags": ["c", "run=r", "nightly"],
+            "summary": {"total_bytes_processed": 7},
+        }
+    )
+    assert (one.container, one.database, one.run, one.reason, one.dump_bytes) == ("c", "d", "r", "nightly", 7)
+    assert one.time.isoformat() == "2026-11-22T03:00:00.123456+01:00"
+
+
+def test_passwords_in_urls_are_redacted():
+    assert redact("rest:https://user:pa55@host/x") == "rest:https://user:***@host/x"
+    assert redact("s3:https://host:9000/bucket") == "s3:https://host:9000/bucket"
+
+
+def test_quoting():
+    assert quote_identifier('a"b') == '"a""b"'
+    assert quote_literal("it's") == "'it''s'"
+    assert quote_literal("a\\b") == " E'a\\\\b'"
+    assert connection_string("a'b\\c") == "dbname='a\\'b\\\\c'"
+
+
+def test_different_counts_names_both():
+    assert different_counts({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 0}) == [
+        "b: 2 expected, 3 restored",
+        "c: no table expected, 0 restored",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stderr", "words"),
+    [
+        ("pg_dump: detail: x\npg_dump: error: it broke\n", "pg_dump: error: it broke"),
+        ("some words\nlast words\n", "last words"),
+        ("", "it ended without a word."),
+    ],
+)
+def test_last_words(stderr, words):
+    assert last_words(stderr) == words

@@ -1,0 +1,154 @@
+"""restic's exit codes, time limits and quirks, played by a script: what a real repository cannot be made to do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from scalr_backup.config import Config, Secrets
+from scalr_backup.errors import (
+    DumpError,
+    InterruptedRunError,
+    RepositoryLockedError,
+    RepositoryMissingError,
+    RepositoryUnreachableError,
+    ResticError,
+    ResticVersionError,
+    WrongPasswordError,
+)
+from scalr_backup.restic import Restic
+
+SUMMARY = '{"message_type":"summary","snapshot_id":"abc123","total_bytes_processed":%d,"data_added_packed":5}'
+
+
+@pytest.fixture
+def play(tmp_path, monkeypatch):
+    """Make a restic out of a shell script; each call is one line of ``calls``."""
+
+    def make(script, **settings):
+        program = tmp_path / "restic"
+        calls = tmp_path / "calls"
+        program.write_text(f'#!/bin/bash\necho "$*" >> {calls}\n{script}\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        config = Config(host="h", repository="rest:http://user:canary@localhost/x", **settings)
+        return Restic(config, Secrets(tmp_path / "password"), cache=tmp_path / "cache")
+
+    return make
+
+
+def calls(tmp_path: Path) -> list[str]:
+    return (tmp_path / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize("version", ["0.16.4", "0.9.0"])
+def test_an_old_restic_is_refused_by_name(play, version):
+    with pytest.raises(ResticVersionError, match=rf"0\.17\.0 or newer is needed and this is 'restic {version}"):
+        play(f"echo restic {version} compiled with go").require_version()
+
+
+def test_a_new_enough_restic_is_accepted(play):
+    assert play("echo restic 0.19.1 compiled with go1.25").require_version() == "0.19.1"
+
+
+def test_no_restic_at_all_is_a_sentence(play, monkeypatch, tmp_path):
+    restic = play("true")
+    (tmp_path / "restic").unlink()
+    monkeypatch.setattr("os.defpath", str(tmp_path))
+    with pytest.raises(ResticVersionError, match="no restic on the path"):
+        restic.require_version()
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "stderr", "expected"),
+    [
+        (10, "Fatal: repository does not exist", RepositoryMissingError),
+        (11, "Fatal: unable to create lock", RepositoryLockedError),
+        (12, "Fatal: wrong password or no key found", WrongPasswordError),
+        (1, "Fatal: unable to open repository: Stat: Access Denied.", RepositoryUnreachableError),
+        (1, "Fatal: server response unexpected: 401 Unauthorized", RepositoryUnreachableError),
+        (1, "Fatal: something else", ResticError),
+        (77, "an exit code of the future", ResticError),
+    ],
+)
+def test_exit_codes(play, exit_code, stderr, expected):
+    with pytest.raises(ResticError) as failed:
+        play(f"echo '{stderr}' >&2; exit {exit_code}").snapshots()
+    assert type(failed.value) is expected
+    assert "canary" not in failed.value.message
+    assert "\n" not in failed.value.message
+
+
+def test_a_call_that_does_not_answer_is_ended_by_us(play):
+    started = time.monotonic()
+    with pytest.raises(RepositoryUnreachableError, match="did not answer within 5 s while listing the snapshots"):
+        play("sleep 60", answer_seconds=5).snapshots()
+    assert time.monotonic() - started < 30, "it is ended, not waited for"
+
+
+def test_a_run_that_is_told_to_stop_ends_its_call(play):
+    cancelled = threading.Event()
+    restic = play("sleep 60")
+    restic._cancelled = cancelled
+    threading.Timer(0.5, cancelled.set).start()
+    with pytest.raises(InterruptedRunError):
+        restic.snapshots()
+
+
+def test_a_good_backup_needs_exit_0_and_bytes(play, tmp_path):
+    saved = play(f"echo '{SUMMARY % 42}'").backup("/c/d.dump", ["c", "run=r"], ["producer"])
+    assert (saved.snapshot_id, saved.bytes_read, saved.bytes_added) == ("abc123", 42, 5)
+    assert calls(tmp_path) == [
+        "backup --json --host h --stdin-filename /c/d.dump --stdin-from-command --tag c --tag run=r -- producer"
+    ]
+
+
+@pytest.mark.parametrize("exit_code", [0, 3])
+def test_an_empty_snapshot_is_forgotten_and_a_failure(play, tmp_path, exit_code):
+    script = f"""case "$1" in
+      backup) echo '{SUMMARY % 0}'; exit {exit_code} ;;
+      snapshots) echo '[]' ;;
+    esac"""
+    with pytest.raises(DumpError, match="empty"):
+        play(script).backup("/c/d.dump", [], ["producer"])
+    assert any(call.startswith("forget") and "abc123" in call for call in calls(tmp_path))
+
+
+def test_a_snapshot_with_bytes_and_another_exit_code_is_forgotten_too(play, tmp_path):
+    script = f"""case "$1" in
+      backup) echo '{SUMMARY % 9}'; echo 'Fatal: odd' >&2; exit 3 ;;
+      snapshots) echo '[]' ;;
+    esac"""
+    with pytest.raises(ResticError):
+        play(script).backup("/c/d.dump", [], ["producer"])
+    assert any(call.startswith("forget") for call in calls(tmp_path))
+
+
+def test_a_forget_that_leaves_what_it_should_remove_is_a_failure(play):
+    document = '[{"id": "abc123", "time": "2026-11-22T03:00:00Z", "paths": ["/c/d.dump"]}]'
+    restic = play(f"""case "$1" in snapshots) echo '{document}' ;; esac""")
+    with pytest.raises(ResticError, match="forget left 1 snapshots"):
+        restic.forget_snapshots(["abc123"])
+
+
+def test_a_backup_that_stalls_is_ended_with_its_producer(play, tmp_path):
+    marker = tmp_path / "producer-lives"
+    script = f'echo \'{{"message_type":"status","bytes_done":1}}\'; (sleep 15; touch {marker}) & sleep 60'
+    with pytest.raises(ResticError, match="No byte moved for 5 s"):
+        play(script, stall_seconds=5).backup("/c/d.dump", [], ["producer"])
+    assert not marker.exists()
+
+
+def test_restic_sees_nothing_of_the_callers_environment(play, monkeypatch, tmp_path):
+    monkeypatch.setenv("CANARY", "1")
+    play(f"env > {tmp_path}/env; echo '[]'").snapshots()
+    seen = (tmp_path / "env").read_text()
+    assert "CANARY" not in seen
+    assert f"RESTIC_PASSWORD_FILE={tmp_path}/password" in seen
+
+
+def test_secrets_are_not_on_argv(play, tmp_path):
+    play("echo '[]'").snapshots()
+    assert "canary" not in "".join(calls(tmp_path))

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The decisions of a restore that need no container."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from scalr_backup import leftovers
+from scalr_backup.config import Config, Secrets
+from scalr_backup.docker_host import ExecStream
+from scalr_backup.errors import (
+    DockerUnreachableError,
+    InterruptedRunError,
+    PostgresError,
+    RepositoryUnreachableError,
+    RestoreError,
+)
+from scalr_backup.manifest import Manifests
+from scalr_backup.postgres import _HALF_MADE
+from scalr_backup.restic import Restic
+from scalr_backup.restore import Restore, old_name
+from scalr_backup.state import RestoreJournal, State
+
+RUN = "20261122T030000Z-3f9a"
+JOURNAL = RestoreJournal(RUN, "scalr-shop-db", "shop", "scalr_restore_20261122t030000z_3f9a_1", "shop_before", False)
+KEEP = RestoreJournal(RUN, "scalr-shop-db", "shop", JOURNAL.new, JOURNAL.old, True)
+
+
+# -- names -------------------------------------------------------------------------------------------------
+
+
+def test_the_replaced_databases_name_tells_of_the_restore():
+    assert old_name("shop", RUN) == "shop_before_restore_20261122t030000z-3f9a"
+
+
+@pytest.mark.parametrize("name", ["x" * 63, "ü" * 31, "☃" * 21, "a" + "😀" * 15, "x" * 27])
+def test_a_long_name_is_cut_between_characters(name):
+    old = old_name(name, RUN)
+    assert len(old.encode()) <= 63
+    assert old.endswith("_before_restore_20261122t030000z-3f9a")
+    assert name.startswith(old[:4])
+
+
+def test_a_name_that_just_fits_is_not_cut():
+    assert old_name("x" * 26, RUN) == "x" * 26 + "_before_restore_20261122t030000z-3f9a"
+
+
+def test_long_names_that_begin_alike_stay_apart():
+    names = [f"customer_database_production_{number}" for number in range(50)]
+    assert len({old_name(name, RUN) for name in names}) == 50
+
+
+@pytest.mark.parametrize(
+    "name", ["scalr_restore_notes", "scalr_restore_20261122", "my_" + JOURNAL.new, JOURNAL.new + "x"]
+)
+def test_a_users_database_is_not_taken_for_a_half_made_one(name):
+    assert not _HALF_MADE.match(name)
+    assert _HALF_MADE.match(JOURNAL.new)
+
+
+# -- what a dead restore no more needs ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("journal", "names", "superfluous"),
+    [
+        (JOURNAL, {"shop"}, None),
+        (JOURNAL, {"shop", JOURNAL.new}, JOURNAL.new),
+        (JOURNAL, {JOURNAL.new}, JOURNAL.new),
+        (JOURNAL, {"shop", JOURNAL.old}, JOURNAL.old),
+        (KEEP, {"shop", JOURNAL.new}, JOURNAL.new),
+        (KEEP, {"shop", JOURNAL.old}, None),
+        # Somebody took the restored database away: the replaced one is all that is left.
+        (JOURNAL, {JOURNAL.old}, None),
+        (JOURNAL, set(), None),
+    ],
+)
+def test_only_what_has_a_better_is_superfluous(journal, names, superfluous):
+    assert leftovers.superfluous(journal, names | {"postgres", "template1"}) == superfluous
+
+
+class FakePostgres:
+    """A cluster that is only names."""
+
+    def __init__(self, names, undroppable=()):
+        self.names = set(names)
+        self.undroppable = set(undroppable)
+
+    def database_names(self):
+        return set(self.names)
+
+    def half_made_databases(self):
+        return {name: 8_000_000 for name in self.names if _HALF_MADE.match(name)}
+
+    def end_leftovers(self, _pattern):
+        return 0
+
+    def live_database(self, name):
+        return SimpleNamespace(size_bytes=1, sessions=0) if name in self.names else None
+
+    def drop_database(self, name):
+        if name in self.undroppable:
+            raise PostgresError(f"database {name} is used by a replication slot")
+        self.names.discard(name)
+
+
+def clean_up(state, postgres):
+    discovery = SimpleNamespace(postgres=lambda *_arguments: postgres)
+    cluster = SimpleNamespace(container=SimpleNamespace(name="scalr-shop-db"), credentials=None)
+    return leftovers.clean_up(state, discovery, cluster)
+
+
+def test_clean_up_without_a_journal_drops_half_made_databases_only(tmp_path):
+    kept = {"shop", "shop_before_restore_20261122t030000z-3f9a", "scalr_restore_notes"}
+    postgres = FakePostgres({*kept, JOURNAL.new})
+    assert len(clean_up(State(tmp_path), postgres)) == 1
+    assert postgres.names == kept
+
+
+def test_clean_up_leaves_other_containers_journals_alone(tmp_path):
+    state = State(tmp_path)
+    other = RestoreJournal(RUN, "scalr-blog-db", "shop", JOURNAL.new, "shop_before", False)
+    state.open_journal(other)
+    postgres = FakePostgres({"shop", "shop_before"})
+    assert clean_up(state, postgres) == []
+    assert postgres.names == {"shop", "shop_before"}
+    assert state.journals("scalr-blog-db") == [other]
+
+
+def test_what_cannot_be_dropped_is_told_each_time_until_it_can(tmp_path):
+    state = State(tmp_path)
+    state.open_journal(JOURNAL)
+    postgres = FakePostgres({"shop", "shop_before"}, undroppable={"shop_before"})
+    for _night in range(2):
+        [sentence] = clean_up(state, postgres)
+        assert "could not be dropped" in sentence
+        assert "replication slot" in sentence
+    postgres.undroppable.clear()
+    [sentence] = clean_up(state, postgres)
+    assert "had swapped" in sentence
+    assert postgres.names == {"shop"}
+    assert clean_up(state, postgres) == []
+
+
+# -- the swap's outcome ------------------------------------------------------------------------------------
+
+
+class LosesTheAnswer(FakePostgres):
+    """Its swap happens, or not, and its answer is lost; then it may be gone for good."""
+
+    def __init__(self, names, happens, gone=False):
+        super().__init__(names)
+        self.happens = happens
+        self.gone = gone
+
+    def database_names(self):
+        if self.gone:
+            raise DockerUnreachableError("nobody there")
+        return super().database_names()
+
+    def swap(self, live, new, old, _properties):
+        if self.happens:
+            self.names = (self.names - {new}) | ({old} if old else set()) | {live}
+        raise DockerUnreachableError("the connection broke")
+
+
+def swap(postgres, exists=True):
+    restore = Restore(None, None, None, None, None, threading.Event())
+    plan = SimpleNamespace(database="shop", exists=exists)
+    head = SimpleNamespace(dbname="shop", database_properties=lambda _name: ())
+    return restore._swap(postgres, plan, JOURNAL, head)
+
+
+def test_a_swap_whose_answer_was_lost_has_happened():
+    assert swap(LosesTheAnswer({"shop", JOURNAL.new}, happens=True)) == JOURNAL.old
+    assert swap(LosesTheAnswer({JOURNAL.new}, happens=True), exists=False) is None
+
+
+def test_a_swap_that_failed_has_changed_nothing():
+    with pytest.raises(RestoreError, match="changed nothing"):
+        swap(LosesTheAnswer({"shop", JOURNAL.new}, happens=False))
+
+
+def test_a_swap_that_nobody_can_judge_does_not_claim_that_nothing_changed():
+    with pytest.raises(RestoreError, match="wholly or not at all") as caught:
+        swap(LosesTheAnswer({"shop", JOURNAL.new}, happens=True, gone=True))
+    assert "changed nothing" not in str(caught.value)
+
+
+def test_a_database_that_came_into_being_meanwhile_is_not_replaced_unsaved():
+    postgres = FakePostgres({"shop", JOURNAL.new})
+    with pytest.raises(RestoreError, match="made while the restore ran"):
+        swap(postgres, exists=False)
+    assert postgres.names == {"shop", JOURNAL.new}
+
+
+# -- streams that stand still ------------------------------------------------------------------------------
+
+
+class FakeSocket:
+    """A connection whose other side reads only so much."""
+
+    def __init__(self, room):
+        self.reader, self.writer = os.pipe()
+        os.set_blocking(self.writer, False)
+        self.room = room
+
+    def fileno(self):
+        return self.writer
+
+    def settimeout(self, seconds):
+        self.seconds = seconds
+
+    def gettimeout(self):
+        return self.seconds
+
+    def send(self, data):
+        return os.write(self.writer, data)
+
+
+def exec_stream(seconds):
+    connection = FakeSocket(1 << 16)
+    connection._response = SimpleNamespace(raw=SimpleNamespace(_fp=SimpleNamespace(fp=None)), close=lambda: None)
+    return ExecStream(None, "id", connection, seconds), connection
+
+
+def test_a_command_that_reads_nothing_can_be_given_up():
+    stream, _connection = exec_stream(60.0)
+
+    def stop():
+        raise InterruptedRunError("told to stop")
+
+    started = time.monotonic()
+    with pytest.raises(InterruptedRunError):
+        stream.write(b"x" * 1_000_000, stop)
+    assert time.monotonic() - started < 5
+
+
+def test_a_command_that_reads_nothing_for_too_long_is_given_up():
+    stream, _connection = exec_stream(0.6)
+    with pytest.raises(DockerUnreachableError, match="read nothing"):
+        stream.write(b"x" * 1_000_000)
+
+
+def test_what_is_written_arrives_whole():
+    stream, connection = exec_stream(60.0)
+    data, received = os.urandom(1_000_000), bytearray()
+
+    def read():
+        while len(received) < len(data):
+            received.extend(os.read(connection.reader, 10_000))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    stream.write(data)
+    reader.join(20)
+    assert bytes(received) == data
+
+
+def restic_that(script, tmp_path, monkeypatch, cancelled=None):
+    """A Restic whose program is a script; its time limit is a second."""
+    program = tmp_path / "restic"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    config = Config(host="h", repository="/r").model_copy(update={"stall_seconds": 1})
+    return Restic(config, Secrets(tmp_path / "password"), cache=tmp_path, cancelled=cancelled)
+
+
+def test_a_repository_that_falls_silent_is_given_up(tmp_path, monkeypatch):
+    restic = restic_that("echo beginning; exec sleep 60", tmp_path, monkeypatch)
+    received = []
+    with pytest.raises(RepositoryUnreachableError, match="sent nothing"), restic.dump("aa", "/x") as stream:
+        received.extend(stream.chunks())
+    assert received == [b"beginning\n"]
+
+
+def test_a_run_that_waits_for_the_repository_can_be_told_to_stop(tmp_path, monkeypatch):
+    cancelled = threading.Event()
+    restic = restic_that("exec sleep 60", tmp_path, monkeypatch, cancelled)
+    cancelled.set()
+    with pytest.raises(InterruptedRunError), restic.dump("aa", "/x") as stream:
+        list(stream.chunks())
+
+
+def test_a_slow_reader_is_no_silent_repository(tmp_path, monkeypatch):
+    restic = restic_that("echo one; sleep 0.3; echo two", tmp_path, monkeypatch)
+    with restic.dump("aa", "/x") as stream:
+        received = b""
+        for chunk in stream.chunks():
+            received += chunk
+            time.sleep(1.2)
+    assert received == b"one\ntwo\n"
+
+
+# -- manifests ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "",
+        "[]",
+        "{",
+        '{"clusters": []}',
+        '{"clusters": [{"databases": [{"snapshot_id": "other"}]}]}',
+        '{"clusters": [{}]}',
+    ],
+)
+def test_a_manifest_that_says_nothing_of_a_snapshot_hinders_nobody(document, tmp_path, monkeypatch):
+    restic = restic_that(f"printf '%s' '{document}'", tmp_path, monkeypatch)
+    dump = SimpleNamespace(id="aa", path="/c/d.dump", run="r", container="c")
+    manifest = SimpleNamespace(id="mm", path="/manifest.json", run="r", container=None)
+    assert Manifests(restic, [dump, manifest]).describe(dump) == {}
+
+
+def test_a_manifest_describes_the_snapshot_by_its_id(tmp_path, monkeypatch):
+    document = '{"clusters": [{"container": "c", "databases": [{"snapshot_id": "aa", "size_bytes": 7}]}]}'
+    restic = restic_that(f"printf '%s' '{document}'", tmp_path, monkeypatch)
+    dump = SimpleNamespace(id="aa", path="/c/d.dump", run="r", container="c")
+    manifest = SimpleNamespace(id="mm", path="/manifest.json", run="r", container=None)
+    assert Manifests(restic, [dump, manifest]).describe(dump)["size_bytes"] == 7

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from scalr_backup.errors import AmbiguousSnapshotError, ScalrBackupError, UnknownDatabaseError, UnknownSnapshotError
+from scalr_backup.model import MANUAL, NIGHTLY, PRE_RESTORE, Snapshot
+from scalr_backup.selection import LATEST, select
+
+C = "scalr-shop-db"
+
+
+def snapshot(id_, time, database="shop", container=C, reason=NIGHTLY, run="r1"):
+    moment = datetime.fromisoformat(time).replace(tzinfo=UTC)
+    tags = (container, reason) if run is None else (container, reason, f"run={run}")
+    return Snapshot(id_.ljust(64, "0"), moment, "h", f"/{container}/{database}.dump", tags, 100)
+
+
+MONDAY = [
+    snapshot("aa11", "2026-11-16T03:00:04.5", run="mon"),
+    snapshot("aa22", "2026-11-16T03:00:09", "ledger", run="mon"),
+]
+TUESDAY = [
+    snapshot("bb11", "2026-11-17T03:00:04", run="tue"),
+    snapshot("bb22", "2026-11-17T03:00:09", "ledger", run="tue"),
+]
+SAFETY = snapshot("cc11", "2026-11-17T10:00:00", reason=PRE_RESTORE, run="res")
+STRANGER = snapshot("dd11", "2026-11-17T03:00:12", container="scalr-blog-db", database="blog", run="tue")
+MANIFEST = Snapshot(
+    "ee11".ljust(64, "0"), TUESDAY[1].time + timedelta(seconds=9), "h", "/manifest.json", ("run=tue",), 9
+)
+ALL = [*MONDAY, *TUESDAY, SAFETY, STRANGER, MANIFEST]
+
+
+def ids(wanted=LATEST, database=None, timezone="UTC", snapshots=ALL, container=C):
+    return [one.id[:4] for one in select(snapshots, container, database, wanted, timezone).snapshots]
+
+
+def refusal(kind, *arguments, **options):
+    with pytest.raises(ScalrBackupError) as caught:
+        ids(*arguments, **options)
+    assert type(caught.value) is kind
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def test_latest_is_every_database_of_the_newest_pass():
+    assert ids() == ["bb22", "bb11"]
+
+
+def test_latest_never_is_what_a_restore_replaced():
+    assert ids(database="shop") == ["bb11"]
+    message = refusal(UnknownSnapshotError, snapshots=[SAFETY])
+    assert "cc11" in message
+    assert "choose one by its id" in message
+    assert ids("cc11", snapshots=[SAFETY]) == ["cc11"]
+
+
+def test_a_time_never_is_what_a_restore_replaced():
+    assert ids("2026-11-17 12:00", database="shop") == ["bb11"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("2026-11-17T03:00:04", ["bb11"]),
+        ("2026-11-17T03:00:03", ["aa11"]),
+        # The moment of a list, which shows no fractions.
+        ("2026-11-16 03:00:04", ["aa11"]),
+        ("2026-11-16 03:00:04.499999+00:00", None),
+        ("2026-11-16 03:00:04.500000+00:00", ["aa11"]),
+        ("2026-11-16 03:00", ["aa11"]),
+        ("20261116T030004", ["aa11"]),
+        ("20261116T030003", None),
+        ("2026-11-16 02:59", None),
+        ("2026-11-16T04:00+01:00", ["aa11"]),
+        ("2026-11-16T04:00:03+01:00", None),
+        # A day is meant to its end.
+        ("2026-11-16", ["aa11"]),
+        ("20261116", ["aa11"]),
+        ("2026-11-15", None),
+        ("2099-01-01", ["bb11"]),
+    ],
+)
+def test_a_time_is_the_newest_at_or_before(wanted, found):
+    if found is None:
+        assert "at or before" in refusal(UnknownSnapshotError, wanted, database="shop")
+    else:
+        assert ids(wanted, database="shop") == found
+
+
+def test_a_time_without_offset_is_in_the_configured_zone():
+    # 03:00:04 UTC is 04:00:04 in Paris.
+    assert ids("2026-11-17 04:00:04", "shop", "Europe/Paris") == ["bb11"]
+    assert ids("2026-11-17 04:00:03", "shop", "Europe/Paris") == ["aa11"]
+    assert "of 2026-11-17 04:00:04" in refusal(UnknownSnapshotError, "noon", "shop", "Europe/Paris")
+
+
+def test_every_listed_time_finds_its_snapshot():
+    message = refusal(UnknownSnapshotError, "2001-01-01", "shop", "America/St_Johns")
+    listed = [part.split(" of ") for part in message.partition("there are ")[2].partition(" (times")[0].split(", ")]
+    assert len(listed) == 3
+    for short_id, time in listed:
+        if not short_id.startswith("cc11"):
+            assert ids(time, "shop", "America/St_Johns") == [short_id[:4]]
+
+
+def test_a_day_that_is_longer_than_others_is_meant_to_its_end():
+    late = snapshot("ff11", "2026-10-25T22:59:00", run="oct")  # 23:59 in Paris, on a day of 25 hours
+    assert ids("2026-10-25", "shop", "Europe/Paris", [late]) == ["ff11"]
+
+
+def test_an_id_or_its_beginning_is_that_one_snapshot():
+    assert ids("aa2") == ["aa22"]
+    assert ids(MONDAY[0].id) == ["aa11"]
+    assert ids("aa11", database="shop") == ["aa11"]
+
+
+def test_ambiguous_and_unknown_ids():
+    message = refusal(AmbiguousSnapshotError, "aa")
+    assert "aa11" in message
+    assert "aa22" in message
+    assert "there are" in refusal(UnknownSnapshotError, "0123abcd")
+    assert refusal(UnknownSnapshotError, MONDAY[0].id + "0")
+
+
+def test_an_id_of_something_else():
+    assert "/scalr-blog-db/blog.dump" in refusal(UnknownSnapshotError, "dd11")
+    assert "/manifest.json" in refusal(UnknownSnapshotError, "ee11")
+    assert f"not {C}/shop" in refusal(UnknownSnapshotError, "aa22", database="shop")
+
+
+def test_unknown_containers_and_databases_say_what_there_is():
+    message = refusal(UnknownDatabaseError, container="scalr-typo-db")
+    assert C in message
+    assert "scalr-blog-db" in message
+    assert "ledger, shop" in refusal(UnknownDatabaseError, database="typo")
+    assert "nothing" in refusal(UnknownDatabaseError, snapshots=[])
+
+
+def test_a_database_that_the_newest_pass_has_not_is_told_and_not_mixed_in():
+    partial = [*MONDAY, TUESDAY[0]]
+    chosen = select(partial, C, None, LATEST, "UTC")
+    assert [one.id[:4] for one in chosen.snapshots] == ["bb11"]
+    assert ["ledger" in warning for warning in chosen.warnings] == [True]
+    assert ids(database="ledger", snapshots=partial) == ["aa22"]
+
+
+def test_a_snapshot_that_plain_restic_made_stands_alone():
+    plain = snapshot("ab99", "2026-11-18T03:00:00", run=None, reason=MANUAL)
+    assert ids(snapshots=[*MONDAY, plain]) == ["ab99"]

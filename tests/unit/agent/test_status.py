@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from scalr_backup.config import Config
+from scalr_backup.status import judge
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=100)
+CONFIG = Config(host="web1", repository="/repository")
+
+
+def ago(**duration):
+    return (NOW - timedelta(**duration)).isoformat()
+
+
+def entry(container="scalr-shop-db", database="shop", ok=True, good=9.0, tried=9.0, error=None):
+    """A database whose last good backup and last try are so many hours old."""
+    return {
+        "container": container,
+        "database": database,
+        "ok": ok,
+        "run": "r",
+        "last_tried": ago(hours=tried),
+        "last_success": None if good is None else ago(hours=good),
+        "error": error and {"code": "dump_failed", "message": error},
+        "snapshot_id": "aa",
+        "bytes_read": 10,
+        "rows": 3,
+    }
+
+
+def document(*entries, nightly=9.0, error=None, retention=None):
+    return {
+        "databases": {f"{one['container']}/{one['database']}": one for one in entries},
+        "nightly_started": ago(hours=nightly),
+        "last_pass": {"error": error, "retention": {"ok": retention is None, "removed": [], "error": retention}},
+    }
+
+
+def judged(state, first_started=LONG_AGO, config=CONFIG):
+    return judge(config, "/repository", state, first_started, NOW)
+
+
+def test_a_night_with_every_database_is_safe():
+    status = judged(document(entry(), entry(database="ledger", good=9.5)))
+    assert status.healthy
+    assert status.summary == "Safe: 2 databases, the oldest good backup is 9 h 30 min old."
+    assert status.next_pass == datetime(2026, 11, 23, 3, tzinfo=UTC)
+    assert [one["ok"] for one in status.databases] == [True, True]
+    assert status.as_dict()["problems"] == []
+
+
+def test_one_failure_among_many_is_not_safe():
+    failed = entry(database="ledger", ok=False, good=20, error="the dump was empty")
+    status = judged(document(entry(), failed))
+    assert not status.healthy
+    assert status.problems == ("scalr-shop-db/ledger failed in its last pass: the dump was empty",)
+
+
+def test_a_good_backup_is_too_old_after_a_night_and_two_hours():
+    assert judged(document(entry(good=25.9))).healthy
+    status = judged(document(entry(good=26)))
+    assert status.problems == ("scalr-shop-db/shop has no good backup younger than 26 h",)
+
+
+def test_a_database_that_was_never_backed_up():
+    status = judged(document(entry(ok=False, good=None, error="no password")))
+    assert status.problems == ("scalr-shop-db/shop was never backed up: no password",)
+    assert status.databases[0]["age_seconds"] is None
+
+
+def test_a_failed_pass_and_a_failed_retention_are_problems_although_every_dump_is_good():
+    status = judged(document(entry(), error={"code": "manifest", "message": "no manifest"}))
+    assert status.problems == ("The last pass failed: no manifest",)
+    status = judged(document(entry(), retention={"code": "repository_locked", "message": "locked"}))
+    assert status.problems == ("Retention failed: locked",)
+
+
+def test_a_fresh_agent_waits_and_an_old_one_without_any_backup_is_not_safe():
+    assert judged({}, first_started=NOW - timedelta(hours=1)).summary == "Waiting for the first pass."
+    assert judged({}, first_started=NOW - timedelta(hours=1)).healthy
+    assert not judged({}, first_started=NOW - timedelta(hours=27)).healthy
+
+
+def test_state_that_was_lost_is_not_safe():
+    assert not judged({}).healthy
+
+
+def test_a_database_that_every_night_misses_is_given_up_in_the_end():
+    gone = entry(database="gone", good=13 * 24, tried=13 * 24)
+    assert not judged(document(entry(), gone)).healthy
+    gone = entry(database="gone", good=15 * 24, tried=15 * 24)
+    assert judged(document(entry(), gone)).healthy
+
+
+def test_nothing_is_given_up_while_no_pass_looks_for_it():
+    # For 20 nights no pass ran; then somebody backs up one container by hand.
+    forgotten = entry(container="scalr-blog-db", good=20 * 24, tried=20 * 24)
+    status = judged(document(entry(good=0.1, tried=0.1), forgotten, nightly=20 * 24))
+    assert not status.healthy
+    assert "scalr-blog-db" in status.summary
+
+
+def test_an_excluded_container_is_nobodys_problem():
+    config = Config(host="web1", repository="/repository", exclude=("scalr-test-*",))
+    failed = entry(container="scalr-test-db", ok=False, good=None, error="no")
+    assert judged(document(entry(), failed), config=config).healthy
+    assert not judged(document(entry(), failed)).healthy
