@@ -1,0 +1,51 @@
+"""Fixtures of the integration tests: the agent's image, agents and databases under names of their own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.containers import AgentContainer, DatabaseContainer, build_agent_image
+
+
+@pytest.fixture(scope="session")
+def agent_image() -> str:
+    """The agent's image, built from the checkout."""
+    return build_agent_image()
+
+
+@pytest.fixture(scope="module")
+def prefix() -> str:
+    """The beginning of this module's container names, so that its agent sees nobody else's databases."""
+    return f"scalr-test-{secrets.token_hex(3)}"
+
+
+@pytest.fixture(scope="module")
+def make_database(prefix: str) -> Iterator[Callable[..., DatabaseContainer]]:
+    """Start databases whose names the module's agents match; all are removed at the end."""
+    made: list[DatabaseContainer] = []
+
+    def make(name: str, **settings: Any) -> DatabaseContainer:
+        database = DatabaseContainer(f"{prefix}-{name}-db", **settings)
+        made.append(database)
+        return database.start()
+
+    yield make
+    for database in made:
+        database.remove()
+
+
+@pytest.fixture
+def agent(agent_image: str, prefix: str, tmp_path: Path) -> Iterator[AgentContainer]:
+    """An agent with an empty local repository, which sees the module's databases."""
+    container = AgentContainer(tmp_path / "agent", [f"{prefix}-*-db"], agent_image)
+    try:
+        container.start()
+        container.ok("init")
+        yield container
+    finally:
+        container.remove()

@@ -1,0 +1,480 @@
+"""A pass over real containers: what is found, what is saved, what remains when a dump dies, and who is told."""
+
+from __future__ import annotations
+
+import json
+import string
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.containers import (
+    AgentContainer,
+    DatabaseContainer,
+    docker,
+    finish,
+    wait_until,
+)
+
+MakeDatabase = Callable[..., DatabaseContainer]
+
+CANARY = "canary-row-4711-that-must-never-lie-on-a-disk"
+# Every printable character that a password may have; the official image takes it as it is.
+EVERY_CHARACTER = string.ascii_letters + string.digits + string.punctuation + " "
+SHOP = f"""
+CREATE TABLE customers (id int PRIMARY KEY, name text NOT NULL);
+INSERT INTO customers SELECT i, '{CANARY} ' || i FROM generate_series(1, 20000) AS i;
+CREATE TABLE orders (id int PRIMARY KEY, customer int REFERENCES customers, note text);
+INSERT INTO orders SELECT i, 1 + i % 20000, md5(i::text) FROM generate_series(1, 50000) AS i;
+"""
+
+# Ways in which a dump can die; ``$real`` is the container's own pg_dump.
+DYING_DUMPS = {
+    "at the start": "echo 'pg_dump: error: died at the start' >&2; exit 1",
+    "in the middle": '"$real" "$@" | head -c 100000; echo "pg_dump: error: died in the middle" >&2; exit 1',
+    "in the middle, exit 0": '"$real" "$@" | head -c 100000; exit 0',
+    "at the end": '"$real" "$@"; echo "pg_dump: error: died at the end" >&2; exit 1',
+    "without a byte": "exit 0",
+    "with garbage": "head -c 100000 /dev/urandom; exit 0",
+    "with garbage behind": '"$real" "$@"; echo more; exit 0',
+    "killed": '"$real" "$@" | head -c 100000; kill -9 $$',
+}
+# A dump that writes a part, says so, and waits; what it waits for never comes.
+HANGING_DUMP = '"$real" "$@" | { head -c 100000; touch /tmp/reached; sleep 100; }'
+SLOW_DUMP = 'touch /tmp/reached; sleep 8; exec "$real" "$@"'
+
+
+@pytest.fixture(scope="module")
+def shop(make_database: MakeDatabase) -> DatabaseContainer:
+    """A database container with two tables and two databases."""
+    database = make_database("shop", environment={"POSTGRES_PASSWORD": EVERY_CHARACTER, "POSTGRES_DB": "shop"})
+    database.sql(SHOP, "shop")
+    database.sql("CREATE DATABASE second")
+    return database
+
+
+@pytest.fixture(scope="module")
+def other(make_database: MakeDatabase) -> DatabaseContainer:
+    """A small one beside it, large enough to be cut off in its data."""
+    database = make_database("other")
+    database.sql("CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2), (3)")
+    database.sql(
+        "CREATE TABLE u (x text); INSERT INTO u SELECT repeat(md5(i::text), 8) FROM generate_series(1, 4000) i"
+    )
+    return database
+
+
+@pytest.fixture
+def broken(other: DatabaseContainer) -> Iterator[DatabaseContainer]:
+    """The small one, whose pg_dump a test may replace."""
+    yield other
+    other.unwrap("pg_dump")
+
+
+def outcomes(data: dict) -> dict[str, dict]:
+    """A pass's outcomes by ``container/database``."""
+    return {f"{one['container']}/{one['database']}": one for one in data["databases"]}
+
+
+def dump_of(agent: AgentContainer, container: str, database: str) -> list[dict]:
+    """The snapshots of one database."""
+    return agent.ok("snapshots", "--db", container, "--database", database)["snapshots"]
+
+
+class TestAPass:
+    def test_saves_every_database_as_the_contract_says(
+        self, agent: AgentContainer, shop: DatabaseContainer, other: DatabaseContainer
+    ) -> None:
+        data = agent.ok("backup", "--reason", "nightly", "--tag", "before-upgrade")
+
+        found = outcomes(data)
+        assert set(found) == {f"{shop.name}/shop", f"{shop.name}/second", f"{other.name}/postgres"}
+        assert all(one["ok"] and one["error"] is None for one in found.values())
+        assert found[f"{shop.name}/shop"]["rows"] == 70000
+        assert found[f"{other.name}/postgres"]["rows"] == 4003
+        assert found[f"{shop.name}/shop"]["bytes_read"] > 1_000_000
+        assert data["failed"] == 0
+        assert data["warnings"] == []
+        assert data["retention"]["ok"]
+
+        snapshots = {one["path"]: one for one in agent.ok("snapshots")["snapshots"]}
+        one = snapshots[f"/{shop.name}/shop.dump"]
+        assert one["id"] == found[f"{shop.name}/shop"]["snapshot_id"]
+        assert (one["host"], one["run"], one["reason"]) == ("test-host", data["run"], "nightly")
+        assert set(one["tags"]) == {shop.name, f"run={data['run']}", "nightly", "before-upgrade"}
+        assert one["dump_bytes"] == found[f"{shop.name}/shop"]["bytes_read"]
+
+    def test_writes_a_manifest_that_is_true_of_the_dumped_rows(
+        self, agent: AgentContainer, shop: DatabaseContainer
+    ) -> None:
+        shop.sql("CREATE ROLE manifest_reader; ALTER DATABASE shop SET work_mem = '8MB'")
+        data = agent.ok("backup", "--db", shop.name)
+        manifest = json.loads(agent.restic("dump", data["manifest_snapshot_id"], "/manifest.json"))
+
+        assert manifest["run"] == data["run"]
+        (cluster,) = manifest["clusters"]
+        assert cluster["container"] == shop.name
+        assert cluster["image"] == "postgres:17"
+        assert "CREATE ROLE manifest_reader" in cluster["globals"]
+        described = {one["database"]: one for one in cluster["databases"]}["shop"]
+        assert described["row_counts"] == {'"public"."customers"': 20000, '"public"."orders"': 50000}
+        assert described["snapshot_id"] == outcomes(data)[f"{shop.name}/shop"]["snapshot_id"]
+        assert {"name": "plpgsql", "version": "1.0", "schema": "pg_catalog"} in described["extensions"]
+        assert described["settings"] == [{"role": None, "settings": ["work_mem=8MB"]}]
+        assert 0 < described["head_bytes"] < 100_000
+
+    def test_counts_rows_in_the_dumps_own_snapshot(self, agent: AgentContainer, broken: DatabaseContainer) -> None:
+        """Rows that come while pg_dump runs are neither in the dump nor in the count."""
+        broken.wrap("pg_dump", 'psql -U postgres -qc "INSERT INTO t VALUES (987654321)" >&2; exec "$real" "$@"')
+        data = agent.ok("backup", "--db", broken.name)
+        archive = agent.restic("dump", data["databases"][0]["snapshot_id"], f"/{broken.name}/postgres.dump")
+        broken.sql("DELETE FROM t WHERE x = 987654321")
+
+        assert data["databases"][0]["rows"] == 4003
+        assert "987654321" not in archive
+
+    def test_without_row_counts(self, agent: AgentContainer, other: DatabaseContainer) -> None:
+        agent.configure(row_counts=False)
+        assert agent.ok("backup", "--db", other.name)["databases"][0]["rows"] is None
+
+    def test_stores_nearly_nothing_the_second_time(self, agent: AgentContainer, shop: DatabaseContainer) -> None:
+        first = outcomes(agent.ok("backup", "--db", shop.name))[f"{shop.name}/shop"]
+        second = outcomes(agent.ok("backup", "--db", shop.name))[f"{shop.name}/shop"]
+        assert second["bytes_added"] < first["bytes_added"] / 10
+
+    def test_is_remembered_when_the_agent_is_made_anew(self, agent: AgentContainer, other: DatabaseContainer) -> None:
+        agent.ok("backup", "--db", other.name)
+        docker("rm", "--force", agent.name)
+        agent.start()
+
+        status = agent.ok("status")
+        assert status["healthy"]
+        assert status["databases"][0]["container"] == other.name
+        assert docker("exec", agent.name, "scalr-backup", "health").returncode == 0
+
+    def test_leaves_no_session_and_no_process_behind(self, agent: AgentContainer, other: DatabaseContainer) -> None:
+        agent.ok("backup", "--db", other.name)
+        assert other.sessions_of_agent() == 0
+        assert other.processes("pg_dump") == 0
+        assert other.processes("psql") == 0
+
+
+class TestDiscovery:
+    def test_a_new_app_is_in_the_next_pass_without_an_edit(
+        self, agent: AgentContainer, other: DatabaseContainer, make_database: MakeDatabase
+    ) -> None:
+        agent.ok("backup", "--db", other.name)
+        new = make_database("new")
+        try:
+            assert f"{new.name}/postgres" in outcomes(agent.ok("backup"))
+        finally:
+            new.remove()
+
+        gone = agent.ok("backup", "--reason", "nightly")
+        assert any(f"{new.name}/postgres" in warning and "gone" in warning for warning in gone["warnings"])
+
+    def test_labels_excludes_and_filters(
+        self, agent: AgentContainer, other: DatabaseContainer, make_database: MakeDatabase, prefix: str
+    ) -> None:
+        labelled_out = make_database("out", labels={"scalr.backup": "false"})
+        labelled_in = DatabaseContainer(f"{prefix}-elsewhere", labels={"scalr.backup": "true"}).start()
+        try:
+            statuses = {one["name"]: one["status"] for one in agent.ok("discover")["containers"]}
+            assert statuses[labelled_out.name] == "excluded"
+            assert statuses[labelled_in.name] == "ok"
+
+            agent.configure(exclude=[other.name])
+            statuses = {one["name"]: one["status"] for one in agent.ok("discover")["containers"]}
+            assert statuses[other.name] == "excluded"
+
+            agent.configure(exclude=[], filter="contains(Name, 'nothing-is-called-so')")
+            names = {one["name"] for one in agent.ok("discover")["containers"]}
+            assert names == {labelled_in.name}, "the label includes whatever else is said"
+        finally:
+            labelled_out.remove()
+            labelled_in.remove()
+
+    def test_a_stopped_match_is_reported(
+        self, agent: AgentContainer, other: DatabaseContainer, make_database: MakeDatabase
+    ) -> None:
+        stopped = make_database("stopped")
+        docker("stop", "--time", "1", stopped.name)
+        try:
+            data = agent.ok("backup")
+            assert any(stopped.name in warning and "exited" in warning for warning in data["warnings"])
+            assert f"{other.name}/postgres" in outcomes(data)
+        finally:
+            stopped.remove()
+
+    def test_a_match_that_does_not_answer_is_a_failure_and_the_others_are_saved(
+        self, agent: AgentContainer, other: DatabaseContainer, prefix: str
+    ) -> None:
+        silent = f"{prefix}-silent-db"
+        docker("run", "--detach", "--name", silent, "--entrypoint", "sleep", "postgres:17", "600")
+        try:
+            call = agent.call("backup")
+            assert call.exit_code == 3
+            found = outcomes(call.data)
+            assert not found[f"{silent}/*"]["ok"]
+            assert found[f"{other.name}/postgres"]["ok"]
+        finally:
+            docker("rm", "--force", silent)
+
+    @pytest.mark.parametrize(
+        "environment",
+        [
+            {"POSTGRES_USER": "app", "POSTGRES_PASSWORD_FILE": "/etc/password", "POSTGRES_DB_FILE": "/etc/database"},
+            {"POSTGRES_HOST_AUTH_METHOD": "trust"},
+        ],
+        ids=["files", "trust"],
+    )
+    def test_credentials(
+        self, agent: AgentContainer, make_database: MakeDatabase, environment: dict[str, str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "password").write_text(EVERY_CHARACTER + "\n")
+        (tmp_path / "database").write_text("from_file\n")
+        options = [f"--volume={tmp_path}/{name}:/etc/{name}:ro" for name in ("password", "database")]
+        database = make_database(
+            f"credentials-{len(environment)}",
+            environment=environment,
+            options=options,
+            user=environment.get("POSTGRES_USER", "postgres"),
+        )
+        try:
+            # Also where the image would let a local connection pass without a password.
+            hba = docker("exec", database.name, "sh", "-c", "cat $PGDATA/pg_hba.conf").stdout
+            if "POSTGRES_PASSWORD_FILE" in environment:
+                strict = hba.replace("trust", "scram-sha-256")
+                docker("exec", "-i", database.name, "sh", "-c", "cat > $PGDATA/pg_hba.conf", stdin=strict)
+                docker("exec", database.name, "sh", "-c", 'su postgres -c "$(command -v pg_ctl) -D $PGDATA reload"')
+            (outcome,) = agent.ok("backup", "--db", database.name)["databases"]
+            assert outcome["database"] == ("from_file" if "POSTGRES_DB_FILE" in environment else "postgres")
+        finally:
+            database.remove()
+
+    def test_an_unknown_database_lists_what_there_is(self, agent: AgentContainer, other: DatabaseContainer) -> None:
+        call = agent.call("backup", "--db", "scalr-nowhere-db")
+        assert call.exit_code == 1
+        assert call.error["code"] == "unknown_database"
+        assert other.name in call.error["message"]
+        assert "test-host" in call.error["message"]
+
+
+class TestADumpThatDies:
+    @pytest.mark.parametrize("death", DYING_DUMPS)
+    def test_leaves_no_snapshot_and_stops_nobody(
+        self, agent: AgentContainer, shop: DatabaseContainer, broken: DatabaseContainer, death: str
+    ) -> None:
+        broken.wrap("pg_dump", DYING_DUMPS[death])
+        call = agent.call("backup")
+
+        assert call.exit_code == 3
+        assert not call.result["ok"]
+        found = outcomes(call.data)
+        failed = found[f"{broken.name}/postgres"]
+        assert not failed["ok"]
+        assert failed["error"]["code"] == "dump_failed"
+        assert broken.name in failed["error"]["message"]
+        if "died" in DYING_DUMPS[death]:
+            assert f"died {death}" in failed["error"]["message"]
+        assert found[f"{shop.name}/shop"]["ok"]
+        assert dump_of(agent, broken.name, "postgres") == []
+        assert f"/{broken.name}/postgres.dump" not in agent.restic("snapshots", "--json")
+        assert broken.sessions_of_agent() == 0
+        assert not agent.ok("status")["healthy"]
+
+    def test_keeps_its_good_snapshots_from_retention(self, agent: AgentContainer, broken: DatabaseContainer) -> None:
+        """With nothing to keep but one day, the failed database's old snapshots all stay."""
+        agent.configure(keep={"last": 2, "daily": 0, "weekly": 0, "monthly": 0})
+        for tag in ("pinned", "plain"):
+            agent.ok("backup", "--reason", "nightly", "--db", broken.name, "--tag", tag)
+        agent.configure(keep={"last": 1, "daily": 0, "weekly": 0, "monthly": 0})
+        before = {one["time"] for one in dump_of(agent, broken.name, "postgres")}
+        assert len(before) == 2
+
+        broken.wrap("pg_dump", DYING_DUMPS["at the end"])
+        assert agent.call("backup", "--reason", "nightly", "--db", broken.name).exit_code == 3
+        assert {one["time"] for one in dump_of(agent, broken.name, "postgres")} == before
+
+        broken.unwrap("pg_dump")
+        data = agent.ok("backup", "--reason", "nightly", "--db", broken.name)
+        assert len(data["retention"]["removed"]) == 2, "the plain one and the manifest of its run"
+        assert [one["pinned"] for one in dump_of(agent, broken.name, "postgres")] == [True, False]
+
+    def test_that_hangs_is_killed_with_its_pass_and_the_next_pass_cleans_up(
+        self, agent: AgentContainer, broken: DatabaseContainer
+    ) -> None:
+        broken.wrap("pg_dump", HANGING_DUMP)
+        process = agent.start_call("backup", "--db", broken.name)
+        wait_until(broken.reached, "the dump hangs")
+        agent.kill_processes("scalr_backup backup")
+        agent.kill_processes("scalr_backup.producer")
+        process.wait(timeout=60)
+        assert broken.sessions_of_agent() > 0, "a killed pass leaves its transaction open: nothing to clean otherwise"
+
+        broken.unwrap("pg_dump")
+        data = agent.ok("backup", "--db", broken.name)
+        assert any("killed run" in warning for warning in data["warnings"])
+        assert broken.sessions_of_agent() == 0
+        assert broken.processes("pg_dump") == 0
+        assert agent.restic("list", "locks", "--no-lock") == ""
+
+    def test_that_vanishes_with_its_container(
+        self, agent: AgentContainer, broken: DatabaseContainer, make_database: MakeDatabase
+    ) -> None:
+        agent.configure(parallel=1)
+        victim = make_database("zz-victim")
+        broken.wrap("pg_dump", SLOW_DUMP)
+        process = agent.start_call("backup", "--db", broken.name, "--db", victim.name)
+        wait_until(broken.reached, "the first dump waits")
+        victim.remove()
+        call = finish(process)
+
+        assert call.exit_code == 3
+        found = outcomes(call.data)
+        assert found[f"{broken.name}/postgres"]["ok"]
+        assert not found[f"{victim.name}/postgres"]["ok"]
+        assert victim.name in found[f"{victim.name}/postgres"]["error"]["message"]
+
+
+class TestTwoAtOnce:
+    def test_a_second_pass_is_refused_and_says_which_runs(
+        self, agent: AgentContainer, broken: DatabaseContainer
+    ) -> None:
+        broken.wrap("pg_dump", SLOW_DUMP)
+        process = agent.start_call("backup", "--db", broken.name)
+        wait_until(broken.reached, "the first pass dumps")
+        second = agent.call("backup", "--db", broken.name)
+        first = finish(process)
+
+        assert second.exit_code == 1
+        assert second.error["code"] == "busy"
+        assert first.exit_code == 0
+        assert first.data["run"] in second.error["message"]
+
+    def test_sigterm_ends_a_pass_cleanly(self, agent: AgentContainer, broken: DatabaseContainer) -> None:
+        broken.wrap("pg_dump", HANGING_DUMP)
+        process = agent.start_call("backup", "--db", broken.name)
+        wait_until(broken.reached, "the dump hangs")
+        agent.kill_processes("scalr_backup backup", "TERM")
+        call = finish(process, timeout=60)
+
+        assert call.exit_code == 1
+        assert call.error["code"] == "interrupted"
+        assert broken.sessions_of_agent() == 0
+        assert dump_of(agent, broken.name, "postgres") == []
+        assert agent.restic("list", "locks", "--no-lock") == ""
+
+
+class TestServe:
+    def test_runs_a_pass_that_was_missed_and_ends_it_cleanly_when_stopped(
+        self, agent: AgentContainer, broken: DatabaseContainer
+    ) -> None:
+        agent.configure(containers=[broken.name], schedule="* * * * *")
+        broken.wrap("pg_dump", HANGING_DUMP)
+        long_ago = '{"first_started": "2026-01-01T00:00:00+00:00"}'
+        docker("exec", "-i", agent.name, "sh", "-c", "cat > /var/lib/scalr-backup/state.json", stdin=long_ago)
+        docker("restart", "--time", "60", agent.name)
+        wait_until(broken.reached, "the missed pass runs at start")
+
+        started = time.monotonic()
+        docker("stop", "--time", "100", agent.name)
+        assert time.monotonic() - started < 60, "SIGTERM ends it, not Docker's patience"
+        assert docker("inspect", "--format", "{{.State.ExitCode}}", agent.name).stdout.strip() == "0"
+        assert broken.sessions_of_agent() == 0
+        events = {line["event"] for line in agent.log_lines()}
+        assert "A pass was missed while the agent was down; it runs now." in events
+
+    def test_takes_a_changed_schedule_without_a_restart(self, agent: AgentContainer) -> None:
+        agent.configure(schedule="17 4 * * *")
+        wait_until(
+            lambda: any("T04:17:00" in str(line.get("due")) for line in agent.log_lines()), "the new schedule is logged"
+        )
+        agent.configure(schedule="never")
+        wait_until(
+            lambda: any("never" in str(line.get("reason")) for line in agent.log_lines()), "the bad one is refused"
+        )
+        assert docker("inspect", "--format", "{{.State.Running}}", agent.name).stdout.strip() == "true"
+
+
+class TestTheRepository:
+    def test_a_wrong_password_is_one_sentence(self, agent: AgentContainer, other: DatabaseContainer) -> None:
+        agent.set_password("not this one")
+        for verb in (["init"], ["backup", "--db", other.name], ["snapshots"], ["check"]):
+            call = agent.call(*verb)
+            assert call.exit_code == 1
+            assert call.error["code"] == "wrong_password"
+            assert "not this one" not in call.output
+
+    def test_a_missing_repository_is_made_only_by_init(self, agent: AgentContainer, other: DatabaseContainer) -> None:
+        agent.configure(repository="/repository/elsewhere")
+        call = agent.call("backup", "--db", other.name)
+        assert call.exit_code == 1
+        assert call.error["code"] == "repository_missing"
+        assert agent.call("init", "--must-exist").error["code"] == "repository_missing"
+        assert agent.ok("init", "--dry-run")["created"]
+        assert agent.call("snapshots").error["code"] == "repository_missing", "a dry run makes nothing"
+        assert agent.call("init").result["changed"]
+        assert not agent.call("init").result["changed"]
+        assert agent.ok("backup", "--db", other.name)["failed"] == 0
+
+    def test_an_unreachable_store_is_one_sentence_in_bounded_time(self, agent: AgentContainer) -> None:
+        agent.configure(repository="s3:http://127.0.0.1:9/bucket", answer_seconds=8)
+        agent.set_environment(AWS_ACCESS_KEY_ID="canary-key", AWS_SECRET_ACCESS_KEY="canary-secret")
+        started = time.monotonic()
+        call = agent.call("backup")
+        assert time.monotonic() - started < 60
+        assert call.exit_code == 1
+        assert call.error["code"] == "repository_unreachable"
+        assert "canary" not in call.output
+        assert not agent.ok("status")["healthy"]
+
+    def test_check_finds_a_damaged_pack(self, agent: AgentContainer, other: DatabaseContainer) -> None:
+        agent.ok("backup", "--db", other.name)
+        agent.ok("check", "--read-data-subset", "100%")
+        pack = docker("exec", agent.name, "sh", "-c", "find /repository/data -type f | head -1").stdout.strip()
+        docker("exec", agent.name, "sh", "-c", f"chmod u+w {pack}; printf x | dd of={pack} conv=notrunc seek=10 bs=1")
+        call = agent.call("check", "--read-data-subset", "100%")
+        assert call.exit_code == 1
+        assert not call.result["ok"]
+
+    def test_unlock_removes_stale_locks(self, agent: AgentContainer, broken: DatabaseContainer) -> None:
+        broken.wrap("pg_dump", HANGING_DUMP)
+        process = agent.start_call("backup", "--db", broken.name)
+        wait_until(broken.reached, "the dump hangs")
+        agent.kill_processes("scalr_backup backup")
+        agent.kill_processes("scalr_backup.producer")
+        process.wait(timeout=60)
+        assert agent.ok("unlock")["removed"] == 1
+        assert agent.ok("unlock")["removed"] == 0
+
+
+class TestSecrets:
+    def test_show_nowhere_while_a_dump_runs(self, agent: AgentContainer, shop: DatabaseContainer) -> None:
+        agent.set_password("canary-repository-password")
+        agent.configure(repository="/repository/canary")
+        agent.ok("init")
+        shop.wrap("pg_dump", SLOW_DUMP)
+        process = agent.start_call("backup", "--db", shop.name)
+        wait_until(shop.reached, "a dump runs")
+        every_argv = 'for p in /proc/[0-9]*; do tr "\\0" " " < $p/cmdline 2>/dev/null; echo; done'
+        shown = [docker("exec", name, "sh", "-c", every_argv).stdout for name in (agent.name, shop.name)]
+        shown.append(docker("inspect", agent.name).stdout)
+        call = finish(process)
+        shop.unwrap("pg_dump")
+        shown += [call.output, docker("logs", agent.name).stdout]
+        state = docker("exec", agent.name, "cat", "/var/lib/scalr-backup/state.json").stdout
+        shown.append(state)
+
+        assert call.exit_code == 0, call.output
+        for text in shown:
+            assert "canary-repository-password" not in text
+            assert EVERY_CHARACTER not in text
+            assert EVERY_CHARACTER[:20] not in text
+
+    def test_no_row_lies_in_cleartext_on_any_volume(self, agent: AgentContainer, shop: DatabaseContainer) -> None:
+        agent.ok("backup", "--db", shop.name)
+        search = f"grep -rl '{CANARY}' /repository /var/lib/scalr-backup /var/cache/scalr-backup /tmp | wc -l"
+        assert docker("exec", agent.name, "sh", "-c", search).stdout.strip() == "0"

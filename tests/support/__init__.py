@@ -1,0 +1,1 @@
+"""What integration and end-to-end tests stand on: real containers, driven through the docker CLI."""

@@ -1,0 +1,284 @@
+"""Real containers for tests: databases, and the agent as the role runs it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+AGENT_CONTEXT = Path(__file__).resolve().parents[2] / "roles" / "backup" / "files" / "agent"
+AGENT_IMAGE = "scalr-backup:test"
+
+
+def docker(
+    *arguments: str, stdin: str | bytes | None = None, check: bool = True, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run the docker CLI; a failure that was not expected shows what it said."""
+    if isinstance(stdin, bytes):
+        stdin = stdin.decode()
+    done = subprocess.run(
+        ["docker", *arguments],
+        input=stdin,
+        text=True,
+        errors="replace",
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"docker {' '.join(arguments)} exited with {done.returncode}: {done.stdout}{done.stderr}")
+    return done
+
+
+def wait_until(condition: Any, what: str, seconds: float = 60) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.1)
+
+
+@dataclass
+class DatabaseContainer:
+    """A PostgreSQL container; it is made with ``start`` and gone after ``remove``."""
+
+    name: str
+    image: str = "postgres:17"
+    environment: Mapping[str, str] = field(default_factory=lambda: {"POSTGRES_PASSWORD": "s3cret"})
+    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
+    user: str = "postgres"
+
+    def start(self) -> DatabaseContainer:
+        """Run it and wait until it answers over TCP: the entry point's first, temporary server does not."""
+        arguments = ["run", "--detach", "--name", self.name, *self.options]
+        for name, value in self.environment.items():
+            arguments += ["--env", f"{name}={value}"]
+        for name, value in self.labels.items():
+            arguments += ["--label", f"{name}={value}"]
+        docker(*arguments, self.image)
+        self.wait()
+        return self
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        wait_until(
+            lambda: docker("exec", self.name, "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode == 0,
+            f"{self.name} answers",
+        )
+
+    def remove(self) -> None:
+        """Remove it with its volumes."""
+        docker("rm", "--force", "--volumes", self.name, check=False)
+
+    def sql(self, text: str, database: str = "postgres", *, check: bool = True) -> str:
+        """Run SQL; what it returns, unaligned."""
+        arguments = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", self.user, "-d"]
+        escaped = database.replace("\\", "\\\\").replace("'", "\\'")
+        return docker(
+            "exec", "-i", self.name, *arguments, f"dbname='{escaped}'", stdin=text, check=check
+        ).stdout.rstrip("\n")
+
+    def databases(self) -> set[str]:
+        """The names of its databases, templates left out."""
+        names = self.sql("SELECT to_json(datname) FROM pg_database WHERE NOT datistemplate")
+        return {json.loads(line) for line in names.splitlines()}
+
+    def fingerprint(self, database: str) -> dict[str, str]:
+        """An order-independent hash over each table's rows."""
+        rows = self.sql(
+            r"""
+            SELECT format('SELECT jsonb_build_array(%L, count(*) || '' '' || coalesce(sum(hashtextextended(t::text, 0)), 0)'
+                          ') FROM %s AS t', relation, relation)
+            FROM (SELECT format('%I.%I', schemaname, tablename) AS relation FROM pg_tables
+                  WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1) AS tables \gexec
+            """,
+            database,
+        )
+        return dict(json.loads(row) for row in rows.splitlines())
+
+    def sessions_of_agent(self) -> int:
+        """How many sessions of a run of the agent are open."""
+        return int(self.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^scalr-backup [0-9]{8}T'"))
+
+    def processes(self, name: str) -> int:
+        """How many processes of a program run in it."""
+        script = 'for p in /proc/[0-9]*; do tr "\\0" " " < $p/cmdline 2>/dev/null; echo; done'
+        lines = docker("exec", self.name, "sh", "-c", script).stdout.splitlines()
+        return sum(line.split(" ")[0].rpartition("/")[2] == name for line in lines if line)
+
+    def wrap(self, program: str, script: str) -> None:
+        """Put a shell script before a client program of the container; ``$real`` is the program itself.
+
+        The script may ``touch /tmp/reached`` to tell the test how far it is.
+        """
+        find_real = f"type -aP {program} | grep -v ^/usr/local/sbin | head -1"
+        place = f"/usr/local/sbin/{program}"
+        docker("exec", self.name, "rm", "-f", "/tmp/reached")
+        write = f"cat > {place} && chmod 755 {place}"
+        docker("exec", "-i", self.name, "sh", "-c", write, stdin=f"#!/bin/bash\nreal=$({find_real})\n{script}\n")
+
+    def reached(self) -> bool:
+        """Whether a wrapping script has come to its mark."""
+        return docker("exec", self.name, "test", "-e", "/tmp/reached", check=False).returncode == 0
+
+    def unwrap(self, program: str) -> None:
+        """Take the script away."""
+        docker("exec", self.name, "rm", "-f", f"/usr/local/sbin/{program}")
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a verb ended: its exit code, its result line, the events before it, and all it printed."""
+
+    exit_code: int
+    result: dict[str, Any]
+    events: list[dict[str, Any]]
+    output: str
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The result's data."""
+        return dict(self.result["data"])
+
+    @property
+    def error(self) -> dict[str, str]:
+        """The result's error."""
+        return dict(self.result["error"])
+
+
+class AgentContainer:
+    """The agent, run as the role runs it, on volumes and directories of its own."""
+
+    def __init__(self, directory: Path, containers: Sequence[str], image: str = AGENT_IMAGE) -> None:
+        self.name = f"scalr-test-agent-{secrets.token_hex(4)}"
+        self.image = image
+        self.config: dict[str, Any] = {
+            "host": "test-host",
+            "repository": "/repository",
+            "containers": list(containers),
+        }
+        self._config_directory = directory / "config"
+        self._secrets_directory = directory / "secrets"
+        self._config_directory.mkdir(parents=True)
+        self._secrets_directory.mkdir(parents=True, mode=0o700)
+        self.configure()
+        self.set_password("correct horse battery staple")
+
+    def configure(self, **changes: Any) -> None:
+        """Change configuration keys; the agent reads them by itself."""
+        self.config.update(changes)
+        new = self._config_directory / "config.json.new"
+        new.write_text(json.dumps(self.config))
+        new.rename(self._config_directory / "config.json")
+
+    def set_password(self, password: str) -> None:
+        """Give the agent a repository password."""
+        (self._secrets_directory / "password").write_text(password)
+
+    def set_environment(self, **variables: str) -> None:
+        """Give the agent the store's credentials."""
+        (self._secrets_directory / "environment").write_text("".join(f"{k}={v}\n" for k, v in variables.items()))
+
+    def start(self) -> AgentContainer:
+        """Run it."""
+        docker(
+            "run", "--detach", "--name", self.name, "--hostname", "test-host", "--init", "--read-only",
+            "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:size=64m",
+            "--volume", "/var/run/docker.sock:/var/run/docker.sock",
+            "--volume", f"{self._config_directory}:/etc/scalr-backup:ro",
+            "--volume", f"{self._secrets_directory}:/run/secrets/scalr-backup:ro",
+            "--volume", f"{self.name}-state:/var/lib/scalr-backup",
+            "--volume", f"{self.name}-cache:/var/cache/scalr-backup",
+            "--volume", f"{self.name}-repository:/repository",
+            self.image,
+        )  # fmt: skip
+        return self
+
+    def remove(self) -> None:
+        """Remove it with its volumes."""
+        docker("rm", "--force", "--volumes", self.name, check=False)
+        docker("volume", "rm", "--force", *(f"{self.name}-{what}" for what in ("state", "cache", "repository")))
+
+    def call(self, *arguments: str, stdin: str | None = None, timeout: float = 300) -> Call:
+        """Call a verb with ``--json`` and hold it to the contract."""
+        done = docker(
+            "exec", "-i", self.name, "scalr-backup", *arguments, "--json", stdin=stdin, check=False, timeout=timeout
+        )
+        return parse_call(done)
+
+    def ok(self, *arguments: str, **options: Any) -> dict[str, Any]:
+        """Call a verb that has to succeed; its data."""
+        call = self.call(*arguments, **options)
+        assert call.exit_code == 0, call.output
+        return call.data
+
+    def start_call(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a verb that goes on while the test does something to it."""
+        return subprocess.Popen(
+            ["docker", "exec", self.name, "scalr-backup", *arguments, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def restic(self, *arguments: str) -> str:
+        """Run plain restic in the agent's container, as somebody without this software would."""
+        script = (
+            "export RESTIC_REPOSITORY=/repository RESTIC_CACHE_DIR=/var/cache/scalr-backup/restic HOME=/tmp "
+            'RESTIC_PASSWORD_FILE=/run/secrets/scalr-backup/password; exec restic "$@"'
+        )
+        return docker("exec", self.name, "sh", "-c", script, "restic", *arguments).stdout
+
+    def kill_processes(self, pattern: str, signal: str = "KILL") -> None:
+        """Kill processes of the agent's container by a word of their command line."""
+        script = (
+            'for p in /proc/[0-9]*; do [ "${p#/proc/}" = $$ ] || [ "${p#/proc/}" = 1 ] || '
+            f'if tr "\\0" " " < $p/cmdline 2>/dev/null | grep -q -- "{pattern}"; then kill -{signal} "${{p#/proc/}}"; fi; done'
+        )
+        docker("exec", self.name, "sh", "-c", script, check=False)
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """What the container logged: each line has to be a JSON object."""
+        return [json.loads(line) for line in docker("logs", self.name).stdout.splitlines()]
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 300) -> Call:
+    """Wait for a verb that was started."""
+    output, _nothing = process.communicate(timeout=timeout)
+    return parse_call(subprocess.CompletedProcess(process.args, process.returncode, output, ""))
+
+
+def parse_call(done: subprocess.CompletedProcess[str]) -> Call:
+    """Hold what a verb printed to the contract: JSON lines, the last one the only result."""
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines, f"no line of JSON, but: {done.stderr}"
+    assert [line["event"] for line in lines].count("result") == 1, done.stdout
+    result = lines[-1]
+    assert result["event"] == "result", done.stdout
+    assert result["exit_code"] == done.returncode, done.stdout
+    return Call(done.returncode, result, lines[:-1], done.stdout + done.stderr)
+
+
+@contextmanager
+def running(*databases: DatabaseContainer) -> Iterator[None]:
+    """Run database containers for a while."""
+    try:
+        for database in databases:
+            database.start()
+        yield
+    finally:
+        for database in databases:
+            database.remove()
+
+
+def build_agent_image() -> str:
+    """Build the agent's image out of the checkout; unchanged layers come from Docker's cache."""
+    docker("build", "--quiet", "--tag", AGENT_IMAGE, str(AGENT_CONTEXT), timeout=900)
+    return AGENT_IMAGE

@@ -1,0 +1,228 @@
+"""A user at a controller: an inventory, the playbooks, a shell; and this machine's one agent, kept out of the tests' way."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.containers import docker
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(sys.executable).parent
+AGENT = "scalr-backup"
+_STATE_VOLUME = f"{AGENT}-state"
+_PARKED = "scalr-test-parked"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a command ended, and what it printed."""
+
+    command: str
+    exit_code: int
+    output: str
+
+    @property
+    def text(self) -> str:
+        """The output as one line: Ansible breaks sentences where it likes."""
+        return " ".join(self.output.split())
+
+    def recap(self, host: str) -> dict[str, int]:
+        """The host's counts in the play recap."""
+        found = re.search(rf"^{re.escape(host)} +: (.*)$", self.output, re.MULTILINE)
+        assert found, self.output
+        return {name: int(count) for name, count in (pair.split("=") for pair in found[1].split())}
+
+
+@dataclass
+class Controller:
+    """Runs playbooks as a user does: in ``playbooks/`` of a checkout, or by their full names where it is installed."""
+
+    directory: Path
+    host: str
+    variables: Mapping[str, Any]
+    collections: Path | None = None
+    transcript: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.inventory = self.write_inventory("hosts.yml", self.host)
+
+    def write_inventory(self, name: str, *hosts: str) -> Path:
+        """An inventory in which every host is this machine."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        inventory = self.directory / name
+        # JSON is YAML, and a password needs no quoting rules of our own.
+        inventory.write_text(json.dumps({"all": {"hosts": dict.fromkeys(hosts, host), "vars": dict(self.variables)}}))
+        return inventory
+
+    def play(self, name: str, *arguments: str, inventory: Path | None = None, exit_code: int | None = 0) -> Run:
+        """Run a playbook without a terminal."""
+        return self.run(self._playbook(name, inventory or self.inventory, *arguments), exit_code=exit_code)
+
+    def shell(
+        self, script: str, *, exit_code: int | None = 0, directory: Path | None = None, **environment: str
+    ) -> Run:
+        """Run command lines as they stand in the documentation."""
+        command = ["bash", "-o", "pipefail", "-ec", script]
+        return self.run(command, exit_code=exit_code, directory=directory, **environment)
+
+    def run(
+        self, command: Sequence[str], *, exit_code: int | None = 0, directory: Path | None = None, **environment: str
+    ) -> Run:
+        """Run a command; one that ends otherwise than expected shows what it printed. None expects any failure."""
+        done = subprocess.run(
+            command,
+            cwd=directory or self.working_directory,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=480,
+        )
+        return self._ended(command, done.returncode, done.stdout, exit_code)
+
+    def play_on_terminal(self, name: str, *arguments: str, answer: str, exit_code: int | None = 0) -> Run:
+        """Run a playbook on a terminal of its own and type an answer when it asks."""
+        command = self._playbook(name, self.inventory, *arguments)
+        return self.run_on_terminal(command, answer=answer, exit_code=exit_code)
+
+    def run_on_terminal(self, command: Sequence[str], *, answer: str, exit_code: int | None = 0) -> Run:
+        """Run a command on a terminal of its own and type an answer when it asks for the container's name."""
+        process, terminal = pty.fork()
+        if process == 0:
+            os.chdir(self.working_directory)
+            os.execvpe(command[0], command, self.environment)
+        try:
+            output = _converse(terminal, "Type the container's name", answer)
+        except BaseException:
+            os.kill(process, signal.SIGKILL)
+            raise
+        finally:
+            os.close(terminal)
+            status = os.waitpid(process, 0)[1]
+        return self._ended(command, os.waitstatus_to_exitcode(status), output.replace("\r", ""), exit_code)
+
+    def _playbook(self, name: str, inventory: Path, *arguments: str) -> list[str]:
+        named = f"scalr.backup.{name}" if self.collections else f"{name}.yml"
+        return ["ansible-playbook", named, "-i", str(inventory), *arguments]
+
+    @property
+    def working_directory(self) -> Path:
+        """Where the user stands: an installed collection is the same from everywhere."""
+        return self.directory if self.collections else CHECKOUT / "playbooks"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The user's environment; nothing in it but the path says where the playbooks are."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+        installed = {"ANSIBLE_COLLECTIONS_PATH": str(self.collections)} if self.collections else {}
+        told = {
+            "ANSIBLE_INVENTORY": str(self.inventory),
+            "ANSIBLE_NOCOLOR": "true",
+            "COLUMNS": "250",
+            "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+            "TERM": "dumb",
+        }
+        return {**inherited, **installed, **told}
+
+    def _ended(self, command: Sequence[str], found: int, output: str, expected: int | None) -> Run:
+        run = Run(" ".join(command), found, output)
+        self.transcript.append(output)
+        assert found == expected if expected is not None else found != 0, (
+            f"{run.command} exited with {found}:\n{output}"
+        )
+        return run
+
+
+def _converse(terminal: int, prompt: str, answer: str, seconds: float = 120) -> str:
+    """Read a terminal to its end; once the prompt has appeared, type the answer."""
+    read, answered, deadline = b"", False, time.monotonic() + seconds
+    while True:
+        assert time.monotonic() < deadline, f"not at its end within {seconds} s:\n{read.decode()}"
+        if not select.select([terminal], [], [], 1)[0]:
+            continue
+        try:
+            chunk = os.read(terminal, 65536)
+        except OSError:  # Linux's way to say that nobody has the other end open
+            chunk = b""
+        if not chunk:
+            assert answered, f"it never asked {prompt!r}:\n{read.decode()}"
+            return read.decode()
+        read += chunk
+        if not answered and prompt.encode() in b" ".join(read.split()):
+            os.write(terminal, answer.encode() + b"\r")
+            answered = True
+
+
+@contextmanager
+def agent_set_aside() -> Iterator[None]:
+    """Make room for a test's own agent: one that is on this machine stops, and comes back as it was.
+
+    There is one agent on a host, with volumes of fixed names, so tests cannot have theirs beside it.
+    """
+    _bring_back()  # what an interrupted run left set aside
+    if docker("container", "inspect", AGENT, check=False).returncode == 0:
+        docker("stop", AGENT)
+        docker("rename", AGENT, _PARKED)
+        _copy_volume(_STATE_VOLUME, f"{_PARKED}-state")
+    _empty_state()
+    try:
+        yield
+    finally:
+        remove_agent()
+        _bring_back()
+
+
+def remove_agent() -> None:
+    """Remove the tests' agent and what it remembers; its configuration and repository lie with the test."""
+    docker("rm", "--force", "--volumes", AGENT, check=False)
+    _empty_state()
+
+
+def _bring_back() -> None:
+    if docker("container", "inspect", _PARKED, check=False).returncode != 0:
+        return
+    docker("rm", "--force", "--volumes", AGENT, check=False)
+    _copy_volume(f"{_PARKED}-state", _STATE_VOLUME)
+    docker("volume", "rm", f"{_PARKED}-state")
+    docker("rename", _PARKED, AGENT)
+    docker("start", AGENT)
+
+
+def _copy_volume(source: str, target: str) -> None:
+    script = "find /target -mindepth 1 -delete && cp -a /source/. /target/"
+    volumes = ["--volume", f"{source}:/source:ro", "--volume", f"{target}:/target"]
+    docker("run", "--rm", "--network", "none", *volumes, "debian:trixie-slim", "sh", "-c", script)
+
+
+def _empty_state() -> None:
+    if docker("volume", "rm", "--force", _STATE_VOLUME, check=False).returncode != 0:
+        volumes = ["--volume", f"{_STATE_VOLUME}:/target"]
+        script = "find /target -mindepth 1 -delete"
+        docker("run", "--rm", "--network", "none", *volumes, "debian:trixie-slim", "sh", "-c", script)
+
+
+def restic_from_image(directory: Path) -> Path:
+    """The restic program out of its image, as somebody without this software would have it; returns its directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if shutil.which("restic") is None:
+        container = docker("create", "restic/restic:0.19.1").stdout.strip()
+        docker("cp", f"{container}:/usr/bin/restic", str(directory / "restic"))
+        docker("rm", container)
+    return directory
