@@ -1,0 +1,94 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import unicodedata
+
+from ansible.errors import AnsibleFilterError
+
+DOCUMENTATION = r"""
+name: text_table
+short_description: Lay rows out as a table of text
+version_added: 0.1.0
+description:
+  - Turns a list of rows into the lines of a table with aligned columns.
+  - Numbers, and columns that O(right) names, are aligned to the right. A missing value is shown as a dash.
+options:
+  _input:
+    description: The rows, each a list of cells.
+    type: list
+    elements: list
+    required: true
+  header:
+    description: The names of the columns.
+    type: list
+    elements: str
+    required: true
+  right:
+    description: Names of columns to align to the right.
+    type: list
+    elements: str
+    default: []
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Show a table
+  ansible.builtin.debug:
+    msg: "{{ [['web1', 'shop', 3], ['web2', 'wiki', 12]] | scalr.backup.text_table(['HOST', 'APP', 'DATABASES']) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The lines of the table.
+  type: list
+  elements: str
+"""
+
+
+def text_table(rows, header, right=()):
+    """The lines of a table."""
+    if not all(len(row) == len(header) for row in rows):
+        raise AnsibleFilterError("text_table wants as many cells in every row as there are columns.")
+    cells = [[_text(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    # A column is one of numbers when it holds nothing else: its first row tells.
+    to_the_right = [name in right or (bool(rows) and _is_number(rows[0][column])) for column, name in enumerate(header)]
+
+    lines = [_line(row, widths, to_the_right) for row in cells]
+    return [lines[0], _line(["-" * width for width in widths], widths, to_the_right), *lines[1:]]
+
+
+def _line(cells, widths, to_the_right):
+    padded = []
+    for cell, width, right in zip(cells, widths, to_the_right, strict=True):
+        padding = " " * (width - _width(cell))
+        padded.append(padding + cell if right else cell + padding)
+    return "  ".join(padded).rstrip()
+
+
+def _text(cell):
+    if cell is None or cell == "":
+        return "-"
+    # A database's name may hold anything, a line break among it; a row stays one line.
+    return "".join(character if character.isprintable() else "?" for character in str(cell))
+
+
+def _is_number(cell):
+    return isinstance(cell, (int, float)) and not isinstance(cell, bool)
+
+
+def _width(text):
+    """How many columns of a terminal a text takes."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+class FilterModule:
+    """The plugin, as Ansible loads it."""
+
+    def filters(self):
+        """Return the filter by its name."""
+        return {"text_table": text_table}

@@ -1,0 +1,116 @@
+#!/usr/bin/python
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: database_info
+short_description: List the database containers and databases of a host
+version_added: 0.1.0
+description:
+  - Asks the agent which database containers it discovers on this host, and which databases they hold.
+  - These are the databases that the next pass backs up. A container that matches but cannot be backed up, because it is
+    stopped for instance, is listed too, with the reason.
+extends_documentation_fragment:
+  - scalr.backup._attributes
+  - scalr.backup._attributes.info_module
+  - scalr.backup._agent
+seealso:
+  - module: scalr.backup.database_backup
+  - module: scalr.backup.snapshot_info
+  - module: scalr.backup.status_info
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: See what would be backed up
+  scalr.backup.database_info:
+  register: discovered
+
+- name: Show the names of all databases
+  ansible.builtin.debug:
+    msg: "{{ discovered.containers | map(attribute='databases') | flatten | map(attribute='name') }}"
+
+- name: Make sure that the new app is covered
+  ansible.builtin.assert:
+    that: "'scalr-shop-db' in discovered.containers | selectattr('status', 'eq', 'ok') | map(attribute='name')"
+"""
+
+RETURN = r"""
+host:
+  description: Name of the host, as it stands in the repository.
+  returned: success
+  type: str
+  sample: web1
+containers:
+  description: The database containers of the host.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the container.
+      type: str
+      sample: scalr-shop-db
+    id:
+      description: Docker's id of the container.
+      type: str
+      sample: 4f66ad9a0b2e
+    image:
+      description: Image that the container runs.
+      type: str
+      sample: postgres:17
+    state:
+      description: Docker's word for the state of the container.
+      type: str
+      sample: running
+    status:
+      description: Whether the container can be backed up.
+      type: str
+      sample: ok
+    reason:
+      description: Why it cannot.
+      type: str
+      sample: null
+    server_version:
+      description: Version of the PostgreSQL server.
+      type: str
+      sample: "17.6"
+    databases:
+      description: The databases of its cluster that are backed up.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: Name of the database.
+          type: str
+          sample: shop
+        size_bytes:
+          description: Size on the server's disk.
+          type: int
+          sample: 371195904
+        owner:
+          description: Role that owns the database.
+          type: str
+          sample: shop
+        encoding:
+          description: Encoding of the database.
+          type: str
+          sample: UTF8
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.scalr.backup.plugins.module_utils._agent import AGENT_ARGUMENTS, call_or_fail
+
+
+def main():
+    module = AnsibleModule(argument_spec=dict(AGENT_ARGUMENTS), supports_check_mode=True)
+    changed, values = call_or_fail(module, "discover")
+    module.exit_json(changed=changed, **values)
+
+
+if __name__ == "__main__":
+    main()

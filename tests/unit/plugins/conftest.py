@@ -1,0 +1,206 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A docker command that plays the agent's contract, and a way to run a module against it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+# Does what the scenario beside it says for the Docker command that it is called with, and notes how it was called.
+FAKE_DOCKER = """#!{python}
+import json, pathlib, sys
+here = pathlib.Path(__file__).parent
+with (here / "calls.jsonl").open("a") as calls:
+    calls.write(json.dumps(sys.argv[1:]) + "\\n")
+scenario = json.loads((here / "scenario.json").read_text())
+verb = " ".join(sys.argv[4:5] + [option for option in sys.argv if option == "--plan"])
+answer = scenario.get(verb) or scenario[sys.argv[1]]
+sys.stdout.write(answer.get("stdout", ""))
+sys.stderr.write(answer.get("stderr", ""))
+sys.exit(answer.get("rc", 0))
+"""
+
+# A connection to a host that does not answer.
+GONE = """
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.connection import ConnectionBase
+DOCUMENTATION = "{name: gone, short_description: does not answer, description: [It does not answer.], author: [nobody]}"
+class Connection(ConnectionBase):
+    transport = "gone"
+    has_pipelining = True
+    def _connect(self):
+        raise AnsibleConnectionFailure("no route to host")
+    exec_command = put_file = fetch_file = lambda self, *arguments, **options: self._connect()
+    def close(self):
+        pass
+"""
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+class FakeDocker:
+    """A docker command first on the PATH, whose agent is well and answers what a test says."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True)
+        self._scenario: dict[str, dict[str, Any]] = {
+            "version": {"stdout": "20.10.24\n"},
+            "container": {"stdout": "running\n"},
+        }
+        command = directory / "docker"
+        command.write_text(FAKE_DOCKER.format(python=sys.executable))
+        command.chmod(0o755)
+
+    def engine_is_down(self) -> None:
+        """No engine answers."""
+        down = {"rc": 1, "stderr": "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.\n"}
+        self._play("version", down)
+        self._play("container", down)
+        self._play("exec", down)
+
+    def agent_is(self, state: str) -> None:
+        """The agent's container is there and does not run."""
+        self._play("container", {"stdout": f"{state}\n"})
+        self._play("exec", {"rc": 1, "stderr": "Error response from daemon: Container 4f66 is not running\n"})
+
+    def agent_is_missing(self) -> None:
+        """There is no container of the agent's name."""
+        missing = {"rc": 1, "stderr": "Error: No such container: scalr-backup\n"}
+        self._play("container", missing)
+        self._play("exec", missing)
+
+    def agent_prints(self, stdout: str, *, stderr: str = "", rc: int = 0) -> None:
+        """The agent prints just this."""
+        self._play("exec", {"stdout": stdout, "stderr": stderr, "rc": rc})
+
+    def agent_returns(
+        self,
+        data: dict[str, Any],
+        *,
+        to: str = "exec",
+        changed: bool = False,
+        exit_code: int = 0,
+        error: tuple[str, str] | None = None,
+        rc: int | None = None,
+    ) -> None:
+        """The agent reports progress, and then this result, to any verb or to one in particular."""
+        result = {
+            "event": "result",
+            "verb": "any",
+            "ok": error is None,
+            "changed": changed,
+            "exit_code": exit_code,
+            "error": error and {"code": error[0], "message": error[1]},
+            "data": data,
+        }
+        events = [{"event": "progress", "done": 1}, {"event": "log", "message": "so far so good"}, result]
+        stdout = "".join(json.dumps(event) + "\n" for event in events)
+        self._play(to, {"stdout": stdout, "rc": exit_code if rc is None else rc})
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """The arguments of every call so far."""
+        calls = self._directory / "calls.jsonl"
+        return [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
+
+    @property
+    def verb(self) -> list[str]:
+        """What the agent was asked, from its verb on."""
+        execs = [call for call in self.calls if call[0] == "exec"]
+        assert len(execs) == 1, execs
+        assert execs[0][:3] == ["exec", "scalr-backup", "scalr-backup"]
+        assert execs[0][-1] == "--json"
+        return execs[0][3:-1]
+
+    def _play(self, command: str, answer: dict[str, Any]) -> None:
+        self._scenario[command] = answer
+        (self._directory / "scenario.json").write_text(json.dumps(self._scenario))
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
+    """The fake docker command."""
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    return FakeDocker(tmp_path / "bin")
+
+
+@dataclass
+class Fleet:
+    """Some hosts, each with its own fake docker command, and the playbooks that run on them."""
+
+    directory: Path
+    hosts: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def host(self, name: str) -> FakeDocker:
+        """Another host. Its Python finds the fake docker command first."""
+        docker = FakeDocker(self.directory / name / "bin")
+        python = self.directory / name / "python"
+        python.write_text(f'#!/bin/sh\nPATH={self.directory}/{name}/bin:$PATH exec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        self.hosts[name] = {"ansible_connection": "local", "ansible_python_interpreter": str(python)}
+        return docker
+
+    def unreachable_host(self, name: str) -> None:
+        """Another host, which does not answer."""
+        plugin = self.directory / "connection/gone.py"
+        plugin.parent.mkdir(exist_ok=True)
+        plugin.write_text(GONE)
+        self.hosts[name] = {"ansible_connection": "gone"}
+
+    def run(self, playbook: str, *arguments: str, **extra_vars: object) -> subprocess.CompletedProcess[str]:
+        """Run a playbook as a user would, without a terminal."""
+        inventory = self.directory / "inventory.json"
+        inventory.write_text(json.dumps({"all": {"hosts": self.hosts}}))
+        return subprocess.run(
+            ["ansible-playbook", f"{playbook}.yml", "-i", inventory, "-e", json.dumps(extra_vars), *arguments],
+            cwd=CHECKOUT / "playbooks",
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "ANSIBLE_BECOME_ALLOW_SAME_USER": "false",
+                "ANSIBLE_CONNECTION_PLUGINS": str(self.directory / "connection"),
+                "ANSIBLE_NOCOLOR": "true",
+                "COLUMNS": "400",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    """No hosts yet."""
+    return Fleet(tmp_path)
+
+
+RunModule = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run_module(capsys: pytest.CaptureFixture[str]) -> RunModule:
+    """Run a module as Ansible does, and return the result that it prints."""
+
+    def run(name: str, *, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+        module = importlib.import_module(f"ansible_collections.scalr.backup.plugins.modules.{name}")
+        with patch_module_args({**arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit) as end:
+            module.main()
+        result = json.loads(capsys.readouterr().out)
+        assert bool(end.value.code) is bool(result.get("failed"))
+        return result
+
+    return run

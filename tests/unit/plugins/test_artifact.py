@@ -1,0 +1,69 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection's artifact holds what users need and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+TOP = {
+    "CHANGELOG.md", "COPYING", "FILES.json", "MANIFEST.json", "README.md",
+    "changelogs", "docs", "meta", "playbooks", "plugins", "roles",
+}  # fmt: skip
+NEEDED = {
+    "changelogs/changelog.yaml",
+    "meta/runtime.yml",
+    "playbooks/restore.yml",
+    "plugins/module_utils/_agent.py",
+    "plugins/modules/database_restore.py",
+    "roles/backup/files/agent/.dockerignore",
+    "roles/backup/files/agent/Dockerfile",
+    "roles/backup/files/agent/requirements.txt",
+    "roles/backup/files/agent/scalr_backup/cli.py",
+    "roles/backup/meta/argument_specs.yml",
+    "roles/docker/tasks/main.yml",
+}
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """The files in an artifact that is built of this checkout."""
+    directory = tmp_path_factory.mktemp("artifact")
+    galaxy = Path(sys.executable).parent / "ansible-galaxy"
+    subprocess.run([galaxy, "collection", "build", "--output-path", directory, CHECKOUT], check=True)
+    (artifact,) = directory.glob("*.tar.gz")
+    with tarfile.open(artifact) as archive:
+        return {PurePosixPath(member.name) for member in archive.getmembers() if member.isfile()}
+
+
+def test_only_what_users_need_is_at_the_top(members):
+    assert {path.parts[0] for path in members} <= TOP
+
+
+def test_what_users_need_is_there(members):
+    assert {str(path) for path in members} >= NEEDED
+
+
+def test_nothing_hidden_is_in_it_but_what_the_image_build_needs(members):
+    hidden = {str(path) for path in members if any(part.startswith(".") for part in path.parts)}
+
+    assert hidden == {"roles/backup/files/agent/.dockerignore"}
+
+
+def test_no_caches_and_no_settings_of_a_checkout_are_in_it(members):
+    names = {part for path in members for part in path.parts}
+
+    assert not names & {"__pycache__", "ansible.cfg", "tests", "molecule"}
+    assert not [path for path in members if path.suffix in {".pyc", ".gz"}]
+
+
+def test_every_playbook_of_the_checkout_is_in_it(members):
+    playbooks = {f"playbooks/{path.name}" for path in (CHECKOUT / "playbooks").glob("*.yml")}
+
+    assert playbooks <= {str(path) for path in members}

@@ -1,0 +1,150 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tables, durations, and what an image is built from."""
+
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.scalr.backup.plugins.filter.build_context import build_context
+from ansible_collections.scalr.backup.plugins.filter.duration import duration
+from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
+
+
+def test_a_table_is_aligned():
+    rows = [["web1", "shop", 3], ["database-host", None, 12]]
+
+    assert text_table(rows, ["HOST", "APP", "DATABASES"]) == [
+        "HOST           APP   DATABASES",
+        "-------------  ----  ---------",
+        "web1           shop          3",
+        "database-host  -            12",
+    ]
+
+
+def test_named_columns_are_aligned_to_the_right():
+    assert text_table([["a", "5.0 s"]], ["NAME", "DURATION"], right=["DURATION"])[2] == "a        5.0 s"
+
+
+def test_a_table_without_rows_is_its_header():
+    assert text_table([], ["A", "B"]) == ["A  B", "-  -"]
+
+
+def test_wide_characters_count_twice_and_combining_ones_not_at_all():
+    lines = text_table([["数据", "x"], ["e\u0301", "x"]], ["NAME", "X"])
+
+    assert lines[2:] == ["数据  x", "e\u0301     x"]
+
+
+def test_a_row_stays_one_line_whatever_a_name_holds():
+    assert text_table([["a\nb\x1b[2J"]], ["NAME"])[2] == "a?b?[2J"
+
+
+def test_a_truth_is_no_number():
+    assert text_table([[True]], ["LONG NAME"])[2] == "True"
+
+
+def test_rows_must_fit_the_header():
+    with pytest.raises(AnsibleFilterError):
+        text_table([["a"], ["a", "b"]], ["NAME"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, None),
+        (-3, "0.0 s"),
+        (0, "0.0 s"),
+        (0.26, "0.3 s"),
+        (9.94, "9.9 s"),
+        (10, "10 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (3605, "1 h"),
+        (11549, "3 h 12 min"),
+        (86400 + 5, "1 d"),
+        (2 * 86400 + 3 * 3600 + 59, "2 d 3 h"),
+        ("11549", "3 h 12 min"),
+    ],
+)
+def test_durations_in_words(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.fixture
+def context(tmp_path):
+    for name in ["Dockerfile", ".dockerignore", "package/__init__.py", "package/sub/data.json"]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+def test_a_context_lists_its_files(context):
+    found = build_context(context)
+
+    assert found["files"] == [".dockerignore", "Dockerfile", "package/__init__.py", "package/sub/data.json"]
+    assert found["directories"] == ["package", "package/sub"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "package/__pycache__/x.cpython-311.pyc",
+        "package/.mypy_cache/3.11/x.json",
+        ".ruff_cache/x",
+        ".coverage",
+        "package/x.pyc",
+        "agent.egg-info/PKG-INFO",
+    ],
+)
+def test_what_tools_leave_behind_is_no_part_of_a_context(context, name):
+    before = build_context(context)
+    (context / name).parent.mkdir(parents=True, exist_ok=True)
+    (context / name).write_text("left behind")
+
+    assert build_context(context) == before
+
+
+def test_the_checksum_stays_while_nothing_changes(context):
+    before = build_context(context, {"BASE_IMAGE": "debian"})
+    (context / "Dockerfile").touch()
+
+    assert build_context(str(context), {"BASE_IMAGE": "debian"}) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda context: (context / "Dockerfile").write_text("other"),
+        lambda context: (context / "new").write_text(""),
+        lambda context: (context / "Dockerfile").rename(context / "Containerfile"),
+        lambda context: (context / "package/sub/data.json").unlink(),
+    ],
+)
+def test_the_checksum_changes_with_the_context(context, change):
+    before = build_context(context)["checksum"]
+    change(context)
+
+    assert build_context(context)["checksum"] != before
+
+
+def test_the_checksum_changes_with_a_build_argument(context):
+    assert build_context(context, {"A": "1"})["checksum"] != build_context(context, {"A": "2"})["checksum"]
+    assert build_context(context, {"A": "1"})["checksum"] != build_context(context)["checksum"]
+
+
+def test_a_name_and_a_content_do_not_run_together(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/ab").write_text("c")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/a").write_text("bc")
+
+    assert build_context(tmp_path / "one")["checksum"] != build_context(tmp_path / "two")["checksum"]
+
+
+def test_a_directory_must_be_there(tmp_path):
+    with pytest.raises(AnsibleFilterError):
+        build_context(tmp_path / "nowhere")

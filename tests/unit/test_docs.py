@@ -1,0 +1,201 @@
+"""The documentation is held to the code, and the code to the documentation.
+
+Every command that is shown is run by a test (``tests/support/documented.py``) or stands below with the reason why not.
+Every verb, playbook, module, role variable and error code is documented, and none is that does not exist.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from scalr_backup import cli
+from scalr_backup.errors import ExitCode, ScalrBackupError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+ROLE_PAGES = sorted((CHECKOUT / "roles").glob("*/README.md"))
+
+# Shown, and not run by a test of their own.
+NOT_RUN = {
+    "make test": "it is what runs the tests",
+}
+# Words of the documentation that begin like a variable of the role, and are none.
+NOT_VARIABLES = {"backup_hosts"}
+# Codes of a result that are no exception class: made where several failures become one.
+COMPOSED_CODES = {"databases_failed", "internal", "manifest", "retention", "unreachable"}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> dict[str, Path]:
+    """Every command that is shown, a line each; changing into a directory is no command of its own."""
+    shown = {line: page for page in PAGES for block in blocks(page, "sh") for line in block.splitlines() if line}
+    return {line: page for line, page in shown.items() if not line.startswith("cd ")}
+
+
+def calls_of_documented() -> set[str]:
+    """The commands that tests take from the documentation, read out of the tests' source."""
+    found = set()
+    for path in (CHECKOUT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "documented":
+                first = node.args[0]
+                assert isinstance(first, ast.Constant), f"{path}:{node.lineno}: documented() wants the command itself"
+                found.add(first.value)
+    return found
+
+
+def table(page: Path, first_column: str) -> set[str]:
+    """The code in the first column of the table that has this heading."""
+    lines = page.read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {first_column} |"))
+    rows: set[str] = set()
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.update(re.findall(r"`([^`]+)`", line.split("|")[1]) or {line.split("|")[1].strip()})
+    return rows
+
+
+def everything_written() -> str:
+    return "\n".join(page.read_text() for page in [*PAGES, *ROLE_PAGES])
+
+
+def role_options(role: str) -> dict[str, dict]:
+    return yaml.safe_load((CHECKOUT / f"roles/{role}/meta/argument_specs.yml").read_text())["argument_specs"]["main"][
+        "options"
+    ]
+
+
+def verbs() -> set[str]:
+    return {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+
+
+def error_classes(base: type[ScalrBackupError] = ScalrBackupError) -> Iterator[type[ScalrBackupError]]:
+    yield base
+    for derived in base.__subclasses__():
+        yield from error_classes(derived)
+
+
+def test_every_command_that_is_shown_is_run_by_a_test() -> None:
+    run = calls_of_documented() | set(NOT_RUN)
+    unproved = {command: page.name for command, page in commands().items() if command not in run}
+    assert unproved == {}
+
+
+def test_no_test_claims_a_command_that_is_not_shown() -> None:
+    assert (calls_of_documented() | set(NOT_RUN)) - set(commands()) == set()
+
+
+def test_yaml_that_is_shown_can_be_read_and_names_real_variables() -> None:
+    for page in [*PAGES, *ROLE_PAGES]:
+        for block in blocks(page, "yaml"):
+            assert yaml.safe_load(block), page
+            named = set(re.findall(r"\bbackup_\w+(?=:)", block))
+            assert named <= set(role_options("backup")), page
+
+
+def test_the_verbs_are_those_of_the_agent() -> None:
+    assert table(CHECKOUT / "README.md", "verb") == verbs()
+
+
+def test_verbs_in_the_text_exist() -> None:
+    assert set(re.findall(r"scalr-backup scalr-backup (\w+)", everything_written())) <= verbs()
+
+
+def test_the_playbooks_are_those_of_the_collection() -> None:
+    existing = {path.stem for path in (CHECKOUT / "playbooks").glob("*.yml")}
+    assert {name for name in table(CHECKOUT / "README.md", "playbook") if name} == existing
+
+
+def test_every_variable_of_a_playbook_is_documented() -> None:
+    """What a playbook takes with -e is in its row of the table."""
+    rows = [line.split("|") for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("| `")]
+    documented = {row[1].strip(" `"): set(re.findall(r"`(\w+)`", row[3])) for row in rows if len(row) == 5}
+    for name in ("backup", "restore", "check"):
+        text = (CHECKOUT / f"playbooks/{name}.yml").read_text()
+        taken = set(re.findall(r"{{ (\w+) \| default\(", text)) | set(re.findall(r"\b(\w+) \| default\(true\)", text))
+        taken = {variable for variable in taken if not variable.startswith((f"{name}_", "backup_"))}
+        assert taken <= documented[name], name
+
+
+@pytest.mark.parametrize("role", ["backup", "docker"])
+def test_the_variables_are_those_of_the_role(role: str) -> None:
+    page = CHECKOUT / f"roles/{role}/README.md"
+    assert table(page, "variable") == set(role_options(role))
+
+
+def test_variables_in_the_text_exist() -> None:
+    known = set(role_options("backup")) | NOT_VARIABLES
+    assert set(re.findall(r"(?<![\w.])backup_[a-z_]+\b", everything_written())) - known == set()
+
+
+@pytest.mark.parametrize("page", ["README.md", "roles/backup/README.md"])
+def test_the_defaults_are_those_of_the_role(page: str) -> None:
+    """A default that the table shows is the role's, unless the cell is empty and so is the default."""
+    options = role_options("backup")
+    for line in (CHECKOUT / page).read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) == 5 and cells[1].startswith("`backup_") and "," not in cells[1]:
+            shown, default = cells[2].strip("`"), options[cells[1].strip("`")]["default"]
+            assert (shown or "") == default or yaml.safe_load(shown) == default, line
+
+
+def test_the_modules_are_documented() -> None:
+    modules = {path.stem for path in (CHECKOUT / "plugins/modules").glob("*.py")}
+    # What only the collection's own playbooks use needs no place in the user's documentation.
+    internal = {name for name in modules if (CHECKOUT / f"plugins/action/{name}.py").exists()}
+    playbooks = {path.stem for path in (CHECKOUT / "playbooks").glob("*.yml")}
+    named = set(re.findall(r"`scalr\.backup\.(\w+)`", everything_written()))
+    assert modules - internal <= named
+    assert named <= modules | playbooks | {"backup", "docker"}
+
+
+def test_the_error_codes_are_those_of_the_agent() -> None:
+    codes = {derived.code for derived in error_classes()} | COMPOSED_CODES
+    assert table(CHECKOUT / "docs/troubleshooting.md", "code") == codes
+
+
+def test_composed_codes_are_in_the_agent() -> None:
+    source = "\n".join(path.read_text() for path in (Path(cli.__file__).parent).glob("*.py"))
+    assert all(f'"{code}"' in source for code in COMPOSED_CODES)
+
+
+def test_the_exit_codes_are_those_of_the_agent() -> None:
+    assert table(CHECKOUT / "README.md", "exit code") == {str(int(code)) for code in ExitCode}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *ROLE_PAGES], ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_law_is_proved_by_tests_that_exist() -> None:
+    rows = re.findall(r"^\| (\d) \| (.*?) \| (.*?) \|$", (CHECKOUT / "docs/architecture.md").read_text(), re.MULTILINE)
+    assert [row[0] for row in rows] == [str(number) for number in range(1, 9)]
+    for number, _law, proofs in rows:
+        names = re.findall(r"`(\S+)::(\w+)`", proofs)
+        assert names, number
+        for path, name in names:
+            tree = ast.parse((CHECKOUT / path).read_text())
+            assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, (
+                f"{path}::{name}"
+            )
+
+
+def test_files_that_are_named_exist() -> None:
+    """Paths of the checkout in the table of the architecture, and the modules of the agent in its floors."""
+    text = (CHECKOUT / "docs/architecture.md").read_text()
+    for path in re.findall(r"`((?:roles|plugins|playbooks|tests|molecule)/[\w/._]*)`", text):
+        assert (CHECKOUT / path.split("::")[0]).exists(), path
+    package = {path.name for path in Path(cli.__file__).parent.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert package <= set(re.findall(r"`(\w+\.py)`", text))
