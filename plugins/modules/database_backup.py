@@ -52,8 +52,8 @@ options:
     type: bool
     default: false
 notes:
-  - A pass over large databases takes long. Where the connection may not last, run the task with C(async) and C(poll).
-    The agent finishes a pass whose caller is gone.
+  - A pass over large databases takes long. Where the connection may not last that long, run the task with C(async) and
+    C(poll).
 seealso:
   - module: scalr.backup.database_restore
   - module: scalr.backup.snapshot_info

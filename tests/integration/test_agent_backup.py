@@ -260,6 +260,7 @@ class TestDiscovery:
         assert call.error["code"] == "unknown_database"
         assert other.name in call.error["message"]
         assert "test-host" in call.error["message"]
+        assert agent.ok("status")["last_pass"] is None, "a question about another host's database is no failed pass"
 
 
 class TestADumpThatDies:

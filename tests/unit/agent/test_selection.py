@@ -150,3 +150,25 @@ def test_a_database_that_the_newest_pass_has_not_is_told_and_not_mixed_in():
 def test_a_snapshot_that_plain_restic_made_stands_alone():
     plain = snapshot("ab99", "2026-11-18T03:00:00", run=None, reason=MANUAL)
     assert ids(snapshots=[*MONDAY, plain]) == ["ab99"]
+
+
+RUN = "20261118T030000Z-3f9a"
+OF_RUN = [
+    snapshot("ff11", "2026-11-18T03:00:04", run=RUN),
+    snapshot("ff22", "2026-11-18T03:00:09", "ledger", run=RUN, reason=PRE_RESTORE),
+]
+
+
+def test_a_run_is_all_that_it_saved_safety_snapshots_too():
+    assert ids(RUN, snapshots=[*ALL, *OF_RUN]) == ["ff22", "ff11"]
+    assert ids(RUN, database="shop", snapshots=[*ALL, *OF_RUN]) == ["ff11"]
+    assert RUN in refusal(UnknownSnapshotError, RUN)
+
+
+def test_the_reference_chooses_the_same_again_when_newer_ones_have_come():
+    before = select([*MONDAY, OF_RUN[0]], C, None, LATEST, "UTC")
+    newer = snapshot("ab99", "2026-11-19T03:00:00", run="20261119T030000Z-0000")
+    again = select([*MONDAY, OF_RUN[0], newer], C, None, before.reference, "UTC")
+    assert again.snapshots == before.snapshots
+    by_id = select(ALL, C, None, "aa11", "UTC")
+    assert by_id.reference == by_id.snapshots[0].id

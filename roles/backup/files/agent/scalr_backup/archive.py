@@ -357,7 +357,7 @@ class ArchiveReader:
             elif self._stage is _Stage.LARGE_OBJECT:
                 if size - position < _INT_BYTES:
                     return position
-                _, oid = _INT.unpack_from(data, position)  # oids above 2^31 are written as negative ints
+                _sign, oid = _INT.unpack_from(data, position)  # oids above 2^31 are written as negative ints
                 position += _INT_BYTES
                 if oid:
                     self._stage = _Stage.CHUNK
@@ -562,7 +562,7 @@ class _HeadParser:
         return _COMPRESSIONS[algorithm]
 
     def _time(self) -> datetime:
-        second, minute, hour, day, month, year = [self._int() for _ in range(6)]
+        second, minute, hour, day, month, year = [self._int() for _field in range(6)]
         self._int()  # whether it was daylight saving time
         try:
             # A leap second is number 60. The archive does not say in which time zone.

@@ -24,6 +24,7 @@ from scalr_backup.errors import (
     ExitCode,
     InterruptedRunError,
     ScalrBackupError,
+    UnknownDatabaseError,
     UsageError,
 )
 from scalr_backup.model import (
@@ -152,12 +153,12 @@ class Pass:
                 self._state.nightly_started(now)
             try:
                 self._run(request, result)
+            except UnknownDatabaseError:
+                raise  # A question about what is not here says nothing of the backups of what is.
             except ScalrBackupError as error:
-                result.error = Failure(error.code, error.message)
+                self._record(result, error)
                 raise
-            finally:
-                result.finished = utc_now()
-                self._state.record_pass(result.as_dict(), result.databases)
+            self._record(result)
         return result
 
     def plan(self, patterns: Sequence[str]) -> list[tuple[str, str]]:
@@ -166,6 +167,12 @@ class Pass:
         return [
             (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
         ]
+
+    def _record(self, result: PassResult, error: ScalrBackupError | None = None) -> None:
+        result.finished = utc_now()
+        if error is not None:
+            result.error = Failure(error.code, error.message)
+        self._state.record_pass(result.as_dict(), result.databases)
 
     def _run(self, request: Request, result: PassResult) -> None:
         self._restic.require_version()

@@ -64,14 +64,14 @@ class Agent:
 
 @app.command()
 def discover(
-    db: Annotated[list[str], typer.Option("--db", help="Container names or globs; default all.")] = [],  # noqa: B006
+    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
     json: Json = False,
 ) -> None:
     """Show the database containers of this host and what they hold."""
 
     def call(agent: Agent) -> Outcome:
         config = agent.config()
-        found = Discovery(config, DockerHost()).clusters(db)
+        found = Discovery(config, DockerHost()).clusters(db or ())
         return Outcome(_discovered(config.host, found))
 
     _run("discover", json, call)
@@ -79,9 +79,9 @@ def discover(
 
 @app.command(name="backup")
 def backup_verb(
-    db: Annotated[list[str], typer.Option("--db", help="Container names or globs; default all.")] = [],  # noqa: B006
+    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
     reason: Annotated[str, typer.Option(help="nightly or manual; retention judges each by itself.")] = MANUAL,
-    tag: Annotated[list[str], typer.Option("--tag", help="A further tag; 'pinned' keeps it for ever.")] = [],  # noqa: B006
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A further tag; 'pinned' keeps it for ever.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a pass that runs instead of refusing.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be backed up.")] = False,
     json: Json = False,
@@ -89,7 +89,7 @@ def backup_verb(
     """Back up databases: one snapshot each, a manifest, retention."""
 
     def call(agent: Agent) -> Outcome:
-        request = backup.Request(tuple(db), reason, tuple(tag), 24 * 3600.0 if wait else 0.0)
+        request = backup.Request(tuple(db or ()), reason, tuple(tag or ()), 24 * 3600.0 if wait else 0.0)
         if dry_run:
             plan = [{"container": one, "database": other} for one, other in agent.backup().plan(request.patterns)]
             return Outcome({"plan": plan}, changed=bool(plan))
@@ -104,7 +104,9 @@ def backup_verb(
 def restore_verb(
     db: Annotated[str, typer.Option("--db", help="The database container.")],
     database: Annotated[str | None, typer.Option(help="One database; default all of the chosen pass.")] = None,
-    snapshot: Annotated[str, typer.Option(help="latest, an id, or a time: the newest at or before it.")] = "latest",
+    snapshot: Annotated[
+        str, typer.Option(help="latest, an id, a run, or a time: the newest at or before it.")
+    ] = "latest",
     confirm: Annotated[str | None, typer.Option(help="The container's name: yes, replace.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what would be replaced.")] = False,
     keep_old: Annotated[
@@ -298,8 +300,9 @@ def _ask(agent: Agent, request: restore.Request) -> restore.Request:
     plan = agent.restore().plan(request)
     HumanOutput().result("restore", Outcome(restore.RestoreResult(None, plan).as_dict()))
     typed = input(f"Type the container's name, {request.container}, to replace what is live: ")
+    # What was shown is what is restored, though a pass may end in between.
     return restore.Request(
-        request.container, request.database, request.snapshot, typed, request.keep_old, request.safety_snapshot
+        request.container, request.database, plan.reference, typed, request.keep_old, request.safety_snapshot
     )
 
 

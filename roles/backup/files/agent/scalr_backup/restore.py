@@ -105,6 +105,7 @@ class Plan:
     databases: tuple[DatabasePlan, ...]
     free_bytes: int
     warnings: tuple[str, ...]
+    reference: str
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as the JSON contract shows it."""
@@ -112,6 +113,7 @@ class Plan:
             "host": self.host,
             "container": self.cluster.container.name,
             "server_version": self.cluster.server_version,
+            "snapshot": self.reference,
             "databases": [database.as_dict() for database in self.databases],
             "free_bytes": self.free_bytes,
             "warnings": list(self.warnings),
@@ -197,7 +199,7 @@ class Restore:
         free = postgres.free_bytes() + sum(postgres.half_made_databases().values())
         _require_room(databases, free, request)
         warnings = (*_age_warnings(databases), *_count_warnings(databases), *chosen.warnings)
-        return Plan(self._config.host, cluster, databases, free, warnings)
+        return Plan(self._config.host, cluster, databases, free, warnings, chosen.reference)
 
     def run(self, request: Request) -> RestoreResult:
         """Restore after the plan's checks; *confirm* stands for the operator's word.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which snapshot is meant: ``latest``, an id or its beginning, or a time. Pure decisions over a list."""
+"""Which snapshot is meant: ``latest``, an id or its beginning, a run, or a time. Pure decisions over a list."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from scalr_backup.errors import AmbiguousSnapshotError, UnknownDatabaseError, UnknownSnapshotError
-from scalr_backup.model import PRE_RESTORE, Snapshot
+from scalr_backup.model import PRE_RESTORE, Snapshot, is_run_id
 
 LATEST = "latest"
 
@@ -23,9 +23,13 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen snapshots, one per database, and what the operator should know of the choice."""
+    """The chosen snapshots, one per database, and what the operator should know of the choice.
+
+    *reference* chooses the same ones again, whatever has been added by then.
+    """
 
     snapshots: tuple[Snapshot, ...]
+    reference: str
     warnings: tuple[str, ...] = ()
 
 
@@ -34,9 +38,10 @@ def select(
 ) -> Selection:
     """The snapshots to restore, one per database.
 
-    *wanted* is ``latest``, an id or prefix (that one snapshot), or a time (the newest at or before it; without an
-    offset it is in *timezone*; a day, a minute or a second is meant to its end). Latest and time mean the databases of the newest fitting pass, or the one
-    *database*; safety snapshots that a restore took are chosen by id only, they hold what was replaced.
+    *wanted* is ``latest``, an id or prefix (that one snapshot), the id of a run (all that it saved), or a time (the
+    newest at or before it; without an offset it is in *timezone*; a day, a minute or a second is meant to its end).
+    Latest and time mean the databases of the newest fitting pass, or the one *database*; safety snapshots that a
+    restore took are chosen by their id or their run's only, they hold what was replaced.
 
     Raises UnknownDatabaseError, UnknownSnapshotError or AmbiguousSnapshotError; each says what there is.
     """
@@ -54,14 +59,19 @@ def select(
         )
     there_are = _there_are(fitting, timezone)
     if _ID.match(wanted) and (by_id := _by_id(snapshots, fitting, container, database, wanted, there_are)):
-        return Selection((by_id,))
+        return Selection((by_id,), by_id.id)
+    if is_run_id(wanted):
+        of_run = [snapshot for snapshot in fitting if snapshot.run == wanted]
+        if not of_run:
+            raise UnknownSnapshotError(f"The run {wanted} saved nothing of {container}; {there_are}")
+        return Selection(tuple(_of_the_same_pass(of_run)), wanted)
     regular = sorted((one for one in fitting if one.reason != PRE_RESTORE), key=lambda one: one.time)
     if wanted != LATEST:
         end = _end_of(wanted, timezone)
         if end is None:
             raise UnknownSnapshotError(
                 f"There is no snapshot {wanted!r} of {container}; {there_are} "
-                "Give an id, a time such as '2026-11-20 12:00', or latest."
+                "Give an id, a run, a time such as '2026-11-20 12:00', or latest."
             )
         regular = [one for one in regular if one.time < end]
         if not regular:
@@ -75,6 +85,7 @@ def select(
     others = {snapshot.database for snapshot in fitting} - {snapshot.database for snapshot in chosen}
     return Selection(
         tuple(chosen),
+        chosen[0].run or chosen[0].id,
         tuple(f"The chosen pass has no snapshot of {name}; another pass has." for name in sorted(filter(None, others))),
     )
 
