@@ -1,0 +1,57 @@
+"""Style and types are tests like others: each tool must find nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = {
+    "ruff check": ["ruff", "check", "."],
+    "ruff format": ["ruff", "format", "--check", "."],
+    "mypy": ["mypy"],
+    "yamllint": ["yamllint", "--strict", "."],
+    "shellcheck": ["shellcheck"],
+    "ansible-lint": ["ansible-lint", "--nocolor"],
+}
+
+
+def shell_scripts(checkout: Path) -> list[str]:
+    """Find the scripts by their first line, because most have no suffix."""
+    known = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=checkout,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    return [name for name in known if is_shell_script(checkout / name)]
+
+
+def is_shell_script(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = file.readline()
+    return first.startswith(b"#!") and first.rstrip().endswith((b"/bash", b"/sh", b" bash", b" sh"))
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_finds_nothing(tool: str, checkout: Path) -> None:
+    command = TOOLS[tool]
+    if tool == "shellcheck":
+        command = [*command, *shell_scripts(checkout)]
+    programs = Path(sys.executable).parent
+    done = subprocess.run(
+        [programs / command[0], *command[1:]],
+        cwd=checkout,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+    )
+    if done.returncode:
+        pytest.fail(f"{tool} has something to say:\n{done.stdout}\n{done.stderr}", pytrace=False)
