@@ -25,6 +25,7 @@ from scalr_backup.postgres import _HALF_MADE
 from scalr_backup.restic import Restic
 from scalr_backup.restore import Restore, old_name
 from scalr_backup.state import RestoreJournal, State
+from scalr_backup.use_case import Tools
 
 RUN = "20261122T030000Z-3f9a"
 JOURNAL = RestoreJournal(RUN, "scalr-shop-db", "shop", "scalr_restore_20261122t030000z_3f9a_1", "shop_before", False)
@@ -170,7 +171,7 @@ class LosesTheAnswer(FakePostgres):
 
 
 def swap(postgres, exists=True):
-    restore = Restore(None, None, None, None, None, threading.Event())
+    restore = Restore(Tools(None, None, None, None, None, threading.Event()))
     plan = SimpleNamespace(database="shop", exists=exists)
     head = SimpleNamespace(dbname="shop", database_properties=lambda _name: ())
     return restore._swap(postgres, plan, JOURNAL, head)

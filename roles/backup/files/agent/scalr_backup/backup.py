@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scalr_backup import __version__, leftovers, retention
-from scalr_backup.config import Config
-from scalr_backup.discovery import Discovered, Discovery
+from scalr_backup.discovery import Discovered
 from scalr_backup.dump import Dumped, Dumper
 from scalr_backup.errors import (
     ExitCode,
@@ -40,9 +39,9 @@ from scalr_backup.model import (
     new_run_id,
 )
 from scalr_backup.postgres import APPLICATION_PREFIX
-from scalr_backup.progress import Emit, log
-from scalr_backup.restic import Restic
+from scalr_backup.progress import log
 from scalr_backup.state import PASS_LOCK, State, container_lock, utc_now
+from scalr_backup.use_case import UseCase
 
 MANIFEST_VERSION = 1
 
@@ -120,24 +119,8 @@ class Request:
                 )
 
 
-class Pass:
+class Pass(UseCase):
     """One pass over the databases of this host."""
-
-    def __init__(
-        self,
-        config: Config,
-        discovery: Discovery,
-        restic: Restic,
-        state: State,
-        emit: Emit,
-        cancelled: threading.Event,
-    ) -> None:
-        self._config = config
-        self._discovery = discovery
-        self._restic = restic
-        self._state = state
-        self._emit = emit
-        self._cancelled = cancelled
 
     def run(self, request: Request) -> PassResult:
         """Back up; one database's failure never stops the others, and is in the result.
@@ -337,10 +320,6 @@ class Pass:
             self._emit(log("error", f"Retention failed: {error.message}", run=result.run))
         else:
             result.retention = {"ok": True, "removed": list(forgotten.removed), "error": None}
-
-    def _warn(self, result: PassResult, sentence: str) -> None:
-        result.warnings.append(sentence)
-        self._emit(log("warning", sentence, run=result.run))
 
 
 class _ContainerLocks:

@@ -21,6 +21,7 @@ from scalr_backup.model import MANUAL, Failure
 from scalr_backup.output import HumanOutput, JsonOutput, Outcome, Output
 from scalr_backup.restic import Restic, redact
 from scalr_backup.state import State, utc_now
+from scalr_backup.use_case import Tools
 
 app = typer.Typer(
     add_completion=False,
@@ -45,21 +46,22 @@ class Agent:
         """The configuration, read anew."""
         return load_config()
 
-    def discovery(self) -> Discovery:
-        """Discovery on this host's Docker Engine."""
-        return Discovery(self.config(), DockerHost())
-
     def restic(self) -> Restic:
         """The configured repository, through restic."""
         return Restic(self.config(), load_secrets(), cancelled=self.cancelled)
 
     def backup(self) -> backup.Pass:
         """The use case of a pass."""
-        return backup.Pass(self.config(), self.discovery(), self.restic(), State(), self.emit, self.cancelled)
+        return backup.Pass(self._tools())
 
     def restore(self) -> restore.Restore:
         """The use case of a restore."""
-        return restore.Restore(self.config(), self.discovery(), self.restic(), State(), self.emit, self.cancelled)
+        return restore.Restore(self._tools())
+
+    def _tools(self) -> Tools:
+        config = self.config()
+        discovery = Discovery(config, DockerHost())
+        return Tools(config, discovery, self.restic(), State(), self.emit, self.cancelled)
 
 
 @app.command()

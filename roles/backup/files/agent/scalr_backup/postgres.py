@@ -299,7 +299,8 @@ class Postgres:
 
     def analyze(self, database: str) -> None:
         """Gather the planner's statistics, which an archive does not hold before PostgreSQL 18."""
-        self.execute(database, "ANALYZE")
+        # The catalogs that all databases share are among its tables, and somebody may hold one of them.
+        self.execute(database, "ANALYZE (SKIP_LOCKED)")
 
     def count_rows(self, database: str) -> RowCounts:
         """Exact row counts of every user table."""

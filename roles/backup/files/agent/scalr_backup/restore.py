@@ -19,8 +19,6 @@ from typing import Any
 
 from scalr_backup import leftovers, selection
 from scalr_backup.archive import ArchiveHead, ArchiveReader
-from scalr_backup.config import Config
-from scalr_backup.discovery import Discovery
 from scalr_backup.docker_host import STDOUT, ExecStream, MessageTail
 from scalr_backup.dump import Dumper
 from scalr_backup.errors import (
@@ -36,9 +34,9 @@ from scalr_backup.errors import (
 from scalr_backup.manifest import Manifests
 from scalr_backup.model import PRE_RESTORE, Cluster, Failure, Snapshot, new_run_id
 from scalr_backup.postgres import APPLICATION_PREFIX, RESTORE_PREFIX, Postgres, different_counts, last_words
-from scalr_backup.progress import Emit, log, progress
-from scalr_backup.restic import Restic
-from scalr_backup.state import RestoreJournal, State, container_lock, utc_now
+from scalr_backup.progress import log, progress
+from scalr_backup.state import RestoreJournal, container_lock, utc_now
+from scalr_backup.use_case import UseCase
 
 # PostgreSQL's NAMEDATALEN less one: a longer name is cut off, by its own rules.
 _NAME_BYTES = 63
@@ -161,24 +159,8 @@ class RestoreResult:
         }
 
 
-class Restore:
+class Restore(UseCase):
     """Restores databases of one container."""
-
-    def __init__(
-        self,
-        config: Config,
-        discovery: Discovery,
-        restic: Restic,
-        state: State,
-        emit: Emit,
-        cancelled: threading.Event,
-    ) -> None:
-        self._config = config
-        self._discovery = discovery
-        self._restic = restic
-        self._state = state
-        self._emit = emit
-        self._cancelled = cancelled
 
     def plan(self, request: Request) -> Plan:
         """Find out what would be replaced by what, and whether it can be; changes nothing.
@@ -450,10 +432,6 @@ class Restore:
     def _stop_if_told(self) -> None:
         if self._cancelled.is_set():
             raise InterruptedRunError("The restore was told to stop; the live database is as it was.")
-
-    def _warn(self, result: RestoreResult, sentence: str) -> None:
-        result.warnings.append(sentence)
-        self._emit(log("warning", sentence, run=result.run))
 
 
 class _Listener:

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a pass and a restore have in common: the tools they decide over, and whom they tell."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Protocol
+
+from scalr_backup.config import Config
+from scalr_backup.discovery import Discovery
+from scalr_backup.progress import Emit, log
+from scalr_backup.restic import Restic
+from scalr_backup.state import State
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The tools of one call; *cancelled* is set when it has been told to stop."""
+
+    config: Config
+    discovery: Discovery
+    restic: Restic
+    state: State
+    emit: Emit
+    cancelled: threading.Event
+
+
+class _Result(Protocol):
+    """What warnings are noted in."""
+
+    @property
+    def run(self) -> str | None:
+        """The run's id."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """The sentences so far."""
+
+
+class UseCase:
+    """A use case over the tools of one call."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._config = tools.config
+        self._discovery = tools.discovery
+        self._restic = tools.restic
+        self._state = tools.state
+        self._emit = tools.emit
+        self._cancelled = tools.cancelled
+
+    def _warn(self, result: _Result, sentence: str) -> None:
+        """Tell the operator now, and again in the result."""
+        result.warnings.append(sentence)
+        self._emit(log("warning", sentence, run=result.run))
