@@ -261,6 +261,8 @@ def shared(make_database: Callable[..., DatabaseContainer], keeper: AgentContain
     # With an init: the stand-ins for pg_restore leave children, and a postmaster that has to reap a killed one
     # takes it for a crashed backend.
     database = make_database("house", options=["--init"])
+    database.sql("ALTER SYSTEM SET fsync = off")
+    database.sql("SELECT pg_reload_conf()")
     make_shop(database)
     database.sql("CREATE DATABASE ledger")
     database.sql("CREATE TABLE entries AS SELECT n FROM generate_series(1, 100) AS n", "ledger")
@@ -273,6 +275,9 @@ def shared(make_database: Callable[..., DatabaseContainer], keeper: AgentContain
 @pytest.fixture
 def house(shared: House) -> Iterator[House]:
     """The shared house, its shop damaged, with no trace of another test's accident."""
+    if "shop" not in shared.database.databases():
+        shared.database.sql(CREATE_SHOP)
+        shared.database.sql(CONTENT, "shop")
     spoil(shared.database)
     yield shared
     shared.go_on()
@@ -368,6 +373,8 @@ def test_names_that_trip_up_shells_urls_and_sql(
     make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
 ) -> None:
     database = make_database("names")
+    database.sql("ALTER SYSTEM SET fsync = off")
+    database.sql("SELECT pg_reload_conf()")
     # The maintenance database itself, and a user's database that begins like a half-made one, are among them.
     names = (*NAMES, "scalr_restore_notes", "postgres")
     for name in names:
@@ -691,9 +698,9 @@ def test_a_killed_restore_is_cleaned_up_by_the_next_restore(house: House) -> Non
 
 
 def test_a_restore_killed_between_swap_and_drop_is_finished_by_the_next_run(house: House) -> None:
-    # DROP DATABASE asks pg_subscription for permission, a rename does not.
+    # DROP DATABASE looks for security labels to delete, a rename leaves them alone.
     with session(house.database, "postgres") as query:
-        assert query("BEGIN; LOCK TABLE pg_subscription IN ACCESS EXCLUSIVE MODE; SELECT 'held';") == "held"
+        assert query("BEGIN; LOCK TABLE pg_shseclabel IN SHARE MODE; SELECT 'held';") == "held"
         restore = house.start_restore("--no-safety-snapshot")
         waiting = "FROM pg_stat_activity WHERE query LIKE 'DROP DATABASE%' AND wait_event_type = 'Lock'"
         wait_until(lambda: house.database.sql(f"SELECT count(*) {waiting}") == "1", "the drop waits")

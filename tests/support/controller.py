@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ PROGRAMS = Path(sys.executable).parent
 AGENT = "scalr-backup"
 _STATE_VOLUME = f"{AGENT}-state"
 _PARKED = "scalr-test-parked"
+_LOCK = Path(tempfile.gettempdir()) / "scalr-test-agent.lock"
 
 
 @dataclass(frozen=True)
@@ -71,22 +74,19 @@ class Controller:
 
     def play(self, name: str, *arguments: str, inventory: Path | None = None, exit_code: int | None = 0) -> Run:
         """Run a playbook without a terminal."""
-        return self.run(self._playbook(name, inventory or self.inventory, *arguments), exit_code=exit_code)
+        named = f"scalr.backup.{name}" if self.collections else f"{name}.yml"
+        command = ["ansible-playbook", named, "-i", str(inventory or self.inventory), *arguments]
+        return self.run(command, exit_code=exit_code)
 
-    def shell(
-        self, script: str, *, exit_code: int | None = 0, directory: Path | None = None, **environment: str
-    ) -> Run:
-        """Run command lines as they stand in the documentation."""
-        command = ["bash", "-o", "pipefail", "-ec", script]
-        return self.run(command, exit_code=exit_code, directory=directory, **environment)
+    def shell(self, script: str, *, exit_code: int | None = 0, **environment: str) -> Run:
+        """Run command lines of the documentation."""
+        return self.run(["bash", "-o", "pipefail", "-ec", self._here(script)], exit_code=exit_code, **environment)
 
-    def run(
-        self, command: Sequence[str], *, exit_code: int | None = 0, directory: Path | None = None, **environment: str
-    ) -> Run:
+    def run(self, command: Sequence[str], *, exit_code: int | None = 0, **environment: str) -> Run:
         """Run a command; one that ends otherwise than expected shows what it printed. None expects any failure."""
         done = subprocess.run(
             command,
-            cwd=directory or self.working_directory,
+            cwd=self.working_directory,
             env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -97,13 +97,9 @@ class Controller:
         )
         return self._ended(command, done.returncode, done.stdout, exit_code)
 
-    def play_on_terminal(self, name: str, *arguments: str, answer: str, exit_code: int | None = 0) -> Run:
-        """Run a playbook on a terminal of its own and type an answer when it asks."""
-        command = self._playbook(name, self.inventory, *arguments)
-        return self.run_on_terminal(command, answer=answer, exit_code=exit_code)
-
-    def run_on_terminal(self, command: Sequence[str], *, answer: str, exit_code: int | None = 0) -> Run:
-        """Run a command on a terminal of its own and type an answer when it asks for the container's name."""
+    def shell_on_terminal(self, script: str, *, answer: str, exit_code: int | None = 0) -> Run:
+        """Run a command line on a terminal of its own, and type an answer when it asks for the container's name."""
+        command = ["bash", "-ec", self._here(script)]
         process, terminal = pty.fork()
         if process == 0:
             os.chdir(self.working_directory)
@@ -111,20 +107,20 @@ class Controller:
         try:
             output = _converse(terminal, "Type the container's name", answer)
         except BaseException:
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, signal.SIGTERM)  # Ansible ends its workers, too
             raise
         finally:
             os.close(terminal)
             status = os.waitpid(process, 0)[1]
         return self._ended(command, os.waitstatus_to_exitcode(status), output.replace("\r", ""), exit_code)
 
-    def _playbook(self, name: str, inventory: Path, *arguments: str) -> list[str]:
-        named = f"scalr.backup.{name}" if self.collections else f"{name}.yml"
-        return ["ansible-playbook", named, "-i", str(inventory), *arguments]
+    def _here(self, script: str) -> str:
+        """A command line for a checkout as it is where the collection is installed."""
+        return re.sub(r"(?<=ansible-playbook )(\w+)\.yml", r"scalr.backup.\1", script) if self.collections else script
 
     @property
     def working_directory(self) -> Path:
-        """Where the user stands: an installed collection is the same from everywhere."""
+        """Where the user stands; an installed collection is the same from everywhere."""
         return self.directory if self.collections else CHECKOUT / "playbooks"
 
     @property
@@ -166,6 +162,7 @@ def _converse(terminal: int, prompt: str, answer: str, seconds: float = 120) -> 
             return read.decode()
         read += chunk
         if not answered and prompt.encode() in b" ".join(read.split()):
+            time.sleep(1)  # Ansible discards what was typed before it listens, a moment after it has asked
             os.write(terminal, answer.encode() + b"\r")
             answered = True
 
@@ -174,19 +171,22 @@ def _converse(terminal: int, prompt: str, answer: str, seconds: float = 120) -> 
 def agent_set_aside() -> Iterator[None]:
     """Make room for a test's own agent: one that is on this machine stops, and comes back as it was.
 
-    There is one agent on a host, with volumes of fixed names, so tests cannot have theirs beside it.
+    There is one agent on a host, with volumes of fixed names, so tests cannot have theirs beside it, nor two runs
+    of the tests at once.
     """
-    _bring_back()  # what an interrupted run left set aside
-    if docker("container", "inspect", AGENT, check=False).returncode == 0:
-        docker("stop", AGENT)
-        docker("rename", AGENT, _PARKED)
-        _copy_volume(_STATE_VOLUME, f"{_PARKED}-state")
-    _empty_state()
-    try:
-        yield
-    finally:
-        remove_agent()
-        _bring_back()
+    with _LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _bring_back()  # what an interrupted run left set aside
+        if docker("container", "inspect", AGENT, check=False).returncode == 0:
+            docker("stop", AGENT)
+            docker("rename", AGENT, _PARKED)
+            _copy_volume(_STATE_VOLUME, f"{_PARKED}-state")
+        _empty_state()
+        try:
+            yield
+        finally:
+            remove_agent()
+            _bring_back()
 
 
 def remove_agent() -> None:

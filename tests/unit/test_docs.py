@@ -16,6 +16,8 @@ import yaml
 from scalr_backup import cli
 from scalr_backup.errors import ExitCode, ScalrBackupError
 
+from tests.unit.agent.test_floors import FLOORS
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 ROLE_PAGES = sorted((CHECKOUT / "roles").glob("*/README.md"))
@@ -125,6 +127,7 @@ def test_every_variable_of_a_playbook_is_documented() -> None:
         taken = set(re.findall(r"{{ (\w+) \| default\(", text)) | set(re.findall(r"\b(\w+) \| default\(true\)", text))
         taken = {variable for variable in taken if not variable.startswith((f"{name}_", "backup_"))}
         assert taken <= documented[name], name
+        assert documented[name] - {"pinned", "false"} <= set(re.findall(r"\w+", text)), name
 
 
 @pytest.mark.parametrize("role", ["backup", "docker"])
@@ -193,9 +196,15 @@ def test_every_law_is_proved_by_tests_that_exist() -> None:
 
 
 def test_files_that_are_named_exist() -> None:
-    """Paths of the checkout in the table of the architecture, and the modules of the agent in its floors."""
     text = (CHECKOUT / "docs/architecture.md").read_text()
     for path in re.findall(r"`((?:roles|plugins|playbooks|tests|molecule)/[\w/._]*)`", text):
         assert (CHECKOUT / path.split("::")[0]).exists(), path
-    package = {path.name for path in Path(cli.__file__).parent.glob("*.py")} - {"__init__.py", "__main__.py"}
-    assert package <= set(re.findall(r"`(\w+\.py)`", text))
+
+
+def test_the_floors_are_those_that_the_imports_are_held_to() -> None:
+    text = (CHECKOUT / "docs/architecture.md").read_text()
+    shown = [
+        set(re.findall(r"`(\w+)\.py`", re.search(rf"^\| {floor} \| (.*?) \|", text, re.MULTILINE)[1]))
+        for floor in ("ground", "tools", "use cases", "front doors")
+    ]
+    assert shown == [floor - {"__init__", "__main__"} for floor in FLOORS]

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import threading
 import time
 from types import SimpleNamespace
 
 import pytest
-from scalr_backup import leftovers
+from scalr_backup import cli, leftovers
 from scalr_backup.config import Config, Secrets
 from scalr_backup.docker_host import ExecStream
 from scalr_backup.errors import (
@@ -23,7 +24,7 @@ from scalr_backup.errors import (
 from scalr_backup.manifest import Manifests
 from scalr_backup.postgres import _HALF_MADE
 from scalr_backup.restic import Restic
-from scalr_backup.restore import Restore, old_name
+from scalr_backup.restore import Request, Restore, old_name
 from scalr_backup.state import RestoreJournal, State
 from scalr_backup.use_case import Tools
 
@@ -326,3 +327,26 @@ def test_a_manifest_describes_the_snapshot_by_its_id(tmp_path, monkeypatch):
     dump = SimpleNamespace(id="aa", path="/c/d.dump", run="r", container="c")
     manifest = SimpleNamespace(id="mm", path="/manifest.json", run="r", container=None)
     assert Manifests(restic, [dump, manifest]).describe(dump)["size_bytes"] == 7
+
+
+# -- the operator's word -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("silence", [EOFError, KeyboardInterrupt])
+def test_a_question_without_an_answer_is_a_no(silence, monkeypatch):
+    plan = SimpleNamespace(as_dict=dict, reference="aa11")
+    agent = SimpleNamespace(restore=lambda: SimpleNamespace(plan=lambda _request: plan))
+    handlers = []
+
+    def ask(_question):
+        handlers.append(signal.getsignal(signal.SIGINT))
+        raise silence
+
+    monkeypatch.setattr(cli, "HumanOutput", lambda: SimpleNamespace(result=lambda *_arguments: None))
+    monkeypatch.setattr("builtins.input", ask)
+    before = signal.getsignal(signal.SIGINT)
+    request = cli._ask(agent, Request("scalr-shop-db"))
+    assert request.confirm != "scalr-shop-db"
+    assert request.snapshot == "aa11"
+    assert handlers == [signal.default_int_handler]
+    assert signal.getsignal(signal.SIGINT) is before

@@ -301,7 +301,14 @@ def _ask(agent: Agent, request: restore.Request) -> restore.Request:
     """Show the plan on the terminal and take the operator's word."""
     plan = agent.restore().plan(request)
     HumanOutput().result("restore", Outcome(restore.RestoreResult(None, plan).as_dict()))
-    typed = input(f"Type the container's name, {request.container}, to replace what is live: ")
+    # A run finishes what it does on Ctrl-C; a question just ends, and the answer is no.
+    while_running = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        typed = input(f"Type the container's name, {request.container}, to replace what is live: ")
+    except (EOFError, KeyboardInterrupt):
+        typed = ""
+    finally:
+        signal.signal(signal.SIGINT, while_running)
     # What was shown is what is restored, though a pass may end in between.
     return restore.Request(
         request.container, request.database, plan.reference, typed, request.keep_old, request.safety_snapshot

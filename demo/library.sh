@@ -1,0 +1,27 @@
+# What demo/run and demo/clean have in common.
+set -euo pipefail
+checkout=$(readlink -f "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/..")
+PATH="$checkout/.venv/bin:$PATH"
+cd "$checkout/playbooks"
+
+readonly database=scalr-demo-db agent=scalr-backup
+
+fail() { echo "demo: $*" >&2; exit 1; }
+
+# The directory of an agent that is already on this machine, running or not; else where the role would put it.
+agents_directory() {
+  local source
+  source=$(docker inspect "$agent" 2> /dev/null --format \
+    '{{range .Mounts}}{{if eq .Destination "/etc/scalr-backup"}}{{.Source}}{{end}}{{end}}') || true
+  [ -n "$source" ] && dirname "$source" || echo /opt/scalr/services/backup
+}
+
+# The demonstration keeps its hands off an agent that backs up to anywhere else than to this machine's own volume.
+require_local_repository() {
+  local config repository
+  config=$(agents_directory)/config/config.json
+  [ -f "$config" ] || return 0
+  repository=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["repository"])' "$config")
+  [ "$repository" = /repository ] ||
+    fail "the agent on this machine backs up to $repository, so it is not the demonstration's: it stays as it is."
+}
