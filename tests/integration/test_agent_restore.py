@@ -261,8 +261,6 @@ def shared(make_database: Callable[..., DatabaseContainer], keeper: AgentContain
     # With an init: the stand-ins for pg_restore leave children, and a postmaster that has to reap a killed one
     # takes it for a crashed backend.
     database = make_database("house", options=["--init"])
-    database.sql("ALTER SYSTEM SET fsync = off")
-    database.sql("SELECT pg_reload_conf()")
     make_shop(database)
     database.sql("CREATE DATABASE ledger")
     database.sql("CREATE TABLE entries AS SELECT n FROM generate_series(1, 100) AS n", "ledger")
@@ -373,8 +371,6 @@ def test_names_that_trip_up_shells_urls_and_sql(
     make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
 ) -> None:
     database = make_database("names")
-    database.sql("ALTER SYSTEM SET fsync = off")
-    database.sql("SELECT pg_reload_conf()")
     # The maintenance database itself, and a user's database that begins like a half-made one, are among them.
     names = (*NAMES, "scalr_restore_notes", "postgres")
     for name in names:

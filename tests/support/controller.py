@@ -193,6 +193,7 @@ def remove_agent() -> None:
     """Remove the tests' agent and what it remembers; its configuration and repository lie with the test."""
     docker("rm", "--force", "--volumes", AGENT, check=False)
     _empty_state()
+    docker("volume", "rm", f"{AGENT}-cache", check=False)  # in use by an agent that is set aside, it stays
 
 
 def _bring_back() -> None:

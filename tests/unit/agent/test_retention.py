@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from scalr_backup.model import MANUAL, NIGHTLY, PRE_RESTORE, Snapshot
 from scalr_backup.restic import RetentionGroup
-from scalr_backup.retention import choose_removable, newest_by_path, orphaned_manifests
+from scalr_backup.retention import choose_removable, newest_by_path, orphaned_manifests, policies
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 PATH = "/scalr-shop-db/shop.dump"
@@ -12,6 +12,15 @@ PATH = "/scalr-shop-db/shop.dump"
 
 def snapshot(name, days_ago, *tags, path=PATH, run=None):
     return Snapshot(name, NOW - timedelta(days=days_ago), "h", path, (*tags, f"run={run or name}"), 100)
+
+
+def test_every_manual_snapshot_stays_for_a_week_beside_the_rules():
+    asked = policies({"daily": 3})
+    assert asked == {
+        NIGHTLY: {"daily": 3},
+        MANUAL: {"daily": 3, "within": "7d"},
+        PRE_RESTORE: {"within": "30d"},
+    }
 
 
 def test_what_the_policy_removes_goes():

@@ -14,7 +14,7 @@ decides too much (law: retention never takes the last good snapshot):
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from scalr_backup.config import Config
@@ -24,6 +24,8 @@ from scalr_backup.restic import Restic, RetentionGroup
 
 # Safety snapshots are for the days after a restore in which somebody may miss what it replaced.
 _KEEP_PRE_RESTORE = {"within": "30d"}
+# Whoever backs up by hand, damages, and backs up again must still find the first one when the damage shows.
+_KEEP_EVERY_MANUAL = "7d"
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,7 @@ def forget(
     reasons = {snapshot.reason for snapshot in snapshots}
     groups = [
         group
-        for reason, keep in (
-            (NIGHTLY, config.keep.rules),
-            (MANUAL, config.keep.rules),
-            (PRE_RESTORE, _KEEP_PRE_RESTORE),
-        )
+        for reason, keep in policies(config.keep.rules).items()
         if reason in reasons
         for group in restic.forget_plan(reason, keep, PINNED_TAG)
     ]
@@ -71,6 +69,15 @@ def forget(
             emit(progress("prune"))
             restic.prune()
     return Forgotten(tuple(removable), len(snapshots) - len(removable), prune and not dry_run)
+
+
+def policies(rules: Mapping[str, int]) -> dict[str, dict[str, int | str]]:
+    """What ``restic forget`` keeps of the snapshots of each reason, by its names for the rules."""
+    return {
+        NIGHTLY: {**rules},
+        MANUAL: {**rules, "within": _KEEP_EVERY_MANUAL},
+        PRE_RESTORE: {**_KEEP_PRE_RESTORE},
+    }
 
 
 def choose_removable(

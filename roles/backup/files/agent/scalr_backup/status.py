@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -122,9 +123,13 @@ def _problems_of_pass(last_pass: dict[str, Any] | None) -> list[str]:
 
 def _summary(problems: list[str], databases: tuple[dict[str, Any], ...]) -> str:
     if problems:
-        return f"NOT SAFE: {len(problems)} problems; first: {problems[0]}"
+        return f"NOT SAFE: {_count(problems, 'problem')}; first: {problems[0]}"
     if not databases:
         return "Waiting for the first pass."
     oldest = max(database["age_seconds"] for database in databases)
     age = f"{oldest // 3600} h {oldest % 3600 // 60} min"
-    return f"Safe: {len(databases)} databases, the oldest good backup is {age} old."
+    return f"Safe: {_count(databases, 'database')}, the oldest good backup is {age} old."
+
+
+def _count(things: Sequence[object], word: str) -> str:
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
