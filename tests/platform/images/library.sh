@@ -9,11 +9,10 @@ readonly no_documentation=(
 
 say() { echo "images: $*" >&2; }
 
-# This machine's own mirror of Debian, so that whatever was set up to reach it is used for the images too.
+# This machine's own mirror of Debian, so that whatever was set up to reach it is used for the images too. Nothing on a
+# machine that has none: then mmdebstrap takes its default.
 debian_mirror() {
-  local mirror
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/\?$' || true)
-  echo "${mirror:-http://deb.debian.org/debian}"
+  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/\?$' || true
 }
 
 # Memory is the fastest place for a tree of thousands of small files; it must be large enough, though.
@@ -26,8 +25,10 @@ scratch_directory() {
 # debian_image TAG SUITE [mmdebstrap option]... < instructions of a Dockerfile
 # The tree becomes a file first: a pipe into `docker import` would leave an empty image behind a failed mmdebstrap.
 debian_image() {
-  local tag=$1 suite=$2 scratch bare
+  local tag=$1 suite=$2 scratch bare mirror source=()
   shift 2
+  mirror=$(debian_mirror)
+  if [ -n "$mirror" ]; then source=("deb $mirror $suite main"); fi
   scratch=$(mktemp --directory --tmpdir="$(scratch_directory)" scalr-image.XXXXXX)
   # shellcheck disable=SC2064 # the directory of now, not of then
   trap "rm -rf '$scratch'" EXIT
@@ -40,7 +41,7 @@ debian_image() {
     "${no_documentation[@]}" \
     "$@" \
     --customize-hook='rm -f "$1"/var/cache/apt/*.bin' \
-    "$suite" "$scratch/tree.tar" "deb $(debian_mirror) $suite main" < /dev/null
+    "$suite" "$scratch/tree.tar" "${source[@]}" < /dev/null
   bare=scalr-bare:${scratch##*.}
   docker import "$scratch/tree.tar" "$bare" > /dev/null
   { echo "FROM $bare"
