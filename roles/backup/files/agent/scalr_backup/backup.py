@@ -125,8 +125,8 @@ class Pass(UseCase):
     def run(self, request: Request) -> PassResult:
         """Back up; one database's failure never stops the others, and is in the result.
 
-        Raises BusyError when another pass runs. What makes the whole pass impossible (no repository, a wrong
-        password, an unknown database) is recorded and raised.
+        Raises BusyError when another pass runs, and UnknownDatabaseError. What makes the whole pass impossible (no
+        repository, a wrong password, an error that nobody foresaw) is recorded and raised.
         """
         now = utc_now()
         result = PassResult(new_run_id(now), request.reason, self._config.host, now, now)
@@ -139,7 +139,10 @@ class Pass(UseCase):
             except UnknownDatabaseError:
                 raise  # A question about what is not here says nothing of the backups of what is.
             except ScalrBackupError as error:
-                self._record(result, error)
+                self._record(result, Failure(error.code, error.message))
+                raise
+            except Exception as error:
+                self._record(result, Failure("internal", f"{type(error).__name__}: {error}"))
                 raise
             self._record(result)
         return result
@@ -151,10 +154,9 @@ class Pass(UseCase):
             (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
         ]
 
-    def _record(self, result: PassResult, error: ScalrBackupError | None = None) -> None:
+    def _record(self, result: PassResult, error: Failure | None = None) -> None:
         result.finished = utc_now()
-        if error is not None:
-            result.error = Failure(error.code, error.message)
+        result.error = error or result.error
         self._state.record_pass(result.as_dict(), result.databases)
 
     def _run(self, request: Request, result: PassResult) -> None:
