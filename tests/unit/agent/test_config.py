@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from scalr_backup.config import Config, load_secrets, parse_config, parse_environment
+from scalr_backup.config import load_secrets, parse_config, parse_environment
 from scalr_backup.errors import ConfigurationError, ExitCode
 
 GOOD = {"host": "db1", "repository": "/repository"}
@@ -53,11 +53,6 @@ def test_a_document_that_is_no_json_is_refused():
 def test_a_document_that_is_no_object_is_refused():
     with pytest.raises(ConfigurationError):
         parse_config("[]", "config.json")
-
-
-def test_a_local_repository_is_a_path():
-    assert Config(host="h", repository="/mnt/disk").local_repository
-    assert not Config(host="h", repository="s3:http://x/y").local_repository
 
 
 def test_environment_values_are_verbatim():

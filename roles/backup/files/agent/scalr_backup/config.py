@@ -117,11 +117,6 @@ class Config(BaseModel):
             raise ValueError("every count is 0, which would delete every backup")
         return keep
 
-    @property
-    def local_repository(self) -> bool:
-        """Whether the repository is a directory of this host."""
-        return self.repository.startswith("/")
-
 
 @dataclass(frozen=True)
 class Secrets:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import jmespath
@@ -24,7 +23,7 @@ from scalr_backup.errors import (
     ScalrBackupError,
     UnknownDatabaseError,
 )
-from scalr_backup.model import Cluster, Container, Credentials
+from scalr_backup.model import Cluster, Container, Credentials, name_fits
 from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
 
 LABEL = "scalr.backup"
@@ -132,7 +131,7 @@ class Discovery:
 
 def may_match(config: Config, name: str, labels: Mapping[str, str]) -> bool:
     """Whether a container deserves to be inspected: by its name, or by its label."""
-    return labels.get(LABEL, "").lower() == "true" or _fits(name, config.containers)
+    return labels.get(LABEL, "").lower() == "true" or name_fits(name, config.containers)
 
 
 def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
@@ -157,7 +156,7 @@ def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
     )
     if label == "false":
         return container.with_status("excluded", f"its label {LABEL} is false")
-    if label != "true" and _fits(name, config.exclude):
+    if label != "true" and name_fits(name, config.exclude):
         return container.with_status("excluded", "backup_exclude names it")
     if state != "running":
         return container.with_status("stopped", f"its state is {state}")
@@ -170,12 +169,12 @@ def choose(matches: Sequence[Container], patterns: Sequence[str], host: str) -> 
     Raises UnknownDatabaseError when a pattern fits none.
     """
     for pattern in patterns:
-        if not any(fnmatchcase(match.name, pattern) for match in matches):
+        if not any(name_fits(match.name, [pattern]) for match in matches):
             names = ", ".join(match.name for match in matches) or "none"
             raise UnknownDatabaseError(
                 f"There is no database container {pattern!r} on {host}; the database containers there: {names}."
             )
-    return [match for match in matches if not patterns or _fits(match.name, patterns)]
+    return [match for match in matches if not patterns or name_fits(match.name, patterns)]
 
 
 def resolve_credentials(environment: Mapping[str, str], read_file: Callable[[str], str]) -> Credentials:
@@ -198,10 +197,6 @@ def resolve_credentials(environment: Mapping[str, str], read_file: Callable[[str
     if superuser_password is not None:
         return Credentials("postgres", superuser_password, database)
     return Credentials(user, look_up(_PASSWORD_NAMES), database)
-
-
-def _fits(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _passes(expression: str, document: Mapping[str, Any], name: str) -> bool:

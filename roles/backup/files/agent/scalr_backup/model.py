@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
@@ -44,6 +45,11 @@ def dump_path(container: str, database: str) -> str:
     return f"/{container}/{encoded}.dump"
 
 
+def name_fits(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a container's name fits one of the globs."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def parse_dump_path(path: str) -> tuple[str, str] | None:
     """The container and the database of a dump's path; None for any other path."""
     parts = path.split("/")
@@ -76,7 +82,7 @@ class Container:
 
     def with_status(self, status: ContainerStatus, reason: str) -> Container:
         """The same container, found to be in another state."""
-        return Container(self.id, self.name, self.image, self.image_id, self.state, status, reason, self.environment)
+        return replace(self, status=status, reason=reason)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from typing import Any
 
 from scalr_backup.config import Config
+from scalr_backup.model import name_fits
 from scalr_backup.schedule import next_pass
 
 # A night and two hours of grace.
@@ -54,8 +54,7 @@ def judge(config: Config, repository: str, document: dict[str, Any], first_start
     entries = [
         entry
         for _key, entry in sorted(document.get("databases", {}).items())
-        if not _given_up(entry, document.get("nightly_started"))
-        and not any(fnmatchcase(entry["container"], pattern) for pattern in config.exclude)
+        if not _given_up(entry, document.get("nightly_started")) and not name_fits(entry["container"], config.exclude)
     ]
     databases = tuple(_judge_database(entry, now) for entry in entries)
     last_pass = document.get("last_pass")
