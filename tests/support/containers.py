@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import subprocess
@@ -156,7 +157,7 @@ class Call:
 class AgentContainer:
     """The agent, run as the role runs it, on volumes and directories of its own."""
 
-    def __init__(self, directory: Path, containers: Sequence[str], image: str = AGENT_IMAGE) -> None:
+    def __init__(self, directory: Path, containers: Sequence[str], image: str) -> None:
         self.name = f"scalr-test-agent-{secrets.token_hex(4)}"
         self.image = image
         self.config: dict[str, Any] = {
@@ -279,6 +280,13 @@ def running(*databases: DatabaseContainer) -> Iterator[None]:
 
 
 def build_agent_image() -> str:
-    """Build the agent's image out of the checkout; unchanged layers come from Docker's cache."""
-    docker("build", "--quiet", "--tag", AGENT_IMAGE, str(AGENT_CONTEXT), timeout=900)
-    return AGENT_IMAGE
+    """Build the agent's image out of the checkout; unchanged layers come from Docker's cache.
+
+    Its tag says what it was built from: checkouts that are tested beside each other never get each other's agent.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(path for path in AGENT_CONTEXT.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        digest.update(f"{file.relative_to(AGENT_CONTEXT)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    tag = f"scalr-backup:test-{digest.hexdigest()[:12]}"
+    docker("build", "--quiet", "--tag", tag, str(AGENT_CONTEXT), timeout=900)
+    return tag
