@@ -8,6 +8,8 @@ Facts that shape this file:
 * An exec's output can end while the exec still runs, or because the connection was cut: only an inspection
   that says ``Running: false`` tells its exit code.
 * Ending the connection does not end the process in the container.
+* When a container is stopped under an exec, the engine (20.10) now and then never ends the exec's stream: who
+  only waits for its end waits for ever. So a silent stream is asked after.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ _HEADER = struct.Struct(">BxxxL")
 _READ_BYTES = 1 << 18
 # Seconds that the engine may take to notice that a process whose output ended has ended too.
 _EXIT_SECONDS = 60.0
+# Seconds of silence after which the engine is asked whether the command still runs.
+_ASK_SECONDS = 10.0
 # Standard error is kept for messages only: its last bytes say what went wrong.
 _MESSAGE_BYTES = 64 * 1024
 
@@ -62,7 +66,8 @@ class ExecStream:
         self._response = connection._response  # noqa: SLF001 (where the SDK keeps it)
         self._reader: io.BufferedReader = self._response.raw._fp.fp  # noqa: SLF001 (as the SDK itself does)
         self._socket: socket.socket = getattr(connection, "_sock", connection)
-        self._socket.settimeout(silence_seconds)
+        self._silence_seconds = silence_seconds
+        self._make_patient()
 
     def __enter__(self) -> ExecStream:
         return self
@@ -75,16 +80,17 @@ class ExecStream:
     def frames(self) -> Iterator[tuple[int, bytes]]:
         """Yield (stream, bytes) until the output ends.
 
-        Raises DockerUnreachableError when the connection breaks within a frame or is silent for too long.
+        Raises DockerUnreachableError when the connection breaks within a frame, is silent for too long, or stays
+        open although the command has ended; ContainerGoneError when there is no such container any more.
         """
         pending = bytearray()
+        buffered = self._has_buffered()
         while True:
+            if not buffered:
+                self._wait_for_output()
+            buffered = False
             try:
                 received = self._reader.read1(_READ_BYTES)
-            except TimeoutError:
-                raise DockerUnreachableError(
-                    f"The Docker Engine sent nothing for {self._socket.gettimeout():.0f} s on an exec."
-                ) from None
             except OSError as error:
                 raise DockerUnreachableError(f"The connection to the Docker Engine broke: {error}.") from None
             if not received:
@@ -98,21 +104,53 @@ class ExecStream:
         """Send bytes to the command's standard input; *waiting* is called every half second that it does not read.
 
         Raises BrokenPipeError when the command does not read any more, DockerUnreachableError when it reads
-        nothing for too long, and whatever *waiting* raises.
+        nothing for too long or has ended without the stream's end, and whatever *waiting* raises.
         """
-        view, moved = memoryview(data), time.monotonic()
-        limit = self._socket.gettimeout()
+        view, silence = memoryview(data), _Silence(self, "read")
         while view:
             if select.select([], [self._socket], [], 0.5)[1]:
-                view, moved = view[self._socket.send(view) :], time.monotonic()
+                view, silence = view[self._socket.send(view) :], _Silence(self, "read")
                 continue
             waiting()
-            if limit is not None and time.monotonic() - moved > limit:
-                raise DockerUnreachableError(f"A command has read nothing for {limit:.0f} s.")
+            silence.goes_on()
+
+    def _has_buffered(self) -> bool:
+        """Whether output came together with the response's headers; later reads leave nothing in the buffer."""
+        self._socket.setblocking(False)
+        try:
+            return bool(self._reader.peek())
+        except OSError as error:
+            raise DockerUnreachableError(f"The connection to the Docker Engine broke: {error}.") from None
+        finally:
+            self._make_patient()
+
+    def _make_patient(self) -> None:
+        # Not blocking: a blocking send returns only when all of it is sent, which may be never.
+        self._socket.settimeout(_EXIT_SECONDS)
+
+    def _wait_for_output(self) -> None:
+        silence = _Silence(self, "said")
+        try:
+            while not select.select([self._socket], [], [], 0.5)[0]:
+                silence.goes_on()
+        except (OSError, ValueError) as error:
+            raise DockerUnreachableError(f"The connection to the Docker Engine broke: {error}.") from None
 
     def end_input(self) -> None:
         """Let the command see the end of its standard input."""
         self._socket.shutdown(socket.SHUT_WR)
+
+    def running(self) -> bool:
+        """Whether the engine says that the command runs.
+
+        Raises ContainerGoneError or DockerUnreachableError.
+        """
+        return bool(_translate(lambda: self._api.exec_inspect(self.exec_id), "of a running command")["Running"])
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long the command may neither read nor say anything."""
+        return self._silence_seconds
 
     def wait(self) -> int:
         """The exit code, once the engine says that the command does not run any more.
@@ -137,6 +175,31 @@ class ExecStream:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._response.close()
+
+
+class _Silence:
+    """A time in which a command does nothing: either it works, or nobody will ever hear of it again."""
+
+    def __init__(self, stream: ExecStream, missing: str) -> None:
+        self._stream = stream
+        self._missing = missing
+        self._began = self._asked = time.monotonic()
+        self._ended = False
+
+    def goes_on(self) -> None:
+        """Raise DockerUnreachableError once nothing more can come."""
+        now = time.monotonic()
+        if now - self._began > self._stream.silence_seconds:
+            raise DockerUnreachableError(
+                f"A command in a container has {self._missing} nothing for {self._stream.silence_seconds:.0f} s."
+            )
+        if now - self._asked < _ASK_SECONDS:
+            return
+        self._asked = now
+        if self._ended:
+            raise DockerUnreachableError("A command has ended and its output has not: its container was stopped.")
+        # Its last words may still be on their way: they have until the next time.
+        self._ended = not self._stream.running()
 
 
 class DockerHost:
