@@ -675,6 +675,77 @@ class TestCreateDatabase:
             head_of(replace(DATABASE, defn=defn)).create_database_sql("new")
 
 
+class TestTablespaces:
+    @pytest.mark.parametrize(("sql", "name"), [("fast", "fast"), ('"fast ; ""Disk"" x"', 'fast ; "Disk" x')])
+    def test_the_databases_own(self, sql: str, name: str) -> None:
+        head = head_of(replace(DATABASE, defn=f"CREATE DATABASE shop {OPTIONS} TABLESPACE = {sql};\n"))
+        assert head.database_tablespace == name
+        assert head.create_database_sql("new") == f'CREATE DATABASE "new" {OPTIONS} TABLESPACE = {sql};'
+        assert head.create_database_sql("new", with_tablespace=False) == f'CREATE DATABASE "new" {OPTIONS};'
+        assert head.create_database_sql("new", owner="o", with_tablespace=False) == (
+            f'CREATE DATABASE "new" {OPTIONS} OWNER = "o";'
+        )
+
+    @pytest.mark.parametrize("locale", ["C", "x TABLESPACE = y", 'x TABLESPACE = "y"'])
+    def test_none(self, locale: str) -> None:
+        options = f"WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = '{locale}'"
+        head = head_of(replace(DATABASE, defn=f"CREATE DATABASE shop {options};\n"))
+        assert head.database_tablespace is None
+        assert head.tablespaces == frozenset()
+        assert head.create_database_sql("new", with_tablespace=False) == f'CREATE DATABASE "new" {options};'
+
+    def test_all_of_them(self) -> None:
+        database = replace(DATABASE, defn=f"CREATE DATABASE shop {OPTIONS} TABLESPACE = fast;\n")
+        index = Entry(12, "INDEX", "i", tablespace="")
+        head = head_of(database, replace(TABLE, tablespace="big"), Entry(11, "INDEX", "j", tablespace="big"), index)
+        assert head.tablespaces == {"fast", "big"}
+
+
+def sequence_set(defn: str | None, tag: str = "orders_id_seq", namespace: str = "public") -> Entry:
+    return Entry(40, "SEQUENCE SET", tag, section=Section.DATA, namespace=namespace, defn=defn)
+
+
+class TestWhatIsToBeExpected:
+    def test_extensions(self) -> None:
+        entries = (
+            Entry(5, "EXTENSION", "uuid-ossp", namespace=None, owner=""),
+            Entry(6, "EXTENSION", "hstore", namespace=None, owner=""),
+            Entry(7, "COMMENT", "EXTENSION hstore", namespace=None, owner=""),
+        )
+        assert head_of(*entries).extensions == ("uuid-ossp", "hstore")
+        assert head_of().extensions == ()
+
+    def test_owners(self) -> None:
+        entries = (replace(DATABASE, owner="boss"), TABLE, Entry(5, "EXTENSION", "hstore", owner=""))
+        assert read(Archive(entries=(ENCODING, *entries)).encode()).owners == {"boss", "app"}
+
+    def test_the_number_of_what_follows_the_data(self) -> None:
+        entries = (TABLE, *(Entry(number, "INDEX", "i", section=Section.POST_DATA) for number in (50, 51)))
+        assert head_of(*entries).post_data_count == 2
+
+    @pytest.mark.parametrize(
+        ("defn", "value"),
+        [
+            ("SELECT pg_catalog.setval('public.orders_id_seq', 42, true);\n", (42, True)),
+            ("SELECT pg_catalog.setval('public.orders_id_seq', 1, false);\n", (1, False)),
+            ("SELECT pg_catalog.setval('public.orders_id_seq', -9223372036854775808, true);\n", (-(1 << 63), True)),
+            ("SELECT pg_catalog.setval(E'public.\"a\\\\b'', 7, true)\nc\"', 42, false);\n", (42, False)),
+        ],
+    )
+    def test_a_sequences_value(self, defn: str, value: tuple[int, bool]) -> None:
+        assert head_of(sequence_set(defn)).sequence_values == {'"public"."orders_id_seq"': value}
+
+    def test_sequences_of_any_name(self) -> None:
+        entry = sequence_set("SELECT pg_catalog.setval('x', 2, true);\n", 'Odd ".seq', "S.x")
+        assert head_of(entry).sequence_values == {'"S.x"."Odd "".seq"': (2, True)}
+        assert head_of(TABLE).sequence_values == {}
+
+    @pytest.mark.parametrize("defn", [None, "SELECT setval('public.orders_id_seq', 1, true);\n"])
+    def test_a_statement_that_says_no_value(self, defn: str | None) -> None:
+        with pytest.raises(ArchiveError, match=r"SEQUENCE SET public\.orders_id_seq \(entry 40\) had"):
+            head_of(sequence_set(defn)).sequence_values  # noqa: B018
+
+
 def properties_of(name: str) -> tuple[str, ...]:
     """All that pg_dump says of a database apart from its creation; *name* is as it stands in SQL."""
     comment = f"COMMENT ON DATABASE {name} IS 'it''s DATABASE shop \\';\n"

@@ -36,7 +36,7 @@ from enum import Enum, IntEnum, auto
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from scalr_backup.errors import ScalrBackupError
-from scalr_backup.sql import quote_identifier
+from scalr_backup.sql import quote_identifier, unquote_identifier
 
 VERSIONS = ((1, 14, 0), (1, 15, 0), (1, 16, 0))
 # A head grows with the number of tables, indexes and functions, not with their rows; real ones are a few MB.
@@ -57,6 +57,9 @@ _OFFSET_NOT_SET, _OFFSET_SET, _OFFSET_NO_DATA = 1, 2, 3
 
 _ENCODING = re.compile(r"SET client_encoding = '([^']+)';")
 _CREATE_DATABASE = re.compile(r'CREATE DATABASE (?:"(?:[^"]|"")+"|[^\s"]+) (?=WITH )')
+# pg_dump writes it as the last option, and only where it is not pg_default.
+_DATABASE_TABLESPACE = re.compile(r' TABLESPACE = ("(?:[^"]|"")+"|[^\s"\';]+)\Z')
+_SETVAL = re.compile(r"SELECT pg_catalog\.setval\(.*, (-?\d+), (true|false)\);\s*\Z", re.DOTALL)
 # Quoted identifiers, string constants, words, and whatever stands between them. pg_dump doubles a quote
 # within quotes, also in constants that begin with E.
 _SQL_WORD = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|\w+|.', re.DOTALL)
@@ -183,17 +186,58 @@ class ArchiveHead:
                 return entry
         raise ArchiveError("The archive's table of contents does not say how its database was created.", self.length)
 
-    def create_database_sql(self, new_name: str, owner: str | None = None) -> str:
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """The names of the extensions that a restore creates, in the order of their creation.
+
+        Those of ``template0``, which is plpgsql, are not among them.
+        """
+        return tuple(entry.tag for entry in self.entries if entry.desc == "EXTENSION")
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """The roles that own something in the archive, the database itself included."""
+        return frozenset(entry.owner for entry in self.entries if entry.owner)
+
+    @property
+    def post_data_count(self) -> int:
+        """How many entries are made after the data: indexes, keys, triggers, rules, policies and the like."""
+        return sum(entry.section is Section.POST_DATA for entry in self.entries)
+
+    @property
+    def sequence_values(self) -> dict[str, tuple[int, bool]]:
+        """For each sequence, its last value and whether it was handed out (``last_value``, ``is_called``).
+
+        The keys are quoted like those of a manifest's row counts, ``"schema"."name"``.
+        """
+        return {
+            f"{quote_identifier(entry.namespace or '')}.{quote_identifier(entry.tag)}": self._sequence_value(entry)
+            for entry in self.entries
+            if entry.desc == "SEQUENCE SET"
+        }
+
+    @property
+    def database_tablespace(self) -> str | None:
+        """The tablespace that was the database's default; None where it was ``pg_default``."""
+        found = _DATABASE_TABLESPACE.search(self._database_options())
+        return unquote_identifier(found.group(1)) if found else None
+
+    @property
+    def tablespaces(self) -> frozenset[str]:
+        """Every tablespace that a restore asks for, by the database itself or by a table or an index."""
+        named = {entry.tablespace for entry in self.entries} | {self.database_tablespace}
+        return frozenset(name for name in named if name)
+
+    def create_database_sql(self, new_name: str, owner: str | None = None, *, with_tablespace: bool = True) -> str:
         """The statement that creates an empty database like the archive's: same encoding, locale, tablespace.
 
         *owner* is the role that will own it; without it, the role that runs the statement. The owner of the
-        dumped database is ``database_entry.owner``.
+        dumped database is ``database_entry.owner``. Where ``database_tablespace`` does not exist, the statement
+        works *with_tablespace* false: the database then lies where the server puts it by default.
         """
-        defn = self.database_entry.defn or ""
-        beginning = _CREATE_DATABASE.match(defn)
-        if beginning is None:
-            raise ArchiveError(f"The archive's statement that creates its database reads {defn!r}.", self.length)
-        options = defn[beginning.end() :].rstrip().removesuffix(";")
+        options = self._database_options()
+        if not with_tablespace:
+            options = _DATABASE_TABLESPACE.sub("", options)
         if owner is not None:
             options += f" OWNER = {quote_identifier(owner)}"
         return f"CREATE DATABASE {quote_identifier(new_name)} {options};"
@@ -215,6 +259,20 @@ class ArchiveHead:
                 "RESET standard_conforming_strings;\n",
             ]
         return tuple(texts)
+
+    def _database_options(self) -> str:
+        """What the archive's CREATE DATABASE says after the database's name."""
+        defn = self.database_entry.defn or ""
+        beginning = _CREATE_DATABASE.match(defn)
+        if beginning is None:
+            raise ArchiveError(f"The archive's statement that creates its database reads {defn!r}.", self.length)
+        return defn[beginning.end() :].rstrip().removesuffix(";")
+
+    def _sequence_value(self, entry: TocEntry) -> tuple[int, bool]:
+        found = _SETVAL.match(entry.defn or "")
+        if found is None:
+            raise ArchiveError(f"The archive does not say which value {entry.label} had.", self.length)
+        return int(found.group(1)), found.group(2) == "true"
 
     @property
     def _standard_conforming_strings(self) -> bool:

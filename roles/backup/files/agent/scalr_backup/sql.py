@@ -1,7 +1,68 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Quoting, by PostgreSQL's rules (documentation, "Lexical Structure" and "Connection Strings")."""
+"""Quoting and its reverse, by PostgreSQL's rules (documentation, "Lexical Structure", "Connection Strings")."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+# What stands in a script of pg_dump or pg_dumpall: white space and comments, psql's own commands (outside quotes a
+# backslash begins nothing else), quoted identifiers, string constants, words, and single characters. These programs
+# write no dollar quotes where a script is read here.
+_TOKEN = re.compile(
+    r"""
+    (?P<space>\s+)
+    | (?P<aside>--[^\n]*|\\[^\n]*)
+    | "(?:[^"]|"")*"
+    | [Ee]'(?:[^'\\]|\\.|'')*'
+    | '(?:[^']|'')*'
+    | \w+
+    | .
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL statement: its text, which ends with a semicolon, and its words, quotes and all.
+
+    It may hold a password, so that its repr shows nothing of it.
+    """
+
+    text: str = field(repr=False)
+    words: tuple[str, ...] = field(repr=False)
+
+
+def split_statements(script: str) -> Iterator[Statement]:
+    """The statements of a script that pg_dump or pg_dumpall wrote, without comments and psql's own commands.
+
+    Raises ValueError, which says nothing of the script's text, where it ends within a quotation or a statement.
+    """
+    pieces: list[str] = []
+    words: list[str] = []
+    for token in _TOKEN.finditer(script):
+        text, kind = token.group(), token.lastgroup
+        if kind == "aside" or (kind == "space" and not words):
+            continue
+        if text in {"'", '"'}:
+            raise ValueError(f"a quotation begins at character {token.start() + 1} and does not end")
+        pieces.append(text)
+        if text == ";":
+            yield Statement("".join(pieces), tuple(words))
+            pieces, words = [], []
+        elif kind != "space":
+            words.append(text)
+    if words:
+        raise ValueError("the last statement does not end")
+
+
+def unquote_identifier(word: str) -> str:
+    """The name that an identifier stands for, as pg_dump and pg_dumpall write it: quoted, or in lower case."""
+    if word.startswith('"'):
+        return word[1:-1].replace('""', '"')
+    return word
 
 
 def quote_identifier(name: str) -> str:
