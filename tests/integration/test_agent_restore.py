@@ -63,7 +63,8 @@ ALTER DATABASE shop OWNER TO postgres;
 """
 
 # Stand-ins for a pg_restore that goes wrong; the agent's look at the table of contents goes through.
-LOOK = 'case "$*" in *--list*) exec "$real" "$@";; esac\n'
+# What comes after the data goes through too.
+LOOK = 'case "$*" in *--list*|*--section=post-data*) exec "$real" "$@";; esac\n'
 DIES_IN_THE_MIDDLE = LOOK + 'head -c 400000 | "$real" "$@"'
 STOPS_READING = LOOK + "head -c 400000 > /dev/null; exit 0"
 LOSES_A_ROW = (
@@ -74,6 +75,11 @@ for argument in "$@"; do
   case "$argument" in --dbname=*) psql -X -q "$argument" -c 'DELETE FROM public.orders WHERE id = 7';; esac
 done
 """
+)
+LOSES_A_NUMBER = (
+    LOSES_A_ROW.replace("DELETE FROM public.orders WHERE id = 7", "SELECT setval('public.orders_id_seq', 90000)")
+    .replace("-c '", '-c "')
+    .replace("';;", '";;')
 )
 # It loads some of the data and then waits for a file; the rest of its input waits with it.
 WAITS_IN_THE_MIDDLE = LOOK + ('{ head -c 400000; while [ ! -e /tmp/go-on ]; do sleep 0.1; done; cat; } | "$real" "$@"')
@@ -314,7 +320,8 @@ def test_a_damaged_database_comes_back_whole(
     assert outcome["old_database"] is None
     assert outcome["duration_seconds"] > 0
     rows = sum(int(line.split()[0]) for line in good["rows"].values())
-    assert outcome["verified"] == {"tables": len(good["rows"]), "rows": rows}
+    assert outcome["verified"] == {"tables": len(good["rows"]), "rows": rows, "sequences": 2}
+    assert outcome["jobs"] >= 1
     assert reasons(keeper, database.name)[outcome["safety_snapshot_id"]] == "pre-restore"
     plan = call.data["plan"]["databases"][0]
     assert plan["exists"] is True
@@ -572,10 +579,9 @@ def test_a_swap_that_cannot_happen_gives_up_soon(house: House) -> None:
     [
         ("pg_restore", DIES_IN_THE_MIDDLE, "restore_failed", "pg_restore ended with exit code"),
         ("pg_restore", STOPS_READING, "restore_failed", "before it had read the whole archive"),
-        ("pg_restore", LOSES_A_ROW, "verification_failed", "4500 expected, 4499 restored"),
         ("pg_dump", PG_DUMP_FAILS, "restore_failed", "no luck today"),
     ],
-    ids=["dies", "stops-reading", "loses-a-row", "no-safety-snapshot"],
+    ids=["dies", "stops-reading", "no-safety-snapshot"],
 )
 def test_an_accident_before_the_swap_changes_nothing(
     house: House, program: str, accident: str, code: str, words: str
@@ -594,19 +600,45 @@ def test_an_accident_before_the_swap_changes_nothing(
     assert not leftovers(house.database)
 
 
-def test_a_role_that_is_gone_stops_the_restore_and_not_the_app(house: House) -> None:
+@pytest.mark.parametrize(
+    ("accident", "words"),
+    [
+        (LOSES_A_ROW, "4500 expected, 4499 restored"),
+        (LOSES_A_NUMBER, 'sequence "public"."orders_id_seq": 90001 expected, 90000 restored'),
+    ],
+    ids=["a-row", "a-sequence"],
+)
+def test_a_copy_that_differs_is_not_swapped_in_and_both_are_kept(house: House, accident: str, words: str) -> None:
+    damaged = house.database.fingerprint("shop")
+    house.database.wrap("pg_restore", accident)
+    call = house.restore("--no-safety-snapshot")
+    assert call.exit_code == 1, call.output
+    error = one_sentence(call)
+    assert error["code"] == "verification_failed"
+    assert words in error["message"]
+    assert house.database.fingerprint("shop") == damaged
+    kept = outcome_of(call)["kept_database"]
+    assert kept == f"shop_restored_{call.data['run'].lower()}"
+    assert kept in error["message"]
+    assert house.database.sql("SELECT count(*) FROM customers", kept) == "500"
+    assert not leftovers(house.database)
+    # It is the operator's now: a further restore leaves it alone.
+    house.database.unwrap("pg_restore")
+    assert house.restore("--no-safety-snapshot").exit_code == 0
+    assert kept in house.database.databases()
+    house.database.sql(f'DROP DATABASE "{kept}"')
+    assert house.is_good()
+
+
+def test_a_role_that_is_gone_is_made_again(house: House) -> None:
     house.database.sql("ALTER DATABASE shop RESET ALL; REVOKE ALL ON DATABASE shop FROM shop_reader")
     house.database.sql("DROP OWNED BY shop_reader", "shop")
     house.database.sql("DROP ROLE shop_reader")
-    damaged = house.database.fingerprint("shop")
-    try:
-        call = house.restore("--no-safety-snapshot")
-        assert one_sentence(call)["code"] == "restore_failed"
-        assert 'role "shop_reader" does not exist' in call.error["message"]
-        assert house.database.fingerprint("shop") == damaged
-        assert not leftovers(house.database)
-    finally:
-        house.database.sql("CREATE ROLE shop_reader")
+    call = house.restore("--no-safety-snapshot")
+    assert call.exit_code == 0, call.output
+    assert call.data["plan"]["roles"] == ["shop_reader"]
+    assert call.data["roles_created"] == ["shop_reader"]
+    assert house.is_good()
 
 
 def test_no_room_for_a_second_copy(make_database: Callable[..., DatabaseContainer], keeper: AgentContainer) -> None:

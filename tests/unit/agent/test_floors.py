@@ -15,14 +15,17 @@ USE_CASES = {
     "backup",
     "discovery",
     "dump",
+    "fill",
     "leftovers",
     "manifest",
     "producer",
     "restore",
+    "restore_plan",
     "retention",
     "selection",
     "use_case",
     "status",
+    "undo",
 }
 DOORS = {"cli", "output", "serve", "__main__"}
 FLOORS = [GROUND, TOOLS, USE_CASES, DOORS]

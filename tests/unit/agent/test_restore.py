@@ -102,6 +102,9 @@ class FakePostgres:
     def end_leftovers(self, _pattern):
         return 0
 
+    def remove_heads(self):
+        """There are none."""
+
     def live_database(self, name):
         return SimpleNamespace(size_bytes=1, sessions=0) if name in self.names else None
 
@@ -331,8 +334,8 @@ def test_a_manifest_describes_the_snapshot_by_its_id(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("silence", [EOFError, KeyboardInterrupt])
 def test_a_question_without_an_answer_is_a_no(silence, monkeypatch):
-    plan = SimpleNamespace(as_dict=dict, reference="aa11")
-    agent = SimpleNamespace(restore=lambda: SimpleNamespace(plan=lambda _request: plan))
+    plan = SimpleNamespace(as_dict=dict, reference="aa11", confirm="scalr-shop-db")
+    use_case = SimpleNamespace(plan=lambda _request: plan)
     handlers = []
 
     def ask(_question):
@@ -342,7 +345,7 @@ def test_a_question_without_an_answer_is_a_no(silence, monkeypatch):
     monkeypatch.setattr(cli, "HumanOutput", lambda: SimpleNamespace(result=lambda *_arguments: None))
     monkeypatch.setattr("builtins.input", ask)
     before = signal.getsignal(signal.SIGINT)
-    request = cli._ask(agent, Request("scalr-shop-db"))
+    request = cli._ask(use_case, Request("scalr-shop-db"))
     assert request.confirm != "scalr-shop-db"
     assert request.snapshot == "aa11"
     assert handlers == [signal.default_int_handler]

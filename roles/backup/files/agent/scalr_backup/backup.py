@@ -297,11 +297,16 @@ class Pass(UseCase):
         except ScalrBackupError as error:
             globals_sql = None
             self._warn(result, f"The roles of {container.name} were not saved: {error.message}")
+        try:
+            libraries: str | None = postgres.setting("shared_preload_libraries")
+        except ScalrBackupError:
+            libraries = None  # Only who may read all settings is told.
         return {
             "container": container.name,
             "image": container.image,
             "image_id": container.image_id,
             "server_version": cluster.server_version,
+            "shared_preload_libraries": libraries,
             "globals": globals_sql,
             "databases": [
                 dumped[container.name, database.name].description

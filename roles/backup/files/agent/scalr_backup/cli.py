@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from scalr_backup import __version__, backup, restore, retention, serve, status
-from scalr_backup.config import Config, load_config, load_secrets, parse_config
+from scalr_backup import __version__, backup, restore, retention, serve, status, undo
+from scalr_backup.config import Config, Secrets, load_config, load_secrets, parse_config, parse_secrets
 from scalr_backup.discovery import Discovered, Discovery
 from scalr_backup.docker_host import DockerHost
-from scalr_backup.errors import ExitCode, RepositoryMissingError, ScalrBackupError, UnknownSnapshotError
+from scalr_backup.errors import ExitCode, RepositoryMissingError, ScalrBackupError, UnknownSnapshotError, UsageError
 from scalr_backup.model import MANUAL, Failure
 from scalr_backup.output import HumanOutput, JsonOutput, Outcome, Output
 from scalr_backup.restic import Restic, redact
@@ -54,9 +57,18 @@ class Agent:
         """The use case of a pass."""
         return backup.Pass(self._tools())
 
-    def restore(self) -> restore.Restore:
-        """The use case of a restore."""
-        return restore.Restore(self._tools())
+    def restore(self, source: Restic | None = None) -> restore.Restore:
+        """The use case of a restore, from another repository where one is given."""
+        return restore.Restore(self._tools(), source)
+
+    def undo(self) -> undo.Undo:
+        """The use case of an undo."""
+        return undo.Undo(self._tools())
+
+    def other_repository(self, repository: str, secrets: Secrets | None) -> Restic:
+        """Another repository than the configured one; with this agent's secrets unless others are given."""
+        config = self.config().model_copy(update={"repository": repository})
+        return Restic(config, secrets or load_secrets(), cancelled=self.cancelled)
 
     def _tools(self) -> Tools:
         config = self.config()
@@ -104,34 +116,52 @@ def backup_verb(
 
 @app.command(name="restore")
 def restore_verb(
-    db: Annotated[str, typer.Option("--db", help="The database container.")],
+    db: Annotated[str | None, typer.Option("--db", help="The database container that was backed up.")] = None,
     database: Annotated[str | None, typer.Option(help="One database; default all of the chosen pass.")] = None,
     snapshot: Annotated[
-        str, typer.Option(help="latest, an id, a run, or a time: the newest at or before it.")
+        str, typer.Option(help="latest, an id, a run, tag=NAME, or a time: the newest at or before it.")
     ] = "latest",
-    confirm: Annotated[str | None, typer.Option(help="The container's name: yes, replace.")] = None,
+    confirm: Annotated[str | None, typer.Option(help="What the plan asks for: the replaced container's name.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what would be replaced.")] = False,
     keep_old: Annotated[
-        bool, typer.Option("--keep-old", help="Keep the replaced database under another name.")
+        bool, typer.Option("--keep-old", help="Keep the replaced database under another name; --undo brings it back.")
     ] = False,
     no_safety_snapshot: Annotated[
         bool, typer.Option("--no-safety-snapshot", help="Do not save the live database first.")
     ] = False,
+    target: Annotated[str | None, typer.Option(help="Another container to restore into.")] = None,
+    database_as: Annotated[str | None, typer.Option(help="Another name for the restored database.")] = None,
+    from_host: Annotated[str | None, typer.Option(help="The host that made the snapshot; default this one.")] = None,
+    from_repository: Annotated[str | None, typer.Option(help="Another repository to restore from.")] = None,
+    from_secrets: Annotated[
+        bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
+    ] = False,
+    strategy: Annotated[
+        str, typer.Option(help="beside, or replace: drop the live database first, where there is no room for two.")
+    ] = restore.BESIDE,
+    undo_run: Annotated[
+        str | None, typer.Option("--undo", help="Swap back what the restore of this run has kept.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Restore databases beside the live ones, verify them, and swap them in."""
 
     def call(agent: Agent) -> Outcome:
-        request = restore.Request(db, database, snapshot, confirm, keep_old, not no_safety_snapshot)
-        if plan:
-            result = restore.RestoreResult(None, agent.restore().plan(request))
-            return Outcome(result.as_dict(), changed=True)
-        if confirm is None and not json and sys.stdin.isatty():
-            request = _ask(agent, request)
-        result = agent.restore().run(request)
-        failed = [outcome.error for outcome in result.databases if outcome.error]
-        changed = any(outcome.ok for outcome in result.databases)
-        return Outcome(result.as_dict(), changed, result.exit_code, failed[0] if failed else None)
+        if undo_run is not None:
+            return _undo(agent, undo.UndoRequest(undo_run, db, confirm), only_plan=plan, ask=not json)
+        if db is None:
+            raise UsageError("Name the database container with --db, or a restore to undo with --undo.")
+        request = restore.Request(
+            db, database, snapshot, confirm, keep_old, not no_safety_snapshot, target, database_as, from_host, strategy
+        )
+        with _other_repository(agent, from_repository, from_host, from_secrets) as source:
+            use_case = agent.restore(source)
+            if plan:
+                result = restore.RestoreResult(None, use_case.plan(request))
+                return Outcome(result.as_dict(), changed=True)
+            if confirm is None and not json and sys.stdin.isatty():
+                request = _ask(use_case, request)
+            return _restored(use_case.run(request))
 
     _run("restore", json, call)
 
@@ -297,22 +327,61 @@ def _run(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
     sys.exit(int(outcome.exit_code))
 
 
-def _ask(agent: Agent, request: restore.Request) -> restore.Request:
+@contextmanager
+def _other_repository(
+    agent: Agent, repository: str | None, from_host: str | None, from_secrets: bool
+) -> Iterator[Restic | None]:
+    """The repository to restore from, where it is not the configured one; its password lies in memory meanwhile."""
+    if repository is None:
+        if from_secrets:
+            raise UsageError("--from-secrets belongs to --from-repository.")
+        yield None
+        return
+    if from_host is None:
+        raise UsageError("A restore from another repository needs --from-host: whose snapshots are meant?")
+    if not from_secrets:
+        yield agent.other_repository(repository, None)
+        return
+    # The container's /tmp is a tmpfs.
+    with tempfile.TemporaryDirectory(prefix="scalr-backup-") as directory:
+        yield agent.other_repository(repository, parse_secrets(sys.stdin.read(), Path(directory)))
+
+
+def _restored(result: restore.RestoreResult | undo.UndoResult) -> Outcome:
+    failed = [outcome.error for outcome in result.databases if outcome.error]
+    changed = any(outcome.ok for outcome in result.databases)
+    return Outcome(result.as_dict(), changed, result.exit_code, failed[0] if failed else None)
+
+
+def _undo(agent: Agent, request: undo.UndoRequest, *, only_plan: bool, ask: bool) -> Outcome:
+    use_case = agent.undo()
+    if only_plan:
+        return Outcome(undo.UndoResult(None, use_case.plan(request)).as_dict(), changed=True)
+    if request.confirm is None and ask and sys.stdin.isatty():
+        plan = use_case.plan(request)
+        HumanOutput().result("restore", Outcome(undo.UndoResult(None, plan).as_dict()))
+        request = replace(request, confirm=_typed(f"Type the container's name, {plan.confirm}, to put it back: "))
+    return _restored(use_case.run(request))
+
+
+def _ask(use_case: restore.Restore, request: restore.Request) -> restore.Request:
     """Show the plan on the terminal and take the operator's word."""
-    plan = agent.restore().plan(request)
+    plan = use_case.plan(request)
     HumanOutput().result("restore", Outcome(restore.RestoreResult(None, plan).as_dict()))
+    typed = _typed(f"Type {plan.confirm} to replace what is live: ")
+    # What was shown is what is restored, though a pass may end in between.
+    return replace(request, snapshot=plan.reference, confirm=typed)
+
+
+def _typed(prompt: str) -> str:
     # A run finishes what it does on Ctrl-C; a question just ends, and the answer is no.
     while_running = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        typed = input(f"Type the container's name, {request.container}, to replace what is live: ")
+        return input(prompt)
     except (EOFError, KeyboardInterrupt):
-        typed = ""
+        return ""
     finally:
         signal.signal(signal.SIGINT, while_running)
-    # What was shown is what is restored, though a pass may end in between.
-    return restore.Request(
-        request.container, request.database, plan.reference, typed, request.keep_old, request.safety_snapshot
-    )
 
 
 def _status(config: Config) -> status.Status:

@@ -174,6 +174,28 @@ def load_secrets(directory: Path | None = None) -> Secrets:
     return Secrets(password_file, parse_environment(lines, str(environment_file)))
 
 
+def parse_secrets(text: str, directory: Path) -> Secrets:
+    """The secrets of another repository, given as JSON: its password and its store's environment.
+
+    The password goes to a file in *directory*, because restic takes it from one. Raises ConfigurationError, never
+    with a part of the text.
+    """
+    try:
+        document = json.loads(text)
+        password, environment = document["password"], document.get("environment") or {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        document = password = environment = None
+    if not (isinstance(password, str) and password and isinstance(environment, dict)):
+        raise ConfigurationError('The other repository\'s secrets must be {"password": …, "environment": {…}}.')
+    lines = [f"{name}={value}" for name, value in environment.items()]
+    if any("\n" in line for line in lines):
+        raise ConfigurationError("The other repository's environment has a value of more than one line.")
+    password_file = directory / "password"
+    password_file.touch(mode=0o600)
+    password_file.write_text(password, encoding="utf-8")
+    return Secrets(password_file, parse_environment(lines, "the other repository's environment"))
+
+
 def parse_environment(lines: list[str], source: str) -> dict[str, str]:
     """Read ``KEY=VALUE`` lines, each value verbatim; empty lines and ``#`` lines are skipped.
 

@@ -88,20 +88,29 @@ class Discovery:
             clusters += [cluster] if cluster else []
         return Discovered(tuple(containers), tuple(clusters))
 
-    def cluster(self, name: str, application: str) -> Cluster:
-        """The cluster of one running container.
+    def cluster(self, name: str, application: str, *, anywhere: bool = False) -> Cluster:
+        """The cluster of one running container; *anywhere* takes one too that is not to be backed up.
 
         Raises UnknownDatabaseError, ContainerStoppedError, or what keeps it from answering.
         """
-        matches = self.matches()
+        matches = self._named(name) if anywhere else []
+        matches = matches or self.matches()
         container = choose([match for match in matches if match.name == name] or matches, [name], self._config.host)[0]
         if container.status == "stopped":
             raise ContainerStoppedError(
                 f"{name} on {self._config.host} is {container.state}; start it, then run this again."
             )
-        if container.status == "excluded":
+        if container.status == "excluded" and not anywhere:
             raise UnknownDatabaseError(f"{name} on {self._config.host} is excluded: {container.reason}.")
         return self._describe(container, application)
+
+    def _named(self, name: str) -> list[Container]:
+        """The container of exactly that name, whether it matches or not."""
+        try:
+            container = judge(self._config.model_copy(update={"filter": ""}), self._docker.inspect(name))
+        except ContainerGoneError:
+            return []
+        return [container] if container and container.name == name else []
 
     def postgres(self, container: Container, credentials: Credentials, application: str) -> Postgres:
         """A way to a cluster for one run."""

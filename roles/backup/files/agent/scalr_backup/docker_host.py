@@ -55,6 +55,10 @@ class ExecResult:
     stderr: str
 
 
+def _nothing() -> None:
+    """Do nothing while something is waited for."""
+
+
 class ExecStream:
     """A running command in a container: its standard input, its output in frames, its exit code."""
 
@@ -77,17 +81,17 @@ class ExecStream:
     ) -> None:
         self.close()
 
-    def frames(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (stream, bytes) until the output ends.
+    def frames(self, waiting: Callable[[], None] = _nothing) -> Iterator[tuple[int, bytes]]:
+        """Yield (stream, bytes) until the output ends; *waiting* is called every half second that nothing comes.
 
-        Raises DockerUnreachableError when the connection breaks within a frame, is silent for too long, or stays
+        Raises whatever *waiting* raises; DockerUnreachableError when the connection breaks within a frame, is silent for too long, or stays
         open although the command has ended; ContainerGoneError when there is no such container any more.
         """
         pending = bytearray()
         buffered = self._has_buffered()
         while True:
             if not buffered:
-                self._wait_for_output()
+                self._wait_for_output(waiting)
             buffered = False
             try:
                 received = self._reader.read1(_READ_BYTES)
@@ -100,7 +104,7 @@ class ExecStream:
         if pending:
             raise DockerUnreachableError("The connection to the Docker Engine broke within a frame.")
 
-    def write(self, data: bytes | memoryview, waiting: Callable[[], None] = lambda: None) -> None:
+    def write(self, data: bytes | memoryview, waiting: Callable[[], None] = _nothing) -> None:
         """Send bytes to the command's standard input; *waiting* is called every half second that it does not read.
 
         Raises BrokenPipeError when the command does not read any more, DockerUnreachableError when it reads
@@ -128,11 +132,15 @@ class ExecStream:
         # Not blocking: a blocking send returns only when all of it is sent, which may be never.
         self._socket.settimeout(_EXIT_SECONDS)
 
-    def _wait_for_output(self) -> None:
+    def _wait_for_output(self, waiting: Callable[[], None]) -> None:
         silence = _Silence(self, "said")
+        while not self._is_readable():
+            waiting()
+            silence.goes_on()
+
+    def _is_readable(self) -> bool:
         try:
-            while not select.select([self._socket], [], [], 0.5)[0]:
-                silence.goes_on()
+            return bool(select.select([self._socket], [], [], 0.5)[0])
         except (OSError, ValueError) as error:
             raise DockerUnreachableError(f"The connection to the Docker Engine broke: {error}.") from None
 

@@ -106,6 +106,30 @@ class UnreadableArchiveError(ScalrBackupError):
     code = "unreadable_archive"
 
 
+class OlderServerError(ScalrBackupError):
+    """The target runs an older major version of PostgreSQL than the dump's server."""
+
+    code = "older_server"
+
+
+class MissingExtensionError(ScalrBackupError):
+    """The target's image has not the files of an extension that the snapshot needs."""
+
+    code = "missing_extension"
+
+
+class MissingRoleError(ScalrBackupError):
+    """The snapshot needs a role that the target has not, and that cannot be made."""
+
+    code = "missing_role"
+
+
+class UnknownRunError(ScalrBackupError):
+    """No restore of this id has kept what it replaced."""
+
+    code = "unknown_run"
+
+
 class NoRoomError(ScalrBackupError):
     """The volume has no room for a second copy of the database."""
 

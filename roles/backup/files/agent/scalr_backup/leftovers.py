@@ -10,7 +10,7 @@ from scalr_backup.dump import ANY_RUN
 from scalr_backup.errors import PostgresError
 from scalr_backup.model import Cluster
 from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
-from scalr_backup.state import RestoreJournal, State
+from scalr_backup.state import KeptDatabase, RestoreJournal, State
 
 
 def clean_up(state: State, discovery: Discovery, cluster: Cluster) -> list[str]:
@@ -27,6 +27,7 @@ def clean_up(state: State, discovery: Discovery, cluster: Cluster) -> list[str]:
     found = []
     if ended := postgres.end_leftovers(ANY_RUN):
         found.append(f"{ended} sessions or processes of a killed run were ended in {name}.")
+    postgres.remove_heads()
     journals = state.journals(name)
     for journal in journals:
         found += _finish(state, journal, postgres)
@@ -52,15 +53,18 @@ def superfluous(journal: RestoreJournal, names: Collection[str]) -> str | None:
 
 
 def _finish(state: State, journal: RestoreJournal, postgres: Postgres) -> list[str]:
-    name = superfluous(journal, postgres.database_names())
+    names = postgres.database_names()
+    name = superfluous(journal, names)
     restore = f"The restore {journal.run} of {journal.container}/{journal.database}"
     if name is not None and (obstacle := _drop(postgres, name)):
         return [f"{restore} left the database {name}, which could not be dropped: {obstacle}"]
+    if name is None and journal.keep_old and journal.old in names:
+        # It had swapped and was killed before it could note what it keeps.
+        state.keep(KeptDatabase(journal.run, journal.container, journal.database, journal.old))
     state.close_journal(journal)
     if name == journal.new:
-        return [
-            f"{restore} was killed before its swap; its half-made database was dropped and the live one is as it was."
-        ]
+        fate = "the live one is as it was" if journal.database in names else f"there is no {journal.database} now"
+        return [f"{restore} was killed before its swap; its half-made database was dropped and {fate}."]
     if name == journal.old:
         return [f"{restore} had swapped and ended before it dropped the old database; it is dropped now."]
     return []

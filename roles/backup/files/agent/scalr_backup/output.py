@@ -208,23 +208,44 @@ def _restore(console: Console, data: dict[str, Any]) -> None:
         [
             one["database"],
             human_bytes(one["size_bytes"]) if one["exists"] else "not there",
-            one["snapshot"]["short_id"],
-            _moment(one["snapshot"]["time"]),
-            human_age(one["snapshot"]["age_seconds"]),
-            human_bytes(one["snapshot"]["dump_bytes"]),
             str(one["sessions"]),
+            *_restored_from(one),
         ]
         for one in plan["databases"]
     ]
-    console.print(f"{plan['host']}: {plan['container']} (PostgreSQL {plan['server_version']})", highlight=False)
-    _table(console, ["DATABASE", "SIZE NOW", "SNAPSHOT", "TIME", "AGE", "DUMP", "SESSIONS"], rows)
+    source = plan["source"]
+    elsewhere = (source["host"], source["container"]) != (plan["host"], plan["container"])
+    origin = f", from {source['container']} of {source['host']}" if elsewhere else ""
+    console.print(f"{plan['host']}: {plan['container']} (PostgreSQL {plan['server_version']}){origin}", highlight=False)
+    _table(console, ["DATABASE", "SIZE NOW", "SESSIONS", "REPLACED BY", "TIME", "AGE", "DUMP"], rows)
+    for who in (who for one in plan["databases"] for who in one["connected"]):
+        name = f"{who['user']} ({who['application'] or 'no name'}, {who['address']})"
+        console.print(f"connected: {name}, {who['sessions']} sessions", highlight=False, markup=False)
+    if plan["roles"]:
+        console.print(f"roles to be made: {', '.join(plan['roles'])}", highlight=False, markup=False)
+    for warning in plan["warnings"]:
+        console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
     for one in data["databases"]:
-        verified = one["verified"]
-        how = f"{verified['rows']:,} rows in {verified['tables']} tables verified" if verified else "rows not verified"
-        fate = f"restored in {one['duration_seconds']} s, {how}"
-        if not one["ok"]:
-            fate = f"NOT restored: {one['error']['message']}"
-        console.print(f"{one['database']}: {fate}", highlight=False, markup=False)
+        console.print(f"{one['database']}: {_fate(one)}", highlight=False, markup=False)
+
+
+def _restored_from(planned: dict[str, Any]) -> list[str]:
+    snapshot = planned["snapshot"]
+    if snapshot is None:
+        return [planned["old_database"], "–", "–", "–"]
+    age, size = human_age(snapshot["age_seconds"]), human_bytes(snapshot["dump_bytes"])
+    return [snapshot["short_id"], _moment(snapshot["time"]), age, size]
+
+
+def _fate(outcome: dict[str, Any]) -> str:
+    if not outcome["ok"]:
+        return f"NOT restored: {outcome['error']['message']}"
+    if outcome["snapshot_id"] is None:
+        return f"put back; what it replaced is kept as {outcome['old_database']}"
+    verified = outcome["verified"]
+    how = f"{verified['rows']:,} rows in {verified['tables']} tables verified" if verified else "rows not verified"
+    kept = f", the old one is kept as {outcome['old_database']}" if outcome["old_database"] else ""
+    return f"restored in {outcome['duration_seconds']} s, {how}{kept}"
 
 
 def _snapshots(console: Console, data: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,6 +90,7 @@ SELECT jsonb_build_object(
   'extensions', COALESCE((SELECT jsonb_agg(jsonb_build_object('name', e.extname, 'version', e.extversion,
                                                                'schema', n.nspname) ORDER BY e.extname)
                           FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace), '[]'),
+  'public_schema', EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public'),
   'settings', COALESCE((SELECT jsonb_agg(jsonb_build_object(
                                  'role', CASE WHEN s.setrole <> 0 THEN pg_get_userbyid(s.setrole) END,
                                  'settings', to_jsonb(s.setconfig)))
@@ -110,24 +111,59 @@ done
 :
 """
 
+_SEQUENCE_VALUES = """
+SELECT format('SELECT jsonb_build_array(%L, %L, last_value, is_called) FROM %I.%I',
+              n.nspname, c.relname, n.nspname, c.relname)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' ORDER BY n.nspname, c.relname \\gexec
+"""
+_CONNECTED = """
+SELECT jsonb_build_object('user', usename, 'application', application_name,
+                          'address', COALESCE(host(client_addr), 'local'), 'sessions', count(*))
+FROM pg_stat_activity
+WHERE datname = {name} AND backend_type = 'client backend' AND application_name NOT LIKE '{ours}%'
+GROUP BY usename, application_name, client_addr ORDER BY count(*) DESC, 1;
+"""
+# Whoever may make roles sees to it that their passwords' hashes do not go to the server's log.
+_SILENCE_THE_LOG = """
+SELECT to_jsonb(set_config('log_statement', 'none', false)),
+       set_config('log_min_error_statement', 'panic', false), set_config('log_min_duration_statement', '-1', false)
+FROM pg_roles WHERE rolname = current_user AND rolsuper;
+"""
+# The archive's head, which holds no row, for the pg_restore that needs a file: in the container's memory.
+_HEAD_PREFIX = "/dev/shm/scalr_backup_"  # noqa: S108 (a tmpfs of the container's own)
+_PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1"; exit 1; }'
+# More jobs than this compete for the disk rather than share the work.
+_MOST_JOBS = 8
+
 RowCounts = dict[str, int]
+SequenceValues = dict[str, tuple[int, bool]]
 
 
 @dataclass(frozen=True)
 class LiveDatabase:
-    """What a restore is about to replace; bytes, sessions of others."""
+    """What a restore is about to replace; bytes, sessions of others and whose they are."""
 
     size_bytes: int
     sessions: int
+    connected: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class RolesOnTarget:
+    """The roles of a cluster, and whether the agent's user may make more."""
+
+    names: frozenset[str]
+    may_create: bool
 
 
 class SqlSession:
     """A psql that stays open, so that a transaction can stay open in it."""
 
-    def __init__(self, stream: ExecStream, subject: str) -> None:
+    def __init__(self, stream: ExecStream, subject: str, waiting: Callable[[], None]) -> None:
         self._stream = stream
         self._subject = subject
-        self._frames = stream.frames()
+        self._frames = stream.frames(waiting)
         self._messages = MessageTail()
         self._received = b""
 
@@ -159,11 +195,26 @@ class SqlSession:
 class Postgres:
     """The PostgreSQL cluster of one container, on behalf of one run."""
 
-    def __init__(self, docker: DockerHost, container: str, credentials: Credentials, application: str) -> None:
+    def __init__(
+        self,
+        docker: DockerHost,
+        container: str,
+        credentials: Credentials,
+        application: str,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
         self._docker = docker
         self.container = container
         self._credentials = credentials
         self.application = application
+        self._waiting = waiting
+
+    def while_waiting(self, waiting: Callable[[], None]) -> Postgres:
+        """The same, but *waiting* is called every half second that the server works in silence.
+
+        What it raises ends the call, but not what the server does: ``end_leftovers`` does that.
+        """
+        return Postgres(self._docker, self.container, self._credentials, self.application, waiting)
 
     def environment(self) -> dict[str, str]:
         """The variables that a client program in the container needs; they hold the password."""
@@ -189,7 +240,7 @@ class Postgres:
         with self._docker.start_exec(
             self.container, argv, environment, stdin=True, silence_seconds=24 * 3600.0
         ) as stream:
-            yield SqlSession(stream, f"{self.container}/{database}")
+            yield SqlSession(stream, f"{self.container}/{database}", self._waiting)
 
     def query(self, database: str, sql: str) -> list[Any]:
         """Run SQL in a session of its own; rows are JSON documents."""
@@ -238,18 +289,56 @@ class Postgres:
             f"--dbname={connection_string(database)}",
         ]
 
-    def start_restore(self, database: str, silence_seconds: float) -> ExecStream:
-        """Start a pg_restore that fills *database* from its standard input and stops at the first error."""
-        argv = [
+    def start_restore(self, database: str, silence_seconds: float, *, tablespaces: bool = True) -> ExecStream:
+        """Start a pg_restore that makes *database*'s objects and fills them from its standard input.
+
+        It stops at the first error. Indexes, keys and the like come afterwards, see ``start_post_data``.
+        """
+        sections = ("--section=pre-data", "--section=data")
+        argv = [*self._restore_argv(database, tablespaces), *sections]
+        return self._docker.start_exec(
+            self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds
+        )
+
+    def put_head(self, name: str, head: bytes) -> tuple[str | None, int]:
+        """Put an archive's head into the container's memory.
+
+        Returns its path and the number of jobs that the container's processors are good for; no path where there is
+        no room.
+        """
+        path = f"{_HEAD_PREFIX}{name}"
+        result = self._docker.run(self.container, ["sh", "-c", _PUT_HEAD, "sh", path], stdin=head)
+        processors = int(re.sub(rb"\D", b"", result.stdout.split(b"\n")[0]) or 1)
+        return (path if result.exit_code == 0 else None), min(processors, _MOST_JOBS)
+
+    def remove_heads(self) -> None:
+        """Remove what ``put_head`` has put there, also by runs that are no more."""
+        self._docker.run(self.container, ["sh", "-c", f"rm -f {_HEAD_PREFIX}*"])
+
+    def start_post_data(
+        self, database: str, path: str | None, jobs: int, silence_seconds: float, *, tablespaces: bool = True
+    ) -> ExecStream:
+        """Start a pg_restore of all that comes after the data, from a head in memory or from standard input.
+
+        Several jobs need a file that can be sought in (PostgreSQL documentation, pg_restore, ``--jobs``). It tells
+        each item on its standard error.
+        """
+        argv = [*self._restore_argv(database, tablespaces), "--section=post-data", "--verbose"]
+        if path is not None:
+            argv += [f"--jobs={jobs}", path]
+        return self._docker.start_exec(
+            self.container, argv, self.environment(), stdin=path is None, silence_seconds=silence_seconds
+        )
+
+    def _restore_argv(self, database: str, tablespaces: bool) -> list[str]:
+        return [
             "pg_restore",
             "--format=custom",
             "--exit-on-error",
             "--no-password",
             f"--dbname={connection_string(database)}",
+            *([] if tablespaces else ["--no-tablespaces"]),
         ]
-        return self._docker.start_exec(
-            self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds
-        )
 
     def check_archive(self, head: bytes) -> None:
         """Let the container's pg_restore read an archive's table of contents.
@@ -264,16 +353,52 @@ class Postgres:
 
     def live_database(self, name: str) -> LiveDatabase | None:
         """Size and other sessions of a database; None when there is no such database."""
-        rows = self.query(
+        with self.session(self._maintenance_database(name)) as session:
+            size = session.query(
+                f"SELECT to_jsonb(pg_database_size(oid)) FROM pg_database WHERE datname = {quote_literal(name)};"
+            )
+            connected = session.query(_CONNECTED.format(name=quote_literal(name), ours=APPLICATION_PREFIX))
+        if not size:
+            return None
+        return LiveDatabase(size[0], sum(one["sessions"] for one in connected), tuple(connected))
+
+    def setting(self, name: str) -> str:
+        """A setting of the server, such as ``shared_preload_libraries``."""
+        value: str = self.query(self._home, f"SELECT to_jsonb(current_setting({quote_literal(name)}));")[0]
+        return value
+
+    def roles(self) -> RolesOnTarget:
+        """Every role there is, PostgreSQL's own among them."""
+        with self.session(self._home) as session:
+            names = session.query("SELECT to_jsonb(rolname) FROM pg_roles;")
+            may_create = session.query(
+                "SELECT to_jsonb(rolsuper OR rolcreaterole) FROM pg_roles WHERE rolname = current_user;"
+            )
+        return RolesOnTarget(frozenset(names), may_create == [True])
+
+    def available_extensions(self) -> frozenset[str]:
+        """The extensions whose files the container's image has."""
+        return frozenset(self.query(self._home, "SELECT to_jsonb(name) FROM pg_available_extensions;"))
+
+    def tablespaces(self) -> frozenset[str]:
+        """Every tablespace there is."""
+        return frozenset(self.query(self._home, "SELECT to_jsonb(spcname) FROM pg_tablespace;"))
+
+    def make_roles(self, statements: Sequence[str]) -> None:
+        """Run statements that make roles, all or none.
+
+        Raises PostgresError without their text: they hold hashes of passwords.
+        """
+        with self.session(self._home) as session:
+            session.query(_SILENCE_THE_LOG)
+            session.query("BEGIN;\n" + "\n".join(statements) + "\nCOMMIT;")
+
+    def rename_database(self, name: str, new_name: str) -> None:
+        """Give a database that nobody uses another name."""
+        self.execute(
             self._maintenance_database(name),
-            f"""SELECT jsonb_build_object(
-                  'size_bytes', pg_database_size(oid),
-                  'sessions', (SELECT count(*) FROM pg_stat_activity AS a
-                               WHERE a.datid = d.oid AND a.backend_type = 'client backend'
-                                 AND a.application_name NOT LIKE '{APPLICATION_PREFIX}%'))
-                FROM pg_database AS d WHERE datname = {quote_literal(name)};""",
+            f"ALTER DATABASE {quote_identifier(name)} RENAME TO {quote_identifier(new_name)}",
         )
-        return LiveDatabase(**rows[0]) if rows else None
 
     def free_bytes(self) -> int:
         """Room on the volume of the data directory."""
@@ -297,15 +422,19 @@ class Postgres:
             f"ALTER DATABASE {quote_identifier(name)} OWNER TO {quote_identifier(owner)}",
         )
 
+    def drop_public_schema(self, database: str) -> None:
+        """Drop the schema that a new database has, for one that had it dropped: an archive does not say so."""
+        self.execute(database, "DROP SCHEMA public")
+
     def analyze(self, database: str) -> None:
         """Gather the planner's statistics, which an archive does not hold before PostgreSQL 18."""
         # The catalogs that all databases share are among its tables, and somebody may hold one of them.
         self.execute(database, "ANALYZE (SKIP_LOCKED)")
 
-    def count_rows(self, database: str) -> RowCounts:
-        """Exact row counts of every user table."""
+    def count(self, database: str, *, rows: bool) -> tuple[RowCounts | None, SequenceValues]:
+        """Exact row counts of every user table where they are wanted, and the value of every sequence."""
         with self.session(database) as session:
-            return count_rows(session)
+            return (count_rows(session) if rows else None), sequence_values(session)
 
     def swap(self, live: str, new: str, old: str | None, properties: Sequence[str]) -> None:
         """Rename *live* to *old* and *new* to *live*, and set the database's properties, all in one transaction.
@@ -426,6 +555,14 @@ def count_rows(session: SqlSession) -> RowCounts:
     return {
         f"{quote_identifier(schema)}.{quote_identifier(table)}": count
         for schema, table, count in session.query(_COUNT_ROWS)
+    }
+
+
+def sequence_values(session: SqlSession) -> SequenceValues:
+    """The last value of every sequence, and whether it was handed out."""
+    return {
+        f"{quote_identifier(schema)}.{quote_identifier(name)}": (value, called)
+        for schema, name, value, called in session.query(_SEQUENCE_VALUES)
     }
 
 

@@ -47,6 +47,7 @@ from scalr_backup.errors import (
 from scalr_backup.model import Saved, Snapshot
 
 OLDEST_VERSION = (0, 17, 0)
+OWN_HOST = ""
 CACHE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_CACHE", "/var/cache/scalr-backup"))
 
 _EXIT_INCOMPLETE, _EXIT_MISSING, _EXIT_LOCKED, _EXIT_PASSWORD = 3, 10, 11, 12
@@ -113,9 +114,13 @@ class Restic:
         """Make a repository of format 2, the one that compresses."""
         self._call(["init", "--repository-version", "2"], "making the repository")
 
-    def snapshots(self) -> list[Snapshot]:
-        """This host's snapshots, oldest first, manifests among them."""
-        arguments = ["snapshots", "--json", "--no-lock", "--host", self._host]
+    def snapshots(self, host: str | None = OWN_HOST) -> list[Snapshot]:
+        """A host's snapshots, this one's unless another is named, every host's for None.
+
+        Oldest first, manifests among them.
+        """
+        name = self._host if host == OWN_HOST else host
+        arguments = ["snapshots", "--json", "--no-lock", *(["--host", name] if name else [])]
         documents = json.loads(self._call(arguments, "listing the snapshots")) or []
         return sorted((parse_snapshot(document) for document in documents), key=lambda snapshot: snapshot.time)
 

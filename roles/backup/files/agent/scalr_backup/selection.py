@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which snapshot is meant: ``latest``, an id or its beginning, a run, or a time. Pure decisions over a list."""
+"""Which snapshot is meant: ``latest``, an id or its beginning, a run, a tag, or a time. Pure decisions over a list."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from scalr_backup.errors import AmbiguousSnapshotError, UnknownDatabaseError, Un
 from scalr_backup.model import PRE_RESTORE, Snapshot, is_run_id
 
 LATEST = "latest"
+TAG = "tag="
 
 _ID = re.compile(r"[0-9a-f]{2,64}\Z")
 _DAY = re.compile(r"[0-9]{4}-?(?:[0-9]{2}-?[0-9]{2}|W[0-9]{2}(?:-?[0-9])?)\Z")
@@ -38,8 +39,9 @@ def select(
 ) -> Selection:
     """The snapshots to restore, one per database.
 
-    *wanted* is ``latest``, an id or prefix (that one snapshot), the id of a run (all that it saved), or a time (the
-    newest at or before it; without an offset it is in *timezone*; a day, a minute or a second is meant to its end).
+    *wanted* is ``latest``, an id or prefix (that one snapshot), the id of a run (all that it saved), ``tag=`` and a
+    tag (the newest that has it), or a time (the newest at or before it; without an offset it is in *timezone*; a day,
+    a minute or a second is meant to its end).
     Latest and time mean the databases of the newest fitting pass, or the one *database*; safety snapshots that a
     restore took are chosen by their id or their run's only, they hold what was replaced.
 
@@ -65,13 +67,30 @@ def select(
         if not of_run:
             raise UnknownSnapshotError(f"The run {wanted} saved nothing of {container}; {there_are}")
         return Selection(tuple(_of_the_same_pass(of_run)), wanted)
+    regular = _regular(fitting, container, wanted, timezone, there_are)
+    chosen = _of_the_same_pass(regular)
+    others = {snapshot.database for snapshot in fitting} - {snapshot.database for snapshot in chosen}
+    return Selection(
+        tuple(chosen),
+        chosen[0].run or chosen[0].id,
+        tuple(f"The chosen pass has no snapshot of {name}; another pass has." for name in sorted(filter(None, others))),
+    )
+
+
+def _regular(fitting: Sequence[Snapshot], container: str, wanted: str, timezone: str, there_are: str) -> list[Snapshot]:
+    """What ``latest``, a tag or a time leaves to choose from, oldest first; never empty."""
     regular = sorted((one for one in fitting if one.reason != PRE_RESTORE), key=lambda one: one.time)
-    if wanted != LATEST:
+    if wanted.startswith(TAG):
+        tag = wanted.removeprefix(TAG)
+        regular = [one for one in regular if tag in one.tags]
+        if not regular:
+            raise UnknownSnapshotError(f"No snapshot of {container} has the tag {tag!r}; {there_are}")
+    elif wanted != LATEST:
         end = _end_of(wanted, timezone)
         if end is None:
             raise UnknownSnapshotError(
                 f"There is no snapshot {wanted!r} of {container}; {there_are} "
-                "Give an id, a run, a time such as '2026-11-20 12:00', or latest."
+                "Give an id, a run, a time such as '2026-11-20 12:00', tag=NAME, or latest."
             )
         regular = [one for one in regular if one.time < end]
         if not regular:
@@ -81,13 +100,7 @@ def select(
             f"There are only snapshots that a restore into {container} took of what it replaced; choose one by its id: "
             f"{there_are}"
         )
-    chosen = _of_the_same_pass(regular)
-    others = {snapshot.database for snapshot in fitting} - {snapshot.database for snapshot in chosen}
-    return Selection(
-        tuple(chosen),
-        chosen[0].run or chosen[0].id,
-        tuple(f"The chosen pass has no snapshot of {name}; another pass has." for name in sorted(filter(None, others))),
-    )
+    return regular
 
 
 def _by_id(

@@ -13,10 +13,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from scalr_backup.errors import BusyError, InterruptedRunError
 from scalr_backup.model import DatabaseBackup
@@ -24,6 +24,8 @@ from scalr_backup.model import DatabaseBackup
 STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-backup"))
 
 PASS_LOCK = "pass"  # noqa: S105 (a pass over all databases)
+
+Entry = TypeVar("Entry", "RestoreJournal", "KeptDatabase")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,16 @@ class RestoreJournal:
     new: str
     old: str
     keep_old: bool
+
+
+@dataclass(frozen=True)
+class KeptDatabase:
+    """What a restore has replaced and kept, and may be undone with."""
+
+    run: str
+    container: str
+    database: str
+    old: str
 
 
 class State:
@@ -93,8 +105,20 @@ class State:
 
     def journals(self, container: str) -> list[RestoreJournal]:
         """Restores into a container that have not closed their journal."""
-        entries = [RestoreJournal(**entry) for entry in self.read().get("restores", {}).values()]
+        entries = [_read_as(RestoreJournal, entry) for entry in self.read().get("restores", {}).values()]
         return [entry for entry in entries if entry.container == container]
+
+    def keep(self, kept: KeptDatabase) -> None:
+        """Remember where a replaced database is kept."""
+        self._change(lambda document: document.setdefault("kept", {}).update({kept.old: asdict(kept)}))
+
+    def forget_kept(self, kept: KeptDatabase) -> None:
+        """Forget one that is no more under that name."""
+        self._change(lambda document: document.setdefault("kept", {}).pop(kept.old, None))
+
+    def kept(self) -> list[KeptDatabase]:
+        """Every replaced database that was kept, whether it is still there or not."""
+        return [_read_as(KeptDatabase, entry) for entry in self.read().get("kept", {}).values()]
 
     def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
         with (self._locks / "state").open("a", encoding="utf-8") as lock:
@@ -135,6 +159,12 @@ class State:
                 file.truncate()
                 file.flush()
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _read_as(kind: type[Entry], entry: dict[str, Any]) -> Entry:
+    """An entry of the document, whichever version of the agent wrote it."""
+    names = {one.name for one in fields(kind)}
+    return kind(**{name: value for name, value in entry.items() if name in names})
 
 
 def container_lock(container: str) -> str:

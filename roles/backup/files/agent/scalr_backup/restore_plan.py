@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a restore would do, found out and judged before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, get_args
+
+from scalr_backup import roles, selection
+from scalr_backup.archive import ArchiveHead, ArchiveReader
+from scalr_backup.errors import (
+    MissingExtensionError,
+    MissingRoleError,
+    NoRoomError,
+    OlderServerError,
+    UsageError,
+)
+from scalr_backup.manifest import Manifests
+from scalr_backup.model import Cluster, Snapshot
+from scalr_backup.postgres import APPLICATION_PREFIX, LiveDatabase, Postgres
+from scalr_backup.progress import progress
+from scalr_backup.restic import Restic
+from scalr_backup.roles import Globals, MissingRoles, Role
+from scalr_backup.sql import quote_identifier
+from scalr_backup.state import utc_now
+from scalr_backup.use_case import Tools, UseCase
+
+Strategy = Literal["beside", "replace"]
+BESIDE: Strategy = "beside"
+REPLACE: Strategy = "replace"
+
+# Room that a restore wants beyond the database's own size: write-ahead log of a checkpoint, and some air.
+_SPARE_BYTES = 256 * 1024 * 1024
+_OLD_SNAPSHOT = timedelta(days=2)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to restore from where to where; *confirm* must be what ``Plan.confirm`` says.
+
+    *container* is the one that was backed up, by *from_host*, which is this host unless named; *target* the one
+    that is restored into, the same unless named. *database_as* is the name of the restored database.
+    """
+
+    container: str
+    database: str | None = None
+    snapshot: str = selection.LATEST
+    confirm: str | None = None
+    keep_old: bool = False
+    safety_snapshot: bool = True
+    target: str | None = None
+    database_as: str | None = None
+    from_host: str | None = None
+    strategy: str = BESIDE
+
+    def __post_init__(self) -> None:
+        if self.strategy not in get_args(Strategy):
+            raise UsageError(f"The strategy {self.strategy!r} is none of {', '.join(get_args(Strategy))}.")
+        if self.strategy == REPLACE and self.keep_old:
+            raise UsageError("strategy=replace drops the old database first, so keep_old cannot keep it.")
+
+    @property
+    def into(self) -> str:
+        """The container that is restored into."""
+        return self.target or self.container
+
+    @property
+    def is_whole_cluster(self) -> bool:
+        """Whether a container is to be again what it was: then all its roles belong to it."""
+        return self.database is None and self.into == self.container
+
+
+@dataclass(frozen=True)
+class DatabasePlan:
+    """What would happen to one database; bytes."""
+
+    database: str
+    snapshot: Snapshot
+    live: LiveDatabase | None
+    needed_bytes: int
+    server_version: str
+    post_data_items: int
+    public_schema: bool = True
+    tablespaces: bool = True
+    row_counts: dict[str, int] | None = field(default=None, repr=False)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database of that name to be replaced."""
+        return self.live is not None
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows were saved."""
+        return None if self.row_counts is None else sum(self.row_counts.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as the JSON contract shows it."""
+        snapshot = self.snapshot
+        return {
+            "database": self.database,
+            "source_database": snapshot.database,
+            **live_as_dict(self.live),
+            "needed_bytes": self.needed_bytes,
+            "old_database": None,
+            "snapshot": {
+                "id": snapshot.id,
+                "short_id": snapshot.short_id,
+                "time": snapshot.time.isoformat(),
+                "age_seconds": int((utc_now() - snapshot.time).total_seconds()),
+                "dump_bytes": snapshot.dump_bytes,
+                "rows": self.rows,
+                "run": snapshot.run,
+                "reason": snapshot.reason,
+                "tags": list(snapshot.tags),
+                "server_version": self.server_version,
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a restore would do, found out without changing anything."""
+
+    host: str
+    source_host: str
+    request: Request
+    cluster: Cluster
+    databases: tuple[DatabasePlan, ...]
+    roles: MissingRoles
+    free_bytes: int
+    warnings: tuple[str, ...]
+    reference: str
+
+    @property
+    def confirm(self) -> str:
+        """What the operator has to type, or to give beforehand."""
+        name = self.request.into
+        return f"replace {name}" if self.request.strategy == REPLACE else name
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as the JSON contract shows it."""
+        return {
+            "host": self.host,
+            "container": self.cluster.container.name,
+            "source": {"host": self.source_host, "container": self.request.container},
+            "strategy": self.request.strategy,
+            "confirm": self.confirm,
+            "undo": None,
+            "server_version": self.cluster.server_version,
+            "snapshot": self.reference,
+            "roles": [*self.roles.names],
+            "databases": [database.as_dict() for database in self.databases],
+            "free_bytes": self.free_bytes,
+            "warnings": list(self.warnings),
+        }
+
+
+def live_as_dict(live: LiveDatabase | None) -> dict[str, Any]:
+    """What a restore or an undo is about to replace, as the JSON contract shows it."""
+    return {
+        "exists": live is not None,
+        "size_bytes": live.size_bytes if live else None,
+        "sessions": live.sessions if live else 0,
+        "connected": list(live.connected) if live else [],
+    }
+
+
+class Planner(UseCase):
+    """Finds out what would be replaced by what, and whether it can be."""
+
+    def __init__(self, tools: Tools, source: Restic | None = None) -> None:
+        """*source* is the repository that is read; this agent's own unless given."""
+        super().__init__(tools)
+        self._source = source or tools.restic
+
+    def plan(self, request: Request) -> Plan:
+        """Judge a request; changes nothing.
+
+        Raises the ScalrBackupError of the first thing that stands against it.
+        """
+        self._emit(progress("plan", container=request.into))
+        self._source.require_version()
+        cluster = self._discovery.cluster(request.into, f"{APPLICATION_PREFIX} look", anywhere=bool(request.target))
+        source_host = request.from_host or self._config.host
+        snapshots = self._source.snapshots(source_host)
+        if not snapshots and request.from_host:
+            self._refuse_unknown_host(request.from_host)
+        chosen = selection.select(
+            snapshots, request.container, request.database, request.snapshot, self._config.timezone
+        )
+        if request.database_as and len(chosen.snapshots) > 1:
+            names = ", ".join(str(one.database) for one in chosen.snapshots)
+            raise UsageError(f"database_as names one database, and there are several; choose with database: {names}.")
+        postgres = self._discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} look")
+        manifests = Manifests(self._source, snapshots)
+        heads = [self._read_head(postgres, cluster, snapshot) for snapshot in chosen.snapshots]
+        _require_extensions(postgres, request, heads)
+        tablespaces = postgres.tablespaces() if any(head.tablespaces for head in heads) else frozenset()
+        databases = tuple(
+            self._plan_database(postgres, manifests, request, snapshot, head, head.tablespaces <= tablespaces)
+            for snapshot, head in zip(chosen.snapshots, heads, strict=True)
+        )
+        missing, role_warnings = self._plan_roles(postgres, manifests, request, chosen.snapshots, heads)
+        # What a killed restore left goes before this one begins.
+        free = postgres.free_bytes() + sum(postgres.half_made_databases().values())
+        require_room(databases, free, request)
+        warnings = (
+            *_age_warnings(databases),
+            *_count_warnings(databases),
+            *_tablespace_warnings(databases),
+            *role_warnings,
+            *chosen.warnings,
+        )
+        return Plan(
+            self._config.host, source_host, request, cluster, databases, missing, free, warnings, chosen.reference
+        )
+
+    def _refuse_unknown_host(self, host: str) -> None:
+        known = ", ".join(sorted({snapshot.host for snapshot in self._source.snapshots(None)})) or "none"
+        raise UsageError(
+            f"The repository {self._source.repository} holds no snapshot of a host {host}; it holds some of: {known}."
+        )
+
+    def _read_head(self, postgres: Postgres, cluster: Cluster, snapshot: Snapshot) -> ArchiveHead:
+        with self._source.dump(snapshot.id, snapshot.path, glance=True) as stream:
+            reader = ArchiveReader()
+            head, _beginning = read_head(reader, stream.chunks())
+        if major(head.server_version) > major(cluster.server_version):
+            raise OlderServerError(
+                f"{snapshot.short_id} is a dump of PostgreSQL {head.server_version} and {postgres.container} runs "
+                f"{cluster.server_version}: a dump cannot go back to an older major version. Restore into a container "
+                f"of PostgreSQL {major(head.server_version)} or newer."
+            )
+        postgres.check_archive(reader.head_bytes or b"")
+        return head
+
+    def _plan_database(
+        self,
+        postgres: Postgres,
+        manifests: Manifests,
+        request: Request,
+        snapshot: Snapshot,
+        head: ArchiveHead,
+        tablespaces: bool,
+    ) -> DatabasePlan:
+        assert snapshot.database is not None
+        described = manifests.describe(snapshot)
+        name = request.database_as or snapshot.database
+        return DatabasePlan(
+            database=name,
+            snapshot=snapshot,
+            live=postgres.live_database(name),
+            needed_bytes=max(int(described.get("size_bytes") or 0), snapshot.dump_bytes or 0),
+            server_version=head.server_version,
+            post_data_items=head.post_data_count,
+            public_schema=bool(described.get("public_schema", True)),
+            tablespaces=tablespaces,
+            row_counts=described.get("row_counts"),
+        )
+
+    def _plan_roles(
+        self,
+        postgres: Postgres,
+        manifests: Manifests,
+        request: Request,
+        snapshots: Sequence[Snapshot],
+        heads: Sequence[ArchiveHead],
+    ) -> tuple[MissingRoles, list[str]]:
+        """The roles that have to be made before the databases.
+
+        Raises MissingRoleError when there are some and the agent's user may not make roles.
+        """
+        source = _merged([roles.parse_globals(manifests.cluster(one).get("globals") or "") for one in snapshots])
+        wanted = {name for head in heads for name in roles.needed_roles(source, head)}
+        if request.is_whole_cluster:
+            wanted |= source.roles.keys()
+        target = postgres.roles()
+        missing = roles.missing_roles(source, target.names, wanted)
+        absent = [*missing.names, *missing.unknown]
+        reserved = [name for name in missing.unknown if name.startswith("pg_")]
+        if reserved or (absent and not target.may_create):
+            raise MissingRoleError(
+                f"{postgres.container} has no role {', '.join(reserved or absent)}, which the snapshot needs, and "
+                f"{'this version of PostgreSQL has none of that name' if reserved else 'its user may make no roles'}; "
+                "create it first."
+            )
+        bare = tuple(Role(name, (f"CREATE ROLE {quote_identifier(name)};",)) for name in missing.unknown)
+        return (
+            MissingRoles(missing.roles + bare, missing.memberships),
+            [*_role_warnings(missing)],
+        )
+
+
+def read_head(reader: ArchiveReader, chunks: Iterator[bytes]) -> tuple[ArchiveHead, bytes]:
+    """Read on until the table of contents is complete; returns it and all that was read.
+
+    Raises ArchiveError when the archive ends before.
+    """
+    beginning = bytearray()
+    for chunk in chunks:
+        beginning += chunk
+        reader.feed(chunk)
+        if reader.head is not None:
+            return reader.head, bytes(beginning)
+    return reader.close(), bytes(beginning)
+
+
+def require_room(databases: Sequence[DatabasePlan], free: int, request: Request) -> None:
+    """Refuse what would fill the volume.
+
+    Raises NoRoomError with the way out.
+    """
+    needed = [plan.needed_bytes for plan in databases]
+    wanted = (sum(needed) if request.keep_old else max(needed, default=0)) + _SPARE_BYTES
+    if request.strategy == REPLACE:
+        free += min((plan.live.size_bytes for plan in databases if plan.live), default=0)
+    if free < wanted:
+        way_out = "" if request.strategy == REPLACE else ", or give strategy=replace, which drops the old one first"
+        raise NoRoomError(
+            f"The volume of {request.into} has {free / 1e6:.0f} MB free and a restore "
+            f"{'in place of' if request.strategy == REPLACE else 'beside'} the live database needs about "
+            f"{wanted / 1e6:.0f} MB; make room first{way_out}."
+        )
+
+
+def major(version: str) -> int:
+    """The major version of a server's version, such as 17 of ``17.6 (Debian 17.6-1)``."""
+    return int(version.split(".", maxsplit=1)[0].split(maxsplit=1)[0].rstrip("abcdefghijklmnopqrstuvwxyz") or 0)
+
+
+def _merged(sources: Iterable[Globals]) -> Globals:
+    """The roles of several manifests, which are one pass's but for a choice by id; the first that knows one counts."""
+    merged = Globals()
+    for source in sources:
+        merged = Globals(
+            {**source.roles, **merged.roles},
+            (*merged.memberships, *(one for one in source.memberships if one not in merged.memberships)),
+        )
+    return merged
+
+
+def _require_extensions(postgres: Postgres, request: Request, heads: Sequence[ArchiveHead]) -> None:
+    wanted = {name for head in heads for name in head.extensions}
+    if missing := sorted(wanted - postgres.available_extensions() if wanted else ()):
+        raise MissingExtensionError(
+            f"The image of {request.into} has no extension {', '.join(missing)}, which the snapshot needs; restore "
+            "into a container whose image has it."
+        )
+
+
+def _role_warnings(missing: MissingRoles) -> Iterator[str]:
+    if missing.unknown:
+        yield (
+            f"Nothing is known of {', '.join(missing.unknown)} but the name: made without a password, and may not log "
+            "in until you say so."
+        )
+    if superusers := [role.name for role in missing.roles if role.superuser]:
+        yield f"Among the roles that will be made are superusers: {', '.join(superusers)}."
+
+
+def _age_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
+    return [
+        f"The snapshot {plan.snapshot.short_id} of {plan.database} is {(utc_now() - plan.snapshot.time).days} days old."
+        for plan in databases
+        if utc_now() - plan.snapshot.time > _OLD_SNAPSHOT
+    ]
+
+
+def _count_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
+    return [
+        f"No row counts are known of the snapshot {plan.snapshot.short_id} of {plan.database}: only the archive itself "
+        "can be verified."
+        for plan in databases
+        if plan.row_counts is None
+    ]
+
+
+def _tablespace_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
+    return [
+        f"{plan.database} lay in tablespaces that are not there; all of it goes to the default one."
+        for plan in databases
+        if not plan.tablespaces
+    ]

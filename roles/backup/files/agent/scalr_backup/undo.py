@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An undo: what a restore has replaced and kept takes its old place again, in one transaction.
+
+What it replaces is kept too, under the undo's own run: so an undo can be undone.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from scalr_backup import leftovers
+from scalr_backup.errors import (
+    ExitCode,
+    NotConfirmedError,
+    RestoreError,
+    ScalrBackupError,
+    UnknownDatabaseError,
+    UnknownRunError,
+)
+from scalr_backup.model import Cluster, Failure, new_run_id
+from scalr_backup.postgres import APPLICATION_PREFIX, LiveDatabase, Postgres
+from scalr_backup.progress import log, progress
+from scalr_backup.restore import DatabaseRestore, old_name
+from scalr_backup.restore_plan import live_as_dict
+from scalr_backup.state import KeptDatabase, container_lock, utc_now
+from scalr_backup.use_case import UseCase
+
+
+@dataclass(frozen=True)
+class UndoRequest:
+    """Which restore to undo, by its run; *confirm* must be the container's name."""
+
+    run: str
+    container: str | None = None
+    confirm: str | None = None
+
+
+@dataclass(frozen=True)
+class DatabaseUndo:
+    """What would happen to one database."""
+
+    kept: KeptDatabase
+    live: LiveDatabase | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as the JSON contract shows it, shaped like a restore's."""
+        return {
+            "database": self.kept.database,
+            "source_database": None,
+            **live_as_dict(self.live),
+            "needed_bytes": 0,
+            "old_database": self.kept.old,
+            "snapshot": None,
+        }
+
+
+@dataclass(frozen=True)
+class UndoPlan:
+    """What an undo would do, found out without changing anything."""
+
+    host: str
+    undo: str
+    cluster: Cluster
+    databases: tuple[DatabaseUndo, ...]
+    free_bytes: int
+
+    @property
+    def confirm(self) -> str:
+        """What the operator has to type, or to give beforehand."""
+        return self.cluster.container.name
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as the JSON contract shows it, shaped like a restore's."""
+        return {
+            "host": self.host,
+            "container": self.cluster.container.name,
+            "source": {"host": self.host, "container": self.cluster.container.name},
+            "strategy": None,
+            "confirm": self.confirm,
+            "undo": self.undo,
+            "server_version": self.cluster.server_version,
+            "snapshot": None,
+            "roles": [],
+            "databases": [database.as_dict() for database in self.databases],
+            "free_bytes": self.free_bytes,
+            "warnings": [],
+        }
+
+
+@dataclass
+class UndoResult:
+    """The outcome of an undo, shaped like a restore's."""
+
+    run: str | None
+    plan: UndoPlan
+    databases: list[DatabaseRestore] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """1 when nothing was put back, 3 when only some databases were."""
+        failed = sum(not outcome.ok for outcome in self.databases)
+        if not failed:
+            return ExitCode.GOOD
+        return ExitCode.FAILED if failed == len(self.databases) else ExitCode.SOME_DATABASES_FAILED
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as the JSON contract shows it."""
+        return {
+            "run": self.run,
+            "plan": self.plan.as_dict(),
+            "databases": [asdict(outcome) for outcome in self.databases],
+            "roles_created": [],
+            "warnings": self.warnings,
+        }
+
+
+class Undo(UseCase):
+    """Undoes one restore."""
+
+    def plan(self, request: UndoRequest) -> UndoPlan:
+        """Find out what would take whose place; changes nothing.
+
+        Raises UnknownRunError when nothing was kept by that run, or is no more there.
+        """
+        self._emit(progress("plan", container=request.container))
+        of_run = [one for one in self._state.kept() if one.run.lower() == request.run.lower()]
+        if request.container is not None:
+            of_run = [one for one in of_run if one.container == request.container]
+        if not of_run:
+            known = ", ".join(sorted({f"{one.run} (of {one.container})" for one in self._state.kept()})) or "none"
+            raise UnknownRunError(
+                f"No restore {request.run} on {self._config.host} kept what it replaced (keep_old=true does); "
+                f"those that did: {known}."
+            )
+        cluster = self._discovery.cluster(of_run[0].container, f"{APPLICATION_PREFIX} look", anywhere=True)
+        postgres = self._postgres(cluster, "look")
+        names = postgres.database_names()
+        if gone := [one.old for one in of_run if one.old not in names]:
+            raise UnknownDatabaseError(
+                f"{', '.join(gone)}, which the restore {request.run} kept, is no more in {cluster.container.name}; "
+                "nothing was changed."
+            )
+        databases = tuple(DatabaseUndo(one, postgres.live_database(one.database)) for one in of_run)
+        return UndoPlan(self._config.host, request.run, cluster, databases, postgres.free_bytes())
+
+    def run(self, request: UndoRequest) -> UndoResult:
+        """Put back what was kept; what happens to a single database is in the result.
+
+        Raises NotConfirmedError, BusyError, or what ``plan`` raises.
+        """
+        plan = self.plan(request)
+        name = plan.cluster.container.name
+        if request.confirm != plan.confirm:
+            raise NotConfirmedError(
+                f"Nothing was undone: confirm with {plan.confirm!r} to put back "
+                f"{', '.join(one.kept.database for one in plan.databases)} on {self._config.host}."
+            )
+        result = UndoResult(new_run_id(), plan)
+        holder = f"undo {result.run} in it, since {utc_now():%Y-%m-%d %H:%M:%S} UTC"
+        with self._state.lock(container_lock(name), holder):
+            for sentence in leftovers.clean_up(self._state, self._discovery, plan.cluster):
+                self._warn(result, sentence)
+            for database in plan.databases:
+                result.databases.append(self._put_back(result, database))
+        return result
+
+    def _put_back(self, result: UndoResult, plan: DatabaseUndo) -> DatabaseRestore:
+        started = time.monotonic()
+        assert result.run is not None
+        kept = plan.kept
+        outcome = DatabaseRestore(kept.database, snapshot_id=None)
+        self._emit(progress("swap", container=kept.container, database=kept.database))
+        postgres = self._postgres(result.plan.cluster, result.run)
+        replaced = KeptDatabase(result.run, kept.container, kept.database, old_name(kept.database, result.run))
+        try:
+            exists = kept.database in postgres.database_names()
+            # Noted before it is so: whatever ends this run, nothing kept is forgotten.
+            if exists:
+                self._state.keep(replaced)
+            self._swap(postgres, kept, replaced if exists else None)
+            self._state.forget_kept(kept)
+            outcome.old_database = replaced.old if exists else None
+            outcome.ok = True
+        except ScalrBackupError as error:
+            outcome.error = Failure(error.code, error.message)
+            self._emit(log("error", f"{kept.container}/{kept.database} was not put back: {error.message}"))
+        outcome.duration_seconds = round(time.monotonic() - started, 1)
+        return outcome
+
+    def _swap(self, postgres: Postgres, kept: KeptDatabase, replaced: KeptDatabase | None) -> None:
+        try:
+            postgres.swap(kept.database, kept.old, replaced.old if replaced else None, ())
+        except ScalrBackupError as error:
+            # The answer to COMMIT may have been lost on its way: the names tell.
+            if kept.old in postgres.database_names():
+                if replaced:
+                    self._state.forget_kept(replaced)
+                raise RestoreError(f"The swap failed and changed nothing: {error.message}") from None
+
+    def _postgres(self, cluster: Cluster, name: str) -> Postgres:
+        return self._discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} {name}")
