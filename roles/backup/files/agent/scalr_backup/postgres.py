@@ -126,8 +126,9 @@ GROUP BY usename, application_name, client_addr ORDER BY count(*) DESC, 1;
 """
 # Whoever may make roles sees to it that their passwords' hashes do not go to the server's log.
 _SILENCE_THE_LOG = """
-SELECT to_jsonb(set_config('log_statement', 'none', false)),
-       set_config('log_min_error_statement', 'panic', false), set_config('log_min_duration_statement', '-1', false)
+SELECT jsonb_build_array(
+  set_config('log_statement', 'none', false), set_config('log_min_error_statement', 'panic', false),
+  set_config('log_min_duration_statement', '-1', false), set_config('log_min_duration_sample', '-1', false))
 FROM pg_roles WHERE rolname = current_user AND rolsuper;
 """
 # The archive's head, which holds no row, for the pg_restore that needs a file: in the container's memory.
