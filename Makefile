@@ -18,7 +18,7 @@ demo: setup      ## back up, damage and restore a sample database on this machin
 	@demo/run
 
 test: setup      ## unit, integration, molecule, lint; pytest's summary last
-	@$(BIN)/pytest --durations=10
+	@$(BIN)/pytest --numprocesses=auto --durations=10
 
 lint: tools      ## ansible-lint, yamllint, ruff, mypy, shellcheck
 	@$(BIN)/pytest tests/lint

@@ -1,26 +1,85 @@
-"""What all layers of the tests share: where the checkout is, and the order in which they run."""
+"""What all layers of the tests share: where the checkout is, the order in which they run, and what runs beside what."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 # From the cheapest to the dearest; a broken unit test is reported before the minutes that follow it.
 LAYERS = ("unit", "integration", "end_to_end", "lint")
 
+# Where workers share the tests, the dearest go first and the many cheap ones fill up, so that all workers end together.
+# Groups in the order of their minutes; one that is not among them is as dear as its layer.
+DEAREST = (
+    "this machine's agent",
+    "tests/integration/test_agent_restore.py",
+    "tests/integration/test_fidelity.py",
+    "tests/integration/test_agent_drill.py",
+    "tests/end_to_end/test_molecule.py",
+    "tests/integration/test_agent_backup.py",
+)
+DEAR_LAYERS = ("end_to_end", "integration", "lint", "unit")
 
-def layer_of(path: Path) -> int:
-    """Say how late a test runs; one outside the known layers runs last."""
-    names = path.relative_to(CHECKOUT / "tests").parts
-    return LAYERS.index(names[0]) if names[0] in LAYERS else len(LAYERS)
+
+def layer_of(nodeid: str) -> str:
+    """Which layer a test belongs to."""
+    return nodeid.split("/")[1]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def group_of(nodeid: str) -> str:
+    """Name the group of a test: a worker runs a group from its first test to its last, and nobody else does.
+
+    A file's tests share its fixtures. Most files of the end-to-end tests share the one agent that a machine has, too;
+    molecule's scenarios have machines of their own. Tools share nothing.
+    """
+    path = nodeid.partition("::")[0]
+    if layer_of(nodeid) == "lint":
+        return nodeid
+    if layer_of(nodeid) == "end_to_end" and not path.endswith("/test_molecule.py"):
+        return DEAREST[0]
+    return path
+
+
+def cheapest_first(nodeid: str) -> int:
+    """The order of one process; a test outside the known layers runs last."""
+    layer = layer_of(nodeid)
+    return LAYERS.index(layer) if layer in LAYERS else len(LAYERS)
+
+
+def dearest_first(nodeid: str) -> tuple[int, int]:
+    """The order of workers that share the tests; a test outside the known layers runs first."""
+    group, layer = group_of(nodeid), layer_of(nodeid)
+    return (
+        DEAREST.index(group) if group in DEAREST else len(DEAREST),
+        DEAR_LAYERS.index(layer) if layer in DEAR_LAYERS else -1,
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order the layers, and keep pytest's own order inside each."""
-    items.sort(key=lambda item: layer_of(item.path))
+    shared = hasattr(config, "workerinput")
+    items.sort(key=lambda item: dearest_first(item.nodeid) if shared else cheapest_first(item.nodeid))
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Hands out groups in their order.
+
+    Not xdist's own ``--dist=loadgroup``: that would write the group's name behind the name of every test, and a name
+    out of the summary could not be given to pytest again.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupScheduling:
+    """Whoever shares the tests among workers gets the groups."""
+    config.option.loadscopereorder = False
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

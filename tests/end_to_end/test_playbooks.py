@@ -176,13 +176,15 @@ def broken_dump(site: Site) -> Iterator[None]:
 
 
 def on_the_machine() -> dict[str, set[str]]:
-    """What the role might leave in Docker."""
+    """What the role might leave in Docker; the throwaway containers of another test's drill are none of it."""
     listings = {
         "containers": ["ps", "--all", "--format", "{{.Names}} {{.ID}}", "--filter", f"name=^{AGENT}"],
         "volumes": ["volume", "ls", "--format", "{{.Name}}", "--filter", f"name={AGENT}"],
         "images": ["images", "--format", "{{.Repository}}:{{.Tag}}", AGENT],
     }
-    return {what: set(docker(*command).stdout.splitlines()) for what, command in listings.items()}
+    found = {what: set(docker(*command).stdout.splitlines()) for what, command in listings.items()}
+    found["containers"] = {line for line in found["containers"] if not line.startswith(f"{AGENT}-drill-")}
+    return found
 
 
 class TestSite:

@@ -20,8 +20,11 @@ def agent_image() -> str:
 
 @pytest.fixture(scope="module")
 def prefix() -> str:
-    """The beginning of this module's container names, so that its agent sees nobody else's databases."""
-    return f"scalr-test-{secrets.token_hex(3)}"
+    """The beginning of this module's container names, so that its agent sees nobody else's databases.
+
+    It does not match what the role backs up by default: the demonstration may run at the same time.
+    """
+    return f"test-{secrets.token_hex(3)}"
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import secrets
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 AGENT_CONTEXT = Path(__file__).resolve().parents[2] / "roles" / "backup" / "files" / "agent"
-AGENT_IMAGE = "scalr-backup:test"
+# Not the role's own name: the role takes away images of that name which it does not need.
+AGENT_IMAGE = "scalr-backup-test"
 
 
 def docker(
@@ -283,10 +286,13 @@ def build_agent_image() -> str:
     """Build the agent's image out of the checkout; unchanged layers come from Docker's cache.
 
     Its tag says what it was built from: checkouts that are tested beside each other never get each other's agent.
+    Of several that want the same image at once, one builds it and the others find it in the cache.
     """
     digest = hashlib.sha256()
     for file in sorted(path for path in AGENT_CONTEXT.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
         digest.update(f"{file.relative_to(AGENT_CONTEXT)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
-    tag = f"scalr-backup:test-{digest.hexdigest()[:12]}"
-    docker("build", "--quiet", "--tag", tag, str(AGENT_CONTEXT), timeout=900)
-    return tag
+    image = f"{AGENT_IMAGE}:{digest.hexdigest()[:12]}"
+    with (Path(tempfile.gettempdir()) / "scalr-test-image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        docker("build", "--quiet", "--tag", image, str(AGENT_CONTEXT), timeout=900)
+    return image

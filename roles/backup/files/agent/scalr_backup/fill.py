@@ -118,11 +118,18 @@ class Filler:
         listener, tell = _Listener(target), self._teller("data", plan)
         rows = -_LINES_AFTER_DATA * len(reader.head.data_entries if reader.head else ())
         whole = False
+
+        def while_it_does_not_read() -> None:
+            self._stop_if_told()
+            # The engine may keep a dead command's input open, unread, for minutes; its output it ends at once.
+            if listener.finished(0):
+                raise BrokenPipeError
+
         try:
-            target.write(beginning, self._stop_if_told)
+            target.write(beginning, while_it_does_not_read)
             for chunk in chunks:
                 reader.feed(chunk)
-                target.write(chunk, self._stop_if_told)
+                target.write(chunk, while_it_does_not_read)
                 self._stop_if_told()
                 rows += chunk.count(b"\n")
                 known = {} if plan.rows is None else {"rows": min(max(rows, 0), plan.rows), "total_rows": plan.rows}
