@@ -14,6 +14,8 @@ TOOLS = {"docker_host", "postgres", "restic", "state"}
 USE_CASES = {
     "backup",
     "discovery",
+    "drill",
+    "drill_plan",
     "dump",
     "fill",
     "leftovers",

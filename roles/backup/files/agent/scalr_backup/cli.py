@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scalr_backup import __version__, backup, restore, retention, serve, status, undo
+from scalr_backup import __version__, backup, drill, restore, retention, serve, status, undo
 from scalr_backup.config import Config, Secrets, load_config, load_secrets, parse_config, parse_secrets
 from scalr_backup.discovery import Discovered, Discovery
 from scalr_backup.docker_host import DockerHost
@@ -69,6 +69,10 @@ class Agent:
         """Another repository than the configured one; with this agent's secrets unless others are given."""
         config = self.config().model_copy(update={"repository": repository})
         return Restic(config, secrets or load_secrets(), cancelled=self.cancelled)
+
+    def drill(self, source: Restic | None = None) -> drill.Drill:
+        """The use case of a drill, from another repository where one is given."""
+        return drill.Drill(self._tools(), DockerHost(), source)
 
     def _tools(self) -> Tools:
         config = self.config()
@@ -164,6 +168,32 @@ def restore_verb(
             return _restored(use_case.run(request))
 
     _run("restore", json, call)
+
+
+@app.command(name="drill")
+def drill_verb(
+    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
+    database: Annotated[str | None, typer.Option(help="One database; default all of the chosen pass.")] = None,
+    snapshot: Annotated[
+        str, typer.Option(help="latest, an id, a run, tag=NAME, or a time: the newest at or before it.")
+    ] = "latest",
+    from_host: Annotated[str | None, typer.Option(help="The host that made the snapshot; default this one.")] = None,
+    from_repository: Annotated[str | None, typer.Option(help="Another repository to restore from.")] = None,
+    from_secrets: Annotated[
+        bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
+    ] = False,
+    image: Annotated[str | None, typer.Option(help="Drill with this image; default the one of the source.")] = None,
+    json: Json = False,
+) -> None:
+    """Prove that snapshots restore: into a throwaway server in memory, compared and looked through."""
+
+    def call(agent: Agent) -> Outcome:
+        request = drill.Request(tuple(db or ()), database, snapshot, from_host, image)
+        with _other_repository(agent, from_repository, from_host, from_secrets) as source:
+            result = agent.drill(source).run(request)
+        return Outcome(result.as_dict(), exit_code=result.exit_code, error=_drill_failure(result))
+
+    _run("drill", json, call)
 
 
 @app.command()
@@ -338,7 +368,7 @@ def _other_repository(
         yield None
         return
     if from_host is None:
-        raise UsageError("A restore from another repository needs --from-host: whose snapshots are meant?")
+        raise UsageError("A restore or a drill from another repository needs --from-host: whose snapshots are meant?")
     if not from_secrets:
         yield agent.other_repository(repository, None)
         return
@@ -409,6 +439,22 @@ def _discovered(host: str, found: Discovered) -> dict[str, Any]:
             }
         )
     return {"host": host, "containers": containers, "warnings": found.warnings}
+
+
+def _drill_failure(result: drill.DrillResult) -> Failure | None:
+    """The one sentence for a drill that was not all good."""
+    if result.error:
+        return result.error
+    failed = [outcome for outcome in result.databases if outcome.error]
+    if not failed:
+        return None
+    first = failed[0]
+    assert first.error is not None
+    return Failure(
+        "databases_failed",
+        f"{len(failed)} of {len(result.databases)} databases failed their drill; first: "
+        f"{first.container}/{first.database}: {first.error.message}",
+    )
 
 
 def _pass_failure(result: backup.PassResult) -> Failure | None:

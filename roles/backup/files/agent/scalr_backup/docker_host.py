@@ -8,6 +8,8 @@ Facts that shape this file:
 * An exec's output can end while the exec still runs, or because the connection was cut: only an inspection
   that says ``Running: false`` tells its exit code.
 * Ending the connection does not end the process in the container.
+* A volume that an image declares becomes an anonymous volume, which lies on a disk, unless the container's
+  settings mount something else there.
 * When a container is stopped under an exec, the engine (20.10) now and then never ends the exec's stream: who
   only waits for its end waits for ever. So a silent stream is asked after.
 """
@@ -19,18 +21,27 @@ import os
 import select
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
+from docker.utils.socket import SocketError, frames_iter
 
-from scalr_backup.errors import ContainerGoneError, ContainerStoppedError, DockerUnreachableError
+from scalr_backup.errors import (
+    ContainerGoneError,
+    ContainerStoppedError,
+    DockerUnreachableError,
+    NoImageError,
+    ThrowawayError,
+)
 
 STDOUT, STDERR = 1, 2
 
@@ -43,6 +54,12 @@ _ASK_SECONDS = 10.0
 # Standard error is kept for messages only: its last bytes say what went wrong.
 _MESSAGE_BYTES = 64 * 1024
 
+# Seconds that the engine may take to remove a container that it is removing already.
+_REMOVAL_SECONDS = 60.0
+# What processes of a server may share, in memory too; the engine's own 64 MiB are little for parallel index builds.
+_SHARED_MEMORY_BYTES = 256 * 1024 * 1024
+_MEMORY_FACTS = Path("/proc/meminfo")
+
 Result = TypeVar("Result")
 
 
@@ -53,6 +70,43 @@ class ExecResult:
     exit_code: int
     stdout: bytes = field(repr=False)
     stderr: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """What an image says of itself and a container of it has to know."""
+
+    id: str
+    entrypoint: tuple[str, ...]
+    command: tuple[str, ...]
+    volumes: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class HostMemory:
+    """The host's memory: what is available without swapping, and its swap; bytes."""
+
+    available_bytes: int
+    swap_bytes: int
+
+
+@dataclass(frozen=True)
+class Throwaway:
+    """A container that lives in memory only, has no network, and is gone when it stops; sizes in bytes.
+
+    *tmpfs* are the only places that it can write to, each with its size; *life_seconds* bound its life, whatever
+    becomes of who made it.
+    """
+
+    name: str
+    image: Image
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    labels: Mapping[str, str]
+    tmpfs: Mapping[str, int]
+    memory_bytes: int
+    life_seconds: int
 
 
 def _nothing() -> None:
@@ -263,10 +317,11 @@ class DockerHost:
         *,
         stdin: bytes | None = None,
         silence_seconds: float = 300.0,
+        waiting: Callable[[], None] = _nothing,
     ) -> ExecResult:
         """Run a command in a container to its end; its input must fit a pipe beside its output.
 
-        Raises what ``start_exec`` raises.
+        *waiting* is called every half second that it says nothing. Raises what ``start_exec`` or *waiting* raises.
         """
         with self.start_exec(
             container, argv, environment, stdin=stdin is not None, silence_seconds=silence_seconds
@@ -278,12 +333,190 @@ class DockerHost:
                 except BrokenPipeError:
                     pass  # It ended before it read everything: its exit code tells why.
             output, messages = bytearray(), MessageTail()
-            for kind, data in stream.frames():
+            for kind, data in stream.frames(waiting):
                 if kind == STDOUT:
                     output += data
                 else:
                     messages.add(data)
             return ExecResult(stream.wait(), bytes(output), messages.text)
+
+    # -- containers to throw away ------------------------------------------------------------------------
+
+    def image(self, reference: str) -> Image | None:
+        """An image of this host by its id or name; None when it is not here."""
+        try:
+            document = dict(_translate(lambda: self._api.inspect_image(reference), reference))  # type: ignore[no-untyped-call]
+        except ContainerGoneError:
+            return None
+        settings = document["Config"]
+        return Image(
+            id=str(document["Id"]),
+            entrypoint=tuple(settings.get("Entrypoint") or ()),
+            command=tuple(settings.get("Cmd") or ()),
+            volumes=tuple(settings.get("Volumes") or ()),
+            environment=dict(entry.split("=", 1) for entry in settings.get("Env") or () if "=" in entry),
+        )
+
+    def pull(self, name: str, waiting: Callable[[], None]) -> None:
+        """Get an image from its registry; *waiting* is called whenever the engine tells of a step.
+
+        Raises NoImageError in the registry's words, and whatever *waiting* raises.
+        """
+        # Without a tag the engine would pull every tag there is.
+        reference = name if "@" in name or ":" in name.rpartition("/")[2] else f"{name}:latest"
+        try:
+            for step in _translate(lambda: self._api.pull(reference, stream=True, decode=True), name):
+                waiting()
+                if "error" in step:
+                    raise NoImageError(f"The image {name} is not on this host and cannot be pulled: {step['error']}.")
+        except (ContainerGoneError, DockerUnreachableError) as error:
+            raise NoImageError(f"The image {name} is not on this host and cannot be pulled: {error.message}") from None
+        except (DockerException, requests.RequestException) as error:
+            raise NoImageError(f"The image {name} is not on this host and cannot be pulled: {error}.") from None
+
+    def create_throwaway(self, spec: Throwaway) -> str:
+        """Make a container that writes nowhere but into memory, and prove it before it runs; returns its id.
+
+        Its output goes nowhere: PostgreSQL's messages quote rows, and the engine's log of them is a file.
+
+        Raises ThrowawayError when the engine would have given it a place on a disk, or cannot make it.
+        """
+        settings = self._api.create_host_config(
+            auto_remove=True,
+            cap_drop=["ALL"],
+            # What an entry point needs that begins as root and goes on as postgres.
+            cap_add=["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"],
+            init=True,
+            log_config=docker.types.LogConfig(type="none"),
+            mem_limit=spec.memory_bytes,
+            memswap_limit=spec.memory_bytes,
+            network_mode="none",
+            read_only=True,
+            security_opt=["no-new-privileges"],
+            shm_size=_SHARED_MEMORY_BYTES,
+            # The sticky bit and everybody's right to write: images run as root or as anybody else.
+            tmpfs={path: f"rw,noexec,nosuid,nodev,mode=1777,size={size}" for path, size in sorted(spec.tmpfs.items())},
+            ulimits=[docker.types.Ulimit(name="core", soft=0, hard=0)],
+        )
+
+        def create() -> str:
+            # Nothing in it is worth an orderly end. These options both coreutils' timeout and busybox' know.
+            created = self._api.create_container(
+                spec.image.id,
+                name=spec.name,
+                entrypoint=["timeout", "-s", "KILL", str(spec.life_seconds), *spec.image.entrypoint],
+                command=[*spec.image.command, *spec.arguments],
+                environment=dict(spec.environment),
+                labels=dict(spec.labels),
+                host_config=settings,
+            )
+            return str(created["Id"])
+
+        container = _translate(create, spec.name)
+        try:
+            if reason := place_on_disk(self.inspect(container), host_memory()):
+                raise ThrowawayError(f"{spec.name} was not started: {reason}.")
+        except BaseException:
+            self.remove_container(container)
+            raise
+        return container
+
+    def start_throwaway(self, container: str) -> ContainerOutput:
+        """Start a container that was made so, and listen to what it says.
+
+        Raises ThrowawayError when it cannot be started.
+        """
+
+        def start() -> ContainerOutput:
+            streams = {"stdout": 1, "stderr": 1, "stream": 1}
+            output = ContainerOutput(self._api.attach_socket(container, params=streams))
+            self._api.start(container)
+            return output
+
+        try:
+            return _translate(start, container)
+        except (ContainerGoneError, ContainerStoppedError, DockerUnreachableError) as error:
+            raise ThrowawayError(f"The throwaway container cannot be started: {error.message}") from None
+
+    def remove_container(self, container: str) -> None:
+        """Remove a container, running or not, with its anonymous volumes, and see that it is gone; none is fine too.
+
+        Raises DockerUnreachableError when it is still there a minute later.
+        """
+        deadline = time.monotonic() + _REMOVAL_SECONDS
+        while True:
+            try:
+                _translate(lambda: self._api.remove_container(container, force=True, v=True), container)
+                self.inspect(container)
+            except ContainerGoneError:
+                return
+            except ContainerStoppedError:
+                pass  # A conflict: it is being removed already.
+            if time.monotonic() > deadline:
+                raise DockerUnreachableError(f"The Docker Engine does not remove {container}.")
+            time.sleep(0.1)
+
+
+class ContainerOutput:
+    """The end of what a container says, listened to for as long as it runs; nothing of it is kept on a disk."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._tail = MessageTail()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def last_lines(self, count: int = 3) -> str:
+        """Its last lines, in one."""
+        self.wait()
+        return " ".join(line.strip() for line in self._tail.text.splitlines()[-count:]) or "it said nothing"
+
+    def wait(self, seconds: float = 1.0) -> None:
+        """Give its last words a little time to arrive; the connection of a container that has ended is closed then."""
+        self._thread.join(seconds)
+
+    def _listen(self) -> None:
+        try:
+            for _kind, data in frames_iter(self._connection, tty=False):  # type: ignore[no-untyped-call]
+                self._tail.add(data)
+        except (OSError, ValueError, SocketError):
+            pass  # What was heard until then has to do.
+        finally:
+            self._connection._response.close()  # noqa: SLF001 (where the SDK keeps it)
+
+
+def host_memory() -> HostMemory:
+    """The memory of the host; a container reads the same numbers as its host does."""
+    facts = dict(line.split(":", 1) for line in _MEMORY_FACTS.read_text(encoding="ascii").splitlines())
+
+    def size(name: str) -> int:
+        return int(facts.get(name, "0 kB").split()[0]) * 1024
+
+    return HostMemory(size("MemAvailable"), size("SwapTotal"))
+
+
+def place_on_disk(document: Mapping[str, Any], memory: HostMemory) -> str | None:
+    """Why a container that was made and does not run yet is no throwaway one, by its inspect document; else None."""
+    settings = document["HostConfig"]
+    on_disk = "and its rows would lie on a disk"
+    faults = [
+        (mount["Type"] != "tmpfs", f"the engine gave it a {mount['Type']} at {mount['Destination']}, {on_disk}")
+        for mount in document.get("Mounts") or ()
+    ]
+    faults += [
+        (not settings.get("ReadonlyRootfs"), f"its root file system is not read-only, {on_disk}"),
+        (
+            (settings.get("LogConfig") or {}).get("Type") != "none",
+            "the engine keeps its log in a file, and PostgreSQL's messages quote rows",
+        ),
+        (settings.get("NetworkMode") != "none", "it would have a network"),
+        (not settings.get("Memory"), "the engine does not limit its memory"),
+        (
+            memory.swap_bytes > 0 and settings.get("MemorySwap") != settings.get("Memory"),
+            f"this host swaps and its kernel cannot keep a container out of the swap, {on_disk}",
+        ),
+    ]
+    return next((sentence for is_so, sentence in faults if is_so), None)
 
 
 class MessageTail:

@@ -154,6 +154,36 @@ class VerificationError(ScalrBackupError):
     code = "verification_failed"
 
 
+class NoMemoryError(ScalrBackupError):
+    """The host has too little memory for a drill, which keeps every row in memory."""
+
+    code = "no_memory"
+
+
+class NoImageError(ScalrBackupError):
+    """The image for a drill is not on this host and cannot be had."""
+
+    code = "no_image"
+
+
+class ThrowawayError(ScalrBackupError):
+    """The throwaway container of a drill cannot be made, would write to a disk, or its server does not answer."""
+
+    code = "throwaway_container"
+
+
+class DamagedRelationsError(ScalrBackupError):
+    """pg_amcheck found damage in a restored database, or could not look."""
+
+    code = "amcheck_failed"
+
+
+class AssertionsError(ScalrBackupError):
+    """A restored database is not as the operator's assertions say."""
+
+    code = "assertions_failed"
+
+
 class BusyError(ScalrBackupError):
     """Another run holds what this one needs."""
 

@@ -248,6 +248,33 @@ def _fate(outcome: dict[str, Any]) -> str:
     return f"restored in {outcome['duration_seconds']} s, {how}{kept}"
 
 
+def _drill(console: Console, data: dict[str, Any]) -> None:
+    rows = []
+    for one in data["databases"]:
+        assertions = one["assertions"]
+        asserted = assertions["passed"] + assertions["failed"]
+        rows.append(
+            [
+                one["container"],
+                one["database"],
+                "passed" if one["ok"] else "FAILED",
+                one["snapshot_id"][:8],
+                _moment(one["snapshot_time"]),
+                "–" if one["recovery_seconds"] is None else f"{one['recovery_seconds']:.1f} s",
+                "–" if one["rows"] is None else f"{one['rows']:,} in {one['tables']} tables",
+                one["amcheck"] or "–",
+                f"{assertions['passed']} of {asserted}" if asserted else "–",
+            ]
+        )
+    columns = ["CONTAINER", "DATABASE", "DRILL", "SNAPSHOT", "TIME", "RECOVERY", "ROWS COMPARED", "PG_AMCHECK"]
+    _table(console, [*columns, "ASSERTIONS"], rows)
+    for one in data["databases"]:
+        if one["error"]:
+            reason = one["error"]["message"]
+            console.print(f"{one['container']}/{one['database']}: {reason}", markup=False, highlight=False)
+    console.print(f"run {data['run']}: {data['duration_seconds']} s, {data['failed']} failed", highlight=False)
+
+
 def _snapshots(console: Console, data: dict[str, Any]) -> None:
     rows = [
         [
@@ -273,14 +300,22 @@ def _status(console: Console, data: dict[str, Any]) -> None:
             "ok" if one["ok"] and one["fresh"] else "PROBLEM",
             human_age(one["age_seconds"]),
             human_bytes(one["bytes_read"]),
+            _last_drill(one["drill"]),
         ]
         for one in data["databases"]
     ]
     if rows:
-        _table(console, ["CONTAINER", "DATABASE", "HEALTH", "LAST GOOD", "DUMP"], rows)
+        _table(console, ["CONTAINER", "DATABASE", "HEALTH", "LAST GOOD", "DUMP", "LAST DRILL"], rows)
     for problem in data["problems"]:
         console.print(f"• {problem}", markup=False, highlight=False)
     console.print(f"host {data['host']}, next pass {_moment(data['next_pass'])}", markup=False, highlight=False)
+
+
+def _last_drill(drill: dict[str, Any] | None) -> str:
+    if drill is None:
+        return "never"
+    ago = f"{human_age(drill['age_seconds'])} ago"
+    return f"passed {ago}, {drill['recovery_seconds']:.1f} s" if drill["ok"] else f"FAILED {ago}"
 
 
 def _facts(console: Console, data: dict[str, Any]) -> None:
@@ -292,6 +327,7 @@ _TABLES = {
     "discover": _discover,
     "backup": _backup,
     "restore": _restore,
+    "drill": _drill,
     "snapshots": _snapshots,
     "status": _status,
     "health": _facts,

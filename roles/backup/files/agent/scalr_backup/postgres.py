@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import Any
 
 from scalr_backup.docker_host import STDOUT, DockerHost, ExecStream, MessageTail
-from scalr_backup.errors import PostgresError, UnreadableArchiveError
+from scalr_backup.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
 from scalr_backup.model import Credentials, Database
 from scalr_backup.sql import connection_string, quote_identifier, quote_literal
 
@@ -43,6 +43,13 @@ _SESSION_OPTIONS = (
 _LOCK_WAIT_MILLISECONDS = 15 * 60 * 1000
 # While the swap waits for somebody's lock on the database, the app cannot connect.
 _SWAP_WAIT_MILLISECONDS = 10 * 1000
+
+# The restored database's own settings and event triggers stand in the way of neither.
+_AMCHECK_OPTIONS = (
+    "-c default_transaction_read_only=off -c session_replication_role=replica -c statement_timeout=0 "
+    "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
+)
+_READ_ONLY_OPTIONS = "-c default_transaction_read_only=on -c statement_timeout=3600000 -c client_min_messages=warning"
 
 _USER_TABLES = """
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -512,6 +519,66 @@ class Postgres:
     def database_names(self) -> set[str]:
         """Every database of the cluster, templates too."""
         return set(self.query(self._home, "SELECT to_jsonb(datname) FROM pg_database;"))
+
+    # -- drills ------------------------------------------------------------------------------------------
+
+    def answers_over_tcp(self) -> bool:
+        """Whether the server is up for everybody; the entry point's first, temporary server listens on no address."""
+        result = self._docker.run(self.container, ["pg_isready", "--quiet", "--host=127.0.0.1", "--timeout=5"])
+        return result.exit_code == 0
+
+    def has_amcheck(self) -> bool:
+        """Whether the image has pg_amcheck (PostgreSQL 14 or newer) and the extension that it calls."""
+        found = self._docker.run(self.container, ["sh", "-c", "command -v pg_amcheck"]).exit_code == 0
+        available = "SELECT to_jsonb(EXISTS (SELECT FROM pg_available_extensions WHERE name = 'amcheck'));"
+        return found and bool(self.query(self._home, available)[0])
+
+    def check_relations(self, database: str, jobs: int) -> None:
+        """Let pg_amcheck read every table and index of a database; makes the extension amcheck in it.
+
+        Raises DamagedRelationsError in its words.
+        """
+        argv = [
+            "pg_amcheck",
+            "--install-missing",
+            "--no-password",
+            f"--jobs={jobs}",
+            connection_string(database),
+        ]
+        result = self._docker.run(
+            self.container,
+            argv,
+            self.environment() | {"PGOPTIONS": _AMCHECK_OPTIONS},
+            silence_seconds=24 * 3600.0,
+            waiting=self._waiting,
+        )
+        if result.exit_code == 2:
+            lines = [line.strip() for line in result.stdout.decode("utf-8", "replace").splitlines()]
+            raise DamagedRelationsError(f"pg_amcheck found damage in the restored {database}: {' '.join(lines[:4])}")
+        if result.exit_code != 0:
+            raise DamagedRelationsError(f"pg_amcheck could not check {database}: {last_words(result.stderr)}")
+
+    def run_read_only(self, database: str, sql: str) -> list[str]:
+        """Run somebody's SQL where nothing can be written; every value that it returns, as text, row after row.
+
+        Raises PostgresError in the server's words.
+        """
+        end = secrets.token_hex(16)
+        argv = [*_PSQL, "--field-separator-zero", "--record-separator-zero", f"--dbname={connection_string(database)}"]
+        script = f"BEGIN READ ONLY;\n{sql}\n;\n\\echo {end}\n"
+        result = self._docker.run(
+            self.container,
+            argv,
+            self.environment() | {"PGOPTIONS": _READ_ONLY_OPTIONS},
+            stdin=script.encode(),
+            silence_seconds=2 * 3600.0,
+            waiting=self._waiting,
+        )
+        text = result.stdout.decode("utf-8", "replace")
+        # Without the mark at its end, the SQL holds a quote or a comment that does not end.
+        if result.exit_code != 0 or not text.endswith(f"{end}\n"):
+            raise PostgresError(f"{self.container}/{database}: {last_words(result.stderr)}")
+        return text.removesuffix(f"{end}\n").split("\0")[:-1]
 
     def _is_empty(self, database: str) -> bool:
         return bool(self.query(database, _IS_EMPTY)[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What survives the container: the outcome of the last pass, of each database, and of restores under way.
+"""What survives the container: the outcome of the last pass, of each database, of drills, and of restores under way.
 
 One JSON document, replaced in one piece, and the locks that keep two runs from each other's work. A lock is
 the kernel's (flock): it goes with the process that holds it, however that ends. Nothing here is secret.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from scalr_backup.model import DatabaseBackup
 STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-backup"))
 
 PASS_LOCK = "pass"  # noqa: S105 (a pass over all databases)
+DRILL_LOCK = "drill"
 
 Entry = TypeVar("Entry", "RestoreJournal", "KeptDatabase")
 
@@ -108,6 +110,28 @@ class State:
         entries = [_read_as(RestoreJournal, entry) for entry in self.read().get("restores", {}).values()]
         return [entry for entry in entries if entry.container == container]
 
+    def agent_id(self) -> str:
+        """What tells this agent from others on the same engine, for as long as its state lives."""
+        self._change(lambda document: document.setdefault("agent_id", secrets.token_hex(8)))
+        return str(self.read()["agent_id"])
+
+    def record_drill(self, entry: dict[str, Any]) -> None:
+        """Keep the outcome of a database's drill in place of its last one's; *entry* names container and database."""
+        key = f"{entry['container']}/{entry['database']}"
+        self._change(lambda document: document.setdefault("drills", {}).update({key: entry}))
+
+    def forget_containers(self, prefix: str) -> None:
+        """Drop journals and locks of containers that are no more; nobody may be using one with such a name."""
+
+        def change(document: dict[str, Any]) -> None:
+            restores = document.get("restores", {})
+            for new in [new for new, entry in restores.items() if entry["container"].startswith(prefix)]:
+                del restores[new]
+
+        self._change(change)
+        for lock in self._locks.glob(f"{container_lock(prefix)}*"):
+            lock.unlink(missing_ok=True)
+
     def keep(self, kept: KeptDatabase) -> None:
         """Remember where a replaced database is kept."""
         self._change(lambda document: document.setdefault("kept", {}).update({kept.old: asdict(kept)}))
@@ -189,7 +213,8 @@ def _acquire(file: TextIO, name: str, wait_seconds: float, cancelled: Callable[[
 
 
 def _busy_sentence(name: str, holder: str) -> str:
-    what = "A pass is already running" if name == PASS_LOCK else f"{name.removeprefix('container-')} is in use"
+    already = {PASS_LOCK: "A pass is already running", DRILL_LOCK: "A drill is already running"}
+    what = already.get(name) or f"{name.removeprefix('container-')} is in use"
     return f"{what}: {holder}; try again when it has ended."
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from scalr_backup.config import Config
+from scalr_backup.errors import NoMemoryError
 from scalr_backup.model import name_fits
 from scalr_backup.schedule import next_pass
 
@@ -20,7 +21,10 @@ _GIVEN_UP = timedelta(days=14)
 
 @dataclass(frozen=True)
 class Status:
-    """The health of a host's backups; healthy means that every database has a good snapshot younger than 26 h."""
+    """The health of a host's backups; healthy means that every database has a good snapshot younger than 26 h.
+
+    What a drill found counts too: a backup that does not restore is none.
+    """
 
     host: str
     repository: str
@@ -56,9 +60,13 @@ def judge(config: Config, repository: str, document: dict[str, Any], first_start
         for _key, entry in sorted(document.get("databases", {}).items())
         if not _given_up(entry, document.get("nightly_started")) and not name_fits(entry["container"], config.exclude)
     ]
-    databases = tuple(_judge_database(entry, now) for entry in entries)
+    drills = document.get("drills", {})
+    databases = tuple(
+        _judge_database(entry, drills.get(f"{entry['container']}/{entry['database']}"), now) for entry in entries
+    )
     last_pass = document.get("last_pass")
     problems = [_problem(database) for database in databases if not (database["fresh"] and database["ok"])]
+    problems += [_problem_of_drill(database) for database in databases if _failed_its_drill(database)]
     problems += _problems_of_pass(last_pass)
     if not databases and now - first_started > FRESH:
         problems.append("No database has been backed up since the agent was installed.")
@@ -80,7 +88,7 @@ def _given_up(entry: dict[str, Any], nightly_started: str | None) -> bool:
     return datetime.fromisoformat(nightly_started) - datetime.fromisoformat(entry["last_tried"]) > _GIVEN_UP
 
 
-def _judge_database(entry: dict[str, Any], now: datetime) -> dict[str, Any]:
+def _judge_database(entry: dict[str, Any], drill: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
     last_success = entry.get("last_success")
     age = (now - datetime.fromisoformat(last_success)).total_seconds() if last_success else None
     return {
@@ -94,7 +102,35 @@ def _judge_database(entry: dict[str, Any], now: datetime) -> dict[str, Any]:
         "bytes_read": entry.get("bytes_read"),
         "rows": entry.get("rows"),
         "error": entry.get("error"),
+        "drill": drill and _judge_drill(drill, now),
     }
+
+
+def _judge_drill(drill: dict[str, Any], now: datetime) -> dict[str, Any]:
+    return {
+        "ok": drill["ok"],
+        "time": drill["time"],
+        "age_seconds": int((now - datetime.fromisoformat(drill["time"])).total_seconds()),
+        "snapshot_id": drill["snapshot_id"],
+        "recovery_seconds": drill["recovery_seconds"],
+        "error": drill["error"],
+    }
+
+
+def _failed_its_drill(database: dict[str, Any]) -> bool:
+    """A drill that could not begin for want of memory says nothing against the backup: it is shown, and no problem.
+
+    The drill itself has ended with an error and told what to do. A problem that only more memory could end would
+    hide every other.
+    """
+    drill = database["drill"]
+    return drill is not None and not drill["ok"] and drill["error"]["code"] != NoMemoryError.code
+
+
+def _problem_of_drill(database: dict[str, Any]) -> str:
+    return (
+        f"{database['container']}/{database['database']} failed its last drill: {database['drill']['error']['message']}"
+    )
 
 
 def _problem(database: dict[str, Any]) -> str:

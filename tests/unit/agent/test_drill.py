@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a drill decides, without Docker: containers that write nowhere, memory, images, assertions."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from scalr_backup import docker_host, drill
+from scalr_backup.config import Config
+from scalr_backup.docker_host import HostMemory, Image, place_on_disk
+from scalr_backup.drill import DatabaseDrill, Drill, DrillResult, Request
+from scalr_backup.drill_plan import (
+    Subject,
+    assertion_files,
+    choose_containers,
+    judge_values,
+    require_memory,
+    throwaway,
+)
+from scalr_backup.errors import NoImageError, NoMemoryError, UnknownDatabaseError
+from scalr_backup.model import Failure, Snapshot, dump_path
+from scalr_backup.progress import nobody
+from scalr_backup.state import RestoreJournal, State, container_lock
+from scalr_backup.status import judge
+from scalr_backup.use_case import Tools
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+MIB = 1024 * 1024
+IMAGE = Image("sha256:aa", ("docker-entrypoint.sh",), ("postgres",), ("/var/lib/postgresql/data",), {})
+
+
+def snapshot(container: str = "scalr-shop-db", database: str = "shop", dump_bytes: int | None = None) -> Snapshot:
+    return Snapshot("ab" * 32, NOW, "web1", dump_path(container, database), (container, "run=r"), dump_bytes)
+
+
+def subject(one: Snapshot | None = None, alone: bool = False, size_bytes: int = 0, **cluster: Any) -> Subject:
+    return Subject(one or snapshot(), {"size_bytes": size_bytes}, cluster, alone)
+
+
+class TestContainer:
+    @pytest.mark.parametrize(
+        ("volumes", "pgdata", "places", "used"),
+        [
+            # The official image before 18 and from 18 on, one without a volume, and one that says nothing.
+            (["/var/lib/postgresql/data"], "/var/lib/postgresql/data", {"/var/lib/postgresql/data"}, "/drill"),
+            (["/var/lib/postgresql"], "/var/lib/postgresql/18/docker", {"/var/lib/postgresql"}, None),
+            ([], "/data/", {"/data"}, "/drill"),
+            (["/data/", "/more"], "", {"/data", "/more"}, None),
+        ],
+    )
+    def test_has_every_place_that_it_writes_to_in_memory(self, volumes, pgdata, places, used):
+        image = Image("sha256:aa", (), (), tuple(volumes), {"PGDATA": pgdata})
+        spec = throwaway(subject(size_bytes=100 * MIB), image, "n", "secret", {})
+        data = {place for place, size in spec.tmpfs.items() if size > 64 * MIB}
+        assert data == places
+        assert set(spec.tmpfs) - data == {"/run/postgresql", "/tmp"}
+        assert spec.environment.get("PGDATA") == (used and next(iter(places)) + used)
+
+    def test_has_room_for_the_data_and_memory_for_the_room(self):
+        spec = throwaway(subject(size_bytes=1000 * MIB), IMAGE, "n", "secret", {})
+        assert spec.tmpfs["/var/lib/postgresql/data"] == 1300 * MIB + 448 * MIB
+        assert spec.memory_bytes == 1748 * MIB + 384 * MIB
+
+    def test_goes_by_the_larger_of_what_the_manifest_and_restic_say(self):
+        assert subject(snapshot(dump_bytes=10 * MIB), size_bytes=MIB).data_bytes == 13 * MIB + 448 * MIB
+        assert Subject(snapshot(), {}, {}, alone=True).data_bytes == 448 * MIB
+
+    def test_gets_its_password_under_every_name_and_nowhere_else(self):
+        spec = throwaway(subject(), IMAGE, "n", "secret", {"a": "b"})
+        assert spec.environment["POSTGRES_PASSWORD"] == spec.environment["POSTGRESQL_PASSWORD"] == "secret"
+        assert "secret" not in repr(spec)
+
+    def test_loads_the_libraries_of_the_source(self):
+        loaded = throwaway(subject(shared_preload_libraries="timescaledb"), IMAGE, "n", "secret", {})
+        assert loaded.arguments[-2:] == ("-c", "shared_preload_libraries=timescaledb")
+        for nothing in ("", None):
+            spec = throwaway(subject(shared_preload_libraries=nothing), IMAGE, "n", "secret", {})
+            assert not any("preload" in argument for argument in spec.arguments)
+
+    def test_writes_where_bitnamis_images_do(self):
+        image = Image("sha256:aa", (), (), ("/bitnami/postgresql",), {"BITNAMI_APP_NAME": "postgresql"})
+        assert "/opt/bitnami/postgresql/conf" in throwaway(subject(), image, "n", "secret", {}).tmpfs
+
+
+class TestPlaceOnDisk:
+    GOOD: ClassVar[dict[str, Any]] = {
+        "Mounts": [{"Type": "tmpfs", "Destination": "/x"}],
+        "HostConfig": {
+            "ReadonlyRootfs": True,
+            "LogConfig": {"Type": "none"},
+            "NetworkMode": "none",
+            "Memory": 10,
+            "MemorySwap": 10,
+        },
+    }
+
+    def test_is_nowhere_in_a_container_as_it_should_be(self):
+        assert place_on_disk(self.GOOD, HostMemory(1, 1)) is None
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "said"),
+        [
+            ("ReadonlyRootfs", False, "root file system"),
+            ("LogConfig", {"Type": "json-file"}, "messages quote rows"),
+            ("NetworkMode", "bridge", "a network"),
+            ("Memory", 0, "does not limit its memory"),
+            ("MemorySwap", -1, "cannot keep a container out of the swap"),
+            ("MemorySwap", 20, "cannot keep a container out of the swap"),
+        ],
+    )
+    def test_is_found_in_its_settings(self, setting, value, said):
+        document = self.GOOD | {"HostConfig": self.GOOD["HostConfig"] | {setting: value}}
+        assert said in place_on_disk(document, HostMemory(1, 1))
+
+    @pytest.mark.parametrize("kind", ["volume", "bind"])
+    def test_is_found_in_its_mounts(self, kind):
+        document = self.GOOD | {"Mounts": [{"Type": kind, "Destination": "/var/lib/postgresql"}]}
+        assert f"a {kind} at /var/lib/postgresql, and its rows would lie on a disk" in place_on_disk(
+            document, HostMemory(1, 0)
+        )
+
+    def test_is_no_swap_where_there_is_none(self):
+        document = self.GOOD | {"HostConfig": self.GOOD["HostConfig"] | {"MemorySwap": 0}}
+        assert place_on_disk(document, HostMemory(1, 0)) is None
+
+
+class TestMemory:
+    def test_that_is_short_is_refused_with_the_numbers_and_a_way_out(self):
+        needed = 448 * MIB + 384 * MIB + 256 * MIB
+        require_memory(subject(), HostMemory(needed, 0), "web1")
+        with pytest.raises(NoMemoryError) as refused:
+            require_memory(subject(), HostMemory(needed - 1, 0), "web2")
+        assert refused.value.message == (
+            "web2 has 1141 MB of memory available and a drill of scalr-shop-db/shop may need 1141 MB, because its rows "
+            "are kept in memory and never on a disk; run the drill on a machine with more memory, with from_host=web1."
+        )
+
+    def test_of_the_host_is_read(self, tmp_path, monkeypatch):
+        facts = tmp_path / "meminfo"
+        facts.write_text("MemTotal: 100 kB\nMemAvailable:    50 kB\nSwapTotal: 7 kB\nHugePages_Total: 0\n")
+        monkeypatch.setattr(docker_host, "_MEMORY_FACTS", facts)
+        assert docker_host.host_memory() == HostMemory(50 * 1024, 7 * 1024)
+
+
+class TestContainers:
+    SNAPSHOTS = (snapshot("scalr-shop-db"), snapshot("scalr-blog-db"), snapshot("other"), snapshot("scalr-shop-db"))
+
+    def test_are_all_but_the_excluded(self):
+        assert choose_containers(self.SNAPSHOTS, (), ("oth*",), "web1") == ["scalr-blog-db", "scalr-shop-db"]
+
+    def test_are_those_that_fit_and_an_excluded_one_that_is_meant(self):
+        assert choose_containers(self.SNAPSHOTS, ("*shop*", "other"), ("oth*",), "web1") == ["other", "scalr-shop-db"]
+
+    @pytest.mark.parametrize(("patterns", "said"), [(("nope-*",), "other, scalr-blog-db"), ((), "nothing to drill")])
+    def test_that_are_not_there_are_an_error(self, patterns, said):
+        with pytest.raises(UnknownDatabaseError, match=said):
+            choose_containers(self.SNAPSHOTS if patterns else (), patterns, (), "web1")
+
+
+class TestAssertions:
+    def test_are_the_databases_own_and_the_containers_where_it_is_alone(self, tmp_path):
+        for name in ("scalr-shop-db/shop/b.sql", "scalr-shop-db/a.sql", "scalr-shop-db/shop/c.txt", "a.sql"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        (tmp_path / "scalr-shop-db/shop/directory.sql").mkdir()
+        assert [path.name for path in assertion_files(tmp_path, subject())] == ["b.sql"]
+        assert [path.name for path in assertion_files(tmp_path, subject(alone=True))] == ["a.sql", "b.sql"]
+
+    @pytest.mark.parametrize(("container", "database"), [("scalr-shop-db", ".."), ("..", "x"), (".", "scalr-shop-db")])
+    def test_of_names_that_lead_elsewhere_are_none(self, tmp_path, container, database):
+        directory = tmp_path / "drill"
+        for place in (tmp_path, directory, directory / "scalr-shop-db", tmp_path / "x"):
+            place.mkdir(exist_ok=True)
+            (place / "a.sql").touch()
+        assert assertion_files(directory, subject(snapshot(container, database), alone=True)) == []
+
+    def test_of_a_name_with_a_slash_are_one_directory(self, tmp_path):
+        (tmp_path / "scalr-shop-db" / "a%2Fb").mkdir(parents=True)
+        (tmp_path / "scalr-shop-db" / "a%2Fb" / "x.sql").touch()
+        assert len(assertion_files(tmp_path, subject(snapshot(database="a/b")))) == 1
+
+    def test_hold_when_every_value_is_true(self):
+        assert judge_values(["t", "t"]) is None
+        assert judge_values([]) == "it returned no row"
+        assert judge_values(["t", "f", "", "true"]) == "3 of 4 values are not true"
+
+
+class FakeDocker:
+    """Images by every reference that finds them."""
+
+    def __init__(self, images: dict[str, str], registry: dict[str, str] | None = None) -> None:
+        self.images = images
+        self.registry = registry or {}
+        self.removed: list[str] = []
+        self.summaries: list[dict[str, Any]] = []
+
+    def image(self, reference: str) -> Image | None:
+        return Image(self.images[reference], (), (), (), {}) if reference in self.images else None
+
+    def pull(self, name: str, waiting: Any) -> None:
+        waiting()
+        if name not in self.registry:
+            raise NoImageError(f"no {name}")
+        self.images[name] = self.registry[name]
+
+    def containers(self) -> list[dict[str, Any]]:
+        return self.summaries
+
+    def remove_container(self, container: str) -> None:
+        self.removed.append(container)
+
+
+def make_drill(docker: FakeDocker, state: State | None = None, source: Any = None) -> Drill:
+    config = Config(host="web1", repository="/repository")
+    tools = Tools(config, SimpleNamespace(), SimpleNamespace(), state, nobody, threading.Event())  # type: ignore[arg-type]
+    return Drill(tools, docker, source)  # type: ignore[arg-type]
+
+
+def chosen(docker: FakeDocker, request: Request, **cluster: Any) -> tuple[str, str | None, list[str]]:
+    """The image's id, its name in the result, and the warnings."""
+    result = DrillResult("r", "web1", NOW, NOW)
+    outcome = DatabaseDrill("scalr-shop-db", "shop", "id", NOW)
+    image = make_drill(docker)._image(request, result, subject(**cluster), outcome)
+    return image.id, outcome.image, result.warnings
+
+
+class TestImage:
+    SOURCE: ClassVar[dict[str, str]] = {"image": "postgres:17", "image_id": "sha256:old"}
+
+    def test_is_the_very_one_of_the_source(self):
+        docker = FakeDocker({"sha256:old": "sha256:old", "postgres:17": "sha256:new"})
+        assert chosen(docker, Request(), **self.SOURCE) == ("sha256:old", "postgres:17", [])
+
+    def test_is_the_one_of_that_name_where_the_very_one_is_gone(self):
+        found, name, (warning,) = chosen(FakeDocker({"postgres:17": "sha256:new"}), Request(), **self.SOURCE)
+        assert (found, name) == ("sha256:new", "postgres:17")
+        assert "ran another postgres:17 than the one that this host has" in warning
+
+    def test_is_pulled_where_the_host_has_none(self):
+        docker = FakeDocker({}, {"postgres:17": "sha256:old"})
+        assert chosen(docker, Request(), **self.SOURCE) == ("sha256:old", "postgres:17", [])
+
+    def test_is_the_one_that_was_asked_for(self):
+        docker = FakeDocker({"sha256:old": "sha256:old", "postgres:18": "sha256:18"})
+        assert chosen(docker, Request(image="postgres:18"), **self.SOURCE) == ("sha256:18", "postgres:18", [])
+
+    def test_is_asked_for_where_no_manifest_tells_it(self):
+        with pytest.raises(NoImageError, match="--image"):
+            chosen(FakeDocker({}), Request())
+
+
+class TestState:
+    def test_keeps_the_drills_of_its_own_backups_only(self, tmp_path):
+        state = State(tmp_path)
+        result, outcome = DrillResult("r", "web1", NOW, NOW), DatabaseDrill("c", "d", "id", NOW, ok=True)
+        for request, source in ((Request(from_host="web2"), None), (Request(), object())):
+            make_drill(FakeDocker({}), state, source)._record(request, result, outcome)
+        assert "drills" not in state.read()
+        make_drill(FakeDocker({}), state)._record(Request(from_host="web1"), result, outcome)
+        assert state.read()["drills"]["c/d"]["ok"] is True
+
+    def test_forgets_journals_and_locks_of_containers_that_are_gone(self, tmp_path):
+        state = State(tmp_path)
+        for container in ("scalr-backup-drill-x-1", "scalr-shop-db"):
+            state.open_journal(RestoreJournal("r", container, "d", f"new of {container}", "old", keep_old=False))
+            with state.lock(container_lock(container), "me"):
+                pass
+        state.forget_containers(drill.NAME_PREFIX)
+        assert not state.journals("scalr-backup-drill-x-1")
+        assert state.journals("scalr-shop-db")
+        assert [path.name for path in (tmp_path / "locks").glob("container-*")] == ["container-scalr-shop-db"]
+
+    def test_tells_its_own_leftovers_from_those_of_other_agents(self, tmp_path):
+        state, docker = State(tmp_path), FakeDocker({})
+        docker.summaries = [
+            {"Id": "ours", "Labels": {drill.RUN_LABEL: "r0", drill.AGENT_LABEL: state.agent_id()}},
+            {"Id": "theirs", "Labels": {drill.RUN_LABEL: "r0", drill.AGENT_LABEL: "somebody"}},
+            {"Id": "app", "Labels": None},
+        ]
+        result = DrillResult("r", "web1", NOW, NOW)
+        make_drill(docker, state)._remove_leftovers(result)
+        assert docker.removed == ["ours"]
+        assert result.warnings == ["The throwaway container of the drill r0, which was killed, is removed."]
+        assert State(tmp_path).agent_id() == state.agent_id()
+
+
+class TestResult:
+    @pytest.mark.parametrize(
+        ("oks", "error", "code"),
+        [([True], None, 0), ([True, False], None, 3), ([False], None, 3), ([True], Failure("interrupted", "."), 1)],
+    )
+    def test_tells_by_its_exit_code(self, oks, error, code):
+        outcomes = [DatabaseDrill("c", "d", "id", NOW, ok=ok) for ok in oks]
+        result = DrillResult("r", "web1", NOW, NOW + timedelta(seconds=9), outcomes, error=error)
+        assert int(result.exit_code) == code
+        assert result.as_dict()["failed"] == oks.count(False)
+        assert result.as_dict()["duration_seconds"] == 9.0
+
+
+def judged(ok: bool, code: str = "verification_failed"):
+    last = {
+        "ok": ok,
+        "time": (NOW - timedelta(days=3)).isoformat(),
+        "snapshot_id": "aa",
+        "recovery_seconds": 4.2 if ok else None,
+        "error": None if ok else {"code": code, "message": "Rows differ."},
+    }
+    success = (NOW - timedelta(hours=9)).isoformat()
+    entry = {"container": "c", "database": "d", "ok": True, "last_tried": success, "last_success": success}
+    document = {"databases": {"c/d": entry, "c/e": entry | {"database": "e"}}, "drills": {"c/d": last}}
+    config = Config(host="web1", repository="/repository")
+    return judge(config, "/repository", document, NOW - timedelta(days=9), NOW)
+
+
+class TestStatus:
+    def test_shows_the_last_drill_of_each_database(self):
+        status = judged(ok=True)
+        assert status.healthy
+        assert [one["drill"] for one in status.databases] == [
+            {
+                "ok": True,
+                "time": (NOW - timedelta(days=3)).isoformat(),
+                "age_seconds": 3 * 86400,
+                "snapshot_id": "aa",
+                "recovery_seconds": 4.2,
+                "error": None,
+            },
+            None,
+        ]
+
+    def test_counts_a_failed_drill_as_a_problem(self):
+        status = judged(ok=False)
+        assert status.problems == ("c/d failed its last drill: Rows differ.",)
+
+    def test_shows_a_drill_without_memory_and_counts_it_as_none(self):
+        status = judged(ok=False, code=NoMemoryError.code)
+        assert status.healthy
+        assert status.databases[0]["drill"]["ok"] is False
+
+
+def test_the_assertions_lie_beside_the_configuration():
+    assert Path("/etc/scalr-backup/drill") == drill.ASSERTIONS_DIRECTORY
