@@ -13,12 +13,35 @@ On its standard output the agent prints JSON objects, one a line, and last exact
 
 from __future__ import annotations
 
+import contextlib
 import json
+from pathlib import Path
 
 #: What every module of the collection accepts beside its own options.
 AGENT_ARGUMENTS = {
     "agent": {"type": "str", "default": "scalr-backup"},
 }
+
+#: What a module accepts beside that when its verb reports progress.
+PROGRESS_ARGUMENTS = {
+    "progress_file": {"type": "path"},
+}
+
+#: What a module accepts beside that when its verb restores snapshots, which another host may have made.
+SOURCE_ARGUMENTS = {
+    "from_host": {"type": "str"},
+    "from_repository": {"type": "str"},
+    "from_password": {"type": "str", "no_log": True},
+    "from_environment": {"type": "dict", "no_log": True},
+}
+SOURCE_REQUIRED_BY = {
+    "from_repository": ("from_host",),
+    "from_password": ("from_repository",),
+    "from_environment": ("from_password",),
+}
+
+#: No name of a region or of a class of storage is a secret, and hiding it would hide half of a result.
+_SHORTEST_SECRET = 4
 
 #: Ansible gives these words in a module's result a meaning of its own, the last two for asynchronous tasks.
 _RETURNED_AS = {"failed": "failed_databases", "started": "started_at", "finished": "finished_at"}
@@ -26,6 +49,25 @@ _RETURNED_AS = {"failed": "failed_databases", "started": "started_at", "finished
 #: How much of the agent's standard error goes into a sentence about a call that broke off.
 _TAIL_LINES = 3
 _TAIL_CHARACTERS = 600
+
+#: Has a command's output go to a file that only its owner can read, and first notes there which process it is: its
+#: number, and when it was started, since numbers are used again.
+_TO_FILE = r"""umask 077
+started=$(cut -d" " -f22 "/proc/$$/stat" 2>/dev/null)
+printf '{"event": "process", "id": %d, "started": "%s"}\n' "$$" "$started" > "$0"
+exec "$@" >> "$0"
+"""
+
+#: The rights of a call in a container of its own: the agent's, and those to Docker that the agent need not have.
+_APART = [
+    "--rm",
+    "--init",
+    "--read-only",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--tmpfs=/tmp:size=64m",
+    "--volume=/var/run/docker.sock:/var/run/docker.sock",
+]
 
 #: Where the docker command lies on hosts whose sudo hands on a short PATH.
 _DOCKER_DIRECTORIES = ["/usr/local/bin", "/snap/bin"]
@@ -47,17 +89,18 @@ class Agent:
         self._module = module
         self._container = module.params["agent"]
 
-    def call(self, verb, *arguments):
+    def call(self, verb, *arguments, stdin=None, apart=False, progress_file=None):
         """Run one verb and return the agent's result as ``(changed, data)``.
+
+        ``stdin`` is what the verb reads, ``apart`` runs it in a container of its own beside the agent's, and
+        ``progress_file`` is a file that holds what the agent has printed so far; it is removed at the end.
 
         Raises AgentError with the agent's own sentence when the verb failed, and with one of ours
         when the agent could not be asked.
         """
         docker = self._docker()
-        # No -i: the verbs read nothing, and a module's standard input belongs to Ansible's connection.
-        command = [docker, "exec", self._container, "scalr-backup", verb, *arguments, "--json"]
-        # Ansible would otherwise expand "~" and "$" in the arguments, and both may be part of a database's name.
-        rc, stdout, stderr = self._module.run_command(command, expand_user_and_vars=False)
+        command = [*self._enter(docker, apart, stdin is not None), verb, *arguments, "--json"]
+        rc, stdout, stderr = self._run(command, stdin, progress_file)
 
         result = _last_result(stdout)
         if result is None:
@@ -70,11 +113,37 @@ class Agent:
             raise AgentError(message, code=error.get("code"), data=data)
         if rc != 0:
             raise AgentError(
-                f"The agent called its {verb} a success, but docker exec ended with exit code {rc}: "
+                f"The agent called its {verb} a success, but the docker command ended with exit code {rc}: "
                 f"do not trust it.{_tail(stderr)}",
                 data=data,
             )
         return bool(result.get("changed")), data
+
+    def _enter(self, docker, apart, has_input):
+        """The command before the verb."""
+        # Without -i where the verb reads nothing: a module's standard input belongs to Ansible's connection.
+        interactive = ["-i"] if has_input else []
+        if not apart:
+            return [docker, "exec", *interactive, self._container, "scalr-backup"]
+        inspect = [docker, "container", "inspect", "--format", "{{.Image}}", self._container]
+        rc, image, _stderr = self._module.run_command(inspect, expand_user_and_vars=False)
+        if rc != 0:
+            raise AgentError(self._why_no_agent(docker))
+        return [docker, "run", *interactive, *_APART, f"--volumes-from={self._container}", image.strip()]
+
+    def _run(self, command, stdin, progress_file):
+        """Run a command and return its exit code and both of its outputs."""
+        # Ansible would otherwise expand "~" and "$" in the arguments, and both may be part of a database's name.
+        options = {"expand_user_and_vars": False, "data": stdin, "binary_data": True}
+        if progress_file is None:
+            return self._module.run_command(command, **options)
+        try:
+            rc, _nothing, stderr = self._module.run_command(["sh", "-c", _TO_FILE, progress_file, *command], **options)
+            return rc, Path(progress_file).read_text(encoding="utf-8", errors="surrogateescape"), stderr
+        except OSError as error:
+            raise AgentError(f"The agent's answer cannot be read from {progress_file}: {error.strerror}.") from None
+        finally:
+            _remove(progress_file)
 
     def _docker(self):
         # In two steps, because the further directories would otherwise go before the PATH.
@@ -89,6 +158,11 @@ class Agent:
 
     def _why_no_result(self, docker, verb, rc, stderr):
         """Find out why a call brought no result, from what Docker says now and not from the wording of its errors."""
+        broke_off = f"The agent's {verb} broke off without a result (exit code {rc}).{_tail(stderr)}"
+        return self._why_no_agent(docker) or broke_off
+
+    def _why_no_agent(self, docker):
+        """What keeps the agent from being asked, or None when it runs."""
         engine_rc, _version, engine_stderr = self._module.run_command(
             [docker, "version", "--format", "{{.Server.Version}}"]
         )
@@ -106,20 +180,49 @@ class Agent:
                 f"The agent's container {self._container} is {state.strip()}, not running: "
                 f"docker logs {self._container} says why, and site.yml puts it right."
             )
-        return f"The agent's {verb} broke off without a result (exit code {rc}).{_tail(stderr)}"
+        return None
 
 
-def call_or_fail(module, verb, *arguments):
+def call_or_fail(module, verb, *arguments, secrets=None, apart=False):
     """Run one verb and return ``(changed, values)``, values being what the module returns.
+
+    ``secrets`` are handed to the verb on its standard input, where nobody sees them in a list of processes.
 
     Ends the module with the agent's own sentence and code when the verb failed. The values are complete
     even then: of seven databases six may have been saved.
     """
     try:
-        changed, data = Agent(module).call(verb, *arguments)
+        changed, data = Agent(module).call(
+            verb,
+            *arguments,
+            stdin=None if secrets is None else json.dumps(secrets),
+            apart=apart,
+            progress_file=module.params.get("progress_file"),
+        )
     except AgentError as error:
         module.fail_json(msg=str(error), code=error.code, **_values(module, error.data))
     return changed, _values(module, data)
+
+
+def source_options(module):
+    """Whose snapshots are meant, as options of the agent."""
+    return [
+        *option("from-host", module.params["from_host"]),
+        *option("from-repository", module.params["from_repository"]),
+        *flag("from-secrets", module.params["from_password"] is not None),
+    ]
+
+
+def source_secrets(module):
+    """The secrets of the other repository, or None where the agent's own will do."""
+    if module.params["from_password"] is None:
+        return None
+    module.no_log_values = {value for value in module.no_log_values if len(value) >= _SHORTEST_SECRET}
+    environment = module.params["from_environment"] or {}
+    return {
+        "password": module.params["from_password"],
+        "environment": {name: str(value) for name, value in environment.items()},
+    }
 
 
 def _values(module, data):
@@ -127,6 +230,12 @@ def _values(module, data):
     for warning in data.get("warnings") or []:
         module.warn(warning)
     return {_RETURNED_AS.get(name, name): value for name, value in data.items() if name != "warnings"}
+
+
+def _remove(path):
+    """Remove a file, where there is one."""
+    with contextlib.suppress(OSError):
+        Path(path).unlink()
 
 
 def option(name, value):

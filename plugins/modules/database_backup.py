@@ -17,6 +17,7 @@ description:
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._agent
+  - scalr.backup._agent.progress
 attributes:
   check_mode:
     support: full
@@ -51,9 +52,6 @@ options:
       - Whether to wait when a pass is running already. Otherwise the module fails then, and says which it is.
     type: bool
     default: false
-notes:
-  - A pass over large databases takes long. Where the connection may not last that long, run the task with C(async) and
-    C(poll).
 seealso:
   - module: scalr.backup.database_restore
   - module: scalr.backup.snapshot_info
@@ -72,10 +70,10 @@ EXAMPLES = r"""
     tags: [pinned, before-shop-2.4]
     wait: true
 
-- name: Back up a large host without holding the connection open
+- name: Begin to back up a large host, and do something else meanwhile
   scalr.backup.database_backup:
   async: 21600
-  poll: 30
+  poll: 0
 """
 
 RETURN = r"""
@@ -179,6 +177,7 @@ code:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.scalr.backup.plugins.module_utils._agent import (
     AGENT_ARGUMENTS,
+    PROGRESS_ARGUMENTS,
     call_or_fail,
     flag,
     option,
@@ -190,6 +189,7 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(
             AGENT_ARGUMENTS,
+            **PROGRESS_ARGUMENTS,
             db={"type": "list", "elements": "str", "default": []},
             tags={"type": "list", "elements": "str", "default": []},
             reason={"type": "str", "choices": ["manual", "nightly"], "default": "manual"},

@@ -14,9 +14,13 @@ description:
   - Each is restored into a new database beside the live one, verified, and only then put in its place, in one
     transaction. Until then the app runs on. When anything fails, the live database is as it was.
   - A restore replaces what is there, so it must be confirmed with O(confirm).
+  - The databases may go into another container, get another name, and come from another host, even one that is gone.
+  - A database that was kept with O(keep_old) is swapped back with O(undo).
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._agent
+  - scalr.backup._agent.progress
+  - scalr.backup._agent.source
 attributes:
   check_mode:
     support: full
@@ -29,25 +33,53 @@ attributes:
 options:
   db:
     description:
-      - Name of the container.
+      - Name of the container whose snapshots are restored. Required unless O(undo) is set.
     type: str
-    required: true
   database:
     description:
       - Name of the one database to restore. Without it, all databases of the container are restored.
     type: str
   snapshot:
     description:
-      - Which state to restore. V(latest), an id, or a time, which means the newest snapshot at or before it.
+      - Which state to restore. V(latest), an id, V(tag=NAME) for the newest with that tag, or a time, which means the newest
+        snapshot at or before it.
     type: str
     default: latest
+  target:
+    description:
+      - Name of the container to restore into, when it is another one than O(db). It may be any PostgreSQL container that
+        runs on the host, whether it is backed up or not.
+    type: str
+    version_added: 0.2.0
+  database_as:
+    description:
+      - Name that the restored database gets, when it is another one than it had.
+    type: str
+    version_added: 0.2.0
+  strategy:
+    description:
+      - With V(beside), each database is restored beside the live one, which stays as it is until the new one is verified.
+      - With V(replace), the live one is dropped first. B(When the restore fails then, there is no database.) This is for
+        volumes that have no room for a second copy.
+    type: str
+    choices: [beside, replace]
+    default: beside
+    version_added: 0.2.0
+  undo:
+    description:
+      - Id of a restore, as in RV(run). The databases that it replaced and kept take their places again.
+      - Cannot be used together with options that choose a snapshot or a target.
+    type: str
+    version_added: 0.2.0
   confirm:
     description:
-      - The name of the container once more, as a sign that its databases may be replaced.
+      - The name of the container whose databases are replaced, once more, as a sign that they may be.
+      - With O(strategy=replace), the word C(replace) and the name. RV(plan.confirm) is what has to be given.
     type: str
   keep_old:
     description:
-      - Whether to keep the replaced database under another name, see RV(databases[].old_database).
+      - Whether to keep the replaced database under another name, see RV(databases[].old_database), so that O(undo) can
+        bring it back.
     type: bool
     default: false
   safety_snapshot:
@@ -81,6 +113,28 @@ EXAMPLES = r"""
     snapshot: "2026-11-22T09:30:00Z"
     keep_old: true
     confirm: scalr-shop-db
+  register: restored
+
+- name: Think better of it
+  scalr.backup.database_restore:
+    undo: "{{ restored.run }}"
+    confirm: scalr-shop-db
+
+- name: Put last night's shop beside the live one, under another name
+  scalr.backup.database_restore:
+    db: scalr-shop-db
+    database: shop
+    database_as: shop_yesterday
+    confirm: scalr-shop-db
+
+- name: Bring the databases of a host that is lost into a new container of this one
+  scalr.backup.database_restore:
+    db: scalr-shop-db
+    target: scalr-shop-new-db
+    from_host: web1
+    from_repository: s3:https://s3.example.com/backups/web1
+    from_password: "{{ vault_web1_backup_password }}"
+    confirm: scalr-shop-new-db
 """
 
 RETURN = r"""
@@ -94,20 +148,42 @@ plan:
       type: str
       sample: web1
     container:
-      description: Name of the container.
+      description: Name of the container whose databases are replaced.
       type: str
       sample: scalr-shop-db
+    source:
+      description: Whose snapshots are restored. A dictionary with C(host) and C(container).
+      type: dict
+    strategy:
+      description: Either V(beside) or V(replace).
+      type: str
+      sample: beside
+    confirm:
+      description: What O(confirm) has to be.
+      type: str
+      sample: scalr-shop-db
+    undo:
+      description: Id of the restore that is undone, or null.
+      type: str
+    roles:
+      description: Names of roles that are missing and will be created.
+      type: list
+      elements: str
     databases:
       description: The databases, each with the snapshot that it is restored from.
       type: list
       elements: dict
       contains:
         database:
-          description: Name of the database.
+          description: Name that the database will have.
+          type: str
+          sample: shop
+        source_database:
+          description: Name of the database in the snapshot.
           type: str
           sample: shop
         exists:
-          description: Whether there is one now.
+          description: Whether there is one of this name now.
           type: bool
           sample: true
         size_bytes:
@@ -115,12 +191,21 @@ plan:
           type: int
           sample: 371195904
         sessions:
-          description: Who is connected to it.
-          type: raw
+          description: How many sessions are connected to it.
+          type: int
+          sample: 3
+        connected:
+          description: Who they are. Dictionaries with C(user), C(application), C(address) and C(sessions).
+          type: list
+          elements: dict
         snapshot:
           description:
-            - The snapshot, with C(id), C(short_id), C(time), C(age_seconds), C(dump_bytes), C(run) and C(reason).
+            - The snapshot, with C(id), C(short_id), C(time), C(age_seconds), C(dump_bytes), C(run) and C(reason). It is null
+              when a restore is undone.
           type: dict
+        old_database:
+          description: Name of the kept database that is swapped back when a restore is undone.
+          type: str
         needed_bytes:
           description: How much room the new database is expected to need.
           type: int
@@ -167,6 +252,10 @@ databases:
       description: Name under which the replaced database was kept, or null.
       type: str
       sample: shop_before_restore_20261122T101500Z-3f9a
+    kept_database:
+      description:
+        - Name under which a new database was kept that is not what it should be, for you to look into, or null.
+      type: str
     verified:
       description:
         - What was compared with the manifest, C(tables) and C(rows), or null where there was nothing to compare with.
@@ -175,6 +264,11 @@ databases:
       description: How long it took.
       type: float
       sample: 8.9
+roles_created:
+  description: Names of roles that were missing and have been created.
+  returned: when databases were restored
+  type: list
+  elements: str
 code:
   description: The agent's word for the error.
   returned: failure
@@ -183,38 +277,69 @@ code:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.scalr.backup.plugins.module_utils._agent import AGENT_ARGUMENTS, call_or_fail, flag, option
+from ansible_collections.scalr.backup.plugins.module_utils._agent import (
+    AGENT_ARGUMENTS,
+    PROGRESS_ARGUMENTS,
+    SOURCE_ARGUMENTS,
+    SOURCE_REQUIRED_BY,
+    call_or_fail,
+    flag,
+    option,
+    source_options,
+    source_secrets,
+)
 
 
 def main():
     module = AnsibleModule(
         argument_spec=dict(
             AGENT_ARGUMENTS,
-            db={"type": "str", "required": True},
+            **PROGRESS_ARGUMENTS,
+            **SOURCE_ARGUMENTS,
+            db={"type": "str"},
             database={"type": "str"},
             snapshot={"type": "str", "default": "latest"},
+            target={"type": "str"},
+            database_as={"type": "str"},
+            strategy={"type": "str", "choices": ["beside", "replace"], "default": "beside"},
+            undo={"type": "str"},
             confirm={"type": "str"},
             keep_old={"type": "bool", "default": False},
             safety_snapshot={"type": "bool", "default": True},
         ),
+        required_one_of=[("db", "undo")],
+        mutually_exclusive=[("undo", other) for other in ("database", "database_as", "target", "from_host")],
+        required_by=SOURCE_REQUIRED_BY,
         supports_check_mode=True,
     )
-    wanted = module.params
-    changed, values = call_or_fail(
-        module,
-        "restore",
-        *option("db", wanted["db"]),
-        *option("database", wanted["database"]),
-        *option("snapshot", wanted["snapshot"]),
-        *option("confirm", wanted["confirm"]),
-        *flag("keep-old", wanted["keep_old"]),
-        *flag("no-safety-snapshot", not wanted["safety_snapshot"]),
-        *flag("plan", module.check_mode),
-    )
+    changed, values = call_or_fail(module, "restore", *arguments(module), secrets=source_secrets(module))
     # A plan has changed nothing; what check mode predicts is that the restore itself would.
     if module.check_mode:
         changed = bool(values["plan"]["databases"])
     module.exit_json(changed=changed, diff=difference(values["plan"]), **values)
+
+
+def arguments(module):
+    """What the agent is asked. Ends the module where options contradict each other."""
+    wanted = module.params
+    if wanted["undo"] is not None:
+        if wanted["snapshot"] != "latest" or wanted["strategy"] != "beside":
+            module.fail_json(msg="undo brings back what a restore has kept: it takes no snapshot and no strategy.")
+        choice = option("undo", wanted["undo"])
+    else:
+        choice = [*option("snapshot", wanted["snapshot"]), *option("strategy", wanted["strategy"])]
+    return [
+        *option("db", wanted["db"]),
+        *option("database", wanted["database"]),
+        *choice,
+        *option("target", wanted["target"]),
+        *option("database-as", wanted["database_as"]),
+        *source_options(module),
+        *option("confirm", wanted["confirm"]),
+        *flag("keep-old", wanted["keep_old"]),
+        *flag("no-safety-snapshot", not wanted["safety_snapshot"]),
+        *flag("plan", module.check_mode),
+    ]
 
 
 def difference(plan):
@@ -222,17 +347,24 @@ def difference(plan):
     container = plan["container"]
     before, after = [], []
     for planned in plan["databases"]:
-        name, snapshot = planned["database"], planned["snapshot"]
+        name = planned["database"]
         present = f"{planned['size_bytes']} bytes" if planned["exists"] else "absent"
-        restored = f"snapshot {snapshot['short_id']} of {snapshot['time']}, a dump of {snapshot['dump_bytes']} bytes"
         before.append(f"{container}/{name}: {present}\n")
-        after.append(f"{container}/{name}: {restored}\n")
+        after.append(f"{container}/{name}: {successor(planned)}\n")
     return {
         "before_header": f"{container} now",
         "after_header": f"{container} restored",
         "before": "".join(before),
         "after": "".join(after),
     }
+
+
+def successor(planned):
+    """What takes a database's place, in words."""
+    snapshot = planned["snapshot"]
+    if snapshot is None:
+        return f"the kept {planned['old_database']}"
+    return f"snapshot {snapshot['short_id']} of {snapshot['time']}, a dump of {snapshot['dump_bytes']} bytes"
 
 
 if __name__ == "__main__":

@@ -108,6 +108,11 @@ databases:
     error:
       description: What went wrong in the last attempt, or null.
       type: dict
+    drill:
+      description:
+        - What the last drill found, or null when there was none. A dictionary with C(ok), C(time), C(age_seconds),
+          C(snapshot_id), C(recovery_seconds) and C(error).
+      type: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -175,6 +175,28 @@ def broken_dump(site: Site) -> Iterator[None]:
     site.wiki.unwrap("pg_dump")
 
 
+@pytest.fixture
+def newcomer(site: Site) -> Iterator[DatabaseContainer]:
+    """A new and empty database container that is not backed up."""
+    newcomer = DatabaseContainer(f"scalr-test-newcomer-{secrets.token_hex(3)}", image="postgres:18")
+    with running(newcomer):
+        yield newcomer
+
+
+@pytest.fixture
+def gone(site: Site) -> str:
+    """The name of a host that has backed up the same databases into the same repository, and is no more."""
+    config = site.directory / "backup/config/config.json"
+    own = config.read_text()
+    name = f"web-{secrets.token_hex(3)}"
+    config.write_text(json.dumps({**json.loads(own), "host": name}))
+    try:
+        site.verb("backup", f"--db={site.shop.name}")
+    finally:
+        config.write_text(own)
+    return name
+
+
 def on_the_machine() -> dict[str, set[str]]:
     """What the role might leave in Docker; the throwaway containers of another test's drill are none of it."""
     listings = {
@@ -430,6 +452,8 @@ class TestRestore:
         assert f"Restore of {site.shop.name} on {HOST}" in run.text
         assert re.search(rf"shop +[\d.]+ MB +\d+ +{snapshot}", run.output)
         assert re.search(r"shop +restored +[0-9a-f]{8} +[0-9a-f]{8} ", run.output)
+        # What the agent did meanwhile was shown as plain lines, as it happened.
+        assert re.search(rf"^{HOST} {site.shop.name}/shop: \w+", run.output, re.MULTILINE)
         assert site.shop.fingerprint("shop") == before
         assert site.shop.databases() == {"postgres", "shop"}
 
@@ -451,12 +475,12 @@ class TestRestore:
         assert f"Restore of {site.shop.name} on {HOST}" in run.text
         assert (run.recap(HOST)["changed"], site.shop.fingerprint("shop")) == (0, live)
 
-    def test_to_a_time_keeping_what_was_there(self, site: Site) -> None:
+    def test_to_a_time_keeping_what_was_there_and_back_again(self, site: Site) -> None:
         before, moment = site.shop.fingerprint("shop"), site.snapshots()[-1]["time"]
         site.shop.sql(ACCIDENT, "shop")
         damaged = site.shop.fingerprint("shop")
 
-        site.controller.play(
+        run = site.controller.play(
             "restore", "-e", f"db={site.shop.name}", "-e", f"confirm={site.shop.name}", "-e", f"snapshot={moment}",
             "-e", "database=shop", "-e", "keep_old=true", "-e", "safety_snapshot=false",
         )  # fmt: skip
@@ -464,7 +488,168 @@ class TestRestore:
         kept = next(name for name in site.shop.databases() if name.startswith("shop_before_restore_"))
         assert site.shop.fingerprint("shop") == before
         assert site.shop.fingerprint(kept) == damaged
-        site.shop.sql(f'DROP DATABASE "{kept}"')
+
+        # The host that knows this run is found by itself, and an undo can be undone.
+        of_restore = re.search(r"restore.yml -e undo=(\S+)", run.output)[1]
+        command = documented(
+            "ansible-playbook restore.yml -e undo=20261122T101500Z-3f9a", {"20261122T101500Z-3f9a": of_restore}
+        )
+        undone = site.controller.shell_on_terminal(command, answer=site.shop.name)
+        assert site.shop.fingerprint("shop") == damaged
+        assert re.search(r"shop +put back ", undone.output)
+        of_undo = re.search(r"restore.yml -e undo=(\S+)", undone.output)[1]
+        site.controller.play("restore", "-e", f"undo={of_undo}", "-e", f"confirm={site.shop.name}")
+        assert site.shop.fingerprint("shop") == before
+        for name in site.shop.databases() - {"postgres", "shop"}:
+            site.shop.sql(f'DROP DATABASE "{name}"')
+
+    def test_to_a_tag(self, site: Site) -> None:
+        site.controller.shell(
+            documented("ansible-playbook backup.yml -e db=scalr-foo-db -e tags=before-upgrade", site.names)
+        )
+        before = site.shop.fingerprint("shop")
+        tagged = site.snapshots()[-1]["short_id"]
+        site.shop.sql(ACCIDENT, "shop")
+        site.controller.play("backup", "-e", f"db={site.shop.name}")
+
+        command = documented(
+            "ansible-playbook restore.yml -e db=scalr-foo-db -e snapshot=tag=before-upgrade", site.names
+        )
+        run = site.controller.shell(f"{command} -e confirm={site.shop.name}")
+
+        assert re.search(rf"shop +restored +{tagged} ", run.output)
+        assert site.shop.fingerprint("shop") == before
+        site.verb("backup", f"--db={site.shop.name}")
+
+    def test_into_another_container_under_another_name(self, site: Site, newcomer: DatabaseContainer) -> None:
+        """One that is not backed up: it does not match the patterns, and the host that has it is found."""
+        before = site.shop.fingerprint("shop")
+        names = {**site.names, "scalr-new-db": newcomer.name}
+
+        first = documented("ansible-playbook restore.yml -e db=scalr-foo-db -e target=scalr-new-db", names)
+        run = site.controller.shell(f"{first} -e confirm={newcomer.name}")
+        command = documented(
+            "ansible-playbook restore.yml -e db=scalr-foo-db -e database=shop -e database_as=shop_yesterday", site.names
+        )
+        site.controller.shell(f"{command} -e confirm={site.shop.name}")
+
+        assert f"Restore of {site.shop.name} into {newcomer.name} on {HOST}. These databases are made:" in run.text
+        assert "0 B" not in run.text
+        assert newcomer.fingerprint("shop") == before
+        assert site.shop.fingerprint("shop") == site.shop.fingerprint("shop_yesterday") == before
+        site.shop.sql("DROP DATABASE shop_yesterday")
+
+    def test_from_a_host_that_is_gone(self, site: Site, gone: str) -> None:
+        before = site.shop.fingerprint("shop")
+        site.shop.sql(ACCIDENT, "shop")
+
+        command = documented(
+            "ansible-playbook restore.yml -e db=scalr-foo-db -e from_host=web9", {**site.names, "web9": gone}
+        )
+        run = site.controller.shell(f"{command} -e confirm={site.shop.name}")
+
+        assert f"Restore of {site.shop.name} of {gone} on {HOST}." in run.text
+        assert site.shop.fingerprint("shop") == before
+
+    def test_from_another_hosts_own_repository(self, site: Site, gone: str, tmp_path: Path) -> None:
+        """The inventory knows its repository, the controller its password."""
+        before = site.shop.fingerprint("shop")
+        site.shop.sql(ACCIDENT, "shop")
+        # The only place of this host that the agent can look into is its own repository's directory.
+        theirs = site.directory / "repository/of-another-host"
+        self.copy_repository(site, theirs, "another password")
+        inventory = json.loads(site.controller.inventory.read_text())
+        inventory["all"]["hosts"][gone] = {"ansible_connection": "local", "backup_repository": str(theirs)}
+        inventory["all"]["hosts"][HOST] |= {"backup_repository": site.controller.variables["backup_repository"]}
+        path = tmp_path / "hosts.json"
+        path.write_text(json.dumps(inventory))
+        (site.directory / f"passwords/{gone}.password").write_text("another password\n")
+        arguments = ["-e", f"db={site.shop.name}", "-e", f"from_host={gone}", "-e", f"confirm={site.shop.name}"]
+
+        try:
+            run = site.controller.play("restore", "-vvv", *arguments, "--limit", HOST, inventory=path)
+        finally:
+            shutil.rmtree(theirs)
+            (site.directory / f"passwords/{gone}.password").unlink()
+
+        assert site.shop.fingerprint("shop") == before
+        assert "another password" not in run.output
+
+    @staticmethod
+    def copy_repository(site: Site, theirs: Path, password: str) -> None:
+        """A second repository with the same snapshots, under a password of its own."""
+        own = "/run/secrets/scalr-backup/password"
+        script = (
+            f"export RESTIC_CACHE_DIR=/tmp/cache RESTIC_REPOSITORY={theirs}; printf %s '{password}' > /tmp/password;"
+            f"export RESTIC_PASSWORD_FILE=/tmp/password RESTIC_FROM_REPOSITORY={site.directory}/repository;"
+            f"export RESTIC_FROM_PASSWORD_FILE={own}; restic init --copy-chunker-params && restic copy;"
+            "result=$?; rm -r /tmp/password /tmp/cache; exit $result"
+        )
+        docker("exec", AGENT, "sh", "-c", script)
+
+    def test_where_there_is_no_room_for_two(self, site: Site) -> None:
+        before = site.shop.fingerprint("shop")
+        site.shop.sql(ACCIDENT, "shop")
+
+        command = documented("ansible-playbook restore.yml -e db=scalr-foo-db -e strategy=replace", site.names)
+        refused = site.controller.shell(f"{command} -e confirm={site.shop.name}", exit_code=2)
+        run = site.controller.shell_on_terminal(
+            command, answer=f"replace {site.shop.name}", prompt=f"Type replace {site.shop.name}"
+        )
+
+        assert f"confirm is {site.shop.name} and not replace {site.shop.name}." in refused.text
+        assert "DROPPED FIRST" in run.text
+        assert site.shop.fingerprint("shop") == before
+
+
+class TestDrill:
+    """drill.yml, and what starts it every month."""
+
+    def test_every_database_is_proved_and_the_status_says_so(self, site: Site) -> None:
+        site.controller.play("backup")
+        run = site.controller.shell(documented("ansible-playbook drill.yml"))
+        status = site.controller.play("status")
+
+        for container, database, rows in ((site.shop, "shop", 25000), (site.wiki, "wiki", 1000)):
+            row = rf"{HOST} +{container.name} +{database} +passed +[0-9a-f]{{8}} .* {container.image} .* {rows} "
+            assert re.search(row, run.output), run.output
+            assert re.search(rf"{container.name} +{database} .* passed \d", status.output), status.output
+        assert re.search(rf"^{HOST} {site.shop.name}/shop: \w+", run.output, re.MULTILINE)
+        state = json.loads(docker("exec", AGENT, "cat", "/var/lib/scalr-backup/state.json").stdout)
+        mine = f"label=scalr.backup.agent={state['agent_id']}"
+        assert docker("ps", "--all", "--quiet", "--filter", mine).stdout == ""
+
+    def test_an_assertion_that_does_not_hold_fails_it_until_it_does(self, site: Site, tmp_path: Path) -> None:
+        agent = site.agent_id()
+        assertion = tmp_path / f"{site.shop.name}/shop/orders.sql"
+        assertion.parent.mkdir(parents=True)
+        drill = documented("ansible-playbook drill.yml -e db=scalr-foo-db", site.names)
+        script = documented(
+            "/opt/scalr/services/backup/drill --db scalr-foo-db",
+            {**site.names, "/opt/scalr/services/backup": f"{site.directory}/backup"},
+        )
+
+        assertion.write_text("SELECT count(*) > 20000 FROM orders")
+        site.controller.play("site", "-e", f"backup_drill_assertions={tmp_path}")
+        bad = site.controller.shell(drill, exit_code=2)
+        unwell = site.controller.play("status", exit_code=2)
+        assertion.write_text("SELECT count(*) = 20000 FROM orders")
+        site.controller.play("site", "-e", f"backup_drill_assertions={tmp_path}")
+        # What the timer starts.
+        good = site.controller.shell(script)
+        well = site.controller.play("status")
+
+        assert re.search(rf"{site.shop.name} +shop +.*orders.sql", bad.output), bad.output
+        assert "NOT SAFE" in unwell.text
+        assert re.search(r"shop +FAILED|FAILED \d", unwell.output), unwell.output
+        assert site.shop.name in good.output
+        assert "Safe: 2 databases" in well.text
+        assert site.agent_id() == agent
+
+    def test_of_a_container_that_nobody_has(self, site: Site) -> None:
+        run = site.controller.play("drill", "-e", "db=scalr-nobody-db", exit_code=2)
+
+        assert "No host has a database container scalr-nobody-db." in run.text
 
 
 class TestDocumentedCommands:
@@ -600,7 +785,9 @@ class TestInstalled:
         agent = CHECKOUT / "roles/backup/files/agent"
         wanted = {
             *(f"playbooks/{path.name}" for path in (CHECKOUT / "playbooks").glob("*.yml")),
-            *(f"plugins/modules/{path.name}" for path in (CHECKOUT / "plugins/modules").glob("*.py")),
+            *(str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "plugins").rglob("*.py")),
+            *(f"roles/backup/templates/{path.name}" for path in (CHECKOUT / "roles/backup/templates").iterdir()),
+            "roles/backup/files/drill",
             *(f"docs/{path.name}" for path in (CHECKOUT / "docs").glob("*.md")),
             *(f"roles/backup/files/agent/scalr_backup/{path.name}" for path in (agent / "scalr_backup").glob("*.py")),
             *(f"roles/backup/files/agent/{name}" for name in ("Dockerfile", "requirements.txt", "scalr-backup")),

@@ -68,8 +68,10 @@ class Controller:
         self.directory.mkdir(parents=True, exist_ok=True)
         host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = self.directory / name
+        # No test makes this machine start drills by itself, on some day.
+        variables = {"backup_drill": False, **self.variables}
         # JSON is YAML, and a password needs no quoting rules of our own.
-        inventory.write_text(json.dumps({"all": {"hosts": dict.fromkeys(hosts, host), "vars": dict(self.variables)}}))
+        inventory.write_text(json.dumps({"all": {"hosts": dict.fromkeys(hosts, host), "vars": variables}}))
         return inventory
 
     def play(self, name: str, *arguments: str, inventory: Path | None = None, exit_code: int | None = 0) -> Run:
@@ -97,15 +99,17 @@ class Controller:
         )
         return self._ended(command, done.returncode, done.stdout, exit_code)
 
-    def shell_on_terminal(self, script: str, *, answer: str, exit_code: int | None = 0) -> Run:
-        """Run a command line on a terminal of its own, and type an answer when it asks for the container's name."""
+    def shell_on_terminal(
+        self, script: str, *, answer: str, prompt: str = "Type the container's name", exit_code: int | None = 0
+    ) -> Run:
+        """Run a command line on a terminal of its own, and type an answer when it asks, for the container's name."""
         command = ["bash", "-ec", self._here(script)]
         process, terminal = pty.fork()
         if process == 0:
             os.chdir(self.working_directory)
             os.execvpe(command[0], command, self.environment)
         try:
-            output = _converse(terminal, "Type the container's name", answer)
+            output = _converse(terminal, prompt, answer)
         except BaseException:
             os.kill(process, signal.SIGTERM)  # Ansible ends its workers, too
             raise

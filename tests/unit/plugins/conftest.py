@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,24 @@ from ansible.module_utils.testing import patch_module_args
 
 # Does what the scenario beside it says for the Docker command that it is called with, and notes how it was called.
 FAKE_DOCKER = """#!{python}
-import json, pathlib, sys
+import json, pathlib, subprocess, sys, time
 here = pathlib.Path(__file__).parent
+call = sys.argv[1:]
 with (here / "calls.jsonl").open("a") as calls:
-    calls.write(json.dumps(sys.argv[1:]) + "\\n")
+    calls.write(json.dumps(call) + "\\n")
+if "-i" in call:
+    (here / "stdin").write_text(sys.stdin.read())
+words = [word for word in call if not word.startswith("-")]
+# docker exec AGENT scalr-backup VERB, docker run IMAGE VERB
+verb = words[3:4] if call[0] == "exec" else words[2:3]
 scenario = json.loads((here / "scenario.json").read_text())
-verb = " ".join(sys.argv[4:5] + [option for option in sys.argv if option == "--plan"])
-answer = scenario.get(verb) or scenario[sys.argv[1]]
-sys.stdout.write(answer.get("stdout", ""))
+answer = scenario.get(" ".join(verb + [option for option in call if option == "--plan"])) or scenario[call[0]]
+subprocess.run(["sh", "-c", answer.get("before", "true")], check=True)
+for line in answer.get("stdout", "").splitlines(keepends=True):
+    sys.stdout.write(line)
+    sys.stdout.flush()
+    time.sleep(answer.get("pause", 0))
+(here / "finished").open("a").write("x")
 sys.stderr.write(answer.get("stderr", ""))
 sys.exit(answer.get("rc", 0))
 """
@@ -70,6 +80,10 @@ class FakeDocker:
         self._play("container", down)
         self._play("exec", down)
 
+    def agents_image_is(self, image: str) -> None:
+        """The agent's container was made of this image."""
+        self._play("container", {"stdout": f"{image}\n"})
+
     def agent_is(self, state: str) -> None:
         """The agent's container is there and does not run."""
         self._play("container", {"stdout": f"{state}\n"})
@@ -94,8 +108,14 @@ class FakeDocker:
         exit_code: int = 0,
         error: tuple[str, str] | None = None,
         rc: int | None = None,
+        events: Sequence[dict[str, Any]] = (),
+        pause: float = 0,
+        before: str = "true",
     ) -> None:
-        """The agent reports progress, and then this result, to any verb or to one in particular."""
+        """The agent reports progress, and then this result, to any verb or to one in particular.
+
+        After each line it pauses, a number of seconds; *before* is a command that it runs first.
+        """
         result = {
             "event": "result",
             "verb": "any",
@@ -105,15 +125,25 @@ class FakeDocker:
             "error": error and {"code": error[0], "message": error[1]},
             "data": data,
         }
-        events = [{"event": "progress", "done": 1}, {"event": "log", "message": "so far so good"}, result]
-        stdout = "".join(json.dumps(event) + "\n" for event in events)
-        self._play(to, {"stdout": stdout, "rc": exit_code if rc is None else rc})
+        events = events or [{"event": "progress", "done": 1}, {"event": "log", "message": "so far so good"}]
+        stdout = "".join(json.dumps(event) + "\n" for event in [*events, result])
+        self._play(to, {"stdout": stdout, "rc": exit_code if rc is None else rc, "pause": pause, "before": before})
 
     @property
     def calls(self) -> list[list[str]]:
         """The arguments of every call so far."""
         calls = self._directory / "calls.jsonl"
         return [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
+
+    @property
+    def finished(self) -> int:
+        """How many calls have come to their end."""
+        return len((self._directory / "finished").read_text())
+
+    @property
+    def stdin(self) -> str:
+        """What the agent was given on its standard input."""
+        return (self._directory / "stdin").read_text()
 
     @property
     def verb(self) -> list[str]:
@@ -161,25 +191,45 @@ class Fleet:
 
     def run(self, playbook: str, *arguments: str, **extra_vars: object) -> subprocess.CompletedProcess[str]:
         """Run a playbook as a user would, without a terminal."""
-        inventory = self.directory / "inventory.json"
-        inventory.write_text(json.dumps({"all": {"hosts": self.hosts}}))
         return subprocess.run(
-            ["ansible-playbook", f"{playbook}.yml", "-i", inventory, "-e", json.dumps(extra_vars), *arguments],
+            self._command(playbook, *arguments, **extra_vars),
             cwd=CHECKOUT / "playbooks",
-            env={
-                **os.environ,
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "ANSIBLE_BECOME_ALLOW_SAME_USER": "false",
-                "ANSIBLE_CONNECTION_PLUGINS": str(self.directory / "connection"),
-                "ANSIBLE_NOCOLOR": "true",
-                "COLUMNS": "400",
-            },
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=120,
             check=False,
         )
+
+    def start(self, playbook: str, *arguments: str, **extra_vars: object) -> subprocess.Popen[str]:
+        """Start a playbook, in a process group of its own, and read along."""
+        return subprocess.Popen(
+            self._command(playbook, *arguments, **extra_vars),
+            cwd=CHECKOUT / "playbooks",
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _command(self, playbook: str, *arguments: str, **extra_vars: object) -> list[str]:
+        inventory = self.directory / "inventory.json"
+        inventory.write_text(json.dumps({"all": {"hosts": self.hosts}}))
+        return ["ansible-playbook", f"{playbook}.yml", "-i", str(inventory), "-e", json.dumps(extra_vars), *arguments]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "ANSIBLE_BECOME_ALLOW_SAME_USER": "false",
+            "ANSIBLE_CONNECTION_PLUGINS": str(self.directory / "connection"),
+            "ANSIBLE_NOCOLOR": "true",
+            "COLUMNS": "400",
+        }
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 SNAPSHOT = {"short_id": "5f0c8e1b", "time": "2026-11-22T03:00:11Z", "dump_bytes": 2048}
@@ -61,7 +63,13 @@ def test_restore(docker, run_module):
 
     result = run_module("database_restore", db="scalr-foo-db", confirm="scalr-foo-db")
 
-    assert docker.verb == ["restore", "--db=scalr-foo-db", "--snapshot=latest", "--confirm=scalr-foo-db"]
+    assert docker.verb == [
+        "restore",
+        "--db=scalr-foo-db",
+        "--snapshot=latest",
+        "--strategy=beside",
+        "--confirm=scalr-foo-db",
+    ]
     assert result["changed"] is True
     assert result["run"] == "r"
     assert result["diff"] == DIFFERENCE
@@ -71,11 +79,13 @@ def test_restore_with_all_options(docker, run_module):
     docker.agent_returns({"plan": PLAN, "run": "r", "databases": []})
 
     run_module(
-        "database_restore", db="c", database="d", snapshot="5f0c", confirm="c", keep_old=True, safety_snapshot=False
-    )
+        "database_restore", db="c", database="d", snapshot="5f0c", target="t", database_as="e", from_host="h",
+        from_repository="r", strategy="replace", confirm="replace t", keep_old=True, safety_snapshot=False,
+    )  # fmt: skip
 
     assert docker.verb == [
-        "restore", "--db=c", "--database=d", "--snapshot=5f0c", "--confirm=c", "--keep-old", "--no-safety-snapshot",
+        "restore", "--db=c", "--database=d", "--snapshot=5f0c", "--strategy=replace", "--target=t", "--database-as=e",
+        "--from-host=h", "--from-repository=r", "--confirm=replace t", "--keep-old", "--no-safety-snapshot",
     ]  # fmt: skip
 
 
@@ -84,7 +94,7 @@ def test_restore_in_check_mode_is_the_plan(docker, run_module):
 
     result = run_module("database_restore", check_mode=True, db="scalr-foo-db")
 
-    assert docker.verb == ["restore", "--db=scalr-foo-db", "--snapshot=latest", "--plan"]
+    assert docker.verb == ["restore", "--db=scalr-foo-db", "--snapshot=latest", "--strategy=beside", "--plan"]
     assert result["changed"] is True
     assert result["plan"] == PLAN
     assert result["diff"] == DIFFERENCE
@@ -105,10 +115,131 @@ def test_a_restore_that_is_not_confirmed_fails_as_the_agent_says(docker, run_mod
     assert not result.get("changed")
 
 
-def test_a_restore_needs_a_container(docker, run_module):
-    result = run_module("database_restore")
+def test_the_secrets_of_another_repository_go_to_standard_input_and_nowhere_else(docker, run_module):
+    docker.agent_returns({"plan": PLAN, "run": "r", "databases": []})
 
-    assert "db" in result["msg"]
+    result = run_module(
+        "database_restore", db="c", from_host="h", from_repository="r", from_password="p4ssw0rd",
+        from_environment={"AWS_SECRET_ACCESS_KEY": "k3y-of-the-store", "AWS_DEFAULT_REGION": "eu", "N": 1},
+    )  # fmt: skip
+
+    call = next(call for call in docker.calls if call[0] == "exec")
+    assert call == [
+        "exec", "-i", "scalr-backup", "scalr-backup", "restore", "--db=c", "--snapshot=latest", "--strategy=beside",
+        "--from-host=h", "--from-repository=r", "--from-secrets", "--json",
+    ]  # fmt: skip
+    assert json.loads(docker.stdin) == {
+        "password": "p4ssw0rd",
+        "environment": {"AWS_SECRET_ACCESS_KEY": "k3y-of-the-store", "AWS_DEFAULT_REGION": "eu", "N": "1"},
+    }
+    assert "p4ssw0rd" not in json.dumps(result)
+    assert "k3y-of-the-store" not in json.dumps(result)
+    assert result["plan"] == PLAN  # the name of a region is no secret: hiding it would tear holes into the result
+
+
+def test_a_restore_that_is_undone_says_what_comes_back(docker, run_module):
+    kept = {"database": "foo", "exists": True, "size_bytes": 4096, "snapshot": None, "old_database": "foo_before"}
+    docker.agent_returns({"plan": {**PLAN, "databases": [kept]}, "run": "r", "databases": []}, changed=True)
+
+    result = run_module("database_restore", undo="20261122T101500Z-3f9a", confirm="scalr-foo-db")
+
+    assert docker.verb == ["restore", "--undo=20261122T101500Z-3f9a", "--confirm=scalr-foo-db"]
+    assert result["diff"]["after"] == "scalr-foo-db/foo: the kept foo_before\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({}, "one of the following is required: db, undo"),
+        ({"undo": "r", "target": "t"}, "parameters are mutually exclusive: undo|target"),
+        ({"undo": "r", "from_host": "h"}, "parameters are mutually exclusive: undo|from_host"),
+        ({"undo": "r", "database": "d"}, "parameters are mutually exclusive: undo|database"),
+        ({"undo": "r", "snapshot": "5f0c"}, "undo brings back what a restore has kept: it takes no snapshot"),
+        ({"undo": "r", "strategy": "replace"}, "undo brings back what a restore has kept: it takes no snapshot"),
+        ({"db": "c", "from_password": "sesame"}, "missing parameter(s) required by 'from_password': from_repository"),
+        ({"db": "c", "from_repository": "r"}, "missing parameter(s) required by 'from_repository': from_host"),
+        (
+            {"db": "c", "from_environment": {"A": "sesame"}},
+            "missing parameter(s) required by 'from_environment': from_password",
+        ),
+        ({"db": "c", "strategy": "bravely"}, "value of strategy must be one of: beside, replace, got: bravely"),
+    ],
+)
+def test_options_of_a_restore_that_do_not_fit_together(docker, run_module, arguments, sentence):
+    result = run_module("database_restore", **arguments)
+
+    assert result["failed"] is True
+    assert sentence in result["msg"]
+    assert docker.calls == []
+
+
+IMAGE = "sha256:5f0c8e1b4c7d"
+APART = [
+    "run", "--rm", "--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp:size=64m",
+    "--volume=/var/run/docker.sock:/var/run/docker.sock", "--volumes-from=scalr-backup", IMAGE,
+]  # fmt: skip
+
+
+def test_a_drill_runs_in_a_container_of_its_own(docker, run_module):
+    docker.agents_image_is(IMAGE)
+    docker.agent_returns({"run": "r", "started": "s", "finished": "f", "failed": 0, "databases": []}, to="drill")
+
+    result = run_module("database_drill")
+
+    assert docker.calls == [
+        ["container", "inspect", "--format", "{{.Image}}", "scalr-backup"],
+        [*APART, "drill", "--snapshot=latest", "--json"],
+    ]
+    assert (result["changed"], result["failed_databases"], result["started_at"]) == (False, 0, "s")
+
+
+def test_a_drill_with_all_options(docker, run_module):
+    docker.agents_image_is(IMAGE)
+    docker.agent_returns({"databases": []}, to="drill")
+
+    run_module("database_drill", db=["a", "b*"], database="d", snapshot="5f0c", from_host="h", image="i")
+
+    assert docker.calls[-1] == [
+        *APART, "drill", "--db=a", "--db=b*", "--database=d", "--snapshot=5f0c", "--from-host=h", "--image=i",
+        "--json",
+    ]  # fmt: skip
+
+
+def test_a_drill_from_another_repository_reads_its_secrets(docker, run_module):
+    docker.agents_image_is(IMAGE)
+    docker.agent_returns({"databases": []}, to="drill")
+
+    run_module("database_drill", from_host="h", from_repository="r", from_password="p4ssw0rd")
+
+    assert docker.calls[-1][:2] == ["run", "-i"]
+    assert docker.calls[-1][-4:] == ["--from-host=h", "--from-repository=r", "--from-secrets", "--json"]
+    assert json.loads(docker.stdin) == {"password": "p4ssw0rd", "environment": {}}
+
+
+def test_a_drill_that_failed_returns_all_that_it_found_out(docker, run_module):
+    docker.agents_image_is(IMAGE)
+    databases = [{"database": "good", "ok": True}, {"database": "bad", "ok": False}]
+    error = ("databases_failed", "1 of 2 databases failed its drill.")
+    docker.agent_returns({"databases": databases, "failed": 1}, to="drill", exit_code=3, error=error)
+
+    result = run_module("database_drill")
+
+    assert (result["failed"], result["msg"], result["code"]) == (True, error[1], error[0])
+    assert result["databases"] == databases
+
+
+def test_a_drill_without_an_agent(docker, run_module):
+    docker.agent_is_missing()
+
+    assert run_module("database_drill")["msg"] == (
+        "This host has no container scalr-backup: run site.yml, which puts the agent on it."
+    )
+
+
+def test_a_drill_is_skipped_in_check_mode(docker, run_module):
+    result = run_module("database_drill", check_mode=True)
+
+    assert result["skipped"] is True
     assert docker.calls == []
 
 

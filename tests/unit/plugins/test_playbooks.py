@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 FAILED = {"code": "dump_failed", "message": "pg_dump ended with exit code 1."}
@@ -30,11 +32,15 @@ def has_containers(docker, *names):
     docker.agent_returns({"host": "h", "containers": containers, "warnings": []}, to="discover")
 
 
-def can_restore(docker, container):
-    """The agent of a host has a snapshot of one database of a container."""
+def can_restore(docker, container, **changes):
+    """The agent of a host has a snapshot of one database of a container; *changes* are those of its plan."""
     snapshot = {"short_id": "5f0c8e1b", "time": "2026-11-22T03:00:11.5+00:00", "age_seconds": 11549, "dump_bytes": 2048}
     database = {"database": "foo", "exists": True, "size_bytes": 4096, "snapshot": snapshot, "sessions": 3}
+    connected = [{"user": "app", "application": "web", "address": "172.17.0.5", "sessions": 3}]
+    database |= {"source_database": "foo", "connected": connected, "old_database": None}
     plan = {"host": "h", "container": container, "databases": [database], "warnings": ["The volume is nearly full."]}
+    plan |= {"confirm": container, "strategy": "beside", "undo": None, "roles": ["reader"], "snapshot": "5f0c8e1b"}
+    plan |= changes
     restored = {
         "database": "foo",
         "ok": True,
@@ -51,7 +57,8 @@ def can_restore(docker, container):
 
 def restores_of(docker):
     """The restores that were really asked for."""
-    return [call[3:-1] for call in docker.calls if call[3:4] == ["restore"] and "--plan" not in call]
+    calls = [[word for word in call if word != "-i"] for call in docker.calls]
+    return [call[3:-1] for call in calls if call[3:4] == ["restore"] and "--plan" not in call]
 
 
 def line_with(output, *words):
@@ -88,8 +95,11 @@ def test_restore_finds_the_host_shows_the_plan_and_restores_when_confirmed(fleet
         "foo", "restored", "5f0c8e1b", "0d2f6a9b", "-", "7", "1234", "8.9", "s",
     ]  # fmt: skip
     assert restores_of(web1) == [
-        ["restore", "--db=scalr-foo-db", "--database=foo", "--snapshot=5f0c", "--confirm=scalr-foo-db", "--keep-old"]
-    ]
+        [
+            "restore", "--db=scalr-foo-db", "--database=foo", "--snapshot=5f0c8e1b", "--strategy=beside",
+            "--confirm=scalr-foo-db", "--keep-old",
+        ]
+    ]  # fmt: skip
     assert restores_of(web2) == []
 
 
@@ -267,6 +277,7 @@ def test_status_shows_all_hosts_and_fails_for_the_unwell(fleet):
     assert run.returncode == 2
     assert line_with(run.stdout, "web1", "scalr-foo-db").split() == [
         "web1", "scalr-foo-db", "foo", "ok", "2026-11-22T03:00:11Z", "3", "h", "12", "min", "2.00", "KB", "5f0c8e1b",
+        "never", "-",
     ]  # fmt: skip
     assert "never backed up" in line_with(run.stdout, "web2", "scalr-foo-db")
     assert line_with(run.stdout, "web1", "Safe.").split() == ["web1", "yes", "2026-11-23T03:00:00Z", "Safe."]
@@ -295,3 +306,253 @@ def test_prune_says_what_it_removed(fleet):
 
     assert run.returncode == 0, run.stderr
     assert "web1: 2 snapshots were removed, 5 remain." in run.stdout
+
+
+def plan_of_undo(container):
+    """What the agent of a host plans when a restore is undone."""
+    kept = {"database": "foo", "source_database": "foo", "exists": True, "size_bytes": 4096, "snapshot": None}
+    kept |= {"sessions": 0, "connected": [], "old_database": "foo_before_restore_r"}
+    return {"databases": [kept], "undo": "r", "snapshot": None, "roles": [], "warnings": [], "confirm": container}
+
+
+def test_restore_shows_who_is_connected_and_which_roles_are_made(fleet, two_hosts):
+    run = fleet.run("restore", "--check", db="scalr-foo-db")
+
+    assert "\nConnected to foo: app with web from 172.17.0.5, 3 sessions\n" in run.stdout
+    assert "\nThe roles reader are missing and are made.\n" in run.stdout
+
+
+def test_restore_with_strategy_replace_wants_the_word_typed(fleet, two_hosts):
+    can_restore(two_hosts[0], "scalr-foo-db", strategy="replace", confirm="replace scalr-foo-db")
+
+    refused = fleet.run("restore", db="scalr-foo-db", strategy="replace", confirm="scalr-foo-db")
+    done = fleet.run("restore", db="scalr-foo-db", strategy="replace", confirm="replace scalr-foo-db")
+
+    assert "Nothing was restored: confirm is scalr-foo-db and not replace scalr-foo-db." in refused.stdout
+    assert done.returncode == 0, done.stdout
+    assert "The live databases are DROPPED FIRST: if the restore fails, there are none." in done.stdout
+    assert [call[-2:] for call in restores_of(two_hosts[0])] == [
+        ["--strategy=replace", "--confirm=replace scalr-foo-db"]
+    ]
+
+
+def test_restore_into_another_container_finds_the_host_that_has_it(fleet):
+    web1, web2 = fleet.host("web1"), fleet.host("web2")
+    web1.agent_returns({}, exit_code=1, error=("unknown_database", "web1 has no scalr-new-db."))
+    can_restore(web2, "scalr-new-db")
+
+    run = fleet.run(
+        "restore", db="scalr-foo-db", target="scalr-new-db", database_as="bar", from_host="web9", confirm="scalr-new-db"
+    )
+
+    assert run.returncode == 0, run.stdout
+    assert "Restore of scalr-foo-db of web9 into scalr-new-db on web2." in run.stdout
+    assert restores_of(web1) == []
+    assert restores_of(web2)[0][3:] == [
+        "--strategy=beside", "--target=scalr-new-db", "--database-as=bar", "--from-host=web9", "--confirm=scalr-new-db",
+    ]  # fmt: skip
+
+
+def test_restore_into_a_container_that_refuses_ends_with_the_agents_sentence(fleet):
+    web1, web2 = fleet.host("web1"), fleet.host("web2")
+    web1.agent_returns({}, exit_code=1, error=("unknown_database", "web1 has no scalr-new-db."))
+    web2.agent_returns({}, exit_code=1, error=("older_server", "PostgreSQL 15 cannot take a dump of 17."))
+
+    run = fleet.run("restore", db="scalr-foo-db", target="scalr-new-db", confirm="scalr-new-db")
+
+    assert run.returncode == 2
+    assert "Module failed: PostgreSQL 15 cannot take a dump of 17." in run.stdout
+    assert "failed=1" in line_with(run.stdout, "web2", "ok=")
+
+
+def test_restore_into_a_container_that_nobody_has(fleet):
+    for name in ["web1", "web2"]:
+        fleet.host(name).agent_returns({}, exit_code=1, error=("unknown_database", f"{name} has no scalr-new-db."))
+
+    run = fleet.run("restore", db="scalr-foo-db", target="scalr-new-db", confirm="scalr-new-db")
+
+    assert run.returncode == 2
+    assert (
+        "No host can restore into a container scalr-new-db: web1 says: web1 has no scalr-new-db; "
+        "web2 says: web2 has no scalr-new-db."
+    ) in run.stdout
+
+
+def test_restore_is_undone_where_it_was_made(fleet):
+    web1, web2 = fleet.host("web1"), fleet.host("web2")
+    web1.agent_returns({}, exit_code=1, error=("unknown_run", "web1 knows no restore r."))
+    can_restore(web2, "scalr-foo-db", **plan_of_undo("scalr-foo-db"))
+
+    run = fleet.run("restore", undo="r", confirm="scalr-foo-db")
+
+    assert run.returncode == 0, run.stdout
+    assert "Undo of the restore r in scalr-foo-db on web2. These databases are replaced:" in run.stdout
+    assert "foo_before_restore_r" in line_with(run.stdout, "4.00 KB")
+    assert restores_of(web2) == [["restore", "--undo=r", "--confirm=scalr-foo-db"]]
+
+
+def test_restore_of_an_unknown_run(fleet):
+    fleet.host("web1").agent_returns({}, exit_code=1, error=("unknown_run", "No restore r was kept."))
+
+    run = fleet.run("restore", undo="r", confirm="scalr-foo-db")
+
+    assert run.returncode == 2
+    assert "No host knows a restore r that can be undone: web1 says: No restore r was kept." in run.stdout
+
+
+def test_restore_from_another_hosts_own_repository_takes_its_secrets_from_the_inventory(fleet, two_hosts, tmp_path):
+    (tmp_path / "web9.password").write_text("kept on the controller\n")
+    for name, host in fleet.hosts.items():
+        host["backup_repository"] = f"s3:https://store/{name}"
+    dead = {"backup_repository": "s3:https://store/web9", "backup_environment": {"AWS_ACCESS_KEY_ID": "the key's id"}}
+    fleet.unreachable_host("web9")
+    fleet.hosts["web9"] |= {**dead, "backup_password_directory": str(tmp_path)}
+
+    run = fleet.run("restore", "-vvv", db="scalr-foo-db", from_host="web9", confirm="scalr-foo-db")
+
+    assert run.returncode == 0, run.stdout
+    assert "--from-host=web9" in restores_of(two_hosts[0])[0]
+    assert "--from-repository=s3:https://store/web9" in restores_of(two_hosts[0])[0]
+    assert json.loads(two_hosts[0].stdin) == {
+        "password": "kept on the controller",
+        "environment": {"AWS_ACCESS_KEY_ID": "the key's id"},
+    }
+    for secret in ("kept on the controller", "the key's id"):
+        assert secret not in run.stdout + run.stderr
+
+
+def test_restore_from_another_host_of_the_same_repository_needs_no_secrets(fleet, two_hosts):
+    fleet.unreachable_host("web9")
+    for host in fleet.hosts.values():
+        host["backup_repository"] = "s3:https://store/all"
+
+    run = fleet.run("restore", db="scalr-foo-db", from_host="web9", confirm="scalr-foo-db")
+
+    assert run.returncode == 0, run.stdout
+    assert "--from-host=web9" in restores_of(two_hosts[0])[0]
+    assert not [option for option in restores_of(two_hosts[0])[0] if "repository" in option or "secrets" in option]
+
+
+def drilled(container, database, error=None):
+    """What became of one database in a drill."""
+    return {
+        "container": container,
+        "database": database,
+        "ok": error is None,
+        "snapshot_id": "5f0c8e1b4c7d",
+        "snapshot_time": "2026-11-22T03:00:11+00:00",
+        "image": "postgres:17",
+        "tables": 7,
+        "rows": 1234,
+        "recovery_seconds": 8.9,
+        "amcheck": "passed",
+        "assertions": {"passed": 1, "failed": 1 if error else 0},
+        "error": error,
+    }
+
+
+def test_drill_shows_one_table_and_fails_for_those_that_failed(fleet):
+    web1, web2 = fleet.host("web1"), fleet.host("web2")
+    fleet.unreachable_host("web3")
+    for docker in (web1, web2):
+        docker.agents_image_is("sha256:5f0c")
+    web1.agent_returns({"databases": [drilled("scalr-foo-db", "foo")]}, to="drill")
+    error = {"code": "assertion_failed", "message": "orders.sql returned false."}
+    web2.agent_returns(
+        {"databases": [drilled("scalr-bar-db", "bar", error)]},
+        to="drill",
+        exit_code=3,
+        error=("some", "1 of 1 failed."),
+    )
+
+    run = fleet.run("drill", snapshot="tag=release")
+
+    assert run.returncode == 2
+    assert line_with(run.stdout, "web1", "scalr-foo-db", "passed").split() == [
+        "web1", "scalr-foo-db", "foo", "passed", "5f0c8e1b", "2026-11-22T03:00:11Z", "postgres:17", "7", "1234",
+        "8.9", "s", "passed", "1", "of", "1",
+    ]  # fmt: skip
+    assert "orders.sql returned false." in line_with(run.stdout, "web2", "scalr-bar-db", "1 of 2")
+    assert "Action failed: 1 of 1 failed." in run.stdout
+    assert "Action failed: The host was not reached." in run.stdout
+    assert "failed=0" in line_with(run.stdout, "web1", "ok=")
+    assert web1.calls[-1][-3:] == ["drill", "--snapshot=tag=release", "--json"]
+
+
+def test_drill_of_a_container_that_no_host_has(fleet):
+    web1 = fleet.host("web1")
+    web1.agents_image_is("sha256:5f0c")
+    web1.agent_returns({}, to="drill", exit_code=1, error=("unknown_database", "web1 has only scalr-foo-db."))
+
+    run = fleet.run("drill", db="scalr-nope-db")
+
+    assert run.returncode == 2
+    assert "No host has a database container scalr-nope-db. web1 has only scalr-foo-db." in run.stdout
+
+
+def test_drill_in_check_mode_restores_nothing_and_says_so(fleet):
+    web1 = fleet.host("web1")
+
+    run = fleet.run("drill", "--check")
+
+    assert run.returncode == 0, run.stdout
+    assert "A drill cannot be foretold: nothing was restored in check mode." in run.stdout
+    assert web1.calls == []
+
+
+def test_status_shows_the_last_drills(fleet):
+    database = {"container": "scalr-foo-db", "database": "foo", "last_success": "2026-11-22T03:00:11+00:00"}
+    database |= {"age_seconds": 60, "ok": True, "snapshot_id": "5f0c8e1b4c7d", "bytes_read": 2048, "error": None}
+    drill = {
+        "ok": True,
+        "time": "2026-11-22T03:00:11+00:00",
+        "age_seconds": 90000,
+        "recovery_seconds": 8.9,
+        "error": None,
+    }
+    databases = [
+        {**database, "drill": drill},
+        {**database, "database": "bar", "drill": {**drill, "ok": False}},
+        {**database, "database": "new", "drill": None},
+    ]
+    well = {"healthy": True, "summary": "Safe.", "problems": [], "next_pass": "2026-11-23T03:00:00+00:00"}
+    fleet.host("web1").agent_returns({**well, "databases": databases})
+
+    run = fleet.run("status")
+
+    assert line_with(run.stdout, "scalr-foo-db", " foo ").endswith("5f0c8e1b  passed 1 d 1 h ago        8.9 s")
+    assert "FAILED 1 d 1 h ago" in line_with(run.stdout, "scalr-foo-db", " bar ")
+    assert "never" in line_with(run.stdout, "scalr-foo-db", " new ")
+
+
+@pytest.mark.parametrize(
+    ("extra_vars", "sentence"),
+    [
+        (
+            {"undo": "r", "snapshot": "5f0c", "target": "t"},
+            "An undo brings back what the restore r has kept, so it cannot be combined with snapshot, target.",
+        ),
+        ({"db": "c", "strategy": "bravely"}, "strategy is bravely, and not beside or replace."),
+        ({"db": "c", "from_repository": "r"}, "say with from_host whose are meant."),
+        ({"db": "c", "from_password": "sesame"}, "say with from_repository which."),
+    ],
+)
+def test_restore_with_variables_that_do_not_fit_together_says_so(fleet, two_hosts, extra_vars, sentence):
+    run = fleet.run("restore", **extra_vars)
+
+    assert run.returncode == 2
+    assert sentence in run.stdout
+    assert two_hosts[0].calls == two_hosts[1].calls == []
+
+
+def test_restore_that_several_hosts_refuse_lists_why(fleet):
+    for name in ["web1", "web2"]:
+        fleet.host(name).agent_returns({}, exit_code=2, error=("usage", f"{name} knows no host web9."))
+
+    run = fleet.run("restore", db="scalr-foo-db", target="scalr-new-db", from_host="web9")
+
+    assert run.returncode == 2
+    assert (
+        "No host can restore into a container scalr-new-db: web1 says: web1 knows no host web9; "
+        "web2 says: web2 knows no host web9."
+    ) in run.stdout

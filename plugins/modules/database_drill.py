@@ -1,0 +1,215 @@
+#!/usr/bin/python
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: database_drill
+short_description: Prove that the snapshots of a host can be restored
+version_added: 0.2.0
+description:
+  - Restores snapshots into throwaway containers, compares every table with what the backup counted, checks the result
+    with C(pg_amcheck) where the image has it, and with assertions of your own.
+  - The throwaway containers have no network, keep their data in memory, and are always removed. The databases of the host
+    are not touched.
+  - The drill runs in a container of its own beside the agent's, so that the agent need not have the right to make
+    containers.
+  - One database's failure does not stop the others. The module fails when any of them failed, and returns what happened to
+    each.
+extends_documentation_fragment:
+  - scalr.backup._attributes
+  - scalr.backup._agent
+  - scalr.backup._agent.progress
+  - scalr.backup._agent.source
+attributes:
+  check_mode:
+    support: partial
+    details:
+      - The module is skipped, since whether a snapshot can be restored shows only when it is.
+  diff_mode:
+    support: N/A
+    details:
+      - A drill changes nothing but what the agent remembers of its drills.
+options:
+  db:
+    description:
+      - Names of containers, or glob patterns of names. Without any, all database containers are drilled.
+    type: list
+    elements: str
+    default: []
+  database:
+    description:
+      - Name of the one database to drill. Without it, all databases of the containers are.
+    type: str
+  snapshot:
+    description:
+      - Which state to restore. V(latest), an id, V(tag=NAME) for the newest with that tag, or a time, which means the newest
+        snapshot at or before it.
+    type: str
+    default: latest
+  image:
+    description:
+      - Image of the throwaway containers. By default, it is the one that the source had when it was backed up.
+    type: str
+notes:
+  - A table of all hosts and an exit code is what the playbook C(scalr.backup.drill) makes of it.
+seealso:
+  - module: scalr.backup.database_restore
+  - module: scalr.backup.status_info
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Prove that last night's backups of a host can be restored
+  scalr.backup.database_drill:
+
+- name: See whether a snapshot can be restored into the next version of PostgreSQL
+  scalr.backup.database_drill:
+    db: [scalr-shop-db]
+    image: postgres:18
+
+- name: Prove the backups of another host, from a machine that has nothing to do with it
+  scalr.backup.database_drill:
+    from_host: web1
+"""
+
+RETURN = r"""
+run:
+  description: Id of the drill.
+  returned: when a drill was made
+  type: str
+  sample: 20261122T101500Z-3f9a
+host:
+  description: Name of the host whose snapshots were restored, as it stands in the repository.
+  returned: when a drill was made
+  type: str
+  sample: web1
+started_at:
+  description: When the drill began.
+  returned: when a drill was made
+  type: str
+  sample: "2026-11-22T10:15:00Z"
+finished_at:
+  description: When it ended.
+  returned: when a drill was made
+  type: str
+  sample: "2026-11-22T10:15:19Z"
+duration_seconds:
+  description: How long it took.
+  returned: when a drill was made
+  type: float
+  sample: 19.2
+failed_databases:
+  description: How many databases failed.
+  returned: when a drill was made
+  type: int
+  sample: 0
+databases:
+  description: What happened to each database.
+  returned: when a drill was made
+  type: list
+  elements: dict
+  contains:
+    container:
+      description: Name of the container that was backed up.
+      type: str
+      sample: scalr-shop-db
+    database:
+      description: Name of the database.
+      type: str
+      sample: shop
+    ok:
+      description: Whether it can be restored and is what it was.
+      type: bool
+      sample: true
+    snapshot_id:
+      description: The snapshot that was restored.
+      type: str
+      sample: 5f0c8e1b4c7d
+    snapshot_time:
+      description: When that was made.
+      type: str
+      sample: "2026-11-22T03:00:11Z"
+    image:
+      description: The image that it was restored in.
+      type: str
+      sample: postgres:17
+    tables:
+      description: How many tables were compared.
+      type: int
+      sample: 31
+    rows:
+      description: How many rows they have.
+      type: int
+      sample: 1250000
+    recovery_seconds:
+      description: How long the restore took.
+      type: float
+      sample: 8.9
+    amcheck:
+      description: What C(pg_amcheck) found. V(passed), V(failed) or V(not in the image).
+      type: str
+      sample: passed
+    assertions:
+      description: How many assertions held. A dictionary with C(passed) and C(failed).
+      type: dict
+    error:
+      description: What went wrong, or null. A dictionary with C(code) and C(message).
+      type: dict
+code:
+  description: The agent's word for the error.
+  returned: failure
+  type: str
+  sample: no_memory
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.scalr.backup.plugins.module_utils._agent import (
+    AGENT_ARGUMENTS,
+    PROGRESS_ARGUMENTS,
+    SOURCE_ARGUMENTS,
+    SOURCE_REQUIRED_BY,
+    call_or_fail,
+    option,
+    options,
+    source_options,
+    source_secrets,
+)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            AGENT_ARGUMENTS,
+            **PROGRESS_ARGUMENTS,
+            **SOURCE_ARGUMENTS,
+            db={"type": "list", "elements": "str", "default": []},
+            database={"type": "str"},
+            snapshot={"type": "str", "default": "latest"},
+            image={"type": "str"},
+        ),
+        required_by=SOURCE_REQUIRED_BY,
+        supports_check_mode=True,
+    )
+    if module.check_mode:
+        module.exit_json(changed=False, skipped=True, msg="Whether a snapshot can be restored shows only when it is.")
+    wanted = module.params
+    _changed, values = call_or_fail(
+        module,
+        "drill",
+        *options("db", wanted["db"]),
+        *option("database", wanted["database"]),
+        *option("snapshot", wanted["snapshot"]),
+        *source_options(module),
+        *option("image", wanted["image"]),
+        secrets=source_secrets(module),
+        apart=True,
+    )
+    module.exit_json(changed=False, **values)
+
+
+if __name__ == "__main__":
+    main()

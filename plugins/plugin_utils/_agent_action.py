@@ -1,0 +1,179 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Runs a module of the collection on the host and shows on the controller what the agent is doing meanwhile."""
+
+from __future__ import annotations
+
+import shlex
+import time
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible.utils.vars import merge_hash
+from ansible_collections.scalr.backup.plugins.plugin_utils._progress import Lines, process
+
+display = Display()
+
+# Between two looks at the host, in seconds. It is also the least time between two lines of one database.
+_LOOK_SECONDS = 2
+# A connection that breaks may come back: for so long it is tried again.
+_PATIENCE_SECONDS = 120
+# The agent says something every two seconds. After so many without a word, see whether anybody is there.
+_SUSPICIOUS_SECONDS = 60
+# A module that runs longer than a week is ended.
+_LONGEST_SECONDS = 7 * 86400
+# What stands before the agent's output, in case a shell has something to say first.
+_MARK = "--- scalr.backup ---"
+
+# Waits a while for the job's end, hands out what the agent has printed since, and tells by its exit code whether the
+# job goes on: as long as it does, the file of its result holds nothing but the word that it has started.
+_LOOK = """n=0
+while [ "$n" -lt 4 ] && grep -qs '"started"' {job}; do sleep 0.{pause}; n=$((n + 1)); done
+echo {mark}
+tail -n +{line} {output} 2>/dev/null
+grep -qs '"started"' {job}"""
+
+# Of Ansible's own about an asynchronous job, and none of the module's result.
+_ABOUT_THE_JOB = ("ansible_job_id", "results_file", "started", "finished")
+
+
+class AgentActionBase(ActionBase):
+    """An action that is its module, and shows progress."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp=None, task_vars=None):
+        """Run the module, in plain sight unless the task says otherwise."""
+        result = super().run(tmp, task_vars)
+        shows_nothing = self._task.no_log or self._task.args.get("progress_file")
+        if self._task.check_mode or self._task.async_val or shows_nothing:
+            wrap_async = bool(self._task.async_val)
+            return merge_hash(result, self._execute_module(task_vars=task_vars, wrap_async=wrap_async))
+        return merge_hash(result, self._run_in_sight(task_vars))
+
+    def _run_in_sight(self, task_vars):
+        """Start the module, follow it to its end, and return its result."""
+        output = self._make_output_file()
+        job = self._start(dict(self._task.args, progress_file=output), task_vars)
+        if "results_file" not in job:
+            self._on_host(f"rm -f {shlex.quote(output)}")
+            return job
+        host = task_vars.get("inventory_hostname", "")
+        _Watch(self._on_host, host, job["results_file"], output).follow()
+        result = self._result_of(job, task_vars)
+        self._on_host(f"rm -f {shlex.quote(output)} {shlex.quote(job['results_file'])}")
+        return result
+
+    def _make_output_file(self):
+        """An empty file that only the user that the module will run as can read."""
+        made = self._on_host("umask 077; mktemp /tmp/scalr-backup-progress-XXXXXXXXXX")
+        lines = made["stdout"].split()
+        if made["rc"] != 0 or not lines:
+            raise AnsibleActionFail(f"No temporary file can be made on the host: {made['stderr'].strip()}")
+        return lines[-1]
+
+    def _start(self, arguments, task_vars):
+        """Start the module as an asynchronous job."""
+        self._task.async_val = _LONGEST_SECONDS
+        try:
+            return self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=True)
+        finally:
+            # What follows are ordinary calls of modules again.
+            self._task.async_val = 0
+
+    def _result_of(self, job, task_vars):
+        """The result of a job that has ended."""
+        directory = self.get_shell_option("async_dir", default="~/.ansible_async")
+        result = self._execute_module(
+            module_name="ansible.legacy.async_status",
+            module_args={"jid": job["ansible_job_id"], "_async_dir": directory},
+            task_vars=task_vars,
+        )
+        if not result.get("finished"):
+            raise AnsibleActionFail(
+                "The module has vanished from the host without a result, as it does when the host is restarted. Run this "
+                "again: what was left behind is found and removed then."
+            )
+        return {name: value for name, value in result.items() if name not in _ABOUT_THE_JOB}
+
+    def _on_host(self, command):
+        """Run a command of the shell as the user that the module runs as."""
+        return self._low_level_execute_command(f"/bin/sh -c {shlex.quote(command)}")
+
+
+class _Watch:
+    """Follows one job to its end, and shows what the agent prints meanwhile."""
+
+    def __init__(self, on_host, host, job, output):
+        self._on_host = on_host
+        self._host = host
+        self._job = shlex.quote(job)
+        self._output = shlex.quote(output)
+        self._lines = Lines(host)
+        self._process = None
+
+    def follow(self):
+        """Return when the job has ended, or nobody works on it any more."""
+        heard = time.monotonic()
+        while True:
+            before = self._lines.seen
+            if not self._look():
+                return
+            now = time.monotonic()
+            if self._lines.seen > before:
+                heard = now
+            elif now - heard >= _SUSPICIOUS_SECONDS:
+                if not self._is_alive():
+                    return
+                heard = now
+
+    def _look(self):
+        """Show the news; whether the job goes on."""
+        found = self._persistently(
+            _LOOK.format(
+                job=self._job,
+                output=self._output,
+                line=self._lines.seen + 1,
+                mark=shlex.quote(_MARK),
+                pause=_LOOK_SECONDS * 10 // 4,
+            )
+        )
+        _before, _mark, news = found["stdout"].replace("\r\n", "\n").partition(f"{_MARK}\n")
+        if self._process is None:
+            self._process = process(news.partition("\n")[0])
+        for line in self._lines.take(news, time.monotonic()):
+            display.display(line)
+        return found["rc"] == 0
+
+    def _is_alive(self):
+        """Whether the docker command still runs; where it has not said which process it is, believe it."""
+        if self._process is None:
+            return True
+        number, started = self._process
+        look = f"""[ "$(cut -d' ' -f22 /proc/{number:d}/stat)" = {shlex.quote(str(started))} ]"""
+        return self._persistently(look)["rc"] == 0
+
+    def _persistently(self, command):
+        """Run a command on the host, though the connection may break for a while.
+
+        Raises AnsibleConnectionFailure when it does not come back.
+        """
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return self._on_host(command)
+            except AnsibleConnectionFailure as error:
+                if time.monotonic() > deadline:
+                    raise AnsibleConnectionFailure(
+                        f"The connection to {self._host} is lost. The agent goes on with what it has begun, and "
+                        f"status.yml tells how it ended: {error}"
+                    ) from error
+                display.display(f"{self._host}: the connection is lost, trying again")
+                time.sleep(5)

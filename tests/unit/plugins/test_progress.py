@@ -1,0 +1,234 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lines that an operator sees while the agent works."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.scalr.backup.plugins.plugin_utils import _agent_action
+from ansible_collections.scalr.backup.plugins.plugin_utils._progress import Lines, process
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+MB = 1024 * 1024
+
+
+def event(phase: str = "data", **facts: object) -> str:
+    """A line of the agent's output."""
+    document = {"event": "progress", "phase": phase, "container": "scalr-foo-db", "database": "foo", **facts}
+    return json.dumps(document, ensure_ascii=False) + "\n"
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines("web1")
+
+
+def test_a_phase_is_a_line_with_its_host_and_database(lines):
+    assert lines.take(event("safety-snapshot"), now=0) == ["web1 scalr-foo-db/foo: safety snapshot"]
+
+
+def test_bytes_have_a_share_a_rate_and_a_time_left(lines):
+    lines.take(event(bytes=0, total_bytes=200 * MB), now=0)
+
+    assert lines.take(event(bytes=50 * MB, total_bytes=200 * MB), now=5) == [
+        "web1 scalr-foo-db/foo: data, 50.00 MB of 200.00 MB (25 %), 10.00 MB/s, 15 s left, 5.0 s so far"
+    ]
+
+
+def test_the_rate_is_that_of_the_last_seconds(lines):
+    for second in range(60):
+        lines.take(event(bytes=second * MB, total_bytes=2000 * MB), now=second)
+    # An average over all of it would hide that it has nearly come to a stop.
+    (line,) = lines.take(event(bytes=60 * MB, total_bytes=2000 * MB), now=90)
+
+    assert ", 33.03 KB/s, " in line
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({"bytes": 3 * MB}, "data, 3.00 MB"),
+        ({"bytes": 3 * MB, "total_bytes": 2 * MB}, "data, 3.00 MB"),
+        ({"bytes": 0, "total_bytes": 0}, "data, 0.00 Bytes"),
+        ({"bytes": None, "total_bytes": 7}, "data"),
+        ({"rows": 1234567, "total_rows": 2000000}, "data, 1,234,567 of 2,000,000 (61 %) rows"),
+        ({"done": 3, "total": 12}, "data, 3 of 12 (25 %)"),
+        ({"done": 3}, "data, 3"),
+        ({"elapsed_seconds": 75}, "data, 1 min 15 s so far"),
+    ],
+)
+def test_what_is_known_is_said_and_no_more(lines, facts, text):
+    assert lines.take(event(**facts), now=0) == [f"web1 scalr-foo-db/foo: {text}"]
+
+
+def test_of_one_database_only_the_latest_news_is_a_line(lines):
+    output = event("verify") + event("analyze") + event("swap")
+
+    assert lines.take(output, now=0) == ["web1 scalr-foo-db/foo: swap"]
+
+
+def test_many_small_databases_are_no_flood(lines):
+    output = "".join(event(database=f"d{number}") for number in range(100))
+
+    assert [line.rpartition("/")[2] for line in lines.take(output, now=0)] == ["d97: data", "d98: data", "d99: data"]
+
+
+def test_messages_are_lines_and_warnings_say_so(lines):
+    output = '{"event": "log", "level": "info", "message": "Made a role."}\n'
+    output += '{"event": "log", "level": "warning", "message": "Old.", "container": "c", "error": {"message": "Why"}}\n'
+
+    assert lines.take(output, now=0) == ["web1: Made a role.", "web1 c: WARNING: Old.: Why"]
+
+
+def test_silence_is_broken_with_the_time_that_has_passed(lines):
+    lines.take(event("indexes-and-constraints"), now=0)
+
+    assert lines.take("", now=9) == []
+    assert lines.take("", now=10) == ["web1 scalr-foo-db/foo: indexes and constraints, 10 s so far"]
+    assert lines.take("", now=15) == []
+    assert lines.take("", now=20) == ["web1 scalr-foo-db/foo: indexes and constraints, 20 s so far"]
+
+
+def test_a_line_that_is_not_complete_is_read_again(lines):
+    whole = event("data")
+
+    assert lines.take(whole + whole[:20], now=0) == ["web1 scalr-foo-db/foo: data"]
+    assert lines.seen == 1
+
+
+def test_a_terminal_in_between_changes_nothing(lines):
+    assert lines.take(event("data").replace("\n", "\r\n"), now=0) == ["web1 scalr-foo-db/foo: data"]
+    assert lines.seen == 1
+
+
+def test_what_a_server_says_cannot_steer_the_terminal(lines):
+    output = event("data", database="\x1b]0;pwned\x07\u202e\u2028\x9b31m")
+
+    assert lines.take(output, now=0) == ["web1 scalr-foo-db/?]0;pwned????31m: data"]
+
+
+@pytest.mark.parametrize("output", ["Traceback\n", "[]\n", "null\n", '{"event": 1}\n', '{"event": "result"}\n', "\n"])
+def test_what_is_no_event_is_no_line(lines, output):
+    assert lines.take(output, now=0) == []
+    assert lines.seen == 1
+
+
+NAMES = ["event", "phase", "database", "bytes", "total_bytes", "rows", "total_rows", "done", "level", "error"]
+WORDS = st.sampled_from(["progress", "log", "warning", "data", "\x1b[2J"])
+VALUES = st.one_of(WORDS, st.integers(), st.floats(), st.none(), st.lists(WORDS, max_size=1))
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6), max_size=4))
+def test_no_event_breaks_the_lines(events):
+    lines = Lines("web1")
+    for now, one in enumerate(events):
+        for line in lines.take(json.dumps(one) + "\n", now=now):
+            assert line.isprintable()
+
+
+def test_the_first_line_names_the_process():
+    assert process('{"event": "process", "id": 17, "started": "4711"}\n') == (17, "4711")
+    assert process(event()) is None
+    assert process("") is None
+
+
+def test_the_output_goes_to_a_file_that_only_its_owner_can_read_and_is_gone_at_the_end(docker, run_module, tmp_path):
+    output = tmp_path / "output"
+    docker.agent_returns(
+        {"databases": []}, before=f"stat -c %a {output} > {tmp_path}/mode; cp {output} {tmp_path}/copy"
+    )
+
+    result = run_module("database_backup", progress_file=str(output))
+
+    assert result["databases"] == []
+    assert (tmp_path / "mode").read_text() == "600\n"
+    number, started = process((tmp_path / "copy").read_text())
+    assert number > 1
+    assert int(started) > 0
+    assert not output.exists()
+
+
+def test_output_that_cannot_be_kept_is_a_sentence(docker, run_module):
+    docker.agent_returns({"databases": []})
+
+    result = run_module("database_backup", progress_file="/proc/nowhere/output")
+
+    assert "/proc/nowhere/output" in result["msg"]
+    assert result["failed"] is True
+
+
+class TestOnTheController:
+    """A playbook, while it runs."""
+
+    @pytest.fixture
+    def web1(self, fleet):
+        """A host whose agent takes its time."""
+        web1 = fleet.host("web1")
+        events = [json.loads(event("data", bytes=number * MB, total_bytes=8 * MB)) for number in range(8)]
+        web1.agent_returns({"databases": []}, events=events, pause=0.8, changed=True)
+        return web1
+
+    def test_lines_appear_while_the_agent_works(self, fleet, web1):
+        started = time.monotonic()
+        shown = {}
+        with fleet.start("backup") as play:
+            for line in play.stdout:
+                shown.setdefault(line.strip(), time.monotonic() - started)
+
+        told = [line for line in shown if line.startswith("web1 scalr-foo-db/foo: data, ")]
+        assert play.returncode == 0, shown
+        assert 2 <= len(told) <= 6, shown
+        # They come one after the other and not all at the end.
+        assert shown[told[-1]] - shown[told[0]] > 1
+        assert "left" in told[-1]
+
+    @pytest.mark.parametrize("arguments", [["--check"], []])
+    def test_no_lines_where_none_are_wanted(self, fleet, web1, tmp_path, arguments):
+        playbook = tmp_path / "quiet.yml"
+        task = {"scalr.backup.database_backup": {}} | ({} if arguments else {"async": 60, "poll": 1})
+        playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
+
+        run = fleet.run(str(playbook.with_suffix("")), *arguments)
+
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert "web1 scalr-foo-db/foo" not in run.stdout
+
+    def test_an_interrupted_controller_leaves_the_agent_at_work_and_nothing_behind(self, fleet, web1):
+        before = set(Path("/tmp").glob("scalr-backup-progress-*"))
+        with fleet.start("backup") as play:
+            for line in play.stdout:
+                if line.startswith("web1 scalr-foo-db/foo: data"):
+                    os.killpg(play.pid, signal.SIGINT)
+                    break
+            play.stdout.read()
+
+        assert play.returncode != 0
+        # The agent is still at it: its file is there until it is done, and then no more.
+        left = set(Path("/tmp").glob("scalr-backup-progress-*")) - before
+        deadline = time.monotonic() + 60
+        while any(path.exists() for path in left):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert web1.finished == 1
+
+    def test_a_module_that_vanishes_is_noticed(self, tmp_path, monkeypatch):
+        """As when the host is restarted: the note of the job says for ever that it has started."""
+        monkeypatch.setattr(_agent_action, "_SUSPICIOUS_SECONDS", 1)
+        job, output = tmp_path / "job", tmp_path / "output"
+        job.write_text('{"started": true}')
+        output.write_text('{"event": "process", "id": 99999999, "started": "1"}\n')
+
+        def on_host(command: str) -> dict[str, object]:
+            done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+            return {"rc": done.returncode, "stdout": done.stdout}
+
+        _agent_action._Watch(on_host, "web1", str(job), str(output)).follow()

@@ -1,0 +1,76 @@
+"""When role backup lets which host drill, and with whose help."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+HOSTS = [f"web{number}" for number in range(1000)]
+
+
+@pytest.fixture
+def derived(checkout: Path):
+    """Evaluate derived variables of the role, as they would be on a host."""
+    loader = DataLoader()
+    known: dict[str, Any] = {}
+    for file in ("defaults", "vars"):
+        known.update(
+            loader.load_from_file(str(checkout / "roles/backup" / file / "main.yml"), trusted_as_template=True)
+        )
+
+    def derive(name: str, host: str = "web1", **variables: Any) -> Any:
+        return Templar(loader, variables={**known, "inventory_hostname": host, **variables}).template(known[name])
+
+    return derive
+
+
+def schedule(derived: Any, host: str, **variables: Any) -> tuple[int, int, int]:
+    """Day, hour and minute of a host's drill."""
+    return tuple(derived(f"__backup_drill_{part}", host, **variables) for part in ("on", "hour", "minute"))
+
+
+def test_every_host_has_its_own_day_and_time(derived: Any) -> None:
+    schedules = [schedule(derived, host) for host in HOSTS]
+
+    assert schedules == [schedule(derived, host) for host in HOSTS]
+    assert {day for day, _hour, _minute in schedules} == set(range(1, 29))
+    # When backups are made, nobody drills.
+    assert {hour for _day, hour, _minute in schedules} == {0, *range(5, 24)}
+    assert {minute for _day, _hour, minute in schedules} == set(range(60))
+    # A thousand hosts spread over 560 hours of the month.
+    assert max(Counter((day, hour) for day, hour, _minute in schedules).values()) < 10
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"backup_drill_day": 3, "backup_drill_time": "04:05"}, (3, 4, 5)),
+        ({"backup_drill_day": "28", "backup_drill_time": "23:59"}, (28, 23, 59)),
+        ({"backup_drill_day": 1, "backup_drill_time": "00:00"}, (1, 0, 0)),
+    ],
+)
+def test_a_given_day_and_time_count(derived: Any, variables: dict[str, Any], expected: tuple[int, int, int]) -> None:
+    assert schedule(derived, "web1", **variables) == expected
+
+
+@pytest.mark.parametrize(
+    ("existing", "wanted", "starter"),
+    [
+        (["/run/systemd/system", "/etc/cron.d", "/usr/sbin/cron"], True, "systemd"),
+        (["/etc/cron.d", "/usr/sbin/crond"], True, "cron"),
+        (["/etc/cron.d"], True, "nobody"),
+        (["/usr/sbin/cron"], True, "nobody"),
+        ([], True, "nobody"),
+        (["/run/systemd/system"], False, "none"),
+        (["/run/systemd/system"], "false", "none"),
+    ],
+)
+def test_who_starts_it(derived: Any, existing: list[str], wanted: Any, starter: str) -> None:
+    found = {"results": [{"item": path, "stat": {"exists": True}} for path in existing]}
+
+    assert derived("__backup_starter", __backup_starters=found, backup_drill=wanted) == starter
