@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -276,6 +277,32 @@ class TestDrill:
         assert (call.exit_code, call.error["code"]) == (1, "unknown_database")
         assert house.name in call.error["message"]
 
+    def test_can_be_of_another_hosts_snapshots_in_another_repository(self, house: House) -> None:
+        before = house.state().get("drills")
+        house.agent.configure(host="elsewhere")
+        try:
+            call = house.drill("--from-host", "test-host", "--from-repository", "/repository", "--database", "ledger")
+            unknown = house.drill("--from-host", "nobody")
+        finally:
+            house.agent.configure(host="test-host")
+        assert call.exit_code == 0, call.output
+        assert (call.data["host"], outcome(call, "ledger")["rows"]) == ("elsewhere", 42)
+        assert (unknown.exit_code, unknown.error["code"]) == (1, "unknown_database")
+        # It says nothing of this host's own backups.
+        assert house.state().get("drills") == before
+        assert house.is_clean()
+
+    def test_reads_well_for_people(self, house: House) -> None:
+        command = [*house.command("--db", house.name, "--database", "ledger")[:-1]]
+        done = docker(*command)
+        table = done.stdout.splitlines()
+        assert table[0].split("  ")[0] == "CONTAINER"
+        assert "passed" in table[1]
+        assert "42 in 1 tables" in table[1].replace("\xa0", " ")
+        assert table[-1].endswith(" s, 0 failed")
+        assert "Traceback" not in done.stderr
+        assert "Exception" not in done.stderr
+
     def test_needs_the_memory_that_it_may_use(self, house: House) -> None:
         def enormous(cluster: dict[str, Any]) -> None:
             described(cluster, "shop")["size_bytes"] = 10**13
@@ -353,7 +380,7 @@ class TestThrowawayContainer:
         engine = DockerHost()
         image = engine.image("postgres:17")
         assert image is not None
-        name = "scalr-backup-drill-test-volume"
+        name = f"scalr-backup-drill-test-{secrets.token_hex(4)}"
         with pytest.raises(
             ThrowawayError, match="volume at /var/lib/postgresql/data, and its rows would lie on a disk"
         ):
@@ -366,7 +393,7 @@ class TestThrowawayContainer:
         assert image is not None
         tmpfs = {"/var/lib/postgresql/data": 1 << 28, "/run/postgresql": 1 << 20}
         environment = {"POSTGRES_PASSWORD": "x", "PGDATA": "/var/lib/postgresql/data/drill"}
-        name = "scalr-backup-drill-test-life"
+        name = f"scalr-backup-drill-test-{secrets.token_hex(4)}"
         container = engine.create_throwaway(Throwaway(name, image, (), environment, {}, tmpfs, 1 << 29, 3))
         engine.start_throwaway(container)
         assert docker("ps", "--quiet", "--filter", f"name={name}").stdout

@@ -6,8 +6,9 @@ afterwards. So a database that spoils its server spoils nobody else's drill, the
 memory is needed, and each one proves that it comes back into an empty cluster. The restore is the operator's own
 (``restore.py``), with the throwaway container as its target; the app's container is not even asked.
 
-What is measured as the recovery time is the restore: from the first byte that is asked of the repository to a
-database that is verified, analysed and in its place. Starting the server, pg_amcheck and assertions are not in it.
+What is measured as the recovery time is the restore: from the first byte of the dump that is asked of the repository
+to a database that is verified, analysed and in its place. Looking for the snapshot, starting the server, pg_amcheck
+and assertions are not in it.
 """
 
 from __future__ import annotations
