@@ -8,7 +8,6 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.containers import AgentContainer, Call, DatabaseContainer, docker, finish, wait_until
+from tests.support.restores import half_made, leftovers, one_sentence, outcome_of, portrait, reasons, session
 
 ROLES = """
 CREATE ROLE shop_owner;
@@ -154,30 +154,6 @@ def make_shop(database: DatabaseContainer) -> None:
     database.sql(CONTENT, "shop")
 
 
-def portrait(database: DatabaseContainer, name: str) -> dict[str, Any]:
-    """All that a restore has to bring back: rows, schema, the database's own properties, sequences, large objects."""
-    schema = docker(
-        "exec", database.name, "pg_dump", "-U", "postgres", "--schema-only", "--create", "-d", f"dbname='{name}'"
-    ).stdout
-    return {
-        "rows": database.fingerprint(name),
-        "schema": [line for line in schema.splitlines() if not line.startswith(("\\restrict", "\\unrestrict", "--"))],
-        "beside": database.sql(
-            f"""
-            SELECT schemaname, sequencename, start_value, last_value FROM pg_sequences ORDER BY 1, 2;
-            SELECT oid, md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY oid;
-            SELECT matviewname, ispopulated FROM pg_matviews;
-            SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit,
-                   array(SELECT unnest(datacl)::text ORDER BY 1), shobj_description(oid, 'pg_database'),
-                   array(SELECT setrole::regrole || array_to_string(setconfig, ' ') FROM pg_db_role_setting
-                         WHERE setdatabase = d.oid ORDER BY 1)
-            FROM pg_database AS d WHERE datname = '{name}';
-            """,
-            name,
-        ),
-    }
-
-
 def spoil(database: DatabaseContainer) -> dict[str, str]:
     """Damage shop's data, differently each time; the fingerprint of the damaged database."""
     database.sql(
@@ -192,61 +168,6 @@ def spoil(database: DatabaseContainer) -> dict[str, str]:
         "shop",
     )
     return database.fingerprint("shop")
-
-
-def half_made(database: DatabaseContainer) -> set[str]:
-    return {name for name in database.databases() if name.startswith("scalr_restore_2")}
-
-
-def leftovers(database: DatabaseContainer) -> set[str]:
-    """Databases, and sessions and processes, that a run has left."""
-    left = half_made(database) | {name for name in database.databases() if "_before_restore_" in name}
-    if database.sessions_of_agent():
-        left.add("sessions")
-    if database.processes("pg_restore") or database.processes("pg_dump"):
-        left.add("processes")
-    return left
-
-
-def one_sentence(call: Call) -> dict[str, str]:
-    """The error, which has to be one line for people."""
-    message = call.error["message"]
-    assert message, call.output
-    assert "\n" not in message
-    assert "Traceback" not in call.output
-    return call.error
-
-
-def outcome_of(call: Call, database: str = "shop") -> dict[str, Any]:
-    return next(one for one in call.data["databases"] if one["database"] == database)
-
-
-def reasons(agent: AgentContainer, container: str) -> dict[str, str]:
-    """The reason of each snapshot of a container, by id."""
-    return {one["id"]: one["reason"] for one in agent.ok("snapshots", "--db", container)["snapshots"]}
-
-
-@contextmanager
-def session(database: DatabaseContainer, name: str) -> Iterator[Callable[[str], str]]:
-    """A session that stays open; a query on it returns one line, or the server's complaint when it has been ended."""
-    process = subprocess.Popen(
-        ["docker", "exec", "-i", database.name, "psql", "-XAtq", "-U", "postgres", "-d", name],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    stdin, stdout = process.stdin, process.stdout
-    assert stdin is not None
-    assert stdout is not None
-
-    def query(sql: str) -> str:
-        stdin.write(sql + "\n")
-        stdin.flush()
-        return stdout.readline().strip()
-
-    with process:
-        yield query
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,16 @@ from scalr_backup.errors import (
     InterruptedRunError,
     PostgresError,
     RepositoryUnreachableError,
+    ResticError,
     RestoreError,
+    VerificationError,
 )
 from scalr_backup.manifest import Manifests
-from scalr_backup.postgres import _HALF_MADE
+from scalr_backup.model import Credentials
+from scalr_backup.postgres import _HALF_MADE, Postgres
+from scalr_backup.progress import nobody
 from scalr_backup.restic import Restic
-from scalr_backup.restore import Request, Restore, old_name
+from scalr_backup.restore import DatabaseRestore, Request, Restore, old_name
 from scalr_backup.state import RestoreJournal, State
 from scalr_backup.use_case import Tools
 
@@ -350,3 +354,135 @@ def test_a_question_without_an_answer_is_a_no(silence, monkeypatch):
     assert request.snapshot == "aa11"
     assert handlers == [signal.default_int_handler]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+# -- dropping the live database first ----------------------------------------------------------------------
+
+
+class Reader:
+    """Reads a snapshot to its end, or fails to."""
+
+    def __init__(self, log, fails=False):
+        self.log, self.fails = log, fails
+
+    def read_through(self, _plan):
+        self.log.append("read")
+        if self.fails:
+            raise ResticError("a pack is damaged")
+
+
+class Dropping:
+    """Notes which database is dropped."""
+
+    container = "scalr-shop-db"
+
+    def __init__(self, log):
+        self.log = log
+
+    def drop_database(self, name):
+        self.log.append(f"drop {name}")
+
+
+def drop_live(log, *, fails=False, cancelled=False):
+    stop = threading.Event()
+    if cancelled:
+        stop.set()
+    restore = Restore(Tools(None, None, None, None, lambda event: log.append(event["phase"]), stop))
+    outcome = DatabaseRestore("shop", "ab12")
+    restore._drop_live(Reader(log, fails), Dropping(log), SimpleNamespace(database="shop"), outcome)
+    return outcome
+
+
+def test_the_live_database_is_dropped_only_after_its_replacement_was_read_to_the_end():
+    log = []
+    assert drop_live(log).dropped_first is True
+    assert log == ["read", "drop", "drop shop"]
+
+
+@pytest.mark.parametrize("accident", ["fails", "cancelled"])
+def test_a_snapshot_that_was_not_read_to_its_end_drops_nothing(accident):
+    log = []
+    with pytest.raises((ResticError, InterruptedRunError)):
+        drop_live(log, **{accident: True})
+    assert log == ["read"]
+
+
+def test_the_way_back_is_told_only_where_there_is_one():
+    restore = Restore(Tools(None, None, None, None, None, threading.Event()))
+    plan, request = SimpleNamespace(database="shop"), Request("scalr-shop-db", target="scalr-new-db")
+    outcome = DatabaseRestore("shop", "ab12")
+    assert restore._with_way_back(request, plan, outcome, "Why.") == "Why."
+    outcome.dropped_first = True
+    assert "snapshot" not in restore._with_way_back(request, plan, outcome, "Why.")
+    outcome.safety_snapshot_id = "0123456789abcdef"
+    told = restore._with_way_back(request, plan, outcome, "Why.")
+    assert told.startswith("Why. shop had been dropped before")
+    assert "-e db=scalr-new-db -e snapshot=01234567." in told
+
+
+@pytest.mark.parametrize("dropped_first", [False, True])
+def test_a_copy_that_differs_is_kept_and_what_is_said_of_the_live_one_is_true(monkeypatch, dropped_first):
+    class DiffersFiller:
+        def __init__(self, *_arguments):
+            """Nothing is needed."""
+
+        def fill(self, _plan, _new):
+            raise VerificationError("1 table differs.")
+
+    monkeypatch.setattr("scalr_backup.restore.Filler", DiffersFiller)
+    restore = Restore(Tools(None, None, None, None, nobody, threading.Event()))
+    monkeypatch.setattr(restore, "_keep_for_inspection", lambda *_arguments: "shop_restored")
+    outcome = DatabaseRestore("shop", "ab12", dropped_first=dropped_first)
+    plan = SimpleNamespace(database="shop", exists=True)
+    with pytest.raises(VerificationError, match=r"kept.* as shop_restored") as caught:
+        restore._fill_and_swap(Request("scalr-shop-db"), None, None, plan, JOURNAL, outcome)
+    assert ("the live one as it was" in caught.value.message) is not dropped_first
+
+
+# -- what a server says of roles that cannot be made -------------------------------------------------------
+
+
+class Psql:
+    """A psql that has something to say on its standard error, and ends."""
+
+    def __init__(self, messages):
+        self.messages = messages
+        self.written = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        """Nothing is open."""
+
+    def write(self, data):
+        self.written += data
+
+    def frames(self, _waiting):
+        # The first query, which silences the log, is answered by its marker.
+        marker = self.written.rsplit(b"\\echo ", 1)[1]
+        yield 1, marker
+        yield 2, self.messages.encode()
+
+
+HASH = "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy"
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        "ERROR:  permission denied to alter role\nDETAIL:  Only roles with the SUPERUSER attribute may do that.\n",
+        f"ERROR:  syntax error\nLINE 1: ALTER ROLE app WITH LOGIN PASSWORD '{HASH}';\n                ^\n",
+    ],
+)
+def test_a_server_that_refuses_a_role_does_not_make_us_repeat_its_password(messages):
+    psql = Psql(messages)
+    docker = SimpleNamespace(start_exec=lambda *_arguments, **_options: psql)
+    postgres = Postgres(docker, "scalr-shop-db", Credentials("postgres", None, "postgres"), "scalr-backup look")
+    postgres.__dict__["_home"] = "postgres"
+    with pytest.raises(PostgresError, match="ERROR") as caught:
+        postgres.make_roles([f"ALTER ROLE app WITH LOGIN PASSWORD '{HASH}';"])
+    assert HASH not in caught.value.message
+    # psql itself is told not to show the line, and the server not to log it.
+    assert psql.written.index(b"VERBOSITY terse") < psql.written.index(HASH.encode())
+    assert psql.written.index(b"log_min_error_statement") < psql.written.index(HASH.encode())

@@ -124,6 +124,7 @@ class Filler:
             # The engine may keep a dead command's input open, unread, for minutes; its output it ends at once.
             if listener.finished(0):
                 raise BrokenPipeError
+            tell(bytes=reader.position, total_bytes=plan.snapshot.dump_bytes)
 
         try:
             target.write(beginning, while_it_does_not_read)

@@ -10,7 +10,7 @@ from scalr_backup.dump import ANY_RUN
 from scalr_backup.errors import PostgresError
 from scalr_backup.model import Cluster
 from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
-from scalr_backup.state import KeptDatabase, RestoreJournal, State
+from scalr_backup.state import RestoreJournal, State
 
 
 def clean_up(state: State, discovery: Discovery, cluster: Cluster) -> list[str]:
@@ -60,7 +60,7 @@ def _finish(state: State, journal: RestoreJournal, postgres: Postgres) -> list[s
         return [f"{restore} left the database {name}, which could not be dropped: {obstacle}"]
     if name is None and journal.keep_old and journal.old in names:
         # It had swapped and was killed before it could note what it keeps.
-        state.keep(KeptDatabase(journal.run, journal.container, journal.database, journal.old))
+        state.keep(journal.kept)
     state.close_journal(journal)
     if name == journal.new:
         fate = "the live one is as it was" if journal.database in names else f"there is no {journal.database} now"

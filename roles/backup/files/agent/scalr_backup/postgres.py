@@ -135,7 +135,9 @@ GROUP BY usename, application_name, client_addr ORDER BY count(*) DESC, 1;
 _SILENCE_THE_LOG = """
 SELECT jsonb_build_array(
   set_config('log_statement', 'none', false), set_config('log_min_error_statement', 'panic', false),
-  set_config('log_min_duration_statement', '-1', false), set_config('log_min_duration_sample', '-1', false))
+  set_config('log_min_duration_statement', '-1', false), set_config('log_min_duration_sample', '-1', false),
+  set_config('log_transaction_sample_rate', '0', false), set_config('track_activities', 'off', false),
+  set_config('pg_stat_statements.track', 'none', false))
 FROM pg_roles WHERE rolname = current_user AND rolsuper;
 """
 # The archive's head, which holds no row, for the pg_restore that needs a file: in the container's memory.
@@ -398,7 +400,8 @@ class Postgres:
         Raises PostgresError without their text: they hold hashes of passwords.
         """
         with self.session(self._home) as session:
-            session.query(_SILENCE_THE_LOG)
+            # Nor does psql show the line that the server complains of.
+            session.query("\\set VERBOSITY terse\n" + _SILENCE_THE_LOG)
             session.query("BEGIN;\n" + "\n".join(statements) + "\nCOMMIT;")
 
     def rename_database(self, name: str, new_name: str) -> None:

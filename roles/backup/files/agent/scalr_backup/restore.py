@@ -34,13 +34,11 @@ from scalr_backup.postgres import APPLICATION_PREFIX, RESTORE_PREFIX, Postgres
 from scalr_backup.progress import log, progress
 from scalr_backup.restic import Restic
 from scalr_backup.restore_plan import BESIDE, REPLACE, DatabasePlan, Plan, Planner, Request, require_room
-from scalr_backup.state import KeptDatabase, RestoreJournal, container_lock, utc_now
+from scalr_backup.sql import NAME_BYTES
+from scalr_backup.state import RestoreJournal, container_lock, utc_now
 from scalr_backup.use_case import Tools, UseCase
 
 __all__ = ["BESIDE", "REPLACE", "DatabaseRestore", "Plan", "Request", "Restore", "RestoreResult", "old_name"]
-
-# PostgreSQL's NAMEDATALEN less one: a longer name is cut off, by its own rules.
-_NAME_BYTES = 63
 
 
 @dataclass
@@ -214,10 +212,13 @@ class Restore(UseCase):
             outcome.kept_database = self._keep_for_inspection(result, plan, journal)
             if outcome.kept_database is None:
                 raise
-            raise VerificationError(
-                f"{error.message} Both are kept: the live one as it was, the restored one as "
-                f"{outcome.kept_database}; compare them, and drop the one that is wrong."
-            ) from None
+            kept = (
+                f"The restored one is kept as {outcome.kept_database}."
+                if outcome.dropped_first
+                else f"Both are kept: the live one as it was, the restored one as {outcome.kept_database}; compare them, "
+                "and drop the one that is wrong."
+            )
+            raise VerificationError(f"{error.message} {kept}") from None
         except BaseException:
             self._remove_half_made(result, journal)
             raise
@@ -296,7 +297,7 @@ class Restore(UseCase):
     ) -> None:
         """Drop what was replaced, or remember where it is kept; the restore has succeeded already."""
         if outcome.old_database is not None and journal.keep_old:
-            self._state.keep(KeptDatabase(journal.run, journal.container, journal.database, journal.old))
+            self._state.keep(journal.kept)
         elif outcome.old_database is not None:
             try:
                 postgres.drop_database(journal.old)
@@ -338,7 +339,7 @@ class Restore(UseCase):
 
     def _stop_if_told(self) -> None:
         if self._cancelled.is_set():
-            raise InterruptedRunError("The restore was told to stop; the live database is as it was.")
+            raise InterruptedRunError("The restore was told to stop, and nothing was swapped.")
 
 
 def old_name(database: str, run: str) -> str:
@@ -352,6 +353,6 @@ def cut_name(database: str, suffix: str) -> str:
     A cut name carries a hash of the whole one: long names that begin alike stay apart.
     """
     encoded = database.encode()
-    if len(encoded) > _NAME_BYTES - len(suffix):
+    if len(encoded) > NAME_BYTES - len(suffix):
         suffix = f"_{hashlib.sha256(encoded).hexdigest()[:6]}{suffix}"
-    return encoded[: _NAME_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix
+    return encoded[: NAME_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,7 +24,7 @@ from scalr_backup.postgres import APPLICATION_PREFIX, LiveDatabase, Postgres
 from scalr_backup.progress import progress
 from scalr_backup.restic import Restic
 from scalr_backup.roles import Globals, MissingRoles, Role
-from scalr_backup.sql import quote_identifier
+from scalr_backup.sql import NAME_BYTES, quote_identifier
 from scalr_backup.state import utc_now
 from scalr_backup.use_case import Tools, UseCase
 
@@ -34,6 +35,8 @@ REPLACE: Strategy = "replace"
 # Room that a restore wants beyond the database's own size: write-ahead log of a checkpoint, and some air.
 _SPARE_BYTES = 256 * 1024 * 1024
 _OLD_SNAPSHOT = timedelta(days=2)
+_MAJOR = re.compile(r"\s*\d+")
+_TEMPLATES = ("template0", "template1")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,12 @@ class Request:
             raise UsageError(f"The strategy {self.strategy!r} is none of {', '.join(get_args(Strategy))}.")
         if self.strategy == REPLACE and self.keep_old:
             raise UsageError("strategy=replace drops the old database first, so keep_old cannot keep it.")
+        if self.database_as in _TEMPLATES:
+            raise UsageError(f"New databases are copies of {self.database_as}: no restore takes its place.")
+        if len((self.database_as or "").encode()) > NAME_BYTES:
+            raise UsageError(
+                f"The name {self.database_as!r} is longer than the {NAME_BYTES} bytes of a database's name."
+            )
 
     @property
     def into(self) -> str:
@@ -327,8 +336,8 @@ def require_room(databases: Sequence[DatabasePlan], free: int, request: Request)
 
 
 def major(version: str) -> int:
-    """The major version of a server's version, such as 17 of ``17.6 (Debian 17.6-1)``."""
-    return int(version.split(".", maxsplit=1)[0].split(maxsplit=1)[0].rstrip("abcdefghijklmnopqrstuvwxyz") or 0)
+    """The major version of a server's version, such as 17 of ``17.6 (Debian 17.6-1)`` and 18 of ``18beta1``."""
+    return int(found.group()) if (found := _MAJOR.match(version)) else 0
 
 
 def _merged(sources: Iterable[Globals]) -> Globals:

@@ -34,6 +34,10 @@ _ROLES_FOLLOW = {
 }
 
 
+# What a new role is anyway; only a superuser may say so of each.
+_OF_A_NEW_ROLE = {"NOSUPERUSER", "NOCREATEROLE", "NOCREATEDB", "NOREPLICATION", "NOBYPASSRLS"}
+
+
 class GlobalsError(ScalrBackupError):
     """What should be the roles of a cluster is no script of pg_dumpall."""
 
@@ -44,7 +48,7 @@ class GlobalsError(ScalrBackupError):
 class Role:
     """One role, and the statements that make it, in their order.
 
-    ``definition`` is CREATE ROLE and ALTER ROLE … WITH its attributes and password: without them there is no such
+    ``definition`` is CREATE ROLE and ALTER ROLE … WITH its attributes and its password: without them there is no such
     role. ``properties`` are its settings, comment, security labels and privileges on configuration parameters: a
     server of another version, or without a library, may refuse one of them, and the role is as usable without it.
     """
@@ -199,7 +203,7 @@ class _Reader:
                 self.roles[unquote_identifier(name)] = Role(unquote_identifier(name), (statement.text,))
                 return True
             case ["ALTER", "ROLE", name, "WITH", *attributes]:
-                return self._define(name, statement, attributes)
+                return self._define(name, attributes)
             case ["ALTER", "ROLE", name, "SET", *_] | ["COMMENT", "ON", "ROLE", name, "IS", _]:
                 return self._describe(name, statement)
             case ["SECURITY", "LABEL", "FOR", _, "ON", "ROLE", name, "IS", _]:
@@ -216,13 +220,13 @@ class _Reader:
                 return "PARAMETER" in statement.words and (grantee == "PUBLIC" or self._describe(grantee, statement))
         return False
 
-    def _define(self, name: str, statement: Statement, attributes: list[str]) -> bool:
+    def _define(self, name: str, attributes: list[str]) -> bool:
         role = self.roles.get(unquote_identifier(name))
         if role is None:
             return False
         self.roles[role.name] = replace(
             role,
-            definition=(*role.definition, statement.text),
+            definition=(*role.definition, *_attributes(name, attributes)),
             superuser="SUPERUSER" in attributes,
             login="LOGIN" in attributes,
         )
@@ -234,6 +238,18 @@ class _Reader:
             return False
         self.roles[role.name] = replace(role, properties=(*role.properties, statement.text))
         return True
+
+
+def _attributes(name: str, attributes: list[str]) -> Iterator[str]:
+    """The statements that make a new role what it was, its password last and by itself.
+
+    A statement that fails for want of a right may go to the server's log, and must not take the password with it.
+    """
+    words = [word for word in attributes if word not in _OF_A_NEW_ROLE]
+    place = words.index("PASSWORD") if "PASSWORD" in words else len(words)
+    for some in (words[:place] + words[place + 2 :], words[place : place + 2]):
+        if some:
+            yield f"ALTER ROLE {name} WITH {' '.join(some)};"
 
 
 def _says_nothing_of_roles(statement: Statement) -> bool:

@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+# PostgreSQL's NAMEDATALEN less one: a longer name is cut off, by its own rules.
+NAME_BYTES = 63
+
 # What stands in a script of pg_dump or pg_dumpall: white space and comments, psql's own commands (outside quotes a
 # backslash begins nothing else), quoted identifiers, string constants, words, and single characters. These programs
 # write no dollar quotes where a script is read here.

@@ -41,6 +41,11 @@ class RestoreJournal:
     old: str
     keep_old: bool
 
+    @property
+    def kept(self) -> KeptDatabase:
+        """What it keeps, once it has swapped and was to keep the old database."""
+        return KeptDatabase(self.run, self.container, self.database, self.old)
+
 
 @dataclass(frozen=True)
 class KeptDatabase:
@@ -105,10 +110,10 @@ class State:
         """Forget a restore that has left nothing behind."""
         self._change(lambda document: document.setdefault("restores", {}).pop(journal.new, None))
 
-    def journals(self, container: str) -> list[RestoreJournal]:
-        """Restores into a container that have not closed their journal."""
+    def journals(self, container: str | None = None) -> list[RestoreJournal]:
+        """Restores into a container, or into any, that have not closed their journal."""
         entries = [_read_as(RestoreJournal, entry) for entry in self.read().get("restores", {}).values()]
-        return [entry for entry in entries if entry.container == container]
+        return [entry for entry in entries if container in (None, entry.container)]
 
     def agent_id(self) -> str:
         """What tells this agent from others on the same engine, for as long as its state lives."""

@@ -126,18 +126,19 @@ class Undo(UseCase):
         Raises UnknownRunError when nothing was kept by that run, or is no more there.
         """
         self._emit(progress("plan", container=request.container))
-        of_run = [one for one in self._state.kept() if one.run.lower() == request.run.lower()]
-        if request.container is not None:
-            of_run = [one for one in of_run if one.container == request.container]
-        if not of_run:
-            known = ", ".join(sorted({f"{one.run} (of {one.container})" for one in self._state.kept()})) or "none"
-            raise UnknownRunError(
-                f"No restore {request.run} on {self._config.host} kept what it replaced (keep_old=true does); "
-                f"those that did: {known}."
-            )
-        cluster = self._discovery.cluster(of_run[0].container, f"{APPLICATION_PREFIX} look", anywhere=True)
+        of_run = self._of_run(request, self._state.kept())
+        # A restore that was killed right after its swap could not note what it keeps; its journal knows.
+        of_killed = self._of_run(request, [journal.kept for journal in self._state.journals() if journal.keep_old])
+        if not of_run and not of_killed:
+            raise self._unknown(request)
+        cluster = self._discovery.cluster(
+            (of_run or of_killed)[0].container, f"{APPLICATION_PREFIX} look", anywhere=True
+        )
         postgres = self._postgres(cluster, "look")
         names = postgres.database_names()
+        of_run += [one for one in of_killed if one.old in names and one not in of_run]
+        if not of_run:
+            raise self._unknown(request)
         if gone := [one.old for one in of_run if one.old not in names]:
             raise UnknownDatabaseError(
                 f"{', '.join(gone)}, which the restore {request.run} kept, is no more in {cluster.container.name}; "
@@ -145,6 +146,17 @@ class Undo(UseCase):
             )
         databases = tuple(DatabaseUndo(one, postgres.live_database(one.database)) for one in of_run)
         return UndoPlan(self._config.host, request.run, cluster, databases, postgres.free_bytes())
+
+    def _of_run(self, request: UndoRequest, kept: list[KeptDatabase]) -> list[KeptDatabase]:
+        of_run = [one for one in kept if one.run.lower() == request.run.lower()]
+        return [one for one in of_run if request.container in (None, one.container)]
+
+    def _unknown(self, request: UndoRequest) -> UnknownRunError:
+        known = ", ".join(sorted({f"{one.run} (of {one.container})" for one in self._state.kept()})) or "none"
+        return UnknownRunError(
+            f"No restore {request.run} on {self._config.host} kept what it replaced (keep_old=true does); "
+            f"those that did: {known}."
+        )
 
     def run(self, request: UndoRequest) -> UndoResult:
         """Put back what was kept; what happens to a single database is in the result.

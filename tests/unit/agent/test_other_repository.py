@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Another repository's secrets: read from standard input, kept from everybody, gone afterwards."""
+
+from __future__ import annotations
+
+import io
+import json
+from types import SimpleNamespace
+
+import pytest
+from scalr_backup import cli
+from scalr_backup.config import parse_secrets
+from scalr_backup.errors import ConfigurationError, UsageError
+
+PASSWORD = "correct horse"
+
+
+def test_the_password_goes_to_a_file_that_nobody_else_reads(tmp_path):
+    document = {"password": PASSWORD, "environment": {"AWS_SECRET_ACCESS_KEY": "k=e y", "RCLONE": ""}}
+    secrets = parse_secrets(json.dumps(document), tmp_path)
+    assert secrets.password_file.read_text() == PASSWORD
+    assert secrets.password_file.stat().st_mode & 0o777 == 0o600
+    assert secrets.environment == {"AWS_SECRET_ACCESS_KEY": "k=e y", "RCLONE": ""}
+    assert "k=e y" not in repr(secrets)
+
+
+@pytest.mark.parametrize("environment", [{}, {"environment": None}, {"environment": {}}])
+def test_a_store_may_need_no_environment(tmp_path, environment):
+    assert parse_secrets(json.dumps({"password": PASSWORD, **environment}), tmp_path).environment == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "correct horse",
+        '"correct horse"',
+        '["correct horse"]',
+        "null",
+        "{}",
+        '{"passwort": "correct horse"}',
+        '{"password": ""}',
+        '{"password": null}',
+        '{"password": ["correct horse"]}',
+        '{"password": "correct horse", "environment": ["correct horse"]}',
+        '{"password": "correct horse", "environment": "A=correct horse"}',
+        '{"password": "correct horse"',
+    ],
+)
+def test_what_is_no_such_document_is_refused_and_not_repeated(tmp_path, text):
+    with pytest.raises(ConfigurationError, match="secrets must be") as caught:
+        parse_secrets(text, tmp_path)
+    assert PASSWORD not in caught.value.message
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "environment", [{"A": "one\nB=correct horse"}, {"A B": "correct horse"}, {"": "correct horse"}]
+)
+def test_an_environment_that_cannot_be_is_refused_and_not_repeated(tmp_path, environment):
+    with pytest.raises(ConfigurationError) as caught:
+        parse_secrets(json.dumps({"password": PASSWORD, "environment": environment}), tmp_path)
+    assert PASSWORD not in caught.value.message
+
+
+class FakeAgent:
+    """Remembers which repository was asked for, with which secrets."""
+
+    def __init__(self):
+        self.asked = []
+
+    def other_repository(self, repository, secrets):
+        password = secrets.password_file.read_text() if secrets else None
+        self.asked.append((repository, password))
+        return SimpleNamespace(secrets=secrets)
+
+
+def test_the_password_is_gone_when_the_restore_has_ended(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"password": PASSWORD})))
+    agent = FakeAgent()
+    with cli._other_repository(agent, "s3:there", "far-host", True) as source:
+        file = source.secrets.password_file
+        assert file.exists()
+        assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert agent.asked == [("s3:there", PASSWORD)]
+    assert not file.parent.exists()
+
+
+def test_the_password_is_gone_when_the_restore_has_failed(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"password": PASSWORD})))
+
+    def restore():
+        with cli._other_repository(FakeAgent(), "s3:there", "far-host", True) as source:
+            files.append(source.secrets.password_file)
+            raise UsageError("no")
+
+    files = []
+    with pytest.raises(UsageError):
+        restore()
+    assert not files[0].parent.exists()
+
+
+def test_without_secrets_of_its_own_it_opens_with_the_agents():
+    agent = FakeAgent()
+    with cli._other_repository(agent, "/mnt/there", "far-host", False):
+        assert agent.asked == [("/mnt/there", None)]
+
+
+def test_the_configured_repository_needs_nothing():
+    agent = FakeAgent()
+    with cli._other_repository(agent, None, "far-host", False) as source:
+        assert source is None
+    assert agent.asked == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [((None, "far-host", True), "belongs to --from-repository"), (("s3:there", None, False), "needs --from-host")],
+)
+def test_options_that_belong_together(options, words):
+    with pytest.raises(UsageError, match=words), cli._other_repository(FakeAgent(), *options):
+        pass

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a restore judges before it changes anything, without a server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from scalr_backup import restore_plan
+from scalr_backup.errors import MissingExtensionError, NoRoomError, UsageError
+from scalr_backup.model import Snapshot
+from scalr_backup.postgres import LiveDatabase
+from scalr_backup.restore_plan import DatabasePlan, Plan, Request, major, require_room
+from scalr_backup.roles import Globals, Membership, MissingRoles, Role
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+MB = 1_000_000
+SPARE = 256 * 1024 * 1024
+
+
+def snapshot(age=timedelta(hours=9)):
+    return Snapshot(
+        id="ab12cd34" * 8,
+        time=NOW - age,
+        host="h",
+        path="/scalr-shop-db/shop.dump",
+        tags=("scalr-shop-db", "run=20261122T030000Z-3f9a", "nightly"),
+        dump_bytes=5 * MB,
+    )
+
+
+def database(name="shop", needed=100 * MB, live=None, age=timedelta(hours=9), **facts):
+    facts = {"row_counts": {"t": 1, "u": 2}, **facts}
+    return DatabasePlan(name, snapshot(age), live, needed, "17.6", 3, **facts)
+
+
+# -- what is asked for -------------------------------------------------------------------------------------
+
+
+def test_a_restore_goes_where_the_snapshot_came_from_unless_told_otherwise():
+    assert Request("scalr-shop-db").into == "scalr-shop-db"
+    assert Request("scalr-shop-db", target="scalr-blog-db").into == "scalr-blog-db"
+
+
+@pytest.mark.parametrize(
+    ("request_", "whole"),
+    [
+        (Request("c"), True),
+        (Request("c", target="c"), True),
+        (Request("c", from_host="dead"), True),
+        (Request("c", database="shop"), False),
+        (Request("c", target="d"), False),
+    ],
+)
+def test_all_roles_belong_to_a_container_that_is_to_be_again_what_it_was(request_, whole):
+    assert request_.is_whole_cluster is whole
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"strategy": "sideways"}, "beside, replace"),
+        ({"strategy": "replace", "keep_old": True}, "keep_old cannot keep"),
+        ({"database_as": "template0"}, "copies of template0"),
+        ({"database_as": "template1"}, "copies of template1"),
+        ({"database_as": "x" * 64}, "longer than the 63 bytes"),
+        ({"database_as": "ü" * 32}, "longer than the 63 bytes"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        Request("scalr-shop-db", **options)
+    assert "\n" not in caught.value.message
+
+
+def test_a_name_of_just_63_bytes_fits():
+    assert Request("c", database_as="x" * 63).database_as == "x" * 63
+
+
+@pytest.mark.parametrize(
+    ("request_", "word"),
+    [
+        (Request("a"), "a"),
+        (Request("a", target="b"), "b"),
+        (Request("a", strategy="replace"), "replace a"),
+        (Request("a", target="b", strategy="replace"), "replace b"),
+    ],
+)
+def test_the_word_to_type_is_the_name_of_what_is_replaced(request_, word):
+    cluster = SimpleNamespace(container=SimpleNamespace(name=request_.into), server_version="17.6")
+    plan = Plan("h", "h", request_, cluster, (database(),), MissingRoles(), 1, (), "latest")
+    assert plan.confirm == word
+    assert plan.as_dict()["confirm"] == word
+
+
+# -- versions ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "number"),
+    [
+        ("17.6", 17),
+        ("17.6 (Debian 17.6-1)", 17),
+        ("15.14 (Debian 15.14-1.pgdg120+1)", 15),
+        ("18", 18),
+        ("18beta1", 18),
+        ("18beta1 (Debian 18~beta1-1.pgdg130+1)", 18),
+        ("18rc1", 18),
+        ("19devel", 19),
+        (" 16.3", 16),
+        ("unknown", 0),
+        ("", 0),
+    ],
+)
+def test_the_major_version(version, number):
+    assert major(version) == number
+
+
+# -- room --------------------------------------------------------------------------------------------------
+
+
+def test_a_second_copy_and_some_air_have_to_fit():
+    require_room([database()], 100 * MB + SPARE, Request("c"))
+    with pytest.raises(NoRoomError, match="368 MB; make room first, or give strategy=replace") as caught:
+        require_room([database()], 100 * MB + SPARE - 1, Request("c"))
+    assert "\n" not in caught.value.message
+
+
+def test_databases_are_restored_one_after_the_other_so_the_largest_has_to_fit():
+    two = [database("a"), database("b", needed=300 * MB)]
+    require_room(two, 300 * MB + SPARE, Request("c"))
+    with pytest.raises(NoRoomError):
+        require_room(two, 300 * MB + SPARE, Request("c", keep_old=True))
+    require_room(two, 400 * MB + SPARE, Request("c", keep_old=True))
+
+
+def test_what_is_dropped_first_makes_room():
+    live = LiveDatabase(60 * MB, 0)
+    replace = Request("c", strategy="replace")
+    require_room([database(live=live)], 40 * MB + SPARE, replace)
+    with pytest.raises(NoRoomError, match="in place of") as caught:
+        require_room([database(live=live)], 40 * MB + SPARE - 1, replace)
+    # It is the way out already.
+    assert "strategy=replace" not in caught.value.message
+    with pytest.raises(NoRoomError):
+        require_room([database(live=None)], 40 * MB + SPARE, replace)
+
+
+def test_nothing_to_restore_needs_air_only():
+    require_room([], SPARE, Request("c"))
+
+
+# -- what the plan warns of --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("age", "days"),
+    [
+        (timedelta(hours=9), None),
+        (timedelta(days=2), None),
+        (timedelta(days=2, seconds=1), 2),
+        (timedelta(days=40), 40),
+    ],
+)
+def test_a_snapshot_of_more_than_two_days_is_called_old(monkeypatch, age, days):
+    monkeypatch.setattr(restore_plan, "utc_now", lambda: NOW)
+    expected = [] if days is None else [f"The snapshot ab12cd34 of shop is {days} days old."]
+    assert restore_plan._age_warnings([database(age=age)]) == expected
+
+
+def test_what_cannot_be_verified_is_said():
+    assert restore_plan._count_warnings([database()]) == []
+    [warning] = restore_plan._count_warnings([database(row_counts=None)])
+    assert "ab12cd34 of shop" in warning
+    # A database without tables has been counted.
+    assert restore_plan._count_warnings([database(row_counts={})]) == []
+
+
+def test_tablespaces_that_are_gone_are_said():
+    assert restore_plan._tablespace_warnings([database()]) == []
+    [warning] = restore_plan._tablespace_warnings([database(tablespaces=False)])
+    assert warning.startswith("shop lay in tablespaces")
+
+
+def test_superusers_and_roles_of_which_only_the_name_is_known_are_said():
+    missing = MissingRoles((Role("boss", superuser=True), Role("app")), (), ("ghost", "spectre"))
+    unknown, superusers = restore_plan._role_warnings(missing)
+    assert "ghost, spectre" in unknown
+    assert superusers.endswith("superusers: boss.")
+    assert list(restore_plan._role_warnings(MissingRoles((Role("app"),)))) == []
+
+
+def test_the_rows_of_a_database_are_all_its_tables():
+    assert database().rows == 3
+    assert database(row_counts=None).rows is None
+    assert database(row_counts={}).rows == 0
+
+
+# -- roles and extensions ----------------------------------------------------------------------------------
+
+
+def test_the_first_manifest_that_knows_a_role_counts():
+    def source(password, *members):
+        grants = tuple(Membership("owner", member, f"GRANT owner TO {member};", "") for member in members)
+        return Globals({"app": Role("app", (password,)), **{one: Role(one) for one in members}}, grants)
+
+    merged = restore_plan._merged([source("newer", "a", "b"), source("older", "b", "c")])
+    assert merged.roles["app"].definition == ("newer",)
+    assert set(merged.roles) == {"app", "a", "b", "c"}
+    assert [one.member for one in merged.memberships] == ["a", "b", "c"]
+    assert restore_plan._merged([]).roles == {}
+
+
+class Extensions:
+    """A server that only tells its extensions."""
+
+    def __init__(self, *names):
+        self.names = frozenset(names)
+        self.asked = 0
+
+    def available_extensions(self):
+        self.asked += 1
+        return self.names
+
+
+def test_extensions_that_the_image_lacks_are_named():
+    heads = [SimpleNamespace(extensions=("hstore", "postgis")), SimpleNamespace(extensions=("hstore", "age"))]
+    with pytest.raises(MissingExtensionError, match="scalr-blog-db has no extension age, postgis,"):
+        restore_plan._require_extensions(Extensions("hstore"), Request("c", target="scalr-blog-db"), heads)
+    restore_plan._require_extensions(Extensions("hstore", "postgis", "age"), Request("c"), heads)
+
+
+def test_a_server_is_not_asked_for_extensions_that_nobody_needs():
+    server = Extensions()
+    restore_plan._require_extensions(server, Request("c"), [SimpleNamespace(extensions=())])
+    assert server.asked == 0
