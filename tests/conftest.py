@@ -16,7 +16,9 @@ LAYERS = ("unit", "integration", "end_to_end", "lint")
 # Groups in the order of their minutes; one that is not among them is as dear as its layer.
 DEAREST = (
     "this machine's agent",
+    "tests/integration/test_agent_restore_anywhere.py",
     "tests/integration/test_agent_restore.py",
+    "tests/integration/test_agent_restore_interrupted.py",
     "tests/integration/test_fidelity.py",
     "tests/integration/test_agent_drill.py",
     "tests/end_to_end/test_molecule.py",
