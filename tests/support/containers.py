@@ -58,6 +58,7 @@ class DatabaseContainer:
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
     user: str = "postgres"
+    command: Sequence[str] = ()
 
     def start(self) -> DatabaseContainer:
         """Run it and wait until it answers over TCP: the entry point's first, temporary server does not."""
@@ -66,7 +67,7 @@ class DatabaseContainer:
             arguments += ["--env", f"{name}={value}"]
         for name, value in self.labels.items():
             arguments += ["--label", f"{name}={value}"]
-        docker(*arguments, self.image)
+        docker(*arguments, self.image, *self.command)
         self.wait()
         return self
 

@@ -239,12 +239,12 @@ class Postgres:
         return variables
 
     @contextmanager
-    def session(self, database: str) -> Iterator[SqlSession]:
+    def session(self, database: str, options: str = "") -> Iterator[SqlSession]:
         """Open a psql session on a database.
 
         Raises PostgresError at its first query when the server refuses.
         """
-        environment = self.environment() | {"PGOPTIONS": _SESSION_OPTIONS}
+        environment = self.environment() | {"PGOPTIONS": f"{_SESSION_OPTIONS} {options}"}
         argv = [*_PSQL, f"--dbname={connection_string(database)}"]
         # Counting the rows of a large table says nothing for a long time.
         with self._docker.start_exec(
@@ -336,8 +336,9 @@ class Postgres:
         argv = [*self._restore_argv(database, tablespaces), "--section=post-data", "--verbose"]
         if path is not None:
             argv += [f"--jobs={jobs}", path]
+        environment = self.environment() | {"PGOPTIONS": self._without_event_triggers}
         return self._docker.start_exec(
-            self.container, argv, self.environment(), stdin=path is None, silence_seconds=silence_seconds
+            self.container, argv, environment, stdin=path is None, silence_seconds=silence_seconds
         )
 
     def _restore_argv(self, database: str, tablespaces: bool) -> list[str]:
@@ -422,8 +423,25 @@ class Postgres:
         return int(numbers[0][2]) * 1024
 
     def drop_database(self, name: str) -> None:
-        """Drop a database with whoever is connected to it; none is fine too."""
-        self.execute(self._maintenance_database(name), f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)")
+        """Drop a database with whoever is connected to it; none is fine too.
+
+        A subscription keeps PostgreSQL from that, so it goes first. Its slot on the publisher stays: the same
+        subscription of the database that takes this one's place has a use for it.
+        """
+        maintenance = self._maintenance_database(name)
+        subscriptions = self.query(
+            maintenance,
+            "SELECT to_jsonb(subname) FROM pg_subscription AS s JOIN pg_database AS d ON d.oid = s.subdbid "
+            f"WHERE datname = {quote_literal(name)};",
+        )
+        for subscription in map(quote_identifier, subscriptions):
+            self.execute(
+                name,
+                f"ALTER SUBSCRIPTION {subscription} DISABLE",
+                f"ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE)",
+                f"DROP SUBSCRIPTION {subscription}",
+            )
+        self.execute(maintenance, f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)")
 
     def create_database(self, name: str, create_sql: str, owner: str) -> None:
         """Create a database by the archive's own definition and give it to its owner."""
@@ -440,11 +458,12 @@ class Postgres:
     def analyze(self, database: str) -> None:
         """Gather the planner's statistics, which an archive does not hold before PostgreSQL 18."""
         # The catalogs that all databases share are among its tables, and somebody may hold one of them.
-        self.execute(database, "ANALYZE (SKIP_LOCKED)")
+        with self.session(database, self._without_event_triggers) as session:
+            session.query("ANALYZE (SKIP_LOCKED);")
 
     def count(self, database: str, *, rows: bool) -> tuple[RowCounts | None, SequenceValues]:
         """Exact row counts of every user table where they are wanted, and the value of every sequence."""
-        with self.session(database) as session:
+        with self.session(database, self._without_event_triggers) as session:
             return (count_rows(session) if rows else None), sequence_values(session)
 
     def swap(self, live: str, new: str, old: str | None, properties: Sequence[str]) -> None:
@@ -599,6 +618,22 @@ class Postgres:
                 raise
             return "template1"
         return "postgres"
+
+    @cached_property
+    def _without_event_triggers(self) -> str:
+        """The options of a session in a half-made database, whose own event triggers have to keep still.
+
+        pg_restore makes them before it fills materialized views, and one on logins would see every session of ours:
+        what they write was never saved. Only a superuser may say so, and only a superuser makes event triggers.
+        """
+        versions = self.query(
+            self._home,
+            "SELECT to_jsonb(current_setting('server_version_num')::int) FROM pg_roles "
+            "WHERE rolname = current_user AND rolsuper;",
+        )
+        if not versions:
+            return ""
+        return "-c event_triggers=off" if versions[0] >= 170000 else "-c session_replication_role=replica"
 
     def _maintenance_database(self, busy: str) -> str:
         """Where to stand while *busy* is created, renamed or dropped."""
