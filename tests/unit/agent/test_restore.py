@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 from scalr_backup import cli, leftovers
+from scalr_backup.archive import ArchiveReader
 from scalr_backup.config import Config, Secrets
-from scalr_backup.docker_host import ExecStream
+from scalr_backup.docker_host import STDERR, ExecStream
 from scalr_backup.errors import (
     DockerUnreachableError,
     InterruptedRunError,
@@ -23,6 +24,7 @@ from scalr_backup.errors import (
     RestoreError,
     VerificationError,
 )
+from scalr_backup.fill import Filler
 from scalr_backup.manifest import Manifests
 from scalr_backup.model import Credentials
 from scalr_backup.postgres import _HALF_MADE, Postgres
@@ -266,6 +268,30 @@ def test_what_is_written_arrives_whole():
     stream.write(data)
     reader.join(20)
     assert bytes(received) == data
+
+
+class DiedWithItsInputOpen:
+    """A pg_restore that has said its last words, whose input Docker keeps open although nobody reads it."""
+
+    def frames(self):
+        yield STDERR, b"pg_restore: error: could not read from input file: end of file\n"
+
+    def write(self, data, waiting):
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            waiting()
+            time.sleep(0.01)
+
+    def wait(self):
+        return 1
+
+
+def test_a_pg_restore_that_died_is_not_written_to_for_minutes():
+    fill = Filler(None, SimpleNamespace(container="scalr-shop-db"), lambda event: None, lambda: None)
+    started = time.monotonic()
+    with pytest.raises(RestoreError, match="exit code 1: pg_restore: error: could not read from input file"):
+        fill._stream(SimpleNamespace(database="shop"), ArchiveReader(), b"head", iter(()), DiedWithItsInputOpen())
+    assert time.monotonic() - started < 5
 
 
 def restic_that(script, tmp_path, monkeypatch, cancelled=None):

@@ -24,7 +24,7 @@ from scalr_backup.errors import (
     UnknownDatabaseError,
 )
 from scalr_backup.model import Cluster, Container, Credentials, name_fits
-from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
+from scalr_backup.postgres import APPLICATION_PREFIX, Facts, Postgres
 
 LABEL = "scalr.backup"
 
@@ -60,6 +60,7 @@ class Discovery:
     def __init__(self, config: Config, docker: DockerHost) -> None:
         self._config = config
         self._docker = docker
+        self._facts: Facts = {}
 
     def matches(self) -> list[Container]:
         """Every container that matches, in the order of names, running or not, excluded ones too."""
@@ -114,7 +115,7 @@ class Discovery:
 
     def postgres(self, container: Container, credentials: Credentials, application: str) -> Postgres:
         """A way to a cluster for one run."""
-        return Postgres(self._docker, container.name, credentials, application)
+        return Postgres(self._docker, container.name, credentials, application, facts=self._facts)
 
     def _ask(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
         try:

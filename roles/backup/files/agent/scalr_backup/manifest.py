@@ -20,6 +20,11 @@ class Manifests:
         self._by_run = {one.run: one for one in snapshots if one.path == MANIFEST_PATH and one.run}
         self._read: dict[str, dict[str, Any]] = {}
 
+    def read(self, snapshots: Sequence[Snapshot]) -> None:
+        """Read the manifests of some snapshots, which may happen while something else is done."""
+        for snapshot in snapshots:
+            self._document(snapshot.run)
+
     def describe(self, snapshot: Snapshot) -> dict[str, Any]:
         """What the manifest of a snapshot's run says of its database; empty when there is no such manifest.
 

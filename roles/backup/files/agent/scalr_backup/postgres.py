@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from scalr_backup.docker_host import STDOUT, DockerHost, ExecStream, MessageTail
@@ -147,6 +146,8 @@ _PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1";
 _MOST_JOBS = 8
 
 RowCounts = dict[str, int]
+# By container and what is known of it.
+Facts = dict[tuple[str, str], str]
 SequenceValues = dict[str, tuple[int, bool]]
 
 
@@ -212,19 +213,22 @@ class Postgres:
         credentials: Credentials,
         application: str,
         waiting: Callable[[], None] = lambda: None,
+        facts: Facts | None = None,
     ) -> None:
+        """*facts* remembers what does not change while a run goes on, for everyone who asks the same container."""
         self._docker = docker
         self.container = container
         self._credentials = credentials
         self.application = application
         self._waiting = waiting
+        self._facts: Facts = {} if facts is None else facts
 
     def while_waiting(self, waiting: Callable[[], None]) -> Postgres:
         """The same, but *waiting* is called every half second that the server works in silence.
 
         What it raises ends the call, but not what the server does: ``end_leftovers`` does that.
         """
-        return Postgres(self._docker, self.container, self._credentials, self.application, waiting)
+        return Postgres(self._docker, self.container, self._credentials, self.application, waiting, self._facts)
 
     def environment(self) -> dict[str, str]:
         """The variables that a client program in the container needs; they hold the password."""
@@ -605,12 +609,15 @@ class Postgres:
     def _is_empty(self, database: str) -> bool:
         return bool(self.query(database, _IS_EMPTY)[0])
 
-    @cached_property
+    @property
     def _home(self) -> str:
         """A database to stand in: ``postgres``, or ``template1`` where an administrator dropped that.
 
         Not always template1: CREATE DATABASE copies it and fails while anyone is connected to it.
         """
+        return self._remember("home", self._find_home)
+
+    def _find_home(self) -> str:
         try:
             self.query("postgres", "SELECT to_jsonb(true);")
         except PostgresError as error:
@@ -619,13 +626,22 @@ class Postgres:
             return "template1"
         return "postgres"
 
-    @cached_property
+    def _remember(self, what: str, find: Callable[[], str]) -> str:
+        key = self.container, what
+        if key not in self._facts:
+            self._facts[key] = find()
+        return self._facts[key]
+
+    @property
     def _without_event_triggers(self) -> str:
         """The options of a session in a half-made database, whose own event triggers have to keep still.
 
         pg_restore makes them before it fills materialized views, and one on logins would see every session of ours:
         what they write was never saved. Only a superuser may say so, and only a superuser makes event triggers.
         """
+        return self._remember("without event triggers", self._find_out_how_triggers_keep_still)
+
+    def _find_out_how_triggers_keep_still(self) -> str:
         versions = self.query(
             self._home,
             "SELECT to_jsonb(current_setting('server_version_num')::int) FROM pg_roles "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, get_args
@@ -192,9 +193,12 @@ class Planner(UseCase):
         """
         self._emit(progress("plan", container=request.into))
         self._source.require_version()
-        cluster = self._discovery.cluster(request.into, f"{APPLICATION_PREFIX} look", anywhere=bool(request.target))
         source_host = request.from_host or self._config.host
-        snapshots = self._source.snapshots(source_host)
+        # Opening a repository takes most of a second, and so does asking a server all it is asked: side by side.
+        with ThreadPoolExecutor() as aside:
+            listing = aside.submit(self._source.snapshots, source_host)
+            cluster = self._discovery.cluster(request.into, f"{APPLICATION_PREFIX} look", anywhere=bool(request.target))
+            snapshots = listing.result()
         if not snapshots and request.from_host:
             self._refuse_unknown_host(request.from_host)
         chosen = selection.select(
@@ -205,7 +209,10 @@ class Planner(UseCase):
             raise UsageError(f"database_as names one database, and there are several; choose with database: {names}.")
         postgres = self._discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} look")
         manifests = Manifests(self._source, snapshots)
-        heads = [self._read_head(postgres, cluster, snapshot) for snapshot in chosen.snapshots]
+        with ThreadPoolExecutor() as aside:
+            reading = aside.submit(manifests.read, chosen.snapshots)
+            heads = [self._read_head(postgres, cluster, snapshot) for snapshot in chosen.snapshots]
+            reading.result()
         _require_extensions(postgres, request, heads)
         tablespaces = postgres.tablespaces() if any(head.tablespaces for head in heads) else frozenset()
         databases = tuple(
