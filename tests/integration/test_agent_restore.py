@@ -563,6 +563,22 @@ def test_a_role_that_is_gone_is_made_again(house: House) -> None:
     assert house.is_good()
 
 
+def test_a_prepared_transaction_is_noticed_beforehand(
+    make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    database = make_database("prepared", command=["postgres", "-c", "max_prepared_transactions=5"])
+    database.sql("CREATE DATABASE shop")
+    database.sql("CREATE TABLE t (id integer)", "shop")
+    keeper.ok("backup", "--db", database.name)
+    database.sql("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'held'", "shop")
+    call = keeper.call("restore", "--db", database.name, "--confirm", database.name)
+    assert one_sentence(call)["code"] == "prepared_transactions"
+    assert "COMMIT PREPARED" in call.error["message"]
+    database.sql("COMMIT PREPARED 'held'", "shop")
+    assert database.sql("SELECT count(*) FROM t", "shop") == "1"
+    database.remove()
+
+
 def test_no_room_for_a_second_copy(make_database: Callable[..., DatabaseContainer], keeper: AgentContainer) -> None:
     database = make_database("full", options=["--tmpfs", "/var/lib/postgresql/data:size=260m"])
     database.sql("CREATE TABLE t AS SELECT 1 AS n")

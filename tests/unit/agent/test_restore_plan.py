@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from scalr_backup import restore_plan
-from scalr_backup.errors import MissingExtensionError, NoRoomError, UsageError
+from scalr_backup.errors import MissingExtensionError, NoRoomError, PreparedTransactionsError, UsageError
 from scalr_backup.model import Snapshot
 from scalr_backup.postgres import LiveDatabase
 from scalr_backup.restore_plan import DatabasePlan, Plan, Request, major, require_room
@@ -212,26 +212,31 @@ def test_the_first_manifest_that_knows_a_role_counts():
     assert restore_plan._merged([]).roles == {}
 
 
-class Extensions:
-    """A server that only tells its extensions."""
-
-    def __init__(self, *names):
-        self.names = frozenset(names)
-        self.asked = 0
-
-    def available_extensions(self):
-        self.asked += 1
-        return self.names
-
-
 def test_extensions_that_the_image_lacks_are_named():
     heads = [SimpleNamespace(extensions=("hstore", "postgis")), SimpleNamespace(extensions=("hstore", "age"))]
     with pytest.raises(MissingExtensionError, match="scalr-blog-db has no extension age, postgis,"):
-        restore_plan._require_extensions(Extensions("hstore"), Request("c", target="scalr-blog-db"), heads)
-    restore_plan._require_extensions(Extensions("hstore", "postgis", "age"), Request("c"), heads)
+        restore_plan._require_extensions({"hstore": "1.8"}, Request("c", target="scalr-blog-db"), heads)
+    restore_plan._require_extensions({"hstore": "1.8", "postgis": "3.5", "age": "1.6"}, Request("c"), heads)
 
 
-def test_a_server_is_not_asked_for_extensions_that_nobody_needs():
-    server = Extensions()
-    restore_plan._require_extensions(server, Request("c"), [SimpleNamespace(extensions=())])
-    assert server.asked == 0
+def test_an_extension_that_comes_back_in_another_version_is_said():
+    described = {
+        "database": "shop",
+        "extensions": [{"name": "pg_trgm", "version": "1.5"}, {"name": "x", "version": "1"}],
+    }
+    [sentence] = restore_plan._extension_warnings({"pg_trgm": "1.6", "x": "1"}, [described, {}])
+    assert "pg_trgm of shop was 1.5 and comes back as 1.6" in sentence
+
+
+def test_subscriptions_that_come_back_disabled_are_said():
+    entries = [SimpleNamespace(desc="SUBSCRIPTION", tag="orders"), SimpleNamespace(desc="TABLE", tag="t")]
+    [sentence] = restore_plan._subscription_warnings([SimpleNamespace(entries=entries)])
+    assert "come back disabled: orders;" in sentence
+    assert not list(restore_plan._subscription_warnings([SimpleNamespace(entries=entries[1:])]))
+
+
+def test_a_database_that_nobody_could_rename_is_refused_beforehand():
+    with pytest.raises(PreparedTransactionsError, match="shop has prepared transactions"):
+        restore_plan.require_swappable("shop", LiveDatabase(1, 0, (), 2))
+    restore_plan.require_swappable("shop", LiveDatabase(1, 0))
+    restore_plan.require_swappable("shop", None)

@@ -15,6 +15,7 @@ from scalr_backup.errors import (
     UnknownDatabaseError,
     UnknownRunError,
 )
+from scalr_backup.postgres import LiveDatabase
 from scalr_backup.progress import nobody
 from scalr_backup.restore import old_name
 from scalr_backup.state import KeptDatabase, RestoreJournal, State, container_lock
@@ -52,7 +53,7 @@ class Names:
         return 1
 
     def live_database(self, name):
-        return SimpleNamespace(size_bytes=1, sessions=0, connected=()) if name in self.databases else None
+        return LiveDatabase(size_bytes=1, sessions=0) if name in self.databases else None
 
     def drop_database(self, name):
         del self.databases[name]

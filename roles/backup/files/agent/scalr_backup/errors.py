@@ -124,6 +124,12 @@ class MissingRoleError(ScalrBackupError):
     code = "missing_role"
 
 
+class PreparedTransactionsError(ScalrBackupError):
+    """A transaction that waits for its second phase holds the database."""
+
+    code = "prepared_transactions"
+
+
 class UnknownRunError(ScalrBackupError):
     """No restore of this id has kept what it replaced."""
 

@@ -158,6 +158,7 @@ class LiveDatabase:
     size_bytes: int
     sessions: int
     connected: tuple[dict[str, Any], ...] = ()
+    prepared_transactions: int = 0
 
 
 @dataclass(frozen=True)
@@ -373,9 +374,12 @@ class Postgres:
                 f"SELECT to_jsonb(pg_database_size(oid)) FROM pg_database WHERE datname = {quote_literal(name)};"
             )
             connected = session.query(_CONNECTED.format(name=quote_literal(name), ours=APPLICATION_PREFIX))
+            [prepared] = session.query(
+                f"SELECT to_jsonb(count(*)) FROM pg_prepared_xacts WHERE database = {quote_literal(name)};"
+            )
         if not size:
             return None
-        return LiveDatabase(size[0], sum(one["sessions"] for one in connected), tuple(connected))
+        return LiveDatabase(size[0], sum(one["sessions"] for one in connected), tuple(connected), prepared)
 
     def setting(self, name: str) -> str:
         """A setting of the server, such as ``shared_preload_libraries``."""
@@ -391,9 +395,10 @@ class Postgres:
             )
         return RolesOnTarget(frozenset(names), may_create == [True])
 
-    def available_extensions(self) -> frozenset[str]:
-        """The extensions whose files the container's image has."""
-        return frozenset(self.query(self._home, "SELECT to_jsonb(name) FROM pg_available_extensions;"))
+    def available_extensions(self) -> dict[str, str]:
+        """The extensions whose files the container's image has, with the version that it would create."""
+        rows = self.query(self._home, "SELECT jsonb_build_array(name, default_version) FROM pg_available_extensions;")
+        return dict(rows)
 
     def tablespaces(self) -> frozenset[str]:
         """Every tablespace there is."""

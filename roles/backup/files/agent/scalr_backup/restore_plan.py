@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,6 +17,7 @@ from scalr_backup.errors import (
     MissingRoleError,
     NoRoomError,
     OlderServerError,
+    PreparedTransactionsError,
     UsageError,
 )
 from scalr_backup.manifest import Manifests
@@ -213,7 +214,8 @@ class Planner(UseCase):
             reading = aside.submit(manifests.read, chosen.snapshots)
             heads = [self._read_head(postgres, cluster, snapshot) for snapshot in chosen.snapshots]
             reading.result()
-        _require_extensions(postgres, request, heads)
+        extensions = postgres.available_extensions() if any(head.extensions for head in heads) else {}
+        _require_extensions(extensions, request, heads)
         tablespaces = postgres.tablespaces() if any(head.tablespaces for head in heads) else frozenset()
         databases = tuple(
             self._plan_database(postgres, manifests, request, snapshot, head, head.tablespaces <= tablespaces)
@@ -227,6 +229,8 @@ class Planner(UseCase):
             *_age_warnings(databases),
             *_count_warnings(databases),
             *_tablespace_warnings(databases),
+            *_extension_warnings(extensions, [manifests.describe(one) for one in chosen.snapshots]),
+            *_subscription_warnings(heads),
             *role_warnings,
             *chosen.warnings,
         )
@@ -265,10 +269,12 @@ class Planner(UseCase):
         assert snapshot.database is not None
         described = manifests.describe(snapshot)
         name = request.database_as or snapshot.database
+        live = postgres.live_database(name)
+        require_swappable(name, live)
         return DatabasePlan(
             database=name,
             snapshot=snapshot,
-            live=postgres.live_database(name),
+            live=live,
             needed_bytes=max(int(described.get("size_bytes") or 0), snapshot.dump_bytes or 0),
             server_version=head.server_version,
             post_data_items=head.post_data_count,
@@ -358,12 +364,43 @@ def _merged(sources: Iterable[Globals]) -> Globals:
     return merged
 
 
-def _require_extensions(postgres: Postgres, request: Request, heads: Sequence[ArchiveHead]) -> None:
+def _require_extensions(available: Collection[str], request: Request, heads: Sequence[ArchiveHead]) -> None:
     wanted = {name for head in heads for name in head.extensions}
-    if missing := sorted(wanted - postgres.available_extensions() if wanted else ()):
+    if missing := sorted(wanted - set(available)):
         raise MissingExtensionError(
             f"The image of {request.into} has no extension {', '.join(missing)}, which the snapshot needs; restore "
             "into a container whose image has it."
+        )
+
+
+def require_swappable(database: str, live: LiveDatabase | None) -> None:
+    """Refuse to replace a database that nobody can rename or drop.
+
+    Raises PreparedTransactionsError.
+    """
+    if live is not None and live.prepared_transactions:
+        raise PreparedTransactionsError(
+            f"{database} has prepared transactions ({live.prepared_transactions}), and PostgreSQL lets nobody rename or "
+            "drop it until each is ended with COMMIT PREPARED or ROLLBACK PREPARED; pg_prepared_xacts lists them."
+        )
+
+
+def _extension_warnings(available: Mapping[str, str], descriptions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """An archive names its extensions without their versions."""
+    for described in descriptions:
+        for one in described.get("extensions") or ():
+            now = available.get(one["name"])
+            if now is not None and now != one["version"]:
+                yield (
+                    f"The extension {one['name']} of {described['database']} was {one['version']} and comes back as {now}."
+                )
+
+
+def _subscription_warnings(heads: Sequence[ArchiveHead]) -> Iterator[str]:
+    if names := [entry.tag for head in heads for entry in head.entries if entry.desc == "SUBSCRIPTION"]:
+        yield (
+            f"Subscriptions come back disabled: {', '.join(names)}; ALTER SUBSCRIPTION … ENABLE starts them when you "
+            "know which rows they are to go on with."
         )
 
 

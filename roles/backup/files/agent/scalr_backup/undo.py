@@ -23,7 +23,7 @@ from scalr_backup.model import Cluster, Failure, new_run_id
 from scalr_backup.postgres import APPLICATION_PREFIX, LiveDatabase, Postgres
 from scalr_backup.progress import log, progress
 from scalr_backup.restore import DatabaseRestore, old_name
-from scalr_backup.restore_plan import live_as_dict
+from scalr_backup.restore_plan import live_as_dict, require_swappable
 from scalr_backup.state import KeptDatabase, container_lock, utc_now
 from scalr_backup.use_case import UseCase
 
@@ -145,6 +145,8 @@ class Undo(UseCase):
                 "nothing was changed."
             )
         databases = tuple(DatabaseUndo(one, postgres.live_database(one.database)) for one in of_run)
+        for database in databases:
+            require_swappable(database.kept.database, database.live)
         return UndoPlan(self._config.host, request.run, cluster, databases, postgres.free_bytes())
 
     def _of_run(self, request: UndoRequest, kept: list[KeptDatabase]) -> list[KeptDatabase]:
