@@ -22,6 +22,7 @@ DEAREST = (
     "tests/integration/test_fidelity.py",
     "tests/integration/test_agent_drill.py",
     "tests/end_to_end/test_molecule.py",
+    "tests/end_to_end/test_drill_timer.py",
     "tests/integration/test_agent_backup.py",
 )
 DEAR_LAYERS = ("end_to_end", "integration", "lint", "unit")
@@ -36,12 +37,12 @@ def group_of(nodeid: str) -> str:
     """Name the group of a test: a worker runs a group from its first test to its last, and nobody else does.
 
     A file's tests share its fixtures. Most files of the end-to-end tests share the one agent that a machine has, too;
-    molecule's scenarios have machines of their own. Tools share nothing.
+    molecule's scenarios and the drill's timers have machines of their own. Tools share nothing.
     """
     path = nodeid.partition("::")[0]
     if layer_of(nodeid) == "lint":
         return nodeid
-    if layer_of(nodeid) == "end_to_end" and not path.endswith("/test_molecule.py"):
+    if layer_of(nodeid) == "end_to_end" and not path.endswith(("/test_molecule.py", "/test_drill_timer.py")):
         return DEAREST[0]
     return path
 

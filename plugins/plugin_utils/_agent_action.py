@@ -33,10 +33,10 @@ _MARK = "--- scalr.backup ---"
 # Waits a while for the job's end, hands out what the agent has printed since, and tells by its exit code whether the
 # job goes on: as long as it does, the file of its result holds nothing but the word that it has started.
 _LOOK = """n=0
-while [ "$n" -lt 4 ] && grep -qs '"started"' {job}; do sleep 0.{pause}; n=$((n + 1)); done
+while [ "$n" -lt 4 ] && grep -qs '^{{"started"' {job}; do sleep 0.{pause}; n=$((n + 1)); done
 echo {mark}
 tail -n +{line} {output} 2>/dev/null
-grep -qs '"started"' {job}"""
+grep -qs '^{{"started"' {job}"""
 
 # Of Ansible's own about an asynchronous job, and none of the module's result.
 _ABOUT_THE_JOB = ("ansible_job_id", "results_file", "started", "finished")

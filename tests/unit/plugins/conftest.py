@@ -138,7 +138,8 @@ class FakeDocker:
     @property
     def finished(self) -> int:
         """How many calls have come to their end."""
-        return len((self._directory / "finished").read_text())
+        finished = self._directory / "finished"
+        return len(finished.read_text()) if finished.exists() else 0
 
     @property
     def stdin(self) -> str:
