@@ -226,7 +226,7 @@ def test_the_plan_looks_like_a_restores(state):
     assert database["old_database"] == OLD
     assert database["exists"] is True
     assert set(
-        undo.UndoResult(None, undo_of(state, Names(shop="x", **{OLD: "y"})).plan(UndoRequest(RUN))).as_dict()
+        undo.RestoreResult(None, undo_of(state, Names(shop="x", **{OLD: "y"})).plan(UndoRequest(RUN))).as_dict()
     ) == {
         "run",
         "plan",

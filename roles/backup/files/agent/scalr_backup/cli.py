@@ -377,7 +377,7 @@ def _other_repository(
         yield agent.other_repository(repository, parse_secrets(sys.stdin.read(), Path(directory)))
 
 
-def _restored(result: restore.RestoreResult | undo.UndoResult) -> Outcome:
+def _restored(result: restore.RestoreResult[restore.Plan] | restore.RestoreResult[undo.UndoPlan]) -> Outcome:
     failed = [outcome.error for outcome in result.databases if outcome.error]
     changed = any(outcome.ok for outcome in result.databases)
     return Outcome(result.as_dict(), changed, result.exit_code, failed[0] if failed else None)
@@ -386,10 +386,10 @@ def _restored(result: restore.RestoreResult | undo.UndoResult) -> Outcome:
 def _undo(agent: Agent, request: undo.UndoRequest, *, only_plan: bool, ask: bool) -> Outcome:
     use_case = agent.undo()
     if only_plan:
-        return Outcome(undo.UndoResult(None, use_case.plan(request)).as_dict(), changed=True)
+        return Outcome(restore.RestoreResult(None, use_case.plan(request)).as_dict(), changed=True)
     if request.confirm is None and ask and sys.stdin.isatty():
         plan = use_case.plan(request)
-        HumanOutput().result("restore", Outcome(undo.UndoResult(None, plan).as_dict()))
+        HumanOutput().result("restore", Outcome(restore.RestoreResult(None, plan).as_dict()))
         request = replace(request, confirm=_typed(f"Type the container's name, {plan.confirm}, to put it back: "))
     return _restored(use_case.run(request))
 

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from scalr_backup import leftovers
 from scalr_backup.archive import ArchiveHead
@@ -59,12 +59,22 @@ class DatabaseRestore:
     error: Failure | None = None
 
 
+class _Planned(Protocol):
+    """What a restore was to do, or an undo."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as the JSON contract shows it."""
+
+
+PlanType = TypeVar("PlanType", bound=_Planned)
+
+
 @dataclass
-class RestoreResult:
-    """The outcome of a restore."""
+class RestoreResult(Generic[PlanType]):
+    """The outcome of a restore, or of an undo."""
 
     run: str | None
-    plan: Plan
+    plan: PlanType
     databases: list[DatabaseRestore] = field(default_factory=list)
     roles_created: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -104,7 +114,7 @@ class Restore(UseCase):
         """
         return self._planner.plan(request)
 
-    def run(self, request: Request) -> RestoreResult:
+    def run(self, request: Request) -> RestoreResult[Plan]:
         """Restore after the plan's checks; *confirm* stands for the operator's word.
 
         Raises NotConfirmedError, BusyError while the container is being dumped or restored, or what ``plan``
@@ -130,7 +140,7 @@ class Restore(UseCase):
                 result.databases.append(self._restore(request, result, database, number))
         return result
 
-    def _make_roles(self, result: RestoreResult) -> None:
+    def _make_roles(self, result: RestoreResult[Plan]) -> None:
         """Make the roles that are missing, all or none; what belongs to a role is tried one by one.
 
         Raises RestoreError when they cannot be made.
@@ -162,7 +172,9 @@ class Restore(UseCase):
                 what = f"{membership.member} could not be made a member of {membership.role}"
                 self._warn(result, f"{what}: {error.message}")
 
-    def _restore(self, request: Request, result: RestoreResult, plan: DatabasePlan, number: int) -> DatabaseRestore:
+    def _restore(
+        self, request: Request, result: RestoreResult[Plan], plan: DatabasePlan, number: int
+    ) -> DatabaseRestore:
         """Restore one database; whatever goes wrong is in the outcome, and the live database as it was."""
         started = time.monotonic()
         assert result.run is not None
@@ -193,7 +205,7 @@ class Restore(UseCase):
     def _fill_and_swap(
         self,
         request: Request,
-        result: RestoreResult,
+        result: RestoreResult[Plan],
         postgres: Postgres,
         plan: DatabasePlan,
         journal: RestoreJournal,
@@ -245,7 +257,7 @@ class Restore(UseCase):
         )
         return f"{message} {plan.database} had been dropped before, as strategy=replace does{way_back}."
 
-    def _take_safety_snapshot(self, result: RestoreResult, plan: DatabasePlan) -> str:
+    def _take_safety_snapshot(self, result: RestoreResult[Plan], plan: DatabasePlan) -> str:
         cluster = result.plan.cluster
         self._emit(progress("safety-snapshot", container=cluster.container.name, database=plan.database))
         assert result.run is not None
@@ -292,7 +304,7 @@ class Restore(UseCase):
 
     def _retire_old(
         self,
-        result: RestoreResult,
+        result: RestoreResult[Plan],
         postgres: Postgres,
         plan: DatabasePlan,
         journal: RestoreJournal,
@@ -314,7 +326,9 @@ class Restore(UseCase):
             outcome.old_database = None
         self._state.close_journal(journal)
 
-    def _keep_for_inspection(self, result: RestoreResult, plan: DatabasePlan, journal: RestoreJournal) -> str | None:
+    def _keep_for_inspection(
+        self, result: RestoreResult[Plan], plan: DatabasePlan, journal: RestoreJournal
+    ) -> str | None:
         """Give a complete database that is not what was saved a name of its own; None when that fails too."""
         kept = cut_name(plan.database, f"_restored_{journal.run.lower()}")
         try:
@@ -325,7 +339,7 @@ class Restore(UseCase):
         self._state.close_journal(journal)
         return kept
 
-    def _remove_half_made(self, result: RestoreResult, journal: RestoreJournal) -> None:
+    def _remove_half_made(self, result: RestoreResult[Plan], journal: RestoreJournal) -> None:
         """Drop the new database and whatever works in it; what cannot be removed now, the next run removes."""
         try:
             postgres = self._postgres(result.plan.cluster, "cleanup")

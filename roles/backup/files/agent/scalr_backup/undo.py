@@ -7,12 +7,11 @@ What it replaces is kept too, under the undo's own run: so an undo can be undone
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from scalr_backup import leftovers
 from scalr_backup.errors import (
-    ExitCode,
     NotConfirmedError,
     RestoreError,
     ScalrBackupError,
@@ -22,7 +21,7 @@ from scalr_backup.errors import (
 from scalr_backup.model import Cluster, Failure, new_run_id
 from scalr_backup.postgres import APPLICATION_PREFIX, LiveDatabase, Postgres
 from scalr_backup.progress import log, progress
-from scalr_backup.restore import DatabaseRestore, old_name
+from scalr_backup.restore import DatabaseRestore, RestoreResult, old_name
 from scalr_backup.restore_plan import live_as_dict, require_swappable
 from scalr_backup.state import KeptDatabase, container_lock, utc_now
 from scalr_backup.use_case import UseCase
@@ -89,34 +88,6 @@ class UndoPlan:
         }
 
 
-@dataclass
-class UndoResult:
-    """The outcome of an undo, shaped like a restore's."""
-
-    run: str | None
-    plan: UndoPlan
-    databases: list[DatabaseRestore] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """1 when nothing was put back, 3 when only some databases were."""
-        failed = sum(not outcome.ok for outcome in self.databases)
-        if not failed:
-            return ExitCode.GOOD
-        return ExitCode.FAILED if failed == len(self.databases) else ExitCode.SOME_DATABASES_FAILED
-
-    def as_dict(self) -> dict[str, Any]:
-        """The outcome as the JSON contract shows it."""
-        return {
-            "run": self.run,
-            "plan": self.plan.as_dict(),
-            "databases": [asdict(outcome) for outcome in self.databases],
-            "roles_created": [],
-            "warnings": self.warnings,
-        }
-
-
 class Undo(UseCase):
     """Undoes one restore."""
 
@@ -160,7 +131,7 @@ class Undo(UseCase):
             f"those that did: {known}."
         )
 
-    def run(self, request: UndoRequest) -> UndoResult:
+    def run(self, request: UndoRequest) -> RestoreResult[UndoPlan]:
         """Put back what was kept; what happens to a single database is in the result.
 
         Raises NotConfirmedError, BusyError, or what ``plan`` raises.
@@ -172,7 +143,7 @@ class Undo(UseCase):
                 f"Nothing was undone: confirm with {plan.confirm!r} to put back "
                 f"{', '.join(one.kept.database for one in plan.databases)} on {self._config.host}."
             )
-        result = UndoResult(new_run_id(), plan)
+        result = RestoreResult(new_run_id(), plan)
         holder = f"undo {result.run} in it, since {utc_now():%Y-%m-%d %H:%M:%S} UTC"
         with self._state.lock(container_lock(name), holder):
             for sentence in leftovers.clean_up(self._state, self._discovery, plan.cluster):
@@ -181,7 +152,7 @@ class Undo(UseCase):
                 result.databases.append(self._put_back(result, database))
         return result
 
-    def _put_back(self, result: UndoResult, plan: DatabaseUndo) -> DatabaseRestore:
+    def _put_back(self, result: RestoreResult[UndoPlan], plan: DatabaseUndo) -> DatabaseRestore:
         started = time.monotonic()
         assert result.run is not None
         kept = plan.kept
