@@ -368,7 +368,8 @@ def test_a_question_without_an_answer_is_a_no(silence, monkeypatch):
     use_case = SimpleNamespace(plan=lambda _request: plan)
     handlers = []
 
-    def ask(_question):
+    def ask(question):
+        assert "Type the container's name, scalr-shop-db, to replace" in question
         handlers.append(signal.getsignal(signal.SIGINT))
         raise silence
 

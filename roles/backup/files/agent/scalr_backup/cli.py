@@ -398,7 +398,9 @@ def _ask(use_case: restore.Restore, request: restore.Request) -> restore.Request
     """Show the plan on the terminal and take the operator's word."""
     plan = use_case.plan(request)
     HumanOutput().result("restore", Outcome(restore.RestoreResult(None, plan).as_dict()))
-    typed = _typed(f"Type {plan.confirm} to replace what is live: ")
+    is_name = plan.confirm == request.into
+    what = f"the container's name, {plan.confirm}," if is_name else f"the words {plan.confirm!r}"
+    typed = _typed(f"Type {what} to replace what is live: ")
     # What was shown is what is restored, though a pass may end in between.
     return replace(request, snapshot=plan.reference, confirm=typed)
 
