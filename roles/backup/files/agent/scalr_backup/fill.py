@@ -189,9 +189,7 @@ class Filler:
         counts, sequences = self._postgres.while_waiting(lambda: self._wait(tell)).count(
             new, rows=plan.row_counts is not None
         )
-        differences = different_counts(plan.row_counts, counts) if plan.row_counts is not None and counts else []
-        if plan.row_counts and not counts:
-            differences = different_counts(plan.row_counts, {})
+        differences = [] if plan.row_counts is None else different_counts(plan.row_counts, counts or {})
         differences += _different_sequences(head.sequence_values, sequences)
         if differences:
             raise VerificationError(

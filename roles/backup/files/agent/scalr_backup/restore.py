@@ -29,7 +29,7 @@ from scalr_backup.errors import (
     VerificationError,
 )
 from scalr_backup.fill import Filler
-from scalr_backup.model import PRE_RESTORE, Cluster, Failure, new_run_id
+from scalr_backup.model import PRE_RESTORE, Failure, new_run_id
 from scalr_backup.postgres import APPLICATION_PREFIX, RESTORE_PREFIX, Postgres
 from scalr_backup.progress import log, progress
 from scalr_backup.restic import Restic
@@ -350,9 +350,6 @@ class Restore(UseCase):
             self._warn(result, f"The half-made {journal.new} stays until the next run: {error.message}")
         else:
             self._state.close_journal(journal)
-
-    def _postgres(self, cluster: Cluster, name: str) -> Postgres:
-        return self._discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} {name}")
 
     def _stop_if_told(self) -> None:
         if self._cancelled.is_set():

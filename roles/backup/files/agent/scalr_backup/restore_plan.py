@@ -208,7 +208,7 @@ class Planner(UseCase):
         if request.database_as and len(chosen.snapshots) > 1:
             names = ", ".join(str(one.database) for one in chosen.snapshots)
             raise UsageError(f"database_as names one database, and there are several; choose with database: {names}.")
-        postgres = self._discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} look")
+        postgres = self._postgres(cluster, "look")
         manifests = Manifests(self._source, snapshots)
         with ThreadPoolExecutor() as aside:
             reading = aside.submit(manifests.read, chosen.snapshots)

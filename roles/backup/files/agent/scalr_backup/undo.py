@@ -184,6 +184,3 @@ class Undo(UseCase):
                 if replaced:
                     self._state.forget_kept(replaced)
                 raise RestoreError(f"The swap failed and changed nothing: {error.message}") from None
-
-    def _postgres(self, cluster: Cluster, name: str) -> Postgres:
-        return self._discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} {name}")

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from scalr_backup.config import Config
 from scalr_backup.discovery import Discovery
+from scalr_backup.model import Cluster
+from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
 from scalr_backup.progress import Emit, log
 from scalr_backup.restic import Restic
 from scalr_backup.state import State
@@ -48,6 +50,10 @@ class UseCase:
         self._state = tools.state
         self._emit = tools.emit
         self._cancelled = tools.cancelled
+
+    def _postgres(self, cluster: Cluster, name: str) -> Postgres:
+        """A way to a cluster, under a name that its sessions show."""
+        return self._discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} {name}")
 
     def _warn(self, result: _Result, sentence: str) -> None:
         """Tell the operator now, and again in the result."""
