@@ -75,6 +75,10 @@ class TestContainer:
         assert spec.environment["POSTGRES_PASSWORD"] == spec.environment["POSTGRESQL_PASSWORD"] == "secret"
         assert "secret" not in repr(spec)
 
+    def test_makes_the_user_whom_the_drill_logs_in_as_whatever_the_image_says(self):
+        image = Image("sha256:aa", (), (), (), {"PGDATA": "/d", "POSTGRES_USER": "app"})
+        assert throwaway(subject(), image, "n", "secret", {}).environment["POSTGRES_USER"] == "postgres"
+
     def test_loads_the_libraries_of_the_source(self):
         loaded = throwaway(subject(shared_preload_libraries="timescaledb"), IMAGE, "n", "secret", {})
         assert loaded.arguments[-2:] == ("-c", "shared_preload_libraries=timescaledb")

@@ -103,7 +103,7 @@ def throwaway(subject: Subject, image: Image, name: str, password: str, labels: 
     """The container for a drill of one database; every place that its image writes to is in memory."""
     data = {posixpath.normpath(volume): subject.data_bytes for volume in image.volumes}
     # Under the names that the official image (docs of docker.io/postgres) and Bitnami's know it by.
-    environment = {"POSTGRESUSER": USER, "POSTGRES_PASSWORD": password, "POSTGRESQL_PASSWORD": password}
+    environment = {"POSTGRES_USER": USER, "POSTGRES_PASSWORD": password, "POSTGRESQL_PASSWORD": password}
     if pgdata := image.environment.get("PGDATA"):
         pgdata = posixpath.normpath(pgdata)
         if not any(pgdata == place or pgdata.startswith(f"{place}/") for place in data):
