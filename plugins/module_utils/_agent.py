@@ -58,6 +58,9 @@ printf '{"event": "process", "id": %d, "started": "%s"}\n' "$$" "$started" > "$0
 exec "$@" >> "$0"
 """
 
+#: The engine's socket, here and in a container that may speak to it.
+_SOCKET = "/var/run/docker.sock"
+
 #: The rights of a call in a container of its own: the agent's, and those to Docker that the agent need not have.
 _APART = [
     "--rm",
@@ -66,7 +69,7 @@ _APART = [
     "--cap-drop=ALL",
     "--security-opt=no-new-privileges",
     "--tmpfs=/tmp:size=64m",
-    "--volume=/var/run/docker.sock:/var/run/docker.sock",
+    f"--volume={_SOCKET}:{_SOCKET}",
 ]
 
 #: Where the docker command lies on hosts whose sudo hands on a short PATH.
@@ -129,7 +132,8 @@ class Agent:
         rc, image, _stderr = self._module.run_command(inspect, expand_user_and_vars=False)
         if rc != 0:
             raise AgentError(self._why_no_agent(docker))
-        return [docker, "run", *interactive, *_APART, f"--volumes-from={self._container}", image.strip()]
+        inherited = f"--volumes-from={self._container}"
+        return [docker, "run", *interactive, *_APART, *_socket_group(), inherited, image.strip()]
 
     def _run(self, command, stdin, progress_file):
         """Run a command and return its exit code and both of its outputs."""
@@ -181,6 +185,14 @@ class Agent:
                 f"docker logs {self._container} says why, and site.yml puts it right."
             )
         return None
+
+
+def _socket_group():
+    """The group of those who may speak to the engine, as an option: nothing in the container is root."""
+    try:
+        return [f"--group-add={Path(_SOCKET).stat().st_gid}"]
+    except OSError:
+        return []  # The docker command has the words for what is wrong.
 
 
 def call_or_fail(module, verb, *arguments, secrets=None, apart=False):

@@ -34,7 +34,7 @@ echo "$*" >> /root/runs
 """
 RUN = (
     "run --rm --init --read-only --cap-drop ALL --security-opt no-new-privileges --tmpfs /tmp:size=64m "
-    "--volumes-from scalr-backup --volume /var/run/docker.sock:/var/run/docker.sock sha256:5f0c drill"
+    "--volumes-from scalr-backup --group-add 4242 --volume /var/run/docker.sock:/var/run/docker.sock sha256:5f0c drill"
 )
 PLAY = [
     {
@@ -63,6 +63,7 @@ class Machine:
             "--env", "container=docker", "--entrypoint", "/bin/bash", IMAGE, "-c", first_process,
         )  # fmt: skip
         self.shell("mkdir -p /opt/scalr/services/backup/config; cat > /usr/local/bin/docker", DOCKER)
+        self.shell("touch /var/run/docker.sock; chgrp 4242 /var/run/docker.sock")
         self.shell("chmod 755 /usr/local/bin/docker; echo {} > /opt/scalr/services/backup/config/config.json")
         self._controller = Controller(directory, self.name, {})
         self._inventory = directory / "machine.json"

@@ -15,7 +15,16 @@ import pytest
 from scalr_backup.docker_host import DockerHost, Throwaway
 from scalr_backup.errors import ThrowawayError
 
-from tests.support.containers import AgentContainer, Call, DatabaseContainer, docker, parse_call, wait_until
+from tests.support.containers import (
+    SOCKET,
+    AgentContainer,
+    Call,
+    DatabaseContainer,
+    docker,
+    parse_call,
+    socket_group,
+    wait_until,
+)
 
 SECRET_ROW = "Grace Hopper's card number"
 SHOP = f"""
@@ -57,7 +66,7 @@ class House:
         return [
             "run", "--rm", "--init", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
             "--tmpfs", "/tmp:size=64m", "--volumes-from", self.agent.name,
-            "--volume", "/var/run/docker.sock:/var/run/docker.sock",
+            "--group-add", socket_group(), "--volume", f"{SOCKET}:{SOCKET}",
             "--name", f"{self.agent.name}-drill", self.agent.image, "drill", *arguments, "--json",
         ]  # fmt: skip
 

@@ -18,6 +18,9 @@ from typing import Any
 AGENT_CONTEXT = Path(__file__).resolve().parents[2] / "roles" / "backup" / "files" / "agent"
 # Not the role's own name: the role takes away images of that name which it does not need.
 AGENT_IMAGE = "scalr-backup-test"
+SOCKET = "/var/run/docker.sock"
+# The agent's user and group, by the image's own numbers.
+AGENT_USER = 64738
 
 
 def docker(
@@ -38,6 +41,11 @@ def docker(
     if check and done.returncode != 0:
         raise AssertionError(f"docker {' '.join(arguments)} exited with {done.returncode}: {done.stdout}{done.stderr}")
     return done
+
+
+def socket_group() -> str:
+    """The group of Docker's socket, which whoever is not root needs to speak to it."""
+    return str(Path(SOCKET).stat().st_gid)
 
 
 def wait_until(condition: Any, what: str, seconds: float = 60) -> None:
@@ -171,8 +179,11 @@ class AgentContainer:
         }
         self._config_directory = directory / "config"
         self._secrets_directory = directory / "secrets"
-        self._config_directory.mkdir(parents=True)
-        self._secrets_directory.mkdir(parents=True, mode=0o700)
+        # The agent is not root: it reads these files as anybody can who comes as far, past pytest's own directory.
+        directory.mkdir(parents=True, exist_ok=True)
+        for made in (self._config_directory, self._secrets_directory):
+            made.mkdir()
+            made.chmod(0o755)
         self.configure()
         self.set_password("correct horse battery staple")
 
@@ -196,7 +207,7 @@ class AgentContainer:
         docker(
             "run", "--detach", "--name", self.name, "--hostname", "test-host", "--init", "--read-only",
             "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:size=64m",
-            "--volume", "/var/run/docker.sock:/var/run/docker.sock",
+            "--group-add", socket_group(), "--volume", f"{SOCKET}:{SOCKET}",
             "--volume", f"{self._config_directory}:/etc/scalr-backup:ro",
             "--volume", f"{self._secrets_directory}:/run/secrets/scalr-backup:ro",
             "--volume", f"{self.name}-state:/var/lib/scalr-backup",

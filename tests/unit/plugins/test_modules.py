@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -174,9 +175,11 @@ def test_options_of_a_restore_that_do_not_fit_together(docker, run_module, argum
 
 
 IMAGE = "sha256:5f0c8e1b4c7d"
+SOCKET = Path("/var/run/docker.sock")
+GROUP = [f"--group-add={SOCKET.stat().st_gid}"] if SOCKET.exists() else []
 APART = [
     "run", "--rm", "--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp:size=64m",
-    "--volume=/var/run/docker.sock:/var/run/docker.sock", "--volumes-from=scalr-backup", IMAGE,
+    "--volume=/var/run/docker.sock:/var/run/docker.sock", *GROUP, "--volumes-from=scalr-backup", IMAGE,
 ]  # fmt: skip
 
 
