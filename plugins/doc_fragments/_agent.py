@@ -67,4 +67,10 @@ options:
         O(from_password). By default, the agent uses those of its own repository, or none where O(from_password) is set.
     type: dict
     version_added: 0.2.0
+  from_copy:
+    description:
+      - Whether to read from the host's second repository (C(backup_copy_repository)) instead of its first.
+    type: bool
+    default: false
+    version_added: 0.2.0
 """

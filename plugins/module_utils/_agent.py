@@ -33,6 +33,7 @@ SOURCE_ARGUMENTS = {
     "from_repository": {"type": "str"},
     "from_password": {"type": "str", "no_log": True},
     "from_environment": {"type": "dict", "no_log": True},
+    "from_copy": {"type": "bool", "default": False},
 }
 SOURCE_REQUIRED_BY = {
     "from_repository": ("from_host",),
@@ -222,6 +223,7 @@ def source_options(module):
         *option("from-host", module.params["from_host"]),
         *option("from-repository", module.params["from_repository"]),
         *flag("from-secrets", module.params["from_password"] is not None),
+        *flag("from-copy", module.params["from_copy"]),
     ]
 
 

@@ -21,7 +21,7 @@ attributes:
     details:
       - With O(action=init) and O(action=forget) the agent tells what it would do.
       - With O(action=check) the repository is checked, since that modifies nothing.
-      - With O(action=unlock) the module is skipped, since whether a lock is stale shows only when it is removed.
+      - With O(action=unlock) and O(action=copy) the module is skipped, since what there is to do shows only when it is done.
   diff_mode:
     support: partial
     details:
@@ -34,14 +34,23 @@ options:
       - V(check) verifies that the repository is intact.
       - V(forget) removes the snapshots that the host's retention rules do not keep, and frees their room.
       - V(unlock) removes locks that a killed process left behind. Locks in use stay.
+      - V(copy) copies to the host's second repository what that has not yet, and applies its retention rules there. Each
+        pass does so by itself. Since version 0.2.0.
     type: str
     required: true
-    choices: [init, check, forget, unlock]
+    choices: [init, check, copy, forget, unlock]
   read_data_subset:
     description:
       - How much of the data to read back with O(action=check), such as V(5%), V(1/7) or V(2G). By default the structure
         is checked, and no data is read.
     type: str
+  copy:
+    description:
+      - Whether to do it to the host's second repository (C(backup_copy_repository)). For O(action=init) and
+        O(action=check).
+    type: bool
+    default: false
+    version_added: 0.2.0
   prune:
     description:
       - Whether O(action=forget) also frees the room of what is forgotten. Otherwise the next pass frees it.
@@ -67,6 +76,11 @@ EXAMPLES = r"""
   scalr.backup.repository:
     action: forget
 
+- name: Verify the second repository
+  scalr.backup.repository:
+    action: check
+    copy: true
+
 - name: Remove what a power cut left
   scalr.backup.repository:
     action: unlock
@@ -75,7 +89,7 @@ EXAMPLES = r"""
 RETURN = r"""
 repository:
   description: Where the repository is.
-  returned: with O(action=init)
+  returned: with O(action=init) and O(action=copy)
   type: str
   sample: s3:https://s3.example.com/backups
 created:
@@ -100,9 +114,15 @@ read_data_subset:
   sample: 5%
 removed:
   description:
-    - The ids of the snapshots that were removed with O(action=forget), or how many locks with O(action=unlock).
-  returned: with O(action=forget) and O(action=unlock)
+    - The ids of the snapshots that were removed with O(action=forget) and O(action=copy), or how many locks with
+      O(action=unlock).
+  returned: with O(action=forget), O(action=copy) and O(action=unlock)
   type: raw
+copied:
+  description: How many snapshots were copied.
+  returned: with O(action=copy)
+  type: int
+  sample: 3
 kept:
   description: How many snapshots remain.
   returned: with O(action=forget)
@@ -128,7 +148,8 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(
             AGENT_ARGUMENTS,
-            action={"type": "str", "required": True, "choices": ["init", "check", "forget", "unlock"]},
+            action={"type": "str", "required": True, "choices": ["init", "check", "copy", "forget", "unlock"]},
+            copy={"type": "bool", "default": False},
             read_data_subset={"type": "str"},
             prune={"type": "bool", "default": True},
         ),
@@ -137,12 +158,15 @@ def main():
     action = module.params["action"]
     if module.params["read_data_subset"] is not None and action != "check":
         module.fail_json(msg="read_data_subset has a meaning with action=check only.")
-    if module.check_mode and action == "unlock":
-        module.exit_json(changed=False, skipped=True, msg="Whether a lock is stale is only known once it is removed.")
+    if module.params["copy"] and action not in ("init", "check"):
+        module.fail_json(msg="copy has a meaning with action=init and action=check only.")
+    if module.check_mode and action in ("unlock", "copy"):
+        module.exit_json(changed=False, skipped=True, msg=f"What there is to {action} is only known once it is done.")
 
     arguments = {
-        "init": flag("dry-run", module.check_mode),
-        "check": option("read-data-subset", module.params["read_data_subset"]),
+        "init": flag("dry-run", module.check_mode) + flag("copy", module.params["copy"]),
+        "check": option("read-data-subset", module.params["read_data_subset"]) + flag("copy", module.params["copy"]),
+        "copy": [],
         "forget": flag("no-prune", not module.params["prune"]) + flag("dry-run", module.check_mode),
         "unlock": [],
     }

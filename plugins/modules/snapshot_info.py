@@ -28,6 +28,12 @@ options:
     description:
       - Only this snapshot. Its id, or the beginning of it.
     type: str
+  copy:
+    description:
+      - Whether to list those of the host's second repository (C(backup_copy_repository)).
+    type: bool
+    default: false
+    version_added: 0.2.0
 seealso:
   - module: scalr.backup.database_restore
   - module: scalr.backup.repository
@@ -110,7 +116,7 @@ snapshots:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.scalr.backup.plugins.module_utils._agent import AGENT_ARGUMENTS, call_or_fail, option
+from ansible_collections.scalr.backup.plugins.module_utils._agent import AGENT_ARGUMENTS, call_or_fail, flag, option
 
 
 def main():
@@ -120,6 +126,7 @@ def main():
             db={"type": "str"},
             database={"type": "str"},
             snapshot={"type": "str"},
+            copy={"type": "bool", "default": False},
         ),
         supports_check_mode=True,
     )
@@ -130,6 +137,7 @@ def main():
         *option("db", wanted["db"]),
         *option("database", wanted["database"]),
         *option("snapshot", wanted["snapshot"]),
+        *flag("copy", wanted["copy"]),
     )
     module.exit_json(changed=changed, **values)
 

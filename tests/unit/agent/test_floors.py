@@ -9,10 +9,11 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[3] / "roles/backup/files/agent/scalr_backup"
 
-GROUND = {"__init__", "model", "errors", "config", "progress", "sql", "archive", "schedule", "roles"}
+GROUND = {"__init__", "model", "store", "errors", "config", "progress", "sql", "archive", "schedule", "roles"}
 TOOLS = {"docker_host", "postgres", "restic", "state"}
 USE_CASES = {
     "backup",
+    "copies",
     "discovery",
     "drill",
     "drill_plan",

@@ -346,7 +346,7 @@ def test_a_slow_reader_is_no_silent_repository(tmp_path, monkeypatch):
 )
 def test_a_manifest_that_says_nothing_of_a_snapshot_hinders_nobody(document, tmp_path, monkeypatch):
     restic = restic_that(f"printf '%s' '{document}'", tmp_path, monkeypatch)
-    dump = SimpleNamespace(id="aa", path="/c/d.dump", run="r", container="c")
+    dump = SimpleNamespace(id="aa", ids={"aa"}, path="/c/d.dump", run="r", container="c")
     manifest = SimpleNamespace(id="mm", path="/manifest.json", run="r", container=None)
     assert Manifests(restic, [dump, manifest]).describe(dump) == {}
 
@@ -354,7 +354,7 @@ def test_a_manifest_that_says_nothing_of_a_snapshot_hinders_nobody(document, tmp
 def test_a_manifest_describes_the_snapshot_by_its_id(tmp_path, monkeypatch):
     document = '{"clusters": [{"container": "c", "databases": [{"snapshot_id": "aa", "size_bytes": 7}]}]}'
     restic = restic_that(f"printf '%s' '{document}'", tmp_path, monkeypatch)
-    dump = SimpleNamespace(id="aa", path="/c/d.dump", run="r", container="c")
+    dump = SimpleNamespace(id="aa", ids={"aa"}, path="/c/d.dump", run="r", container="c")
     manifest = SimpleNamespace(id="mm", path="/manifest.json", run="r", container=None)
     assert Manifests(restic, [dump, manifest]).describe(dump)["size_bytes"] == 7
 

@@ -17,16 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from scalr_backup import __version__, leftovers, retention
+from scalr_backup.copies import Copied, Copier
 from scalr_backup.discovery import Discovered
 from scalr_backup.dump import Dumped, Dumper
 from scalr_backup.errors import (
     ExitCode,
     InterruptedRunError,
     ScalrBackupError,
+    TwoHostsError,
     UnknownDatabaseError,
     UsageError,
 )
 from scalr_backup.model import (
+    AGENT_TAG,
     MANIFEST_PATH,
     NIGHTLY,
     PINNED_TAG,
@@ -41,7 +44,7 @@ from scalr_backup.model import (
 from scalr_backup.postgres import APPLICATION_PREFIX
 from scalr_backup.progress import log
 from scalr_backup.state import PASS_LOCK, State, container_lock, utc_now
-from scalr_backup.use_case import UseCase
+from scalr_backup.use_case import Tools, UseCase
 
 MANIFEST_VERSION = 1
 
@@ -68,6 +71,7 @@ class PassResult:
     retention: dict[str, Any] = field(default_factory=lambda: {"ok": True, "removed": [], "error": None})
     manifest_snapshot_id: str | None = None
     error: Failure | None = None
+    copy: Copied | None = None
 
     @property
     def failed(self) -> int:
@@ -79,7 +83,8 @@ class PassResult:
         """3 when databases failed, 1 when only what surrounds them did, else 0."""
         if self.failed:
             return ExitCode.SOME_DATABASES_FAILED
-        return ExitCode.FAILED if self.error or not self.retention["ok"] else ExitCode.GOOD
+        copy_failed = self.copy is not None and not self.copy.ok
+        return ExitCode.FAILED if self.error or not self.retention["ok"] or copy_failed else ExitCode.GOOD
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as the JSON contract shows it."""
@@ -96,6 +101,7 @@ class PassResult:
             "retention": self.retention,
             "manifest_snapshot_id": self.manifest_snapshot_id,
             "error": asdict(self.error) if self.error else None,
+            "copy": self.copy.as_dict() if self.copy else None,
         }
 
 
@@ -112,15 +118,20 @@ class Request:
         if self.reason not in REASONS:
             raise UsageError(f"The reason {self.reason!r} is none of {', '.join(REASONS)}.")
         for tag in self.tags:
-            if not tag or "," in tag or tag in REASONS or tag.startswith("run=") or tag != tag.strip():
+            if not tag or "," in tag or tag in REASONS or tag.startswith(("run=", AGENT_TAG)) or tag != tag.strip():
                 raise UsageError(
-                    f"{tag!r} cannot be a tag: no comma, no space around it, none of {', '.join(REASONS)}, no run=… "
+                    f"{tag!r} cannot be a tag: no comma, no space around it, none of {', '.join(REASONS)}, no run=…, "
+                    "no agent=… "
                     f"({PINNED_TAG} keeps a snapshot for ever)."
                 )
 
 
 class Pass(UseCase):
     """One pass over the databases of this host."""
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._copier = Copier(tools) if tools.copy_to else None
 
     def run(self, request: Request) -> PassResult:
         """Back up; one database's failure never stops the others, and is in the result.
@@ -145,6 +156,8 @@ class Pass(UseCase):
                 self._record(result, Failure("internal", f"{type(error).__name__}: {error}"))
                 raise
             self._record(result)
+            if self._copier is not None:
+                self._copy(self._copier, result)
         return result
 
     def plan(self, patterns: Sequence[str]) -> list[tuple[str, str]]:
@@ -159,7 +172,17 @@ class Pass(UseCase):
         result.error = error or result.error
         self._state.record_pass(result.as_dict(), result.databases)
 
+    def _copy(self, copier: Copier, result: PassResult) -> None:
+        """Bring the second repository up to date; what the pass came to is on record already."""
+        bad = {dump_path(outcome.container, outcome.database) for outcome in result.databases if not outcome.ok}
+        is_alone = result.error is None or result.error.code != TwoHostsError.code
+        result.copy = copier.copy(forget=is_alone, not_of=bad)
+        # The databases' own records say when their dumps were saved, and stay as they are.
+        result.finished = utc_now()
+        self._state.record_pass(result.as_dict(), [])
+
     def _run(self, request: Request, result: PassResult) -> None:
+        last_pass = self._state.read().get("last_pass")
         self._restic.require_version()
         # The first call that opens the repository: a wrong password or a dead store ends the pass here.
         if removed := self._restic.unlock():
@@ -173,7 +196,35 @@ class Pass(UseCase):
             raise InterruptedRunError("The pass was told to stop; what it had saved by then is kept.")
         if dumped:
             self._save_manifest(request, result, discovered.clusters, dumped)
-        self._apply_retention(result)
+        try:
+            self._refuse_another_agent(last_pass)
+        except TwoHostsError as error:
+            result.error = Failure(error.code, error.message)
+            self._emit(log("error", error.message, run=result.run))
+        else:
+            self._apply_retention(result)
+
+    def _refuse_another_agent(self, last_pass: dict[str, Any] | None) -> None:
+        """Find out whether another agent has backed up under this host's name since this one did so last.
+
+        A host that was made anew has no last pass of its own, and takes over from one that is silent.
+
+        Raises TwoHostsError: retention would judge the snapshots of two hosts as those of one.
+        """
+        if last_pass is None:
+            return
+        since = datetime.fromisoformat(last_pass["started"])
+        others = [
+            one
+            for one in self._restic.snapshots()
+            if one.agent not in (None, self._state.agent_id()) and one.time > since
+        ]
+        if others:
+            raise TwoHostsError(
+                f"Another agent has backed up under the name {self._config.host} into {self._restic.repository} at "
+                f"{others[-1].time:%Y-%m-%d %H:%M} UTC, as if two inventories gave two hosts one name: the dumps of both are "
+                "kept and nothing is removed until each has a name, or a repository, of its own."
+            )
 
     def _judge_matches(self, request: Request, result: PassResult, discovered: Discovered) -> None:
         """A match that is stopped is a warning; one that runs and does not answer is a failure."""
@@ -279,7 +330,7 @@ class Pass(UseCase):
             "started": result.started.isoformat(),
             "clusters": [self._describe(cluster, result, dumped) for cluster in clusters],
         }
-        tags = [f"run={result.run}", request.reason, *request.tags]
+        tags = [f"run={result.run}", f"{AGENT_TAG}{self._state.agent_id()}", request.reason, *request.tags]
         try:
             with _in_memory(json.dumps(manifest).encode()) as path:
                 saved = self._restic.backup(MANIFEST_PATH, tags, ["cat", path])

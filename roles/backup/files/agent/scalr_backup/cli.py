@@ -15,8 +15,16 @@ from typing import Annotated, Any
 
 import typer
 
-from scalr_backup import __version__, backup, drill, restore, retention, serve, status, undo
-from scalr_backup.config import Config, Secrets, load_config, load_secrets, parse_config, parse_secrets
+from scalr_backup import __version__, backup, copies, drill, restore, retention, serve, status, undo
+from scalr_backup.config import (
+    Config,
+    Secrets,
+    load_config,
+    load_copy_secrets,
+    load_secrets,
+    parse_config,
+    parse_secrets,
+)
 from scalr_backup.discovery import Discovered, Discovery
 from scalr_backup.docker_host import DockerHost
 from scalr_backup.errors import ExitCode, RepositoryMissingError, ScalrBackupError, UnknownSnapshotError, UsageError
@@ -34,6 +42,8 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print events and, last, one result, a JSON object a line.")]
+FromCopy = Annotated[bool, typer.Option("--from-copy", help="Restore from the second repository.")]
+Copy = Annotated[bool, typer.Option("--copy", help="The second repository instead of the first.")]
 
 
 class Agent:
@@ -49,9 +59,24 @@ class Agent:
         """The configuration, read anew."""
         return load_config()
 
-    def restic(self) -> Restic:
-        """The configured repository, through restic."""
-        return Restic(self.config(), load_secrets(), cancelled=self.cancelled)
+    def restic(self, *, copy: bool = False) -> Restic:
+        """The configured repository, or the second one, through restic."""
+        return self.copy_restic() if copy else Restic(self.config(), load_secrets(), cancelled=self.cancelled)
+
+    def copy_restic(self) -> Restic:
+        """The second repository, through restic.
+
+        Raises UsageError where there is none.
+        """
+        config = self.config()
+        if config.copy_to is None:
+            raise UsageError("There is no second repository: backup_copy_repository names none.")
+        config = config.model_copy(update={"repository": config.copy_to.repository, "keep": config.copy_to.keep})
+        return Restic(config, load_copy_secrets(), cancelled=self.cancelled)
+
+    def copier(self) -> copies.Copier:
+        """The use case of a copy."""
+        return copies.Copier(self._tools())
 
     def backup(self) -> backup.Pass:
         """The use case of a pass."""
@@ -77,7 +102,8 @@ class Agent:
     def _tools(self) -> Tools:
         config = self.config()
         discovery = Discovery(config, DockerHost())
-        return Tools(config, discovery, self.restic(), State(), self.emit, self.cancelled)
+        copy_to = self.copy_restic if config.copy_to else None
+        return Tools(config, discovery, self.restic(), State(), self.emit, self.cancelled, copy_to)
 
 
 @app.command()
@@ -140,6 +166,7 @@ def restore_verb(
     from_secrets: Annotated[
         bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
     ] = False,
+    from_copy: FromCopy = False,
     strategy: Annotated[
         str, typer.Option(help="beside, or replace: drop the live database first, where there is no room for two.")
     ] = restore.BESIDE,
@@ -158,7 +185,7 @@ def restore_verb(
         request = restore.Request(
             db, database, snapshot, confirm, keep_old, not no_safety_snapshot, target, database_as, from_host, strategy
         )
-        with _other_repository(agent, from_repository, from_host, from_secrets) as source:
+        with _source(agent, from_repository, from_host, from_secrets, from_copy) as source:
             use_case = agent.restore(source)
             if plan:
                 result = restore.RestoreResult(None, use_case.plan(request))
@@ -182,6 +209,7 @@ def drill_verb(
     from_secrets: Annotated[
         bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
     ] = False,
+    from_copy: FromCopy = False,
     image: Annotated[str | None, typer.Option(help="Drill with this image; default the one of the source.")] = None,
     json: Json = False,
 ) -> None:
@@ -189,11 +217,23 @@ def drill_verb(
 
     def call(agent: Agent) -> Outcome:
         request = drill.Request(tuple(db or ()), database, snapshot, from_host, image)
-        with _other_repository(agent, from_repository, from_host, from_secrets) as source:
+        with _source(agent, from_repository, from_host, from_secrets, from_copy) as source:
             result = agent.drill(source).run(request)
         return Outcome(result.as_dict(), exit_code=result.exit_code, error=_drill_failure(result))
 
     _run("drill", json, call)
+
+
+@app.command(name="copy")
+def copy_verb(json: Json = False) -> None:
+    """Copy to the second repository now, and apply its retention; a pass does so by itself."""
+
+    def call(agent: Agent) -> Outcome:
+        copied = agent.copier().run()
+        changed = copied.copied > 0 or bool(copied.removed)
+        return Outcome(copied.as_dict(), changed, ExitCode.GOOD if copied.ok else ExitCode.FAILED, copied.error)
+
+    _run("copy", json, call)
 
 
 @app.command()
@@ -201,15 +241,16 @@ def snapshots(
     db: Annotated[str | None, typer.Option("--db", help="Only of this container.")] = None,
     database: Annotated[str | None, typer.Option(help="Only of this database.")] = None,
     snapshot: Annotated[str | None, typer.Option(help="Only the one with this id or prefix.")] = None,
+    copy: Copy = False,
     json: Json = False,
 ) -> None:
     """List the snapshots of this host's databases."""
 
     def call(agent: Agent) -> Outcome:
-        found = [one for one in agent.restic().snapshots() if one.container]
+        found = [one for one in agent.restic(copy=copy).snapshots() if one.container]
         found = [one for one in found if db in (None, one.container) and database in (None, one.database)]
         if snapshot is not None:
-            found = [one for one in found if one.id.startswith(snapshot)]
+            found = [one for one in found if any(name.startswith(snapshot) for name in one.ids)]
             if not found:
                 raise UnknownSnapshotError(f"There is no snapshot whose id begins with {snapshot!r}.")
         return Outcome({"snapshots": [one.as_dict() for one in found]})
@@ -237,12 +278,13 @@ def check(
     read_data_subset: Annotated[
         str | None, typer.Option(help="Read data too: 10%, 2G, or 1/7, as restic's check takes it.")
     ] = None,
+    copy: Copy = False,
     json: Json = False,
 ) -> None:
     """Check the repository's integrity."""
 
     def call(agent: Agent) -> Outcome:
-        agent.restic().check(read_data_subset)
+        agent.restic(copy=copy).check(read_data_subset)
         return Outcome({"errors": 0, "read_data_subset": read_data_subset})
 
     _run("check", json, call)
@@ -252,12 +294,13 @@ def check(
 def init(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show whether there is a repository.")] = False,
     must_exist: Annotated[bool, typer.Option("--must-exist", help="Fail where there is no repository.")] = False,
+    copy: Copy = False,
     json: Json = False,
 ) -> None:
     """Make the repository where there is none; prove that the password opens the one that is there."""
 
     def call(agent: Agent) -> Outcome:
-        restic = agent.restic()
+        restic = agent.restic(copy=copy)
         restic.require_version()
         created = False
         try:
@@ -267,7 +310,7 @@ def init(
                 raise
             created = True
             if not dry_run:
-                restic.init()
+                restic.init(agent.restic() if copy else None)
             repository_id = None if dry_run else restic.repository_id()
         data = {"repository": restic.repository, "created": created, "repository_id": repository_id}
         return Outcome(data, changed=created)
@@ -355,6 +398,20 @@ def _run(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
         outcome = Outcome(exit_code=ExitCode.FAILED, error=Failure("internal", text))
     out.result(verb, outcome)
     sys.exit(int(outcome.exit_code))
+
+
+@contextmanager
+def _source(
+    agent: Agent, repository: str | None, from_host: str | None, from_secrets: bool, from_copy: bool
+) -> Iterator[Restic | None]:
+    """The repository to restore from, where it is not the configured one: the second one, or another."""
+    if not from_copy:
+        with _other_repository(agent, repository, from_host, from_secrets) as other:
+            yield other
+    elif repository is None:
+        yield agent.copy_restic()
+    else:
+        raise UsageError("--from-copy and --from-repository name two repositories to restore from; give one of them.")
 
 
 @contextmanager
@@ -470,4 +527,7 @@ def _pass_failure(result: backup.PassResult) -> Failure | None:
         return result.error
     if not result.retention["ok"]:
         return Failure("retention", f"Retention failed: {result.retention['error']['message']}")
+    if result.copy is not None and result.copy.error:
+        message = f"The copy to {result.copy.repository} failed: {result.copy.error.message}"
+        return Failure(result.copy.error.code, message)
     return None

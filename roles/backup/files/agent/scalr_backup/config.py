@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import jmespath
 from cronsim import CronSim, CronSimError
 from jmespath.exceptions import JMESPathError, ParseError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scalr_backup.errors import ConfigurationError
 
@@ -45,6 +45,20 @@ class Keep(BaseModel):
         return {name: count for name, count in self.model_dump().items() if count > 0}
 
 
+class CopyTo(BaseModel):
+    """The second repository, and how many snapshots of each database it keeps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    repository: str = Field(min_length=1)
+    keep: Keep = Keep()
+
+    @field_validator("keep")
+    @classmethod
+    def _keeps_something(cls, keep: Keep) -> Keep:
+        return _something(keep)
+
+
 class Config(BaseModel):
     """What ``config.json`` may say; an unknown key is refused."""
 
@@ -60,6 +74,8 @@ class Config(BaseModel):
     keep: Keep = Keep()
     parallel: Annotated[int, Field(ge=1, le=64)] = 2
     row_counts: bool = True
+    # Under the name that it has in the document; pydantic has a method of that name.
+    copy_to: CopyTo | None = Field(default=None, alias="copy")
     # Seconds after which a restic call that only looks something up counts as unanswered.
     answer_seconds: Annotated[int, Field(ge=5)] = 120
     # Seconds without a byte after which a dump or a restore counts as stalled.
@@ -113,17 +129,34 @@ class Config(BaseModel):
     @field_validator("keep")
     @classmethod
     def _keeps_something(cls, keep: Keep) -> Keep:
-        if not keep.rules:
-            raise ValueError("every count is 0, which would delete every backup")
-        return keep
+        return _something(keep)
+
+    @model_validator(mode="after")
+    def _copy_is_elsewhere(self) -> Config:
+        if self.copy_to and self.copy_to.repository.rstrip("/") == self.repository.rstrip("/"):
+            raise ValueError("copy.repository is the repository itself, so that there would be no copy")
+        return self
+
+
+def _something(keep: Keep) -> Keep:
+    if not keep.rules:
+        raise ValueError("every count is 0, which would delete every backup")
+    return keep
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """The repository's password file and the store's credentials; never printed."""
+    """The repository's password file and the store's credentials; never printed.
+
+    For an SFTP server, the files of the private key and of the host keys that are known; for a store with a private
+    authority, the file of that one's certificate.
+    """
 
     password_file: Path
     environment: dict[str, str] = field(default_factory=dict, repr=False)
+    ssh_key: Path | None = None
+    known_hosts: Path | None = None
+    authority: Path | None = None
 
 
 def parse_config(text: str, source: str) -> Config:
@@ -160,25 +193,34 @@ def load_secrets(directory: Path | None = None) -> Secrets:
     Raises ConfigurationError when there is no password or a line of the environment file is none.
     """
     directory = directory or SECRETS_DIRECTORY
-    password_file = directory / "password"
-    try:
-        has_password = bool(password_file.read_text(encoding="utf-8").strip("\n"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"The repository's password {password_file} cannot be read: {error.strerror}; run site.yml."
-        ) from None
-    if not has_password:
-        raise ConfigurationError(f"The repository's password {password_file} is empty; run site.yml.")
-    environment_file = directory / "environment"
-    lines = environment_file.read_text(encoding="utf-8").splitlines() if environment_file.exists() else []
-    return Secrets(password_file, parse_environment(lines, str(environment_file)))
+    return Secrets(
+        _password(directory / "password"),
+        _environment(directory / "environment"),
+        **_existing(_access_files(directory)),
+    )
+
+
+def load_copy_secrets(directory: Path | None = None) -> Secrets:
+    """The same for the second repository: what is not its own is the first one's.
+
+    Raises ConfigurationError as ``load_secrets`` does.
+    """
+    directory = directory or SECRETS_DIRECTORY
+    secrets = load_secrets(directory)
+    if (directory / "copy_password").exists():
+        secrets = replace(secrets, password_file=_password(directory / "copy_password"))
+    if (directory / "copy_environment").exists():
+        secrets = replace(secrets, environment=_environment(directory / "copy_environment"))
+    return secrets
 
 
 def parse_secrets(text: str, directory: Path) -> Secrets:
-    """The secrets of another repository, given as JSON: its password and its store's environment.
+    """The secrets of another repository, given as JSON: ``password``, and its store's ``environment``.
 
-    The password goes to a file in *directory*, because restic takes it from one. Raises ConfigurationError, never
-    with a part of the text.
+    To reach it, ``ssh_private_key``, ``ssh_known_hosts`` and ``ca_certificate`` may be there too; what is not given is
+    what this agent reaches its own store by. What restic takes from a file goes to one in *directory*.
+
+    Raises ConfigurationError, never with a part of the text.
     """
     try:
         document = json.loads(text)
@@ -190,10 +232,49 @@ def parse_secrets(text: str, directory: Path) -> Secrets:
     lines = [f"{name}={value}" for name, value in environment.items()]
     if any("\n" in line for line in lines):
         raise ConfigurationError("The other repository's environment has a value of more than one line.")
-    password_file = directory / "password"
-    password_file.touch(mode=0o600)
-    password_file.write_text(password, encoding="utf-8")
-    return Secrets(password_file, parse_environment(lines, "the other repository's environment"))
+    password_file = _write_secret(directory / "password", password)
+    given = {
+        field: _write_secret(path, f"{document[path.name]}".rstrip("\n") + "\n")
+        for field, path in _access_files(directory).items()
+        if document.get(path.name)
+    }
+    access = _existing(_access_files(SECRETS_DIRECTORY)) | given
+    return Secrets(password_file, parse_environment(lines, "the other repository's environment"), **access)
+
+
+def _access_files(directory: Path) -> dict[str, Path]:
+    return {
+        "ssh_key": directory / "ssh_private_key",
+        "known_hosts": directory / "ssh_known_hosts",
+        "authority": directory / "ca_certificate",
+    }
+
+
+def _existing(files: dict[str, Path]) -> dict[str, Path]:
+    return {field: path for field, path in files.items() if path.exists()}
+
+
+def _write_secret(path: Path, content: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def _password(path: Path) -> Path:
+    try:
+        has_password = bool(path.read_text(encoding="utf-8").strip("\n"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"The repository's password {path} cannot be read: {error.strerror}; run site.yml."
+        ) from None
+    if not has_password:
+        raise ConfigurationError(f"The repository's password {path} is empty; run site.yml.")
+    return path
+
+
+def _environment(path: Path) -> dict[str, str]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return parse_environment(lines, str(path))
 
 
 def parse_environment(lines: list[str], source: str) -> dict[str, str]:

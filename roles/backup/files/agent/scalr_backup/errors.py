@@ -190,6 +190,18 @@ class AssertionsError(ScalrBackupError):
     code = "assertions_failed"
 
 
+class TwoHostsError(ScalrBackupError):
+    """Another agent backs up under this host's name into the same repository."""
+
+    code = "two_hosts"
+
+
+class CopyError(ScalrBackupError):
+    """The second repository has not what it should have."""
+
+    code = "copy_failed"
+
+
 class BusyError(ScalrBackupError):
     """Another run holds what this one needs."""
 
@@ -227,9 +239,15 @@ class RepositoryMissingError(ResticError):
 
 
 class RepositoryUnreachableError(ResticError):
-    """The place of the repository does not answer, or refuses."""
+    """The place of the repository does not answer."""
 
     code = "repository_unreachable"
+
+
+class RepositoryRefusedError(RepositoryUnreachableError):
+    """The place of the repository answers and refuses: a key, a right, a clock, a certificate is wrong."""
+
+    code = "repository_refused"
 
 
 class RepositoryLockedError(ResticError):

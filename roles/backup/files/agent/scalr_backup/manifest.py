@@ -31,14 +31,14 @@ class Manifests:
         A snapshot without a manifest is still a whole dump: only its rows cannot be verified against a count.
         """
         for database in self.cluster(snapshot).get("databases", []):
-            if database.get("snapshot_id") == snapshot.id:
+            if database.get("snapshot_id") in snapshot.ids:
                 return dict(database)
         return {}
 
     def cluster(self, snapshot: Snapshot) -> dict[str, Any]:
         """What the manifest of a snapshot's run says of its cluster; of a safety snapshot, nothing is said."""
         for cluster in self._document(snapshot.run).get("clusters", []):
-            if any(database.get("snapshot_id") == snapshot.id for database in cluster.get("databases", [])):
+            if any(database.get("snapshot_id") in snapshot.ids for database in cluster.get("databases", [])):
                 return dict(cluster)
         return {}
 

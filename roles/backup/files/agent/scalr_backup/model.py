@@ -16,6 +16,8 @@ ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
 
 MANIFEST_PATH = "/manifest.json"
 PINNED_TAG = "pinned"
+# A manifest is tagged with the agent that saved it, so that two of them under one host's name find out.
+AGENT_TAG = "agent="
 # Why a snapshot was made; one of these words is a tag of each.
 NIGHTLY, MANUAL, PRE_RESTORE = "nightly", "manual", "pre-restore"
 REASONS = (NIGHTLY, MANUAL, PRE_RESTORE)
@@ -115,6 +117,8 @@ class Snapshot:
     path: str
     tags: tuple[str, ...]
     dump_bytes: int | None
+    # The id that it had in the repository that it was copied from.
+    original: str | None = None
 
     @property
     def short_id(self) -> str:
@@ -137,6 +141,16 @@ class Snapshot:
     def run(self) -> str | None:
         """The id of the run that made it."""
         return next((tag.removeprefix("run=") for tag in self.tags if tag.startswith("run=")), None)
+
+    @property
+    def agent(self) -> str | None:
+        """The id of the agent that saved this manifest; None for one of an earlier version, and for dumps."""
+        return next((tag.removeprefix(AGENT_TAG) for tag in self.tags if tag.startswith(AGENT_TAG)), None)
+
+    @property
+    def ids(self) -> set[str]:
+        """Every id that it is known by: its own, and the one of what it is a copy of."""
+        return {self.id, self.original or self.id}
 
     @property
     def reason(self) -> str | None:

@@ -200,6 +200,16 @@ def _backup(console: Console, data: dict[str, Any]) -> None:
     ]
     _table(console, ["CONTAINER", "DATABASE", "RESULT", "SNAPSHOT", "DUMP", "ADDED", "ROWS", "TIME"], rows)
     console.print(f"run {data['run']}: {data['duration_seconds']} s, {data['failed']} failed", highlight=False)
+    if data["copy"]:
+        _copy(console, data["copy"])
+
+
+def _copy(console: Console, data: dict[str, Any]) -> None:
+    if data["ok"]:
+        text = f"{data['copied']} snapshots copied to {data['repository']}, {len(data['removed'])} removed there"
+    else:
+        text = f"NOT copied to {data['repository']}: {data['error']['message']}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _restore(console: Console, data: dict[str, Any]) -> None:
@@ -306,6 +316,9 @@ def _status(console: Console, data: dict[str, Any]) -> None:
     ]
     if rows:
         _table(console, ["CONTAINER", "DATABASE", "HEALTH", "LAST GOOD", "DUMP", "LAST DRILL"], rows)
+    if data["copy"]:
+        age = human_age(data["copy"]["age_seconds"])
+        console.print(f"copy in {data['copy']['repository']}: last good {age}", markup=False, highlight=False)
     for problem in data["problems"]:
         console.print(f"• {problem}", markup=False, highlight=False)
     console.print(f"host {data['host']}, next pass {_moment(data['next_pass'])}", markup=False, highlight=False)
@@ -326,6 +339,7 @@ def _facts(console: Console, data: dict[str, Any]) -> None:
 _TABLES = {
     "discover": _discover,
     "backup": _backup,
+    "copy": _copy,
     "restore": _restore,
     "drill": _drill,
     "snapshots": _snapshots,

@@ -7,7 +7,10 @@ Exit codes (restic documentation, "Scripting"): 0 good, 1 failed, 3 some of the 
 Quirks that shape this file:
 
 * A producer that prints nothing and exits 0 becomes an empty snapshot with exit code 3; it is forgotten at once.
-* restic retries a dead store for many minutes; so every call here has a time limit of ours.
+* restic retries a dead store for many minutes, and a wrong key as well; so every call here has a time limit of ours,
+  and ends at the first word of a refusal that will be the same in a minute.
+* restic takes the credentials of both repositories of a copy from one environment (``store.beside``).
+* What ssh says of a session that it cannot open may be lost, because restic ends first; so ssh is asked again.
 * ``forget`` of restic before 0.19 may exit 0 although a removal failed; so the snapshots are listed afterwards.
 * Retention must be asked for the host by name: a container's own host name is random (restic issue 4380).
 """
@@ -32,12 +35,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from scalr_backup import store
 from scalr_backup.config import Config, Secrets
 from scalr_backup.errors import (
     DumpError,
     InterruptedRunError,
     RepositoryLockedError,
     RepositoryMissingError,
+    RepositoryRefusedError,
     RepositoryUnreachableError,
     ResticError,
     ResticVersionError,
@@ -54,11 +59,13 @@ _EXIT_INCOMPLETE, _EXIT_MISSING, _EXIT_LOCKED, _EXIT_PASSWORD = 3, 10, 11, 12
 _RETRY_LOCK_SECONDS = 300
 # Seconds between SIGTERM, on which restic removes its lock, and SIGKILL.
 _GRACE_SECONDS = 20.0
-_UNREACHABLE = re.compile(
-    r"access denied|accessdenied|invalidaccesskey|signaturedoesnotmatch|forbidden|unauthorized|connection refused|"
-    r"no such host|i/o timeout|unreachable|dial tcp|host key|permission denied|not implemented|bucket",
-    re.IGNORECASE,
-)
+# Seconds to open a repository: whoever asks for that waits for the answer.
+_OPENING_SECONDS = 30
+_RETRYING = re.compile(r"returned error, retrying after [0-9.a-zµ]+: (.*)")
+# What restic passes on of a program that it runs: the connection's, or the producer's.
+_OF_CONNECTION = re.compile(r"^subprocess (ssh|rclone): (.*)$|^rclone: (.*)$", re.MULTILINE)
+_NO_SESSION = "unable to start the sftp session"
+_SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _URL_PASSWORD = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")
 
 
@@ -81,6 +88,7 @@ class Restic:
         self._host = config.host
         self._cache = cache or CACHE_DIRECTORY
         self._cancelled = cancelled or threading.Event()
+        self._secrets = secrets
         self._environment = self._build_environment(secrets)
 
     @property
@@ -107,12 +115,30 @@ class Restic:
 
         Raises RepositoryMissingError, WrongPasswordError or RepositoryUnreachableError.
         """
-        document = json.loads(self._call(["cat", "config", "--no-lock"], "opening the repository"))
+        limit = min(self._config.answer_seconds, _OPENING_SECONDS)
+        document = json.loads(self._call(["cat", "config", "--no-lock"], "opening the repository", limit))
         return str(document["id"])
 
-    def init(self) -> None:
-        """Make a repository of format 2, the one that compresses."""
-        self._call(["init", "--repository-version", "2"], "making the repository")
+    def init(self, copy_of: Restic | None = None) -> None:
+        """Make a repository of format 2, the one that compresses.
+
+        One that is to be the copy of another cuts data as that one does; else what both have would be there twice.
+        """
+        arguments = ["init", "--repository-version", "2"]
+        if copy_of is None:
+            self._call(arguments, "making the repository")
+        else:
+            doing = "making the repository of the copies"
+            self._call([*arguments, "--copy-chunker-params"], doing, environment=self._beside(copy_of))
+
+    def copy_from(self, source: Restic, ids: Sequence[str]) -> None:
+        """Copy snapshots out of another repository; data that is here already is neither read nor sent again.
+
+        Raises ConfigurationError when restic cannot be given the credentials of both.
+        """
+        if not ids:
+            return
+        self._maintain(["copy", *ids], f"copying snapshots from {source.repository}", self._beside(source))
 
     def snapshots(self, host: str | None = OWN_HOST) -> list[Snapshot]:
         """A host's snapshots, this one's unless another is named, every host's for None.
@@ -151,8 +177,9 @@ class Restic:
             self.forget_snapshots([summary.snapshot_id])
         if exit_code == 0 or (exit_code == _EXIT_INCOMPLETE and summary is not None and summary.bytes_read == 0):
             raise DumpError("the dump was empty")
-        if "subprocess" in messages or "command" in messages:
-            raise DumpError(_failure_text(messages))
+        of_producer = _OF_CONNECTION.sub("", messages)
+        if "subprocess" in of_producer or "command" in of_producer:
+            raise DumpError(_failure_text(of_producer))
         raise self.failure(exit_code, messages, "saving a snapshot")
 
     def forget_plan(self, reason: str, keep: Mapping[str, int | str], pinned_tag: str) -> list[RetentionGroup]:
@@ -240,16 +267,42 @@ class Restic:
         """All that restic sees: nothing of the caller's environment but the path."""
         spool = self._cache / "spool"
         spool.mkdir(parents=True, exist_ok=True)
+        authorities = [str(file) for file in (_SYSTEM_AUTHORITIES, secrets.authority) if file and file.exists()]
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self._cache),
             "LANG": "C.UTF-8",
+            **({"RESTIC_CACERT": ",".join(authorities)} if secrets.authority else {}),
             **secrets.environment,
             "TMPDIR": str(spool),
             "RESTIC_REPOSITORY": self._config.repository,
             "RESTIC_PASSWORD_FILE": str(secrets.password_file),
             "RESTIC_CACHE_DIR": str(self._cache / "restic"),
             "RESTIC_PROGRESS_FPS": "1",
+        }
+
+    def _options(self, environment: Mapping[str, str]) -> list[str]:
+        """What restic is told of a store that needs it; of the secrets, only the paths of their files."""
+        addresses = (environment["RESTIC_REPOSITORY"], environment.get("RESTIC_FROM_REPOSITORY", ""))
+        if any(store.kind(address) == "sftp" for address in addresses):
+            return store.ssh_option(self._secrets.ssh_key, self._secrets.known_hosts)
+        return []
+
+    def _beside(self, source: Restic) -> dict[str, str]:
+        """The variables by which restic finds another repository beside this one."""
+        address, variables = store.beside(
+            source._config.repository,
+            source._secrets.environment,
+            self._config.repository,
+            self._secrets.environment,
+        )
+        authority = self._secrets.authority
+        return {
+            **variables,
+            "RESTIC_FROM_REPOSITORY": address,
+            "RESTIC_FROM_PASSWORD_FILE": str(source._secrets.password_file),
+            # rclone is told of no authority by a list; Go's own variable adds a directory to the system's.
+            **({"SSL_CERT_DIR": str(authority.parent)} if authority else {}),
         }
 
     def _start(
@@ -259,44 +312,62 @@ class Restic:
         stderr: int | IO[bytes],
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
+        whole = self._environment | dict(environment or {})
         try:
             # A session of its own: whoever ends restic ends its producer too.
             return subprocess.Popen(
-                ["restic", *arguments],
+                ["restic", *self._options(whole), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                env=self._environment | dict(environment or {}),
+                env=whole,
                 start_new_session=True,
             )
         except FileNotFoundError:
             raise ResticVersionError("There is no restic on the path; 0.17.0 or newer is needed.") from None
 
-    def _call(self, arguments: Sequence[str], doing: str, limit_seconds: float | None = None) -> str:
+    def _call(
+        self,
+        arguments: Sequence[str],
+        doing: str,
+        limit_seconds: float | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
         """Run restic to its end and return what it printed."""
         limit = limit_seconds or self._config.answer_seconds
-        process = self._start(arguments, subprocess.PIPE, subprocess.PIPE)
+        process = self._start(arguments, subprocess.PIPE, subprocess.PIPE, environment)
         deadline = time.monotonic() + limit
         while True:
             try:
                 output, messages = process.communicate(timeout=0.5)
                 break
-            except subprocess.TimeoutExpired:
-                if self._cancelled.is_set():
+            except subprocess.TimeoutExpired as so_far:
+                said = (so_far.stderr or b"").decode("utf-8", "replace")
+                if failed := self._end_of_patience(said, doing, limit, over=time.monotonic() > deadline):
                     _end(process)
-                    raise InterruptedRunError(f"Told to stop while {doing}.") from None
-                if time.monotonic() > deadline:
-                    _end(process)
-                    raise RepositoryUnreachableError(
-                        f"The repository {self.repository} did not answer within {limit:.0f} s while {doing}; "
-                        "look at the network, the address and the store's credentials."
-                    ) from None
+                    raise failed from None
         if process.returncode != 0:
             raise self.failure(process.returncode, messages.decode("utf-8", "replace"), doing)
         return output.decode()
 
-    def _maintain(self, arguments: Sequence[str], doing: str) -> None:
-        self._call([*arguments, "--retry-lock", f"{_RETRY_LOCK_SECONDS}s"], doing, self._config.maintenance_seconds)
+    def _end_of_patience(self, said: str, doing: str, limit: float, *, over: bool) -> Exception | None:
+        """Why a call that goes on is to be ended now, if it is."""
+        if self._cancelled.is_set():
+            return InterruptedRunError(f"Told to stop while {doing}.")
+        retried = _RETRYING.findall(said)
+        refusal = store.explain(retried[-1]) if retried else None
+        if refusal and refusal.verdict != "unreachable":
+            return self.failure(1, retried[-1], doing)
+        if not over:
+            return None
+        tried = f"{refusal.reason} ({redact(retried[-1])})" if refusal else "look at the network and at the address"
+        return RepositoryUnreachableError(
+            f"The repository {self.repository} did not answer within {limit:.0f} s while {doing}: {tried}."
+        )
+
+    def _maintain(self, arguments: Sequence[str], doing: str, environment: Mapping[str, str] | None = None) -> None:
+        whole = [*arguments, "--retry-lock", f"{_RETRY_LOCK_SECONDS}s"]
+        self._call(whole, doing, self._config.maintenance_seconds, environment)
 
     def _stream_lines(self, arguments: Sequence[str], watch: _Watch, environment: Mapping[str, str]) -> tuple[int, str]:
         """Run restic, give each line that it prints to *watch*; its exit code and messages.
@@ -322,21 +393,46 @@ class Restic:
     def failure(self, exit_code: int, messages: str, doing: str) -> ResticError:
         """The exception for an exit code, in one sentence."""
         text = redact(_failure_text(messages))
-        where = f"the repository {self.repository}"
+        where = f"The repository {self.repository}"
         if exit_code == _EXIT_MISSING:
             return RepositoryMissingError(
                 f"There is no repository at {self.repository}; a first deployment with site.yml makes one, "
                 "and so does the verb init."
             )
         if exit_code == _EXIT_LOCKED:
-            return RepositoryLockedError(
-                f"{where[0].upper()}{where[1:]} is locked by another process while {doing}: {text}"
-            )
+            return RepositoryLockedError(f"{where} is locked by another process while {doing}: {text}")
         if exit_code == _EXIT_PASSWORD:
-            return WrongPasswordError(f"The password does not open {where}; it belongs to another password.")
-        if _UNREACHABLE.search(text):
-            return RepositoryUnreachableError(f"{where[0].upper()}{where[1:]} cannot be reached while {doing}: {text}")
+            return WrongPasswordError(
+                f"The password does not open the repository {self.repository}; it belongs to another password."
+            )
+        if _NO_SESSION in text:
+            text = self._words_of_ssh(messages) or text
+        if refusal := store.explain(text):
+            last_words = text.rpartition(" failed: ")[2].strip().rpartition("\n")[2].rstrip(".")
+            sentence = f"{where} cannot be used: {refusal.reason} ({last_words})."
+            return _REFUSED_AS[refusal.verdict](sentence)
         return ResticError(f"restic failed with exit code {exit_code} while {doing}: {text}")
+
+    def _words_of_ssh(self, messages: str) -> str:
+        """Why ssh opened no session: what restic passed on of it, or what it says when it is asked again."""
+        passed_on = "\n".join(match[2] for match in _OF_CONNECTION.finditer(messages) if match[2])
+        if passed_on or store.kind(self._config.repository) != "sftp":
+            return passed_on
+        probe = store.ssh_probe(self._config.repository, self._secrets.ssh_key, self._secrets.known_hosts)
+        with suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(
+                probe, stdin=subprocess.DEVNULL, capture_output=True, env=self._environment, timeout=30, check=False
+            )
+            return done.stderr.decode("utf-8", "replace").strip()
+        return ""
+
+
+# The exception for each verdict on a store's words.
+_REFUSED_AS: dict[store.Verdict, type[ResticError]] = {
+    "refused": RepositoryRefusedError,
+    "unreachable": RepositoryUnreachableError,
+    "missing": RepositoryMissingError,
+}
 
 
 class DumpStream:
@@ -436,6 +532,7 @@ def parse_snapshot(document: Mapping[str, Any]) -> Snapshot:
         path=(document.get("paths") or [""])[0],
         tags=tuple(document.get("tags") or ()),
         dump_bytes=summary.get("total_bytes_processed"),
+        original=document.get("original"),
     )
 
 
@@ -464,7 +561,7 @@ def _failure_text(messages: str) -> str:
             reasons.append(str(document.get("message") or nested or "").strip())
     reasons = [reason for reason in reasons if reason]
     fatal = [reason for reason in reasons if reason.startswith("Fatal:")]
-    return (fatal or reasons or ["it said nothing"])[-1].removeprefix("Fatal: ").splitlines()[0]
+    return re.sub(r"^(Fatal: )+", "", (fatal or reasons or ["it said nothing"])[-1]).splitlines()[0]
 
 
 def _lines(stdout: IO[bytes]) -> Iterator[bytes]:

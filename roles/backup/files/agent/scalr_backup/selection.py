@@ -111,7 +111,7 @@ def _by_id(
     prefix: str,
     there_are: str,
 ) -> Snapshot | None:
-    found = [snapshot for snapshot in snapshots if snapshot.id.startswith(prefix)]
+    found = [snapshot for snapshot in snapshots if any(one.startswith(prefix) for one in snapshot.ids)]
     if len(found) > 1:
         ids = ", ".join(snapshot.id[: len(prefix) + 6] for snapshot in found[:_LISTED])
         raise AmbiguousSnapshotError(f"{len(found)} snapshots begin with {prefix!r}: {ids}; give more of the id.")

@@ -125,6 +125,17 @@ class State:
         key = f"{entry['container']}/{entry['database']}"
         self._change(lambda document: document.setdefault("drills", {}).update({key: entry}))
 
+    def record_copy(self, result: dict[str, Any]) -> None:
+        """Keep the outcome of the last copy, and when the last good one was."""
+
+        def change(document: dict[str, Any]) -> None:
+            before = document.get("copy") or {}
+            same = before.get("repository") == result["repository"]
+            last_success = result["time"] if result["ok"] else before.get("last_success") if same else None
+            document["copy"] = {**result, "last_success": last_success}
+
+        self._change(change)
+
     def forget_containers(self, prefix: str) -> None:
         """Drop journals and locks of containers that are no more; nobody may be using one with such a name."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from scalr_backup.config import Config
 from scalr_backup.errors import NoMemoryError
 from scalr_backup.model import name_fits
+from scalr_backup.restic import redact
 from scalr_backup.schedule import next_pass
 
 # A night and two hours of grace.
@@ -33,6 +34,7 @@ class Status:
     last_pass: dict[str, Any] | None
     next_pass: datetime
     summary: str
+    copy: dict[str, Any] | None = None
 
     @property
     def healthy(self) -> bool:
@@ -50,6 +52,7 @@ class Status:
             "databases": list(self.databases),
             "last_pass": self.last_pass,
             "next_pass": self.next_pass.isoformat(),
+            "copy": self.copy,
         }
 
 
@@ -68,6 +71,8 @@ def judge(config: Config, repository: str, document: dict[str, Any], first_start
     problems = [_problem(database) for database in databases if not (database["fresh"] and database["ok"])]
     problems += [_problem_of_drill(database) for database in databases if _failed_its_drill(database)]
     problems += _problems_of_pass(last_pass)
+    copy = _judge_copy(config, document.get("copy"), now)
+    problems += _problems_of_copy(copy, last_pass)
     if not databases and now - first_started > FRESH:
         problems.append("No database has been backed up since the agent was installed.")
     return Status(
@@ -78,6 +83,7 @@ def judge(config: Config, repository: str, document: dict[str, Any], first_start
         last_pass=last_pass,
         next_pass=next_pass(config, now),
         summary=_summary(problems, databases),
+        copy=copy,
     )
 
 
@@ -154,6 +160,39 @@ def _problems_of_pass(last_pass: dict[str, Any] | None) -> list[str]:
     if last_pass["retention"]["error"]:
         problems.append(f"Retention failed: {last_pass['retention']['error']['message']}")
     return problems
+
+
+def _judge_copy(config: Config, entry: dict[str, Any] | None, now: datetime) -> dict[str, Any] | None:
+    """The second repository, where there is one; what was recorded of another one says nothing of this one."""
+    if config.copy_to is None:
+        return None
+    repository = redact(config.copy_to.repository)
+    known = entry if entry and entry["repository"] == repository else {}
+    last_success = known.get("last_success")
+    age = (now - datetime.fromisoformat(last_success)).total_seconds() if last_success else None
+    return {
+        "repository": repository,
+        "ok": known.get("ok"),
+        "fresh": age is not None and age < FRESH.total_seconds(),
+        "last_success": last_success,
+        "age_seconds": None if age is None else int(age),
+        "copied": known.get("copied"),
+        "removed": known.get("removed"),
+        "error": known.get("error"),
+    }
+
+
+def _problems_of_copy(copy: dict[str, Any] | None, last_pass: dict[str, Any] | None) -> list[str]:
+    """A copy that was never tried is no problem before a pass could have made it."""
+    if copy is None or (copy["ok"] is None and last_pass is None):
+        return []
+    if copy["error"]:
+        return [f"The copy to {copy['repository']} failed: {copy['error']['message']}"]
+    if copy["age_seconds"] is None:
+        return [f"Nothing has been copied to {copy['repository']} yet."]
+    if not copy["fresh"]:
+        return [f"The copy in {copy['repository']} is {copy['age_seconds'] // 3600} h old."]
+    return []
 
 
 def _summary(problems: list[str], databases: tuple[dict[str, Any], ...]) -> str:

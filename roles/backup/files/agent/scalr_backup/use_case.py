@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +19,10 @@ from scalr_backup.state import State
 
 @dataclass(frozen=True)
 class Tools:
-    """The tools of one call; *cancelled* is set when it has been told to stop."""
+    """The tools of one call; *cancelled* is set when it has been told to stop.
+
+    *copy_to* opens the second repository, where there is one.
+    """
 
     config: Config
     discovery: Discovery
@@ -26,6 +30,7 @@ class Tools:
     state: State
     emit: Emit
     cancelled: threading.Event
+    copy_to: Callable[[], Restic] | None = None
 
 
 class _Result(Protocol):
