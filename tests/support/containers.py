@@ -202,6 +202,13 @@ class AgentContainer:
         """Give the agent the store's credentials."""
         (self._secrets_directory / "environment").write_text("".join(f"{k}={v}\n" for k, v in variables.items()))
 
+    def set_secret(self, name: str, content: str) -> None:
+        """Give the agent another of its secret files; an empty one is none."""
+        path = self._secrets_directory / name
+        path.unlink(missing_ok=True)
+        if content:
+            path.write_text(content)
+
     def start(self) -> AgentContainer:
         """Run it."""
         docker(

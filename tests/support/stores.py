@@ -15,8 +15,9 @@ Each store has ``repository(path)`` (what ``backup_repository`` would be) and ``
 ``tls=True`` has ``authority``, the certificate that a client has to trust. Several servers of one kind need names of
 their own: ``network.s3(name="other-s3.test")``. Names have a dot, because nested engines resolve no others.
 
-Who there is on S3: ``owner`` may do everything, ``reader`` only read, ``host`` add and read in the bucket ``backups``
-and delete nothing but restic's locks (so the bucket must be there), ``stranger`` is not known.
+Who there is on S3: ``owner`` may do everything, ``reader`` only read, ``stranger`` is not known. Two have the policies that
+docs/stores.md shows, for the bucket ``backups``, which must be there: ``least`` may do what a repository needs, ``host``
+adds and reads and deletes nothing but restic's locks.
 
 The image is ``scalr-test-store:trixie``; what its containers take from their environment stands at the top of
 ``tests/platform/images/store/store``. Other tests, such as molecule's scenarios, may run it by hand.
@@ -27,6 +28,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -43,19 +45,12 @@ STORE_IMAGE = "scalr-test-store:trixie"
 _BUILD = Path(__file__).resolve().parents[1] / "platform" / "images" / "store" / "build"
 
 BUCKET = "backups"
-# What a host needs that may add and must not delete: restic's own locks come and go.
-APPEND_ONLY_POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
-            "Resource": [f"arn:aws:s3:::{BUCKET}"],
-        },
-        {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": [f"arn:aws:s3:::{BUCKET}/*"]},
-        {"Effect": "Allow", "Action": ["s3:DeleteObject"], "Resource": [f"arn:aws:s3:::{BUCKET}/*/locks/*"]},
-    ],
-}
+_DOCUMENTED = Path(__file__).resolve().parents[2] / "docs" / "stores.md"
+# The policies as docs/stores.md shows them: the least that works, and that of a host which may add and must not delete.
+LEAST_POLICY, APPEND_ONLY_POLICY = (
+    json.loads(block)
+    for block in re.findall(r"^```json\n(.*?)^```", _DOCUMENTED.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+)
 _EVERYTHING = ["Admin", "Read", "Write", "List", "Tagging"]
 
 
@@ -68,9 +63,13 @@ IDENTITIES: dict[str, Any] = {
     "identities": [
         identity("owner", actions=_EVERYTHING),
         identity("reader", actions=["Read", "List"]),
+        identity("least", policyNames=["least"]),
         identity("host", policyNames=["append-only"]),
     ],
-    "policies": [{"name": "append-only", "content": json.dumps(APPEND_ONLY_POLICY)}],
+    "policies": [
+        {"name": "least", "content": json.dumps(LEAST_POLICY)},
+        {"name": "append-only", "content": json.dumps(APPEND_ONLY_POLICY)},
+    ],
 }
 
 
@@ -138,7 +137,7 @@ class S3Store(Store):
         return f"s3:{server}/{path}"
 
     def environment(self, who: str = "owner") -> dict[str, str]:
-        """The keys of owner, reader, host, or of a stranger whom the server does not know."""
+        """The keys of owner, reader, least, host, or of a stranger whom the server does not know."""
         return {"AWS_ACCESS_KEY_ID": f"{who}-key", "AWS_SECRET_ACCESS_KEY": f"{who}-secret"}
 
     def make_bucket(self, name: str = BUCKET) -> None:

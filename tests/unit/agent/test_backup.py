@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from scalr_backup.backup import Pass, Request
-from scalr_backup.errors import UnknownDatabaseError, WrongPasswordError
+from scalr_backup.errors import TwoHostsError, UnknownDatabaseError, WrongPasswordError
+from scalr_backup.model import Snapshot
 from scalr_backup.progress import nobody
 from scalr_backup.state import State
 from scalr_backup.use_case import Tools
@@ -37,3 +39,34 @@ def test_a_question_about_an_unknown_database_is_not(tmp_path):
     with pytest.raises(UnknownDatabaseError):
         a_pass_that_meets(UnknownDatabaseError("not here"), state).run(Request())
     assert "last_pass" not in state.read()
+
+
+class TestAnotherAgentOfTheSameName:
+    """Two inventories may give two hosts one name; a manifest tells whose it is."""
+
+    NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
+
+    def refuse(self, tmp_path, manifests, last_pass):
+        state = State(tmp_path)
+        own = state.agent_id()
+        snapshots = [
+            Snapshot(
+                "aa", self.NOW + timedelta(hours=hours), "h", "/manifest.json",
+                tuple(f"agent={own if who == 'own' else who}" for who in [who] if who), 1,
+            )
+            for who, hours in manifests
+        ]  # fmt: skip
+        restic = SimpleNamespace(snapshots=lambda: snapshots, repository="/repository")
+        config = SimpleNamespace(host="h", copy_to=None)
+        Pass(Tools(config, None, restic, state, nobody, threading.Event()))._refuse_another_agent(last_pass)
+
+    def test_that_has_saved_since_our_last_pass_is_refused(self, tmp_path):
+        with pytest.raises(TwoHostsError, match="Another agent has backed up under the name h into /repository"):
+            self.refuse(tmp_path, [("own", 0), ("stranger", 1)], {"started": self.NOW.isoformat()})
+
+    @pytest.mark.parametrize("manifests", [[("own", 1)], [("stranger", -1)], [(None, 1)], []])
+    def test_that_is_ourselves_or_silent_or_of_an_earlier_version_is_nobody(self, tmp_path, manifests):
+        self.refuse(tmp_path, manifests, {"started": self.NOW.isoformat()})
+
+    def test_is_taken_over_from_by_a_host_that_was_made_anew(self, tmp_path):
+        self.refuse(tmp_path, [("stranger", 1)], None)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from scalr_backup.config import load_secrets, parse_config, parse_environment
+from scalr_backup.config import load_copy_secrets, load_secrets, parse_config, parse_environment, parse_secrets
 from scalr_backup.errors import ConfigurationError, ExitCode
 
 GOOD = {"host": "db1", "repository": "/repository"}
@@ -80,4 +80,36 @@ def test_secrets_are_not_in_their_own_representation(tmp_path):
     (tmp_path / "environment").write_text("KEY=env-canary\n")
     secrets = load_secrets(tmp_path)
     assert secrets.environment == {"KEY": "env-canary"}
+    assert "canary" not in repr(secrets)
+
+
+def test_the_second_repositorys_secrets_are_its_own_or_the_first_ones(tmp_path):
+    (tmp_path / "password").write_text("one")
+    (tmp_path / "environment").write_text("A=1")
+    assert load_copy_secrets(tmp_path).password_file.read_text() == "one"
+    assert load_copy_secrets(tmp_path).environment == {"A": "1"}
+    (tmp_path / "copy_password").write_text("two")
+    (tmp_path / "copy_environment").write_text("B=2")
+    (tmp_path / "ssh_private_key").write_text("key")
+    secrets = load_copy_secrets(tmp_path)
+    assert (secrets.password_file.read_text(), secrets.environment) == ("two", {"B": "2"})
+    assert secrets.ssh_key == tmp_path / "ssh_private_key"
+    assert load_secrets(tmp_path).environment == {"A": "1"}
+
+
+def test_a_copy_into_the_repository_itself_is_refused():
+    document = '{"host": "h", "repository": "/repository", "copy": {"repository": "/repository/"}}'
+    with pytest.raises(ConfigurationError, match="there would be no copy"):
+        parse_config(document, "it")
+
+
+def test_another_repositorys_secrets_may_bring_what_reaches_its_store(tmp_path):
+    given = (
+        '{"password": "p", "environment": {}, "ssh_private_key": "canary-key", "ssh_known_hosts": "h ssh-ed25519 A"}'
+    )
+    secrets = parse_secrets(given, tmp_path)
+    assert secrets.ssh_key.read_text() == "canary-key\n"
+    assert secrets.ssh_key.stat().st_mode & 0o777 == 0o600
+    assert secrets.known_hosts.read_text() == "h ssh-ed25519 A\n"
+    assert secrets.authority is None
     assert "canary" not in repr(secrets)

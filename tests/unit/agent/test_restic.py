@@ -91,6 +91,31 @@ def test_a_call_that_does_not_answer_is_ended_by_us(play):
     assert time.monotonic() - started < 30, "it is ended, not waited for"
 
 
+def test_a_refusal_that_will_be_the_same_in_a_minute_is_not_retried(play):
+    started = time.monotonic()
+    said = (
+        "Stat(<config/>) returned error, retrying after 577.3ms: Stat: The access key ID you provided does not exist."
+    )
+    with pytest.raises(RepositoryRefusedError, match="does not take the credentials") as failed:
+        play(f"echo '{said}' >&2; sleep 60").repository_id()
+    assert time.monotonic() - started < 20
+    assert "retrying" not in failed.value.message
+
+
+def test_a_store_that_cannot_be_reached_is_retried_until_our_limit_and_the_last_words_are_told(play):
+    said = 'Stat(<config/>) returned error, retrying after 1.2s: Get "http://x/": dial tcp: lookup x: no such host'
+    with pytest.raises(
+        RepositoryUnreachableError, match=r"within 5 s while opening .*cannot be resolved.*no such host"
+    ):
+        play(f"echo '{said}' >&2; sleep 60", answer_seconds=5).repository_id()
+
+
+def test_what_ssh_says_of_a_backups_connection_is_no_word_of_its_producer(play):
+    said = "subprocess ssh: Host key verification failed.\nFatal: unable to start the sftp session, error: EOF"
+    with pytest.raises(RepositoryRefusedError, match="backup_ssh_known_hosts"):
+        play(f"printf '{said}' >&2; exit 1").backup("/c/d.dump", [], ["producer"])
+
+
 def test_a_run_that_is_told_to_stop_ends_its_call(play):
     cancelled = threading.Event()
     restic = play("sleep 60")

@@ -108,3 +108,41 @@ def test_an_excluded_container_is_nobodys_problem():
     failed = entry(container="scalr-test-db", ok=False, good=None, error="no")
     assert judged(document(entry(), failed), config=config).healthy
     assert not judged(document(entry(), failed)).healthy
+
+
+COPY = "s3:https://s3.test/copies"
+WITH_COPY = Config.model_validate({"host": "web1", "repository": "/repository", "copy": {"repository": COPY}})
+
+
+def copied(hours, ok=True, repository=COPY):
+    """The record of a copy, the last good one of which is so many hours old."""
+    return {
+        "repository": repository, "ok": ok, "time": ago(hours=hours), "last_success": ago(hours=hours), "copied": 2,
+        "removed": [], "error": None if ok else {"code": "repository_refused", "message": "wrong key"},
+    }  # fmt: skip
+
+
+def with_copy(copy):
+    return judged({**document(entry()), **({"copy": copy} if copy else {})}, config=WITH_COPY)
+
+
+def test_a_good_copy_is_shown_and_no_problem():
+    status = with_copy(copied(9))
+    assert status.healthy
+    assert (status.as_dict()["copy"]["fresh"], status.as_dict()["copy"]["age_seconds"]) == (True, 9 * 3600)
+
+
+def test_a_copy_is_a_problem_of_its_own_beside_a_good_backup():
+    assert with_copy(copied(9, ok=False)).problems == (f"The copy to {COPY} failed: wrong key",)
+    assert with_copy(copied(30)).problems == (f"The copy in {COPY} is 30 h old.",)
+    assert with_copy(None).problems == (f"Nothing has been copied to {COPY} yet.",)
+    assert with_copy(copied(9, repository="another one")).problems == (f"Nothing has been copied to {COPY} yet.",)
+
+
+def test_a_copy_that_no_pass_could_make_yet_is_waited_for():
+    assert judged({}, first_started=NOW - timedelta(hours=1), config=WITH_COPY).healthy
+
+
+def test_without_a_second_repository_nothing_is_said_of_one():
+    assert judged({**document(entry()), "copy": copied(30)}).healthy
+    assert judged(document(entry())).as_dict()["copy"] is None

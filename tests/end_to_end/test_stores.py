@@ -1,0 +1,163 @@
+"""A host whose backups go to an SFTP server, and from there to another provider's S3: by variables alone."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.containers import DatabaseContainer, docker, running
+from tests.support.controller import AGENT, Controller, Run, agent_set_aside
+from tests.support.documented import documented
+from tests.support.stores import S3Store, SftpStore, store_network
+
+pytestmark = pytest.mark.timeout(480)
+
+# A name that is no hostname, and would be that of web-1 if it were made one carelessly.
+HOST = "web.1"
+STORE_SECRET = "owner-secret"
+COPY_PASSWORD = "canary-of-the-copy-71d0"
+
+
+@dataclass
+class Site:
+    """A provisioned host, and the two stores."""
+
+    controller: Controller
+    first_run: Run
+    shop: DatabaseContainer
+    sftp: SftpStore
+    s3: S3Store
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The documentation's example container, and this test's."""
+        return {"scalr-foo-db": self.shop.name}
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never show."""
+        return (STORE_SECRET, COPY_PASSWORD, *self.sftp.private_key.splitlines()[1:4])
+
+
+def address_for_the_agent(container: str) -> str:
+    """Where the agent, which is on no network of the tests', reaches a store."""
+    docker("network", "connect", "bridge", container)
+    return docker("inspect", "--format", "{{.NetworkSettings.Networks.bridge.IPAddress}}", container).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("stores")
+    prefix = f"scalr-test-{secrets.token_hex(3)}"
+    shop = DatabaseContainer(f"{prefix}-shop-db")
+    with agent_set_aside(), running(shop), store_network() as network:
+        shop.sql("CREATE TABLE orders (id int); INSERT INTO orders SELECT generate_series(1, 500)")
+        sftp, s3 = network.sftp(), network.s3()
+        sftp_address, s3_address = address_for_the_agent(sftp.container), address_for_the_agent(s3.container)
+        variables = {
+            "backup_containers": [f"{prefix}-*-db"],
+            "backup_directory": str(directory / "backup"),
+            "backup_password_directory": str(directory / "passwords"),
+            "backup_repository": f"sftp:store@{sftp_address}:/backups/{HOST}",
+            "backup_ssh_private_key": sftp.private_key,
+            "backup_ssh_known_hosts": sftp.known_hosts.replace("sftp.test", sftp_address),
+            "backup_ca_certificate": network.rest(tls=True).authority,
+            "backup_copy_repository": f"s3:http://{s3_address}:8333/copies/{HOST}",
+            "backup_copy_environment": s3.environment(),
+            "backup_copy_password": COPY_PASSWORD,
+            "backup_copy_keep": {"last": 1},
+        }
+        controller = Controller(directory, HOST, variables)
+        yield Site(controller, controller.play("site", "-vvv", "--diff"), shop, sftp, s3)
+
+
+def test_a_second_run_changes_nothing(site: Site) -> None:
+    assert site.first_run.recap(HOST)["changed"] > 0
+    assert site.controller.play("site").recap(HOST)["changed"] == 0
+
+
+def test_nothing_secret_was_shown_and_who_is_not_root_reads_no_file(site: Site) -> None:
+    inspected = docker("inspect", AGENT).stdout
+    for secret in site.secrets:
+        assert secret not in site.first_run.output
+        assert secret not in inspected
+    directory = Path(site.controller.variables["backup_directory"])
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    names = {"ssh_private_key", "ssh_known_hosts", "ca_certificate", "copy_password", "copy_environment"}
+    files = {path.name: path for path in (directory / "secrets").iterdir()}
+    assert names <= set(files)
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o007 for path in files.values()} == {0}
+
+
+def test_a_name_that_is_no_hostname_becomes_one_that_is_nobody_elses(site: Site) -> None:
+    hostname = docker("inspect", "--format", "{{.Config.Hostname}}", AGENT).stdout.strip()
+    assert hostname.startswith("web-1-")
+    assert len(hostname) == len("web-1-") + 8
+
+
+def test_the_copy_restores_when_the_first_store_is_lost(site: Site) -> None:
+    saved = site.controller.play("backup")
+    assert "saved" in saved.text
+    site.shop.sql("TRUNCATE orders")
+    site.sftp.stop()
+    try:
+        restored = site.controller.shell(
+            documented("ansible-playbook restore.yml -e db=scalr-foo-db -e from_copy=true", site.names)
+            + f" -e confirm={site.shop.name} -e safety_snapshot=false"
+        )
+        assert site.shop.sql("SELECT count(*) FROM orders") == "500"
+        assert "500" in restored.text
+        drilled = site.controller.shell(documented("ansible-playbook drill.yml -e from_copy=true"))
+        assert "passed" in drilled.text
+        checked = site.controller.shell(documented("ansible-playbook check.yml -e from_copy=true"))
+        assert "is intact" in checked.text
+        listed = site.controller.shell(documented("docker exec scalr-backup scalr-backup snapshots --copy"))
+        assert site.shop.name in listed.text
+    finally:
+        site.sftp.start()
+    copied = site.controller.shell(documented("docker exec scalr-backup scalr-backup copy"))
+    assert "0 snapshots copied to s3:" in copied.text
+
+
+def test_a_copy_that_is_gone_or_another_one_is_noticed(site: Site) -> None:
+    marker = Path(site.controller.variables["backup_directory"]) / "config/copy_repository.json"
+    known = json.loads(marker.read_text())
+    marker.write_text(json.dumps({**known, "id": "0" * 64}))
+    assert "has copied to one with the id 0000" in site.controller.play("site", exit_code=2).text
+    marker.write_text(json.dumps(known))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("backup_ssh_known_hosts", "", "needs backup_ssh_known_hosts"),
+        ("backup_ssh_private_key", "~/.ssh/id_ed25519", "backup_ssh_private_key is no private key"),
+        ("backup_ca_certificate", "/etc/ssl/ca.pem", "backup_ca_certificate is no certificate"),
+        (
+            "backup_copy_repository",
+            "rest:https://u:p@copy.test/",
+            "The address in backup_copy_repository holds a password",
+        ),
+        ("backup_copy_password", " x ", "backup_copy_password cannot be given to restic"),
+        ("backup_copy_keep", {"daily": 0}, "every count is 0"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_changed(
+    site: Site, variable: str, value: object, sentence: str
+) -> None:
+    run = site.controller.play("site", "-e", json.dumps({variable: value}), exit_code=2)
+    assert sentence in run.text
+    assert run.recap(HOST)["changed"] == 0
+
+
+def test_a_second_repository_that_is_no_longer_wanted_leaves_no_secret(site: Site) -> None:
+    site.controller.play("site", "-e", json.dumps({"backup_copy_repository": ""}))
+    directory = Path(site.controller.variables["backup_directory"])
+    assert not list((directory / "secrets").glob("copy_*"))
+    assert json.loads((directory / "config/config.json").read_text())["copy"] is None

@@ -1,0 +1,86 @@
+"""What is copied to the second repository, and what becomes of a pass whose copy fails."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from scalr_backup.config import Config
+from scalr_backup.copies import Copier, to_copy
+from scalr_backup.errors import RepositoryUnreachableError, UsageError
+from scalr_backup.model import Snapshot
+from scalr_backup.progress import nobody
+from scalr_backup.state import State
+from scalr_backup.use_case import Tools
+
+START = datetime(2026, 11, 1, 3, tzinfo=UTC)
+DOCUMENT = {"host": "web1", "repository": "/repository", "copy": {"repository": "s3:https://s3.test/copies"}}
+
+
+def snapshot(name, day, path="/c/d.dump", original=None):
+    return Snapshot(name, START + timedelta(days=day), "web1", path, ("nightly",), 1, original)
+
+
+class TestWhatIsCopied:
+    def test_is_everything_at_first_oldest_first(self):
+        assert to_copy([snapshot("bb", 2), snapshot("aa", 1)], []) == ["aa", "bb"]
+
+    def test_is_what_is_newer_than_the_newest_copy_of_its_path(self):
+        here = [snapshot("aa", 1), snapshot("bb", 2), snapshot("cc", 3), snapshot("xx", 1, "/c/new.dump")]
+        there = [snapshot("22", 2, original="bb")]
+        assert to_copy(here, there) == ["xx", "cc"]
+
+    def test_is_never_what_the_copys_own_retention_has_removed(self):
+        here = [snapshot("aa", 1), snapshot("bb", 2)]
+        assert to_copy(here, [snapshot("22", 2, original="bb")]) == []
+
+    def test_is_not_what_was_copied_twice_over(self):
+        """A copy of a copy keeps the first one's id."""
+        here = [snapshot("bb", 2, original="aa")]
+        assert to_copy(here, [snapshot("cc", 1, original="aa")]) == []
+
+
+class Unreachable:
+    """A second repository whose store is gone."""
+
+    def unlock(self):
+        raise RepositoryUnreachableError("The name of the store cannot be resolved.")
+
+
+def copier(tmp_path, target, document=DOCUMENT):
+    config = Config.model_validate(document)
+    source = SimpleNamespace(snapshots=lambda: [snapshot("aa", 1)])
+    state = State(tmp_path)
+    tools = Tools(config, None, source, state, nobody, threading.Event(), lambda: target)
+    return Copier(tools), state
+
+
+def test_a_copy_that_fails_is_recorded_and_raises_nothing(tmp_path):
+    use_case, state = copier(tmp_path, Unreachable())
+    result = use_case.copy()
+    assert (result.ok, result.error.code) == (False, "repository_unreachable")
+    assert state.read()["copy"]["last_success"] is None
+
+
+def test_a_failure_does_not_forget_the_last_good_copy(tmp_path):
+    use_case, state = copier(tmp_path, Unreachable())
+    good = {"repository": "s3:https://s3.test/copies", "ok": True, "time": START.isoformat()}
+    state.record_copy(good)
+    use_case.copy()
+    assert state.read()["copy"]["last_success"] == START.isoformat()
+    state.record_copy({**good, "repository": "another one", "ok": False})
+    assert state.read()["copy"]["last_success"] is None, "that was in another repository"
+
+
+def test_a_snapshot_that_did_not_arrive_is_a_failure(tmp_path):
+    target = SimpleNamespace(unlock=lambda: 0, snapshots=list, copy_from=lambda _source, _ids: None)
+    result = copier(tmp_path, target)[0].copy()
+    assert (result.ok, result.error.code) == (False, "copy_failed")
+    assert "1 of 1 snapshots did not reach the copy" in result.error.message
+
+
+def test_without_a_second_repository_there_is_nothing_to_copy_to(tmp_path):
+    with pytest.raises(UsageError, match="backup_copy_repository names none"):
+        copier(tmp_path, None, {"host": "web1", "repository": "/repository"})
