@@ -19,8 +19,6 @@ AGENT_CONTEXT = Path(__file__).resolve().parents[2] / "roles" / "backup" / "file
 # Not the role's own name: the role takes away images of that name which it does not need.
 AGENT_IMAGE = "scalr-backup-test"
 SOCKET = "/var/run/docker.sock"
-# The agent's user and group, by the image's own numbers.
-AGENT_USER = 64738
 
 
 def docker(
@@ -167,11 +165,15 @@ class Call:
 
 
 class AgentContainer:
-    """The agent, run as the role runs it, on volumes and directories of its own."""
+    """The agent, run as the role runs it, on volumes and directories of its own.
 
-    def __init__(self, directory: Path, containers: Sequence[str], image: str) -> None:
+    It has the Docker socket itself, as with ``backup_socket_proxy: false``; *proxied*, it has the proxy's.
+    """
+
+    def __init__(self, directory: Path, containers: Sequence[str], image: str, *, proxied: bool = False) -> None:
         self.name = f"scalr-test-agent-{secrets.token_hex(4)}"
         self.image = image
+        self.proxy = f"{self.name}-socket-proxy" if proxied else None
         self.config: dict[str, Any] = {
             "host": "test-host",
             "repository": "/repository",
@@ -211,10 +213,12 @@ class AgentContainer:
 
     def start(self) -> AgentContainer:
         """Run it."""
+        if self.proxy:
+            self.start_proxy()
         docker(
             "run", "--detach", "--name", self.name, "--hostname", "test-host", "--init", "--read-only",
             "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:size=64m",
-            "--group-add", socket_group(), "--volume", f"{SOCKET}:{SOCKET}",
+            *self._way_to_docker(),
             "--volume", f"{self._config_directory}:/etc/scalr-backup:ro",
             "--volume", f"{self._secrets_directory}:/run/secrets/scalr-backup:ro",
             "--volume", f"{self.name}-state:/var/lib/scalr-backup",
@@ -224,10 +228,29 @@ class AgentContainer:
         )  # fmt: skip
         return self
 
+    def start_proxy(self, *options: str) -> None:
+        """Run the proxy before the Docker socket, as the role does."""
+        assert self.proxy
+        docker(
+            "run", "--detach", "--name", self.proxy, "--network", "none", "--read-only",
+            "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--no-healthcheck",
+            "--group-add", socket_group(), "--volume", f"{SOCKET}:{SOCKET}",
+            "--volume", f"{self._config_directory}:/etc/scalr-backup:ro",
+            "--volume", f"{self.name}-socket:/run/scalr-backup", *options,
+            "--entrypoint", "haproxy", self.image, "-db", "-f", "/opt/scalr-backup/socket-proxy/haproxy.cfg",
+        )  # fmt: skip
+
+    def _way_to_docker(self) -> list[str]:
+        if self.proxy is None:
+            return ["--group-add", socket_group(), "--volume", f"{SOCKET}:{SOCKET}"]
+        socket = "DOCKER_HOST=unix:///run/scalr-backup/docker.sock"
+        return ["--env", socket, "--volume", f"{self.name}-socket:/run/scalr-backup:ro"]
+
     def remove(self) -> None:
-        """Remove it with its volumes."""
-        docker("rm", "--force", "--volumes", self.name, check=False)
-        docker("volume", "rm", "--force", *(f"{self.name}-{what}" for what in ("state", "cache", "repository")))
+        """Remove it with its volumes, and its proxy."""
+        docker("rm", "--force", "--volumes", self.name, *([self.proxy] if self.proxy else []), check=False)
+        volumes = (f"{self.name}-{what}" for what in ("state", "cache", "repository", "socket"))
+        docker("volume", "rm", "--force", *volumes)
 
     def call(self, *arguments: str, stdin: str | None = None, timeout: float = 300) -> Call:
         """Call a verb with ``--json`` and hold it to the contract."""

@@ -25,8 +25,10 @@ from tests.support.containers import docker
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
 AGENT = "scalr-backup"
+PROXY = f"{AGENT}-socket-proxy"
 _STATE_VOLUME = f"{AGENT}-state"
 _PARKED = "scalr-test-parked"
+_PARKED_PROXY = f"{_PARKED}-socket-proxy"
 _LOCK = Path(tempfile.gettempdir()) / "scalr-test-agent.lock"
 
 
@@ -181,10 +183,13 @@ def agent_set_aside() -> Iterator[None]:
     with _LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _bring_back()  # what an interrupted run left set aside
-        if docker("container", "inspect", AGENT, check=False).returncode == 0:
+        if _is_there(AGENT):
             docker("stop", AGENT)
             docker("rename", AGENT, _PARKED)
             _copy_volume(_STATE_VOLUME, f"{_PARKED}-state")
+        if _is_there(PROXY):
+            docker("stop", PROXY)
+            docker("rename", PROXY, _PARKED_PROXY)
         _empty_state()
         try:
             yield
@@ -195,13 +200,22 @@ def agent_set_aside() -> Iterator[None]:
 
 def remove_agent() -> None:
     """Remove the tests' agent and what it remembers; its configuration and repository lie with the test."""
-    docker("rm", "--force", "--volumes", AGENT, check=False)
+    docker("rm", "--force", "--volumes", AGENT, PROXY, check=False)
     _empty_state()
-    docker("volume", "rm", f"{AGENT}-cache", check=False)  # in use by an agent that is set aside, it stays
+    for volume in ("cache", "socket"):
+        docker("volume", "rm", f"{AGENT}-{volume}", check=False)  # in use by an agent that is set aside, it stays
+
+
+def _is_there(container: str) -> bool:
+    return docker("container", "inspect", container, check=False).returncode == 0
 
 
 def _bring_back() -> None:
-    if docker("container", "inspect", _PARKED, check=False).returncode != 0:
+    if _is_there(_PARKED_PROXY):
+        docker("rm", "--force", "--volumes", PROXY, check=False)
+        docker("rename", _PARKED_PROXY, PROXY)
+        docker("start", PROXY)
+    if not _is_there(_PARKED):
         return
     docker("rm", "--force", "--volumes", AGENT, check=False)
     _copy_volume(f"{_PARKED}-state", _STATE_VOLUME)

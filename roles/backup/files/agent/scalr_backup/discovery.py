@@ -64,15 +64,7 @@ class Discovery:
 
     def matches(self) -> list[Container]:
         """Every container that matches, in the order of names, running or not, excluded ones too."""
-        found = []
-        for summary in self._docker.containers():
-            name = summary["Names"][0].removeprefix("/") if summary.get("Names") else ""
-            if not may_match(self._config, name, summary.get("Labels") or {}):
-                continue
-            try:
-                found.append(judge(self._config, self._docker.inspect(summary["Id"])))
-            except ContainerGoneError:
-                continue
+        found = [self._look_into(summary) for summary in self._docker.containers()]
         return sorted((container for container in found if container), key=lambda container: container.name)
 
     def clusters(self, patterns: Sequence[str] = (), application: str = f"{APPLICATION_PREFIX} look") -> Discovered:
@@ -104,6 +96,18 @@ class Discovery:
         if container.status == "excluded" and not anywhere:
             raise UnknownDatabaseError(f"{name} on {self._config.host} is excluded: {container.reason}.")
         return self._describe(container, application)
+
+    def _look_into(self, summary: Mapping[str, Any]) -> Container | None:
+        """Decide on one container of the engine's list, and inspect it only where its name and its label let us."""
+        container = from_summary(summary)
+        if not may_match(self._config, container.name, summary.get("Labels") or {}):
+            return None
+        if reason := exclusion(self._config, container.name, summary.get("Labels") or {}):
+            return container.with_status("excluded", reason)
+        try:
+            return judge(self._config, self._docker.inspect(container.id))
+        except ContainerGoneError:
+            return None
 
     def _named(self, name: str) -> list[Container]:
         """The container of exactly that name, whether it matches or not."""
@@ -144,6 +148,30 @@ def may_match(config: Config, name: str, labels: Mapping[str, str]) -> bool:
     return labels.get(LABEL, "").lower() == "true" or name_fits(name, config.containers)
 
 
+def exclusion(config: Config, name: str, labels: Mapping[str, str]) -> str | None:
+    """Why a container is left alone; None where it is not."""
+    label = labels.get(LABEL, "").lower()
+    if label == "false":
+        return f"its label {LABEL} is false"
+    if label != "true" and name_fits(name, config.exclude):
+        return "backup_exclude names it"
+    return None
+
+
+def from_summary(summary: Mapping[str, Any]) -> Container:
+    """What the engine's list tells of a container; with links it has further names, of the form /other/alias."""
+    names = (name.removeprefix("/") for name in summary.get("Names") or ())
+    return Container(
+        id=str(summary["Id"]),
+        name=next((name for name in names if "/" not in name), ""),
+        image=str(summary.get("Image", "")),
+        image_id=str(summary.get("ImageID", "")),
+        state=str(summary.get("State", "")),
+        status="ok",
+        environment={},
+    )
+
+
 def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
     """Decide on one inspect document; None when the filter says that it is no database container.
 
@@ -151,8 +179,8 @@ def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
     """
     name = str(document["Name"]).removeprefix("/")
     settings = document.get("Config") or {}
-    label = (settings.get("Labels") or {}).get(LABEL, "").lower()
-    if label != "true" and config.filter and not _passes(config.filter, document, name):
+    labels = settings.get("Labels") or {}
+    if labels.get(LABEL, "").lower() != "true" and config.filter and not _passes(config.filter, document, name):
         return None
     state = str(document["State"]["Status"])
     container = Container(
@@ -164,10 +192,8 @@ def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
         status="ok",
         environment=_environment(settings.get("Env") or ()),
     )
-    if label == "false":
-        return container.with_status("excluded", f"its label {LABEL} is false")
-    if label != "true" and name_fits(name, config.exclude):
-        return container.with_status("excluded", "backup_exclude names it")
+    if reason := exclusion(config, name, labels):
+        return container.with_status("excluded", reason)
     if state != "running":
         return container.with_status("stopped", f"its state is {state}")
     return container

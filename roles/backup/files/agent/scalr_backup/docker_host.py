@@ -12,6 +12,7 @@ Facts that shape this file:
   settings mount something else there.
 * When a container is stopped under an exec, the engine (20.10) now and then never ends the exec's stream: who
   only waits for its end waits for ever. So a silent stream is asked after.
+* Between the agent and the engine stands a proxy (socket-proxy/), which refuses what the agent need not do.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.utils.socket import SocketError, frames_iter
 
 from scalr_backup.errors import (
+    CallRefusedError,
     ContainerGoneError,
     ContainerStoppedError,
     DockerUnreachableError,
@@ -59,6 +61,9 @@ _REMOVAL_SECONDS = 60.0
 # What processes of a server may share, in memory too; the engine's own 64 MiB are little for parallel index builds.
 _SHARED_MEMORY_BYTES = 256 * 1024 * 1024
 _MEMORY_FACTS = Path("/proc/meminfo")
+
+# Seconds that the socket proxy may take to be there: it and the agent start together with the engine.
+_PROXY_SECONDS = 15.0
 
 Result = TypeVar("Result")
 
@@ -268,12 +273,7 @@ class DockerHost:
     """The Docker Engine of this host."""
 
     def __init__(self, timeout_seconds: int = 60) -> None:
-        try:
-            self._api = docker.APIClient(
-                base_url=os.environ.get("DOCKER_HOST"), version="auto", timeout=timeout_seconds
-            )
-        except (DockerException, requests.RequestException) as error:
-            raise DockerUnreachableError(f"The Docker Engine does not answer: {error}.") from None
+        self._api = _connect(os.environ.get("DOCKER_HOST"), timeout_seconds)
 
     def containers(self) -> list[dict[str, Any]]:
         """A summary of every container, running or not, as ``GET /containers/json`` gives it."""
@@ -549,6 +549,28 @@ def _complete_frames(pending: bytearray) -> Iterator[tuple[int, bytes]]:
     del pending[:position]
 
 
+def _connect(address: str | None, timeout_seconds: int) -> docker.APIClient:
+    """A client of the engine at an address; without one at its own socket.
+
+    Raises DockerUnreachableError, where a proxy is the address only when it stays away.
+    """
+    deadline = time.monotonic() + (_PROXY_SECONDS if address else 0.0)
+    while True:
+        try:
+            return docker.APIClient(base_url=address, version="auto", timeout=timeout_seconds)
+        except (DockerException, requests.RequestException) as error:
+            if time.monotonic() > deadline:
+                raise DockerUnreachableError(_no_answer(error, address)) from None
+            time.sleep(0.5)
+
+
+def _no_answer(error: Exception, address: str | None) -> str:
+    """The sentence for an engine that does not answer, with what may stand before it."""
+    if not address:
+        return f"The Docker Engine does not answer: {error}."
+    return f"The Docker Engine does not answer through the socket proxy at {address}; does the proxy run? {error}."
+
+
 def _translate(call: Callable[[], Result], subject: str) -> Result:
     """Call the SDK and turn its many exceptions into ours."""
     try:
@@ -558,6 +580,8 @@ def _translate(call: Callable[[], Result], subject: str) -> Result:
     except APIError as error:
         if error.status_code == requests.codes.conflict:
             raise ContainerStoppedError(f"The container {subject} does not run; start it first.") from None
+        if error.status_code == requests.codes.forbidden:
+            raise CallRefusedError(str(error.explanation or error)) from None
         raise DockerUnreachableError(f"The Docker Engine refused: {error.explanation or error}.") from None
     except (DockerException, requests.RequestException, OSError) as error:
         raise DockerUnreachableError(f"The Docker Engine does not answer: {error}.") from None

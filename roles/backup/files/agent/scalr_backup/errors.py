@@ -82,6 +82,12 @@ class DockerUnreachableError(ScalrBackupError):
     code = "docker_unreachable"
 
 
+class CallRefusedError(ScalrBackupError):
+    """The socket proxy does not let this call through to the Docker Engine."""
+
+    code = "call_refused"
+
+
 class PostgresError(ScalrBackupError):
     """PostgreSQL refused something, in its own words."""
 
