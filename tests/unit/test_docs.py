@@ -27,7 +27,7 @@ NOT_RUN = {
     "make test": "it is what runs the tests",
 }
 # Words of the documentation that begin like a variable of the role, and are none.
-NOT_VARIABLES = {"backup_hosts"}
+NOT_VARIABLES = {"backup_hosts", "backup_serial"}
 # Codes of a result that are no exception class: made where several failures become one.
 COMPOSED_CODES = {"databases_failed", "internal", "manifest", "retention", "unreachable"}
 

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from scalr_backup.config import Config
-from scalr_backup.schedule import missed, next_pass, previous_pass
+from scalr_backup.schedule import lateness, missed, next_pass, previous_pass
 
 MINUTE = timedelta(minutes=1)
 
 
-def config(schedule="0 3 * * *", timezone="Europe/Paris"):
-    return Config(host="h", repository="/r", schedule=schedule, timezone=timezone)
+def config(schedule="0 3 * * *", timezone="Europe/Paris", host="h", spread_minutes=0):
+    return Config(host=host, repository="/r", schedule=schedule, timezone=timezone, spread_minutes=spread_minutes)
 
 
 def utc(text):
@@ -86,3 +86,42 @@ def test_a_pass_that_ran_is_not_missed_over_the_clock_changes(change):
     started = passes(settings, utc(f"{change}T00:00") - timedelta(hours=2), utc(f"{change}T12:00"))[-1]
     for minutes in range(1, 12 * 60, 7):
         assert not missed(settings, started + minutes * MINUTE, started + timedelta(seconds=2), installed)
+
+
+def test_without_a_spread_every_host_begins_at_the_scheduled_moment():
+    assert {lateness(config(host=f"web{number}")) for number in range(40)} == {timedelta()}
+
+
+def test_forty_hosts_are_spread_over_half_an_hour_and_each_keeps_its_moment():
+    hosts = [config(timezone="UTC", host=f"web{number}", spread_minutes=30) for number in range(40)]
+    nights = [[next_pass(host, utc(f"2026-11-{day}T12:00")) for host in hosts] for day in (21, 22)]
+
+    assert all(utc("2026-11-22T03:00") <= moment < utc("2026-11-22T03:30") for moment in nights[0])
+    assert [moment + timedelta(days=1) for moment in nights[0]] == nights[1]
+    # Ten minutes of the thirty would have 13 of 40, if they were spread evenly.
+    thirds = [(moment - utc("2026-11-22T03:00")) // timedelta(minutes=10) for moment in nights[0]]
+    assert all(7 <= thirds.count(third) <= 20 for third in range(3))
+    assert len(set(nights[0])) > 35
+
+
+def test_the_moment_of_a_host_is_the_same_for_ever():
+    # It would be no use if an upgrade moved every host to another moment of the night.
+    assert lateness(config(host="web1", spread_minutes=30)) == timedelta(minutes=17, seconds=26)
+
+
+@pytest.mark.parametrize("schedule", ["0 3 * * *", "30 2 * * *", "*/20 * * * *"])
+@pytest.mark.parametrize("change", ["2026-03-29", "2026-10-25"])
+def test_next_is_later_and_previous_is_earlier_for_a_host_that_begins_late(schedule, change):
+    moment, settings = utc(f"{change}T00:00") - timedelta(hours=2), config(schedule, spread_minutes=720)
+    for _number in range(7 * 60):
+        assert previous_pass(settings, moment) < moment < next_pass(settings, moment)
+        moment += MINUTE
+
+
+def test_what_is_missed_is_the_hosts_own_moment():
+    late = config(timezone="UTC", host="web1", spread_minutes=30)
+    installed, last_night = utc("2026-11-01T12:00"), utc("2026-11-21T03:00") + lateness(late)
+    due = utc("2026-11-22T03:00") + lateness(late)
+    assert lateness(late) > MINUTE
+    assert not missed(late, due - timedelta(seconds=1), last_night, installed)
+    assert missed(late, due + timedelta(seconds=1), last_night, installed)

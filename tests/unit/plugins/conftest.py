@@ -56,6 +56,16 @@ class Connection(ConnectionBase):
         pass
 """
 
+# A connection to this machine, on which the commands in a directory, its address, go before all others.
+MACHINE = """
+from ansible.plugins.connection.local import Connection as Local
+DOCUMENTATION = "{name: machine, short_description: a shell, description: [This machine.], author: [nobody]}"
+class Connection(Local):
+    transport = "machine"
+    def exec_command(self, cmd, in_data=None, sudoable=True):
+        return super().exec_command(f"PATH={self._play_context.remote_addr}:$PATH; {cmd}", in_data, sudoable)
+"""
+
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
@@ -183,11 +193,31 @@ class Fleet:
         self.hosts[name] = {"ansible_connection": "local", "ansible_python_interpreter": str(python)}
         return docker
 
+    def machine(self, name: str, **commands: str) -> None:
+        """Another host, on which these commands of the shell do what a test says, and which has no Python but that.
+
+        It is this machine nevertheless: run nothing on it but with --check.
+        """
+        directory = self.directory / name / "commands"
+        directory.mkdir(parents=True)
+        for command, script in commands.items():
+            (directory / command).write_text(f"#!/bin/sh\n{script}\n")
+            (directory / command).chmod(0o755)
+        self._plugin("machine", MACHINE)
+        self.hosts[name] = {
+            "ansible_connection": "machine",
+            "ansible_host": str(directory),
+            "ansible_python_interpreter": str(directory / "python"),
+        }
+
+    def _plugin(self, name: str, source: str) -> None:
+        plugin = self.directory / f"connection/{name}.py"
+        plugin.parent.mkdir(exist_ok=True)
+        plugin.write_text(source)
+
     def unreachable_host(self, name: str) -> None:
         """Another host, which does not answer."""
-        plugin = self.directory / "connection/gone.py"
-        plugin.parent.mkdir(exist_ok=True)
-        plugin.write_text(GONE)
+        self._plugin("gone", GONE)
         self.hosts[name] = {"ansible_connection": "gone"}
 
     def run(self, playbook: str, *arguments: str, **extra_vars: object) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.scalr.backup.plugins.filter.build_context import build_context
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
+from ansible_collections.scalr.backup.plugins.filter.tally import tally
 from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
 
 
@@ -148,3 +149,15 @@ def test_a_name_and_a_content_do_not_run_together(tmp_path):
 def test_a_directory_must_be_there(tmp_path):
     with pytest.raises(AnsibleFilterError):
         build_context(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "line"),
+    [
+        (["saved"], "1 host: 1 saved."),
+        (["saved", "failed", "odd", "saved"], "4 hosts: 1 failed, 2 saved, 1 odd."),
+        ([], "0 hosts."),
+    ],
+)
+def test_a_tally_begins_with_the_worst(outcomes, line):
+    assert tally(outcomes, "host", ["not reached", "failed"]) == line

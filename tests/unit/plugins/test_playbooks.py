@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -66,6 +67,20 @@ def line_with(output, *words):
     lines = [line for line in output.splitlines() if all(word in line for word in words)]
     assert len(lines) == 1, output
     return lines[0]
+
+
+def rows_of(output, first_column):
+    """The cells of the first table that has this first column, a list for each row."""
+    lines = output.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"{first_column} "))
+    end = next(number for number, line in enumerate(lines[start:], start) if not line)
+    return [re.split(r" {2,}", line) for line in lines[start + 2 : end]]
+
+
+def recap_of(output, host):
+    """The host's counts in the play recap."""
+    counts = re.search(rf"^{host} +: (.*)$", output, re.MULTILINE)[1]
+    return {name: int(count) for name, count in (pair.split("=") for pair in counts.split())}
 
 
 @pytest.fixture
@@ -205,9 +220,11 @@ def test_backup_shows_one_table_and_fails_for_those_that_failed(fleet):
     assert "pg_dump ended with exit code 1." in line_with(run.stdout, "web2", "scalr-baz-db")
     assert "Action failed: 1 of 2 failed." in run.stdout
     assert "Action failed: The host was not reached." in run.stdout
-    assert "failed=0" in line_with(run.stdout, "web1", "ok=")
-    assert "failed=1" in line_with(run.stdout, "web2", "ok=")
-    assert "failed=1" in line_with(run.stdout, "web3", "ok=")
+    assert [row[:3] for row in rows_of(run.stdout, "HOST")] == [
+        ["web2", "scalr-baz-db", "baz"], ["web3", "-", "-"], ["web1", "scalr-foo-db", "foo"], ["web2", "scalr-bar-db", "bar"],
+    ]  # fmt: skip
+    assert "\n3 hosts: 1 not reached, 1 failed, 1 saved.\n" in run.stdout
+    assert [recap_of(run.stdout, host)["failed"] for host in ("web1", "web2", "web3")] == [0, 1, 1]
 
 
 def test_backup_of_everything_that_goes_well(fleet):
@@ -284,28 +301,72 @@ def test_status_shows_all_hosts_and_fails_for_the_unwell(fleet):
     assert line_with(run.stdout, "web2", "NOT SAFE").split()[1:3] == ["NO", "2026-11-23T03:00:00Z"]
     assert line_with(run.stdout, "web3", "NO").split() == ["web3", "NO", "-", "The", "host", "was", "not", "reached."]
     assert "\nweb2: foo was never backed up.\n" in run.stdout
+    # The worst first: what was never saved, and whoever does not answer.
+    assert [row[0] for row in rows_of(run.stdout, "HOST")] == ["web2", "web1"]
+    assert run.stdout.index("web3  NO ") < run.stdout.index("web2  NO ") < run.stdout.index("web1  yes ")
+    assert "\n3 hosts: 1 not reached, 1 not safe, 1 safe.\n" in run.stdout
     assert "Action failed: NOT SAFE." in run.stdout
     assert "failed=0" in line_with(run.stdout, "web1", "ok=")
 
 
-def test_check_goes_on_with_the_other_hosts(fleet):
-    fleet.host("web1").agent_returns({}, exit_code=1, error=("restic", "The repository is damaged."))
+def test_check_shows_one_table_and_goes_on_with_the_other_hosts(fleet):
+    fleet.unreachable_host("web1")
     fleet.host("web2").agent_returns({"errors": 0, "read_data_subset": "5%"})
+    fleet.host("web3").agent_returns({}, exit_code=1, error=("restic", "The repository is damaged."))
 
     run = fleet.run("check", read_data_subset="5%")
 
     assert run.returncode == 2
-    assert "Module failed: The repository is damaged." in run.stdout
-    assert "The repository of web2 is intact, and so is 5% of its data." in run.stdout
+    assert rows_of(run.stdout, "HOST") == [
+        ["web1", "The host was not reached.", "-"],
+        ["web3", "The repository is damaged.", "-"],
+        ["web2", "intact", "5%"],
+    ]
+    assert "\n3 hosts: 1 not reached, 1 failed, 1 intact.\n" in run.stdout
+    assert [recap_of(run.stdout, host)["failed"] for host in ("web1", "web2", "web3")] == [1, 0, 1]
 
 
-def test_prune_says_what_it_removed(fleet):
+def test_prune_shows_one_table_and_goes_on_with_the_other_hosts(fleet):
     fleet.host("web1").agent_returns({"removed": ["a", "b"], "kept": 5, "pruned": True}, changed=True)
+    fleet.host("web2").agent_returns({}, exit_code=1, error=("locked", "The repository is locked."))
 
     run = fleet.run("prune")
 
-    assert run.returncode == 0, run.stderr
-    assert "web1: 2 snapshots were removed, 5 remain." in run.stdout
+    assert run.returncode == 2
+    assert rows_of(run.stdout, "HOST") == [
+        ["web2", "The repository is locked.", "-", "-"],
+        ["web1", "pruned", "2", "5"],
+    ]
+    assert "\n2 hosts: 1 failed, 1 pruned.\n" in run.stdout
+    assert [recap_of(run.stdout, host)["failed"] for host in ("web1", "web2")] == [0, 1]
+
+
+def test_prune_in_check_mode_says_what_would_go(fleet):
+    fleet.host("web1").agent_returns({"removed": ["a", "b"], "kept": 0, "pruned": False}, changed=True)
+
+    run = fleet.run("prune", "--check")
+
+    assert run.returncode == 0, run.stdout
+    assert rows_of(run.stdout, "HOST") == [["web1", "would be pruned", "2", "0"]]
+
+
+def test_five_hosts_in_two_batches_make_one_table(fleet):
+    """Hosts that are gone do not take the rest of their batch, or the next batch, with them."""
+    fleet.unreachable_host("web1")
+    fleet.unreachable_host("web2")
+    for name in ("web3", "web4", "web5"):
+        fleet.host(name).agent_returns({"databases": [saved(f"scalr-{name}-db", "foo")]}, changed=True)
+
+    run = fleet.run("backup", backup_serial=2)
+
+    assert run.returncode == 2
+    assert run.stdout.count("PLAY [Back up]") == 3
+    assert [row[:4] for row in rows_of(run.stdout, "HOST")] == [
+        ["web1", "-", "-", "The host was not reached."],
+        ["web2", "-", "-", "The host was not reached."],
+        *([f"web{number}", f"scalr-web{number}-db", "foo", "saved"] for number in (3, 4, 5)),
+    ]
+    assert "\n5 hosts: 2 not reached, 3 saved.\n" in run.stdout
 
 
 def plan_of_undo(container):
@@ -476,6 +537,8 @@ def test_drill_shows_one_table_and_fails_for_those_that_failed(fleet):
     assert "Action failed: 1 of 1 failed." in run.stdout
     assert "Action failed: The host was not reached." in run.stdout
     assert "failed=0" in line_with(run.stdout, "web1", "ok=")
+    assert [row[0] for row in rows_of(run.stdout, "HOST")] == ["web2", "web3", "web1"]
+    assert "\n3 hosts: 1 not reached, 1 failed, 1 passed.\n" in run.stdout
     assert web1.calls[-1][-3:] == ["drill", "--snapshot=tag=release", "--json"]
 
 

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
 
 HOSTS = [f"web{number}" for number in range(1000)]
-
-
-@pytest.fixture
-def derived(checkout: Path):
-    """Evaluate derived variables of the role, as they would be on a host."""
-    loader = DataLoader()
-    known: dict[str, Any] = {}
-    for file in ("defaults", "vars"):
-        known.update(
-            loader.load_from_file(str(checkout / "roles/backup" / file / "main.yml"), trusted_as_template=True)
-        )
-
-    def derive(name: str, host: str = "web1", **variables: Any) -> Any:
-        return Templar(loader, variables={**known, "inventory_hostname": host, **variables}).template(known[name])
-
-    return derive
 
 
 def schedule(derived: Any, host: str, **variables: Any) -> tuple[int, int, int]:

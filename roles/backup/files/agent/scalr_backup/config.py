@@ -71,6 +71,8 @@ class Config(BaseModel):
     filter: str = ""
     schedule: str = "0 3 * * *"
     timezone: str = "UTC"
+    # Minutes over which the hosts of a fleet are spread: each begins less than that after the schedule's moment.
+    spread_minutes: Annotated[int, Field(ge=0, le=720)] = 0
     keep: Keep = Keep()
     parallel: Annotated[int, Field(ge=1, le=64)] = 2
     row_counts: bool = True

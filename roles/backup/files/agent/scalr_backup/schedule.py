@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When passes are due: cron syntax in a time zone, daylight saving included (library cronsim)."""
+"""When passes are due: cron syntax in a time zone, daylight saving included (library cronsim).
+
+Hosts that share a schedule do not all begin in the same second: each begins somewhat later, always by as much.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
@@ -13,18 +17,29 @@ from scalr_backup.config import Config
 
 
 def next_pass(config: Config, now: datetime) -> datetime:
-    """The first scheduled moment after *now*, in UTC."""
-    return next(moment for moment in _moments(config, now, reverse=False) if moment > now)
+    """The first moment after *now* at which this host is to begin, in UTC."""
+    late = lateness(config)
+    return late + next(moment for moment in _moments(config, now - late, reverse=False) if moment > now - late)
 
 
 def previous_pass(config: Config, now: datetime) -> datetime:
-    """The last scheduled moment before *now*, in UTC."""
-    return next(moment for moment in _moments(config, now, reverse=True) if moment < now)
+    """The last moment before *now* at which this host was to begin, in UTC."""
+    late = lateness(config)
+    return late + next(moment for moment in _moments(config, now - late, reverse=True) if moment < now - late)
 
 
 def missed(config: Config, now: datetime, last_started: datetime | None, first_started: datetime) -> bool:
     """Whether a pass was due, while nobody was there to begin it, since the last one or since the installation."""
     return previous_pass(config, now) > max(last_started or first_started, first_started)
+
+
+def lateness(config: Config) -> timedelta:
+    """How long after the scheduled moment this host begins: less than the spread, whole seconds, from its name alone."""
+    spread_seconds = config.spread_minutes * 60
+    if spread_seconds == 0:
+        return timedelta()
+    digest = hashlib.sha256(config.host.encode()).digest()
+    return timedelta(seconds=int.from_bytes(digest[:8], "big") % spread_seconds)
 
 
 def _moments(config: Config, now: datetime, *, reverse: bool) -> Iterator[datetime]:

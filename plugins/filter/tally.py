@@ -1,0 +1,63 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections import Counter
+
+DOCUMENTATION = r"""
+name: tally
+short_description: Say in one line how many things came out how
+version_added: 0.2.0
+description:
+  - Counts the outcomes in a list and puts them into words, in the order that O(order) gives, those that it does not name
+    last.
+options:
+  _input:
+    description: The outcomes.
+    type: list
+    elements: str
+    required: true
+  thing:
+    description: What came out so, in the singular.
+    type: str
+    required: true
+  order:
+    description: Outcomes in the order in which they are to be told, the worst first.
+    type: list
+    elements: str
+    default: []
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Say how it went
+  ansible.builtin.debug:
+    msg: "{{ ['saved', 'failed', 'saved'] | scalr.backup.tally('host', ['not reached', 'failed']) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The line.
+  type: str
+  sample: "3 hosts: 1 failed, 2 saved."
+"""
+
+
+def tally(outcomes, thing, order=()):
+    """How many things came out how, in one line."""
+    outcomes = list(outcomes)
+    counted = Counter(outcomes)
+    told = [outcome for outcome in dict.fromkeys([*order, *outcomes]) if counted[outcome]]
+    counts = ", ".join(f"{counted[outcome]} {outcome}" for outcome in told)
+    return f"{len(outcomes)} {thing}{'' if len(outcomes) == 1 else 's'}{': ' if counts else ''}{counts}."
+
+
+class FilterModule:
+    """The plugin, as Ansible loads it."""
+
+    def filters(self):
+        """Return the filter by its name."""
+        return {"tally": tally}

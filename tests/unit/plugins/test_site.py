@@ -1,0 +1,67 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What site.yml refuses about a machine before it changes anything there, and that the others go on."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+FIT = {
+    "python": f'exec {sys.executable} "$@"',
+    "date": 'exec /bin/date "$@"',
+    "grep": "echo 'MemTotal: 4000000 kB'",
+}
+# By host: what is different there, a variable of the role, and how the sentence begins. Empty is a host that is fit.
+HOSTS = {
+    "bare": ({"python": None}, {}, "bare has no Python /"),
+    "old": ({"python": "echo python=3.6"}, {}, "The Python of old is 3.6, and the modules need 3.9 or newer"),
+    "ahead": (
+        {"date": "echo $(( $(/bin/date +%s) + 11549 ))"},
+        {},
+        "The clock of ahead is 3 h 12 min ahead of that of the controller",
+    ),
+    "behind": (
+        {"date": "echo $(( $(/bin/date +%s) - 600 ))"},
+        {},
+        "The clock of behind is 10 min behind that of the controller",
+    ),
+    "small": (
+        {"grep": "echo 'MemTotal: 245760 kB'"},
+        {},
+        "small has 240 MB of memory: an engine, the agent and restic",
+    ),
+    "worded": ({}, {"backup_schedule_spread": "some"}, "backup_schedule_spread is some: it must be a number"),
+    "negative": ({}, {"backup_schedule_spread": "-5"}, "backup_schedule_spread is -5: it must be a number"),
+    "long": ({}, {"backup_schedule_spread": "721"}, "backup_schedule_spread is 721: it must be a number"),
+    # A clock that is a little off is none of our business.
+    "fit": ({"date": "echo $(( $(/bin/date +%s) + 200 ))"}, {}, ""),
+}
+
+
+def test_what_is_wrong_with_one_host_is_one_sentence_and_does_not_stop_the_others(fleet):
+    fleet.unreachable_host("away")
+    for host, (changes, variables, _sentence) in HOSTS.items():
+        fleet.machine(host, **{name: script for name, script in {**FIT, **changes}.items() if script})
+        fleet.hosts[host].update(variables)
+
+    run = fleet.run("site", "--check", "--tags=preflight", "--forks=2")
+
+    assert run.returncode != 0
+    assert re.search(r"^away .*unreachable=1", run.stdout, re.MULTILINE)
+    sentences = re.findall(r"Task failed: (?:Action|Module) failed: (.*)", run.stdout)
+    for host, (_changes, _variables, sentence) in HOSTS.items():
+        recap = re.search(rf"^{host} .*", run.stdout, re.MULTILINE)[0]
+        assert f"failed={1 if sentence else 0}" in recap, recap
+        if sentence:
+            assert "changed=0" in recap, recap
+            assert len([found for found in sentences if found.startswith(sentence)]) == 1, (sentence, sentences)
+
+
+def test_hosts_follow_one_another_where_that_is_wanted(fleet):
+    fleet.machine("web1", **FIT)
+    fleet.machine("web2", **FIT)
+
+    run = fleet.run("site", "--tags=nothing", "--check", backup_serial=1)
+
+    assert run.stdout.count("PLAY [Provision the hosts]") == 2
