@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from scalr_backup.config import Config
-from scalr_backup.discovery import choose, judge, may_match, resolve_credentials
+from scalr_backup.discovery import Discovery, choose, judge, may_match, resolve_credentials
 from scalr_backup.errors import ConfigurationError, CredentialsError, UnknownDatabaseError
 from scalr_backup.model import Credentials
 
@@ -123,3 +123,40 @@ def test_choosing_by_glob_and_refusing_what_fits_nothing():
     assert len(choose(matches, [], "h")) == 2
     with pytest.raises(UnknownDatabaseError, match="scalr-a-db, scalr-b-db"):
         choose(matches, ["scalr-a-db", "scalr-c-db"], "h")
+
+
+class Listing:
+    """An engine that lists containers and, like the proxy, lets only some of them be looked into."""
+
+    def __init__(self, *summaries):
+        self._summaries = summaries
+        self.looked_into = []
+
+    def containers(self):
+        return self._summaries
+
+    def inspect(self, container):
+        self.looked_into.append(container)
+        return inspect(name=container)
+
+
+def summary(name, state="running", **labels):
+    names = ["/app/alias", f"/{name}"]
+    return {"Id": name, "Names": names, "Image": "postgres:17", "ImageID": "1", "State": state, "Labels": labels}
+
+
+def test_only_database_containers_are_looked_into():
+    engine = Listing(
+        summary("scalr-shop-db"),
+        summary("scalr-old-db", **{"scalr.backup": "False"}),
+        summary("scalr-scratch-db"),
+        summary("web"),
+    )
+    found = Discovery(config(exclude=["*-scratch-*"]), engine).matches()
+
+    assert engine.looked_into == ["scalr-shop-db"]
+    assert [(one.name, one.status, one.reason) for one in found] == [
+        ("scalr-old-db", "excluded", "its label scalr.backup is false"),
+        ("scalr-scratch-db", "excluded", "backup_exclude names it"),
+        ("scalr-shop-db", "ok", None),
+    ]

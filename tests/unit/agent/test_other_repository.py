@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +25,29 @@ def test_the_password_goes_to_a_file_that_nobody_else_reads(tmp_path):
     assert secrets.password_file.stat().st_mode & 0o777 == 0o600
     assert secrets.environment == {"AWS_SECRET_ACCESS_KEY": "k=e y", "RCLONE": ""}
     assert "k=e y" not in repr(secrets)
+
+
+KILLED = """
+import json, os, signal, subprocess, sys
+from pathlib import Path
+from scalr_backup.config import parse_secrets
+secrets = parse_secrets(json.dumps({"password": "correct horse", "ssh_private_key": "a key"}), Path(sys.argv[1]))
+print(subprocess.run(["cat", secrets.password_file, secrets.ssh_key], capture_output=True, text=True).stdout, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_leaves_no_secret_behind(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    killed = subprocess.run(
+        command, check=False, env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True
+    )
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    # Whom it started could read them.
+    assert killed.stdout.strip() == f"{PASSWORD}a key"
+    assert {path.name for path in tmp_path.iterdir()} == {"password", "ssh_private_key"}
+    assert not any(path.exists() for path in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("environment", [{}, {"environment": None}, {"environment": {}}])

@@ -220,7 +220,8 @@ def parse_secrets(text: str, directory: Path) -> Secrets:
     """The secrets of another repository, given as JSON: ``password``, and its store's ``environment``.
 
     To reach it, ``ssh_private_key``, ``ssh_known_hosts`` and ``ca_certificate`` may be there too; what is not given is
-    what this agent reaches its own store by. What restic takes from a file goes to one in *directory*.
+    what this agent reaches its own store by. What restic takes from a file it finds in *directory*,
+    for as long as this process lives.
 
     Raises ConfigurationError, never with a part of the text.
     """
@@ -257,8 +258,15 @@ def _existing(files: dict[str, Path]) -> dict[str, Path]:
 
 
 def _write_secret(path: Path, content: str) -> Path:
-    path.touch(mode=0o600)
-    path.write_text(content, encoding="utf-8")
+    """Keep a secret in memory that goes with this process, however it ends; *path* only leads there.
+
+    Whom this process starts reads it by that path.
+    """
+    descriptor = os.memfd_create(path.name)
+    os.fchmod(descriptor, 0o600)
+    with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as file:
+        file.write(content)
+    path.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
     return path
 
 
