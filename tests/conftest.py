@@ -16,13 +16,13 @@ LAYERS = ("unit", "integration", "end_to_end", "lint")
 # Groups in the order of their minutes; one that is not among them is as dear as its layer.
 DEAREST = (
     "this machine's agent",
+    "tests/end_to_end/test_molecule.py",
     "tests/integration/test_agent_restore_anywhere.py",
     "tests/integration/test_agent_restore.py",
     "tests/integration/test_agent_restore_interrupted.py",
     "tests/integration/test_fidelity.py",
     "tests/integration/test_agent_drill.py",
     "tests/integration/test_stores.py",
-    "tests/end_to_end/test_molecule.py",
     "tests/end_to_end/test_drill_timer.py",
     "tests/integration/test_agent_backup.py",
 )

@@ -1,4 +1,7 @@
-"""Molecule's scenarios, each a test: the roles against machines that are not this one."""
+"""Molecule's scenarios, each a test: the roles against machines that are not this one.
+
+What a scenario has said, its tables of backups, stores and times among it, is in ``tests/output`` afterwards.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,22 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("scenario", ["default"])
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("scenario", ["default", "fleet", "upgrade", "stores"])
 def test_scenario(scenario: str, checkout: Path) -> None:
     programs = Path(sys.executable).parent
-    done = subprocess.run(
-        [programs / "molecule", "--base-config", ".config/molecule/config.yml", "test", "--scenario-name", scenario],
-        cwd=checkout,
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "MOLECULE_GLOB": "molecule/*/molecule.yml"},
-    )
+    command = ["molecule", "--base-config", ".config/molecule/config.yml", "test", "--scenario-name", scenario]
+    path = f"{programs}:{os.environ['PATH']}"
+    transcript = checkout / "tests" / "output" / f"molecule-{scenario}.log"
+    transcript.parent.mkdir(exist_ok=True)
+    with transcript.open("w") as output:
+        done = subprocess.run(
+            [programs / command[0], *command[1:]],
+            cwd=checkout,
+            check=False,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PATH": path, "MOLECULE_GLOB": "molecule/*/molecule.yml"},
+        )
     if done.returncode:
-        pytest.fail(f"molecule test --scenario-name {scenario}:\n{done.stdout}", pytrace=False)
+        pytest.fail(f"{' '.join(command)}:\n{transcript.read_text()}", pytrace=False)
