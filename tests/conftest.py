@@ -22,6 +22,7 @@ DEAREST = (
     "tests/integration/test_agent_restore_interrupted.py",
     "tests/integration/test_fidelity.py",
     "tests/integration/test_agent_drill.py",
+    "tests/integration/test_append_only.py",
     "tests/integration/test_stores.py",
     "tests/end_to_end/test_drill_timer.py",
     "tests/integration/test_agent_backup.py",

@@ -62,15 +62,24 @@ exec "$@" >> "$0"
 #: The engine's socket, here and in a container that may speak to it.
 _SOCKET = "/var/run/docker.sock"
 
-#: The rights of a call in a container of its own: the agent's, and those to Docker that the agent need not have.
-_APART = [
+#: The rights of a container of one call.
+_CONFINED = [
     "--rm",
     "--init",
     "--read-only",
     "--cap-drop=ALL",
     "--security-opt=no-new-privileges",
     "--tmpfs=/tmp:size=64m",
-    f"--volume={_SOCKET}:{_SOCKET}",
+]
+
+#: The rights of a call beside the agent: the agent's, and those to Docker that the agent need not have.
+_APART = [*_CONFINED, f"--volume={_SOCKET}:{_SOCKET}"]
+
+#: What a call without an agent has: this host's own way to the store, a memory, and a cache.
+_ALONE = [
+    "--network=host",
+    "--volume=scalr-backup-prune:/var/lib/scalr-backup",
+    "--volume=scalr-backup-prune-cache:/var/cache/scalr-backup",
 ]
 
 #: Where the docker command lies on hosts whose sudo hands on a short PATH.
@@ -93,17 +102,18 @@ class Agent:
         self._module = module
         self._container = module.params["agent"]
 
-    def call(self, verb, *arguments, stdin=None, apart=False, progress_file=None):
+    def call(self, verb, *arguments, stdin=None, apart=False, image=None, progress_file=None):
         """Run one verb and return the agent's result as ``(changed, data)``.
 
-        ``stdin`` is what the verb reads, ``apart`` runs it in a container of its own beside the agent's, and
-        ``progress_file`` is a file that holds what the agent has printed so far; it is removed at the end.
+        ``stdin`` is what the verb reads, ``apart`` runs it in a container of its own beside the agent's, ``image`` in
+        one that needs no agent on this host, and ``progress_file`` is a file that holds what the agent has printed so far; it is removed at the end.
 
         Raises AgentError with the agent's own sentence when the verb failed, and with one of ours
         when the agent could not be asked.
         """
         docker = self._docker()
-        command = [*self._enter(docker, apart, stdin is not None), verb, *arguments, "--json"]
+        enter = self._alone(docker, image) if image else self._enter(docker, apart, stdin is not None)
+        command = [*enter, verb, *arguments, "--json"]
         rc, stdout, stderr = self._run(command, stdin, progress_file)
 
         result = _last_result(stdout)
@@ -135,6 +145,10 @@ class Agent:
             raise AgentError(self._why_no_agent(docker))
         inherited = f"--volumes-from={self._container}"
         return [docker, "run", *interactive, *_APART, *_socket_group(), inherited, image.strip()]
+
+    def _alone(self, docker, image):
+        """The command before the verb, where it is the agent's image that is asked, and no agent."""
+        return [docker, "run", "-i", *_CONFINED, *_ALONE, image]
 
     def _run(self, command, stdin, progress_file):
         """Run a command and return its exit code and both of its outputs."""
@@ -196,7 +210,7 @@ def _socket_group():
         return []  # The docker command has the words for what is wrong.
 
 
-def call_or_fail(module, verb, *arguments, secrets=None, apart=False):
+def call_or_fail(module, verb, *arguments, secrets=None, apart=False, image=None):
     """Run one verb and return ``(changed, values)``, values being what the module returns.
 
     ``secrets`` are handed to the verb on its standard input, where nobody sees them in a list of processes.
@@ -210,6 +224,7 @@ def call_or_fail(module, verb, *arguments, secrets=None, apart=False):
             *arguments,
             stdin=None if secrets is None else json.dumps(secrets),
             apart=apart,
+            image=image,
             progress_file=module.params.get("progress_file"),
         )
     except AgentError as error:

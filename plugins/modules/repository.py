@@ -12,9 +12,11 @@ version_added: 0.1.0
 description:
   - Has the agent make the restic repository that its configuration names, check it, apply retention to it, or remove
     stale locks from it.
+  - From a trusted place, it applies retention to the repository of a host that only adds to it.
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._agent
+  - scalr.backup._agent.source
 attributes:
   check_mode:
     support: partial
@@ -56,6 +58,43 @@ options:
       - Whether O(action=forget) also frees the room of what is forgotten. Otherwise the next pass frees it.
     type: bool
     default: true
+  snapshots:
+    description:
+      - Ids of snapshots, or the beginnings of ids, that O(action=forget) removes instead of applying the rules.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
+  accept_late:
+    description:
+      - Whether O(action=forget) with O(from_repository) believes snapshots that are older than the last time it looked, and
+        were not there then. Otherwise it fails and names them, and removes nothing of their databases.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  keep:
+    description:
+      - The rules of retention for O(from_repository), such as V({"daily": 30}). A rule that is not named keeps nothing.
+    type: dict
+    version_added: 0.2.0
+  keep_within:
+    description:
+      - How long everything stays in O(from_repository), whatever O(keep) says, counted back from the newest snapshot of each
+        database.
+    type: str
+    default: 30d
+    version_added: 0.2.0
+  ca_certificate:
+    description:
+      - Certificate of the authority that the store of O(from_repository) is known by, in PEM, where it is a private one.
+    type: str
+    version_added: 0.2.0
+  image:
+    description:
+      - Image of the agent, to run in a container of its own on a host that has no agent. Goes with O(from_repository).
+      - What it remembers of the snapshots is kept in the volume C(scalr-backup-prune).
+    type: str
+    version_added: 0.2.0
 seealso:
   - module: scalr.backup.snapshot_info
 author:
@@ -75,6 +114,17 @@ EXAMPLES = r"""
 - name: Apply the retention rules now
   scalr.backup.repository:
     action: forget
+
+- name: Apply the retention rules of a host that only adds, from here
+  scalr.backup.repository:
+    action: forget
+    from_host: web1
+    from_repository: s3:https://s3.example.com/backups/web1
+    from_password: "{{ backup_password }}"
+    from_environment: "{{ backup_prune_environment }}"
+    keep: {daily: 30, weekly: 4, monthly: 6}
+    image: registry.example.com/scalr-backup:0.2.0
+  delegate_to: localhost
 
 - name: Verify the second repository
   scalr.backup.repository:
@@ -133,6 +183,13 @@ pruned:
   returned: with O(action=forget)
   type: bool
   sample: true
+suspects:
+  description: The ids of snapshots whose times cannot be true. Nothing of their databases was removed, and the module failed.
+  returned: with O(action=forget)
+  type: list
+  elements: str
+  version_added: 0.2.0
+  sample: []
 code:
   description: The agent's word for the error.
   returned: failure
@@ -141,23 +198,50 @@ code:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.scalr.backup.plugins.module_utils._agent import AGENT_ARGUMENTS, call_or_fail, flag, option
+from ansible_collections.scalr.backup.plugins.module_utils._agent import (
+    AGENT_ARGUMENTS,
+    SOURCE_ARGUMENTS,
+    SOURCE_REQUIRED_BY,
+    call_or_fail,
+    flag,
+    option,
+    options,
+    source_options,
+    source_secrets,
+)
 
 
 def main():
     module = AnsibleModule(
         argument_spec=dict(
             AGENT_ARGUMENTS,
+            **SOURCE_ARGUMENTS,
             action={"type": "str", "required": True, "choices": ["init", "check", "copy", "forget", "unlock"]},
             copy={"type": "bool", "default": False},
             read_data_subset={"type": "str"},
             prune={"type": "bool", "default": True},
+            snapshots={"type": "list", "elements": "str", "default": []},
+            accept_late={"type": "bool", "default": False},
+            keep={"type": "dict"},
+            keep_within={"type": "str", "default": "30d"},
+            ca_certificate={"type": "str"},
+            image={"type": "str"},
+        ),
+        required_by=dict(
+            SOURCE_REQUIRED_BY,
+            from_repository=("from_host", "from_password", "keep"),
+            image=("from_repository",),
+            ca_certificate=("from_repository",),
         ),
         supports_check_mode=True,
     )
     action = module.params["action"]
     if module.params["read_data_subset"] is not None and action != "check":
         module.fail_json(msg="read_data_subset has a meaning with action=check only.")
+    if module.params["from_copy"]:
+        module.fail_json(msg="from_copy has no meaning here: it is copy that means the second repository.")
+    if module.params["from_repository"] is not None and action != "forget":
+        module.fail_json(msg="from_repository has a meaning with action=forget only.")
     if module.params["copy"] and action not in ("init", "check"):
         module.fail_json(msg="copy has a meaning with action=init and action=check only.")
     if module.check_mode and action in ("unlock", "copy"):
@@ -167,11 +251,36 @@ def main():
         "init": flag("dry-run", module.check_mode) + flag("copy", module.params["copy"]),
         "check": option("read-data-subset", module.params["read_data_subset"]) + flag("copy", module.params["copy"]),
         "copy": [],
-        "forget": flag("no-prune", not module.params["prune"]) + flag("dry-run", module.check_mode),
+        "forget": forget_options(module) if action == "forget" else [],
         "unlock": [],
     }
-    changed, values = call_or_fail(module, action, *arguments[action])
+    changed, values = call_or_fail(
+        module, action, *arguments[action], secrets=secrets_of(module), image=module.params["image"]
+    )
     module.exit_json(changed=changed, diff=difference(action, changed, values), **values)
+
+
+def secrets_of(module):
+    """The secrets of the other repository, and what its store is known by."""
+    secrets = source_secrets(module)
+    if secrets and module.params["ca_certificate"]:
+        secrets["ca_certificate"] = module.params["ca_certificate"]
+    return secrets
+
+
+def forget_options(module):
+    """How retention is to be applied, as options of the agent."""
+    wanted = module.params
+    elsewhere = wanted["from_repository"] is not None
+    return [
+        *options("snapshot", wanted["snapshots"]),
+        *flag("no-prune", not wanted["prune"]),
+        *flag("dry-run", module.check_mode),
+        *flag("accept-late", wanted["accept_late"]),
+        *source_options(module),
+        *options("keep", [f"{rule}={count}" for rule, count in sorted((wanted["keep"] or {}).items())]),
+        *option("keep-within", wanted["keep_within"] if elsewhere else None),
+    ]
 
 
 def difference(action, changed, values):

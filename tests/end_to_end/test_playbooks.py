@@ -660,7 +660,7 @@ class TestDocumentedCommands:
         [
             (documented("ansible-playbook backup.yml -e db=scalr-foo-db -e tags=pinned"), " saved "),
             (documented("ansible-playbook check.yml -e read_data_subset=5%"), "is intact, and so is 5% of its data"),
-            (documented("ansible-playbook prune.yml"), "snapshots were removed"),
+            (documented("ansible-playbook prune.yml"), " pruned "),
             (documented("ansible-doc scalr.backup.database_restore"), "restore the databases of a container"),
         ],
     )

@@ -3,7 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from scalr_backup.config import load_copy_secrets, load_secrets, parse_config, parse_environment, parse_secrets
+from scalr_backup.config import (
+    duration_hours,
+    load_copy_secrets,
+    load_secrets,
+    parse_config,
+    parse_environment,
+    parse_secrets,
+)
 from scalr_backup.errors import ConfigurationError, ExitCode
 
 GOOD = {"host": "db1", "repository": "/repository"}
@@ -29,6 +36,12 @@ def test_the_defaults_are_those_of_the_contract():
         ({"timezone": "../../etc/passwd"}, "timezone: '../../etc/passwd' is no time zone"),
         ({"keep": {"daily": 0, "weekly": 0, "monthly": 0}}, "keep: every count is 0, which would delete every backup"),
         ({"keep": {"daily": -1}}, "keep.daily: Input should be greater than or equal to 0"),
+        ({"append_only": True}, "whoever has this host can remove its directory /repository"),
+        ({"keep_within": "a month"}, "keep_within: 'a month' is no duration such as 30d"),
+        ({"keep_within": "0d"}, "keep_within: '0d' is no duration"),
+        ({"keep_within": "2w"}, "keep_within: '2w' is no duration"),
+        ({"keep_within": "1d2y"}, "keep_within: '1d2y' is no duration"),
+        ({"append_only": "perhaps"}, "append_only: Input should be a valid boolean"),
         ({"parallel": 0}, "parallel: Input should be greater than or equal to 1"),
         ({"containers": ["a b"]}, "containers: 'a b' is no container name"),
         ({"repositry": "/x"}, "repositry: no such key"),
@@ -43,6 +56,14 @@ def test_what_cannot_be_done_is_refused_with_its_key(changes, sentence):
     assert sentence in refused.value.message
     assert "\n" not in refused.value.message
     assert refused.value.exit_code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("duration", "hours"), [("30d", 720), ("12h", 12), ("1d12h", 36), ("1m", 744), ("1y", 8784), ("1y2m3d4h", 10348)]
+)
+def test_durations_are_restics(duration, hours):
+    assert parse(keep_within=duration).keep_within == duration
+    assert duration_hours(duration) == hours
 
 
 def test_a_document_that_is_no_json_is_refused():

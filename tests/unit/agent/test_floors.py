@@ -28,6 +28,7 @@ USE_CASES = {
     "selection",
     "use_case",
     "status",
+    "suspects",
     "undo",
 }
 DOORS = {"cli", "output", "serve", "__main__"}

@@ -17,6 +17,7 @@ from scalr_backup.errors import (
     RepositoryUnreachableError,
     ResticError,
     ResticVersionError,
+    UnreadableRepositoryError,
     WrongPasswordError,
 )
 from scalr_backup.restic import Restic
@@ -73,6 +74,8 @@ def test_no_restic_at_all_is_a_sentence(play, monkeypatch, tmp_path):
         (1, "Fatal: dial tcp: lookup s3.test: no such host", RepositoryUnreachableError),
         (1, "Fatal: Stat: The specified bucket does not exist", RepositoryMissingError),
         (1, "Fatal: something else", ResticError),
+        (1, "Fatal: Unmarshal: invalid character", UnreadableRepositoryError),
+        (1, "unable to create lock in backend: ciphertext verification failed", UnreadableRepositoryError),
         (77, "an exit code of the future", ResticError),
     ],
 )
@@ -81,6 +84,39 @@ def test_exit_codes(play, exit_code, stderr, expected):
         play(f"echo '{stderr}' >&2; exit {exit_code}").snapshots()
     assert type(failed.value) is expected
     assert "canary" not in failed.value.message
+    assert "\n" not in failed.value.message
+
+
+PANIC = """panic: runtime error: slice bounds out of range [16:7]
+
+goroutine 1 [running]:
+github.com/restic/restic/internal/repository.(*Repository).LoadUnpacked(0x2b9b0313a0e0, {0x19b9e30, 0x2b9b03335a90}, 0x6)
+\tgithub.com/restic/restic/internal/repository/repository.go:199 +0x1e8
+main.main.func2(0x2b9b031af200, 0x2b9b03271e48)
+\tgithub.com/restic/restic/cmd/restic/main.go:188 +0x105
+main.main()
+\tgithub.com/restic/restic/cmd/restic/main.go:196 +0x2bd"""
+REFUSED = """Remove(<snapshot/53a5b01491>) failed: unexpected HTTP response (403): 403 Forbidden
+failed to remove one or more snapshots
+main.init
+\tgithub.com/restic/restic/cmd/restic/cmd_forget.go:67
+runtime.doInit1
+\truntime/proc.go:8103
+runtime.goexit
+\truntime/asm_amd64.s:1771"""
+
+
+@pytest.mark.parametrize(
+    ("stderr", "words"),
+    [
+        (PANIC, "panic: runtime error: slice bounds out of range [16:7]"),
+        (REFUSED, "failed to remove one or more snapshots"),
+    ],
+)
+def test_of_a_stack_of_go_only_the_reason_is_told(play, stderr, words):
+    with pytest.raises(ResticError) as failed:
+        play(f"cat >&2 <<'END'\n{stderr}\nEND\nexit 2").snapshots()
+    assert failed.value.message.endswith(words)
     assert "\n" not in failed.value.message
 
 
@@ -129,7 +165,7 @@ def test_a_good_backup_needs_exit_0_and_bytes(play, tmp_path):
     saved = play(f"echo '{SUMMARY % 42}'").backup("/c/d.dump", ["c", "run=r"], ["producer"])
     assert (saved.snapshot_id, saved.bytes_read, saved.bytes_added) == ("abc123", 42, 5)
     assert calls(tmp_path) == [
-        "backup --json --host h --stdin-filename /c/d.dump --stdin-from-command --tag c --tag run=r -- producer"
+        "backup --json --host h --stdin-filename /c/d.dump --stdin-from-command --retry-lock 900s --tag c --tag run=r -- producer"
     ]
 
 
@@ -142,6 +178,12 @@ def test_an_empty_snapshot_is_forgotten_and_a_failure(play, tmp_path, exit_code)
     with pytest.raises(DumpError, match="empty"):
         play(script).backup("/c/d.dump", [], ["producer"])
     assert any(call.startswith("forget") and "abc123" in call for call in calls(tmp_path))
+
+
+def test_an_empty_snapshot_stays_where_nothing_is_removed_and_is_a_failure_all_the_same(play, tmp_path):
+    with pytest.raises(DumpError, match=r"empty \(its snapshot abc123 stays, because this host removes nothing\)"):
+        play(f"echo '{SUMMARY % 0}'; exit 3", append_only=True).backup("/c/d.dump", [], ["producer"])
+    assert not any(call.startswith("forget") for call in calls(tmp_path))
 
 
 def test_a_snapshot_with_bytes_and_another_exit_code_is_forgotten_too(play, tmp_path):

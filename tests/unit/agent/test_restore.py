@@ -347,7 +347,7 @@ def test_a_slow_reader_is_no_silent_repository(tmp_path, monkeypatch):
 def test_a_manifest_that_says_nothing_of_a_snapshot_hinders_nobody(document, tmp_path, monkeypatch):
     restic = restic_that(f"printf '%s' '{document}'", tmp_path, monkeypatch)
     dump = SimpleNamespace(id="aa", ids={"aa"}, path="/c/d.dump", run="r", container="c")
-    manifest = SimpleNamespace(id="mm", path="/manifest.json", run="r", container=None)
+    manifest = SimpleNamespace(id="mm", path="/manifest.json", run="r", container=None, empty=False)
     assert Manifests(restic, [dump, manifest]).describe(dump) == {}
 
 
@@ -355,8 +355,14 @@ def test_a_manifest_describes_the_snapshot_by_its_id(tmp_path, monkeypatch):
     document = '{"clusters": [{"container": "c", "databases": [{"snapshot_id": "aa", "size_bytes": 7}]}]}'
     restic = restic_that(f"printf '%s' '{document}'", tmp_path, monkeypatch)
     dump = SimpleNamespace(id="aa", ids={"aa"}, path="/c/d.dump", run="r", container="c")
-    manifest = SimpleNamespace(id="mm", path="/manifest.json", run="r", container=None)
+    manifest = SimpleNamespace(id="mm", path="/manifest.json", run="r", container=None, empty=False)
     assert Manifests(restic, [dump, manifest]).describe(dump)["size_bytes"] == 7
+    forged = SimpleNamespace(id="ff", path="/manifest.json", run="r", container=None, empty=False)
+    for order in ([dump, manifest, forged], [dump, forged, manifest]):
+        disputed = Manifests(restic, order)
+        assert disputed.describe(dump) == {}, "of two manifests of one run, one is forged"
+        assert disputed.is_disputed(dump)
+    assert not Manifests(restic, [dump, manifest]).is_disputed(dump)
 
 
 # -- the operator's word -----------------------------------------------------------------------------------

@@ -25,25 +25,25 @@ def test_every_manual_snapshot_stays_for_a_week_beside_the_rules():
 
 def test_what_the_policy_removes_goes():
     old, new = snapshot("old", 40, NIGHTLY), snapshot("new", 0, NIGHTLY)
-    assert choose_removable([RetentionGroup(PATH, (new,), (old,))], [old, new], None) == ["old"]
+    assert choose_removable([RetentionGroup(PATH, (new,), (old,))], [old, new]) == ["old"]
 
 
-def test_a_path_that_is_not_asked_for_is_left_alone():
+def test_what_is_not_sound_is_left_alone():
     old, new = snapshot("old", 40, NIGHTLY), snapshot("new", 0, NIGHTLY)
-    assert choose_removable([RetentionGroup(PATH, (new,), (old,))], [old, new], {"/scalr-other-db/x.dump"}) == []
+    assert choose_removable([RetentionGroup(PATH, (new,), (old,))], []) == []
 
 
 def test_the_last_good_snapshot_stays_whatever_the_policy_says():
     only = snapshot("only", 400, NIGHTLY)
     later = snapshot("later", 1, PRE_RESTORE)
     group = RetentionGroup(PATH, (), (only,))
-    assert choose_removable([group], [only], None) == []
-    assert choose_removable([group], [only, later], None) == [], "a safety snapshot does not replace a good one"
+    assert choose_removable([group], [only]) == []
+    assert choose_removable([group], [only, later]) == [], "a safety snapshot does not replace a good one"
 
 
 def test_a_pinned_snapshot_stays():
     pinned, new = snapshot("old", 400, NIGHTLY, "pinned"), snapshot("new", 0, NIGHTLY)
-    assert choose_removable([RetentionGroup(PATH, (new,), (pinned,))], [pinned, new], None) == []
+    assert choose_removable([RetentionGroup(PATH, (new,), (pinned,))], [pinned, new]) == []
 
 
 def test_newest_by_path_prefers_regular_dumps():
@@ -62,4 +62,4 @@ def test_a_manifest_lives_as_long_as_a_dump_of_its_run():
 
 def test_manifests_are_never_judged_by_the_policy():
     manifest = snapshot("manifest", 40, NIGHTLY, path="/manifest.json")
-    assert choose_removable([RetentionGroup("/manifest.json", (), (manifest,))], [manifest], None) == []
+    assert choose_removable([RetentionGroup("/manifest.json", (), (manifest,))], [manifest]) == []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from scalr_backup.model import MANUAL, NIGHTLY, PRE_RESTORE, Snapshot
 from scalr_backup.selection import LATEST, select
 
 C = "scalr-shop-db"
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
 
 
 def snapshot(id_, time, database="shop", container=C, reason=NIGHTLY, run="r1"):
@@ -34,7 +36,7 @@ ALL = [*MONDAY, *TUESDAY, SAFETY, STRANGER, MANIFEST]
 
 
 def ids(wanted=LATEST, database=None, timezone="UTC", snapshots=ALL, container=C):
-    return [one.id[:4] for one in select(snapshots, container, database, wanted, timezone).snapshots]
+    return [one.id[:4] for one in select(snapshots, container, database, wanted, timezone, NOW).snapshots]
 
 
 def refusal(kind, *arguments, **options):
@@ -141,7 +143,7 @@ def test_unknown_containers_and_databases_say_what_there_is():
 
 def test_a_database_that_the_newest_pass_has_not_is_told_and_not_mixed_in():
     partial = [*MONDAY, TUESDAY[0]]
-    chosen = select(partial, C, None, LATEST, "UTC")
+    chosen = select(partial, C, None, LATEST, "UTC", NOW)
     assert [one.id[:4] for one in chosen.snapshots] == ["bb11"]
     assert ["ledger" in warning for warning in chosen.warnings] == [True]
     assert ids(database="ledger", snapshots=partial) == ["aa22"]
@@ -166,9 +168,49 @@ def test_a_run_is_all_that_it_saved_safety_snapshots_too():
 
 
 def test_the_reference_chooses_the_same_again_when_newer_ones_have_come():
-    before = select([*MONDAY, OF_RUN[0]], C, None, LATEST, "UTC")
+    before = select([*MONDAY, OF_RUN[0]], C, None, LATEST, "UTC", NOW)
     newer = snapshot("ab99", "2026-11-19T03:00:00", run="20261119T030000Z-0000")
-    again = select([*MONDAY, OF_RUN[0], newer], C, None, before.reference, "UTC")
+    again = select([*MONDAY, OF_RUN[0], newer], C, None, before.reference, "UTC", NOW)
     assert again.snapshots == before.snapshots
-    by_id = select(ALL, C, None, "aa11", "UTC")
+    by_id = select(ALL, C, None, "aa11", "UTC", NOW)
     assert by_id.reference == by_id.snapshots[0].id
+
+
+def test_latest_never_is_of_the_future():
+    forged = snapshot("ff11", "2050-01-01T00:00:00", run="fut")
+    chosen = select([*ALL, forged], C, "shop", LATEST, "UTC", NOW)
+    assert [one.id[:4] for one in chosen.snapshots] == ["bb11"]
+    assert chosen.warnings == (
+        f"Snapshots of {C} that are dated in the future were not chosen from (ff110000): a clock was wrong, or somebody has "
+        "forged them.",
+    )
+    assert ids("2051-01-01", database="shop", snapshots=[*ALL, forged]) == ["bb11"]
+    assert ids("ff11", snapshots=[*ALL, forged]) == ["ff11"], "who asks for it by its id may look at it"
+    assert "ff110000 of 2050-01-01" in refusal(UnknownSnapshotError, snapshots=[forged])
+
+
+def test_a_clock_that_is_a_little_ahead_is_believed():
+    early = snapshot("ff22", "2026-11-30T00:59:00", run="wed")
+    assert ids(database="shop", snapshots=[*ALL, early]) == ["ff22"]
+
+
+def test_an_empty_snapshot_is_never_chosen():
+    empty = replace(snapshot("ff33", "2026-11-17T23:00:00", run="emp"), dump_bytes=0)
+    assert ids(database="shop", snapshots=[*ALL, empty]) == ["bb11"]
+    assert "no snapshot" in refusal(UnknownDatabaseError, snapshots=[empty])
+
+
+def test_a_second_snapshot_of_one_database_in_one_run_is_told():
+    added = snapshot("ff44", "2026-11-17T03:00:05", run="tue")
+    chosen = select([*ALL, added], C, None, LATEST, "UTC", NOW)
+    assert chosen.warnings == (
+        "2 snapshots claim to be that of shop in the run tue, and a run saves one: somebody has added the others; ff440000 is "
+        "the newest of them.",
+    )
+
+
+def test_an_id_is_that_of_the_snapshot_itself_before_that_of_what_another_is_a_copy_of():
+    (good, *_rest) = MONDAY
+    tagged = replace(snapshot("ff55", "2026-11-17T12:00:00", run=None), original=good.id)
+    assert ids(good.id, snapshots=[*ALL, tagged]) == ["aa11"]
+    assert ids(good.id, snapshots=[tagged, MONDAY[1]]) == ["ff55"]

@@ -110,6 +110,13 @@ def test_an_excluded_container_is_nobodys_problem():
     assert not judged(document(entry(), failed)).healthy
 
 
+def test_a_host_that_only_adds_says_who_removes():
+    status = judged(document(entry()), config=CONFIG.model_copy(update={"append_only": True}))
+    assert status.healthy
+    assert status.summary.endswith(" This host only adds: old snapshots go when prune.yml is run.")
+    assert status.as_dict()["append_only"] is True
+
+
 COPY = "s3:https://s3.test/copies"
 WITH_COPY = Config.model_validate({"host": "web1", "repository": "/repository", "copy": {"repository": COPY}})
 

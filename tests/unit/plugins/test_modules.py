@@ -278,6 +278,7 @@ def test_status_of_an_unhealthy_host_is_no_failure(docker, run_module):
         ({"action": "forget"}, False, ["forget"]),
         ({"action": "forget"}, True, ["forget", "--dry-run"]),
         ({"action": "forget", "prune": False}, False, ["forget", "--no-prune"]),
+        ({"action": "forget", "snapshots": ["5f0c", "0d2f"]}, False, ["forget", "--snapshot=5f0c", "--snapshot=0d2f"]),
         ({"action": "unlock"}, False, ["unlock"]),
     ],
 )
@@ -328,3 +329,33 @@ def test_a_subset_is_refused_where_nothing_is_read(docker, run_module):
 
     assert result["msg"] == "read_data_subset has a meaning with action=check only."
     assert docker.calls == []
+
+
+ELSEWHERE = {"action": "forget", "from_repository": "s3:there", "from_host": "web1", "from_password": "secret one"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({**ELSEWHERE, "action": "check", "keep": {}}, "from_repository has a meaning with action=forget only."),
+        (ELSEWHERE, "missing parameter(s) required by 'from_repository': keep"),
+        (
+            {"action": "forget", "from_copy": True},
+            "from_copy has no meaning here: it is copy that means the second repository.",
+        ),
+        ({"action": "forget", "image": "i"}, "missing parameter(s) required by 'image': from_repository"),
+    ],
+)
+def test_retention_elsewhere_must_be_told_everything(docker, run_module, arguments, sentence):
+    assert run_module("repository", **arguments)["msg"] == sentence
+    assert docker.calls == []
+
+
+def test_retention_elsewhere_may_be_applied_by_an_agent_too(docker, run_module):
+    docker.agent_returns({"removed": [], "kept": 1, "pruned": True})
+    calls = run_module("repository", **ELSEWHERE, keep={"daily": 3}, keep_within="60d")
+    assert docker.calls[0] == [
+        "exec", "-i", "scalr-backup", "scalr-backup", "forget", "--from-host=web1", "--from-repository=s3:there",
+        "--from-secrets", "--keep=daily=3", "--keep-within=60d", "--json",
+    ]  # fmt: skip
+    assert "secret one" not in str(calls)

@@ -326,6 +326,118 @@ def test_check_shows_one_table_and_goes_on_with_the_other_hosts(fleet):
     assert [recap_of(run.stdout, host)["failed"] for host in ("web1", "web2", "web3")] == [1, 0, 1]
 
 
+def test_prune_goes_on_with_the_other_hosts_and_shows_the_worst_first(fleet):
+    fleet.host("web1").agent_returns({"removed": ["a", "b"], "kept": 5, "pruned": True, "suspects": []}, changed=True)
+    suspicious = {"removed": ["c"], "kept": 7, "pruned": True, "suspects": ["d"], "warnings": ["3 snapshots are gone."]}
+    fleet.host("web2").agent_returns(suspicious, changed=True, exit_code=1, error=("forged_snapshots", "Not believed."))
+    fleet.unreachable_host("web3")
+    fleet.host("web4").agent_is_missing()
+
+    run = fleet.run("prune")
+
+    assert run.returncode == 2, run.stderr
+    assert line_with(run.stdout, "web1  ", "pruned").split() == ["web1", "pruned", "2", "5"]
+    assert line_with(run.stdout, "web2  ", "Not believed.").split() == ["web2", "Not", "believed.", "1", "7"]
+    assert "The host was not reached." in line_with(run.stdout, "web3  ", " -  ")
+    assert "run site.yml" in line_with(run.stdout, "web4  ", " -  ")
+    table = run.stdout[run.stdout.index("HOST ") :]
+    assert table.index("web3") < table.index("web1"), "the worst first"
+    assert "\n4 hosts: 1 not reached, 1 not believed, 1 failed, 1 pruned.\n3 snapshots are gone.\n" in run.stdout
+    assert "Action failed: Not believed." in run.stdout
+    assert "failed=0" in line_with(run.stdout, "web1", "ok=")
+
+
+ADDS_ONLY = {
+    "backup_append_only": True,
+    "backup_repository": "rest:https://backup.example.com/web1/",
+    "backup_environment": {"RESTIC_REST_USERNAME": "web1", "RESTIC_REST_PASSWORD": "canary-host"},
+    "backup_prune_from": "vault1",
+    "backup_prune_repository": "rest:https://backup.example.com:8001/web1/",
+    "backup_prune_environment": {"RESTIC_REST_PASSWORD": "canary-vault", "NUMBER": 7},
+    "backup_prune_password": "canary-password",
+    "backup_keep": {"daily": 7, "weekly": 2},
+    "backup_image": "registry.example.com/agent:1",
+}
+
+
+def prune_from_vault(fleet, *arguments, **changes):
+    """Prune a host that only adds, and is not there, from another one."""
+    vault = fleet.host("vault1")
+    answer = {"removed": ["a"], "kept": 9, "pruned": True, "suspects": []}
+    vault.agent_returns(answer, to="forget", changed=True)
+    fleet.unreachable_host("web1")
+    fleet.hosts["web1"] |= {**ADDS_ONLY, **changes}
+    return vault, fleet.run("prune", "--limit", "web1", *arguments)
+
+
+def test_prune_removes_what_a_host_only_added_from_a_trusted_place(fleet):
+    vault, run = prune_from_vault(fleet)
+
+    assert run.returncode == 0, run.stdout
+    assert line_with(run.stdout, "web1  ", "pruned").split() == ["web1", "pruned", "1", "9"]
+    (call,) = vault.calls
+    assert call == [
+        "run", "-i", "--rm", "--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+        "--tmpfs=/tmp:size=64m", "--network=host", "--volume=scalr-backup-prune:/var/lib/scalr-backup",
+        "--volume=scalr-backup-prune-cache:/var/cache/scalr-backup", "registry.example.com/agent:1",
+        "forget", "--from-host=web1", "--from-repository=rest:https://backup.example.com:8001/web1/", "--from-secrets",
+        "--keep=daily=7", "--keep=weekly=2", "--keep-within=30d", "--json",
+    ]  # fmt: skip
+    assert json.loads(vault.stdin) == {
+        "password": "canary-password",
+        "environment": {"RESTIC_REST_USERNAME": "web1", "RESTIC_REST_PASSWORD": "canary-vault", "NUMBER": "7"},
+    }
+
+
+def test_prune_shows_no_secret_of_the_trusted_place(fleet):
+    _vault, run = prune_from_vault(fleet, "-vvv", "--diff")
+    assert run.returncode == 0, run.stdout
+    assert "canary" not in run.stdout + run.stderr
+
+
+def test_prune_passes_on_what_it_is_told_to_remove_or_to_believe(fleet):
+    vault, run = prune_from_vault(fleet, "--check", "-e", "remove=5f0c,0d2f", "-e", "accept_late=true")
+    assert run.returncode == 0, run.stdout
+    options = vault.calls[0][vault.calls[0].index("forget") + 1 :]
+    assert options[:4] == ["--snapshot=5f0c", "--snapshot=0d2f", "--dry-run", "--accept-late"]
+    assert "WOULD BE REMOVED" in run.stdout
+
+
+def test_prune_takes_the_controllers_password_where_no_other_is_given(fleet, tmp_path):
+    (tmp_path / "web1.password").write_text("kept here\n")
+    vault, _run = prune_from_vault(fleet, backup_prune_password="", backup_password_directory=str(tmp_path))
+    assert json.loads(vault.stdin)["password"] == "kept here"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"backup_prune_password": "", "backup_password_directory": "/nowhere"},
+            "Nothing here opens rest:https://backup.example.com:8001/web1/: there is no /nowhere/web1.password, so set",
+        ),
+        (
+            {"backup_prune_repository": "", "backup_repository": "/repository"},
+            "/repository is a directory of web1, which a host that only adds cannot have its repository in",
+        ),
+        ({"backup_image": ""}, "has not the agent's image scalr-backup:"),
+    ],
+)
+def test_prune_says_what_the_trusted_place_lacks(fleet, changes, sentence):
+    vault, run = prune_from_vault(fleet, **changes)
+    assert run.returncode == 2
+    assert sentence in line_with(run.stdout, "web1  ", "-  ")
+    assert "run" not in [call[0] for call in vault.calls]
+
+
+def test_prune_wants_to_know_whose_snapshots_an_id_is_of(fleet):
+    hosts = [fleet.host(name) for name in ("web1", "web2")]
+    run = fleet.run("prune", remove="5f0c")
+    assert run.returncode == 2
+    assert "Say with --limit whose snapshots are to be removed: an id is that of one host." in run.stdout
+    assert [host.calls for host in hosts] == [[], []]
+
+
 def test_prune_shows_one_table_and_goes_on_with_the_other_hosts(fleet):
     fleet.host("web1").agent_returns({"removed": ["a", "b"], "kept": 5, "pruned": True}, changed=True)
     fleet.host("web2").agent_returns({}, exit_code=1, error=("locked", "The repository is locked."))

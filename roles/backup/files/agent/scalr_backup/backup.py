@@ -367,9 +367,12 @@ class Pass(UseCase):
         }
 
     def _apply_retention(self, result: PassResult) -> None:
-        """Forget and prune, but only among the snapshots of databases that this pass has dumped well."""
+        """Forget and prune, but only among the snapshots of databases that this pass has dumped well.
+
+        A host that only adds does neither: prune.yml does it in its place.
+        """
         good = {dump_path(outcome.container, outcome.database) for outcome in result.databases if outcome.ok}
-        if not good:
+        if self._config.append_only or not good:
             return
         try:
             forgotten = retention.forget(self._config, self._restic, self._emit, only_paths=good)
@@ -377,7 +380,14 @@ class Pass(UseCase):
             result.retention = {"ok": False, "removed": [], "error": asdict(Failure(error.code, error.message))}
             self._emit(log("error", f"Retention failed: {error.message}", run=result.run))
         else:
-            result.retention = {"ok": True, "removed": list(forgotten.removed), "error": None}
+            disbelief = forgotten.error
+            result.retention = {
+                "ok": disbelief is None,
+                "removed": list(forgotten.removed),
+                "error": asdict(disbelief) if disbelief else None,
+            }
+            if disbelief:
+                self._emit(log("error", disbelief.message, run=result.run))
 
 
 class _ContainerLocks:

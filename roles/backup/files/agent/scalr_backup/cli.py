@@ -7,9 +7,10 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ import typer
 from scalr_backup import __version__, backup, copies, drill, restore, retention, serve, status, undo
 from scalr_backup.config import (
     Config,
+    Keep,
     Secrets,
     load_config,
     load_copy_secrets,
@@ -260,15 +262,51 @@ def snapshots(
 
 @app.command()
 def forget(
+    snapshot: Annotated[
+        list[str] | None,
+        typer.Option("--snapshot", help="Remove just this snapshot, whatever the rules say; repeatable."),
+    ] = None,
+    accept_late: Annotated[
+        bool,
+        typer.Option("--accept-late", help="Believe snapshots that are older than the last look and were not there."),
+    ] = False,
+    from_host: Annotated[
+        str | None, typer.Option(help="The host whose snapshots are judged; default this one.")
+    ] = None,
+    from_repository: Annotated[str | None, typer.Option(help="Another repository, of a host that only adds.")] = None,
+    from_secrets: Annotated[
+        bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
+    ] = False,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="A rule for that repository, such as daily=30; repeatable.")
+    ] = None,
+    keep_within: Annotated[str, typer.Option(help="There, how long everything stays.")] = "30d",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     no_prune: Annotated[bool, typer.Option("--no-prune", help="Leave the data of removed snapshots.")] = False,
     json: Json = False,
 ) -> None:
-    """Apply the retention policy to this host's snapshots, and prune."""
+    """Apply the retention policy to this host's snapshots, and prune; or, from a trusted place, to another host's."""
 
     def call(agent: Agent) -> Outcome:
-        done = retention.forget(agent.config(), agent.restic(), agent.emit, dry_run=dry_run, prune=not no_prune)
-        return Outcome(asdict(done), changed=bool(done.removed))
+        with _judged_repository(agent, from_repository, from_host, from_secrets, keep, keep_within) as (config, restic):
+            if from_repository and not dry_run:
+                restic.unlock()  # A stale lock of a host that is gone would stand in the way for ever.
+            if snapshot:
+                done = retention.forget_named(config, restic, snapshot, dry_run=dry_run)
+                return Outcome(done.as_dict(), changed=bool(done.removed))
+            # What an agent remembers, whoever has its host can forge: only another place has a memory worth the name.
+            memory = retention.Memory(State(), restic.repository_id(), config.host) if from_repository else None
+            done = retention.forget(
+                config,
+                restic,
+                agent.emit,
+                dry_run=dry_run,
+                prune=not no_prune,
+                memory=memory,
+                accept_late=accept_late,
+            )
+        exit_code = ExitCode.FAILED if done.error else ExitCode.GOOD
+        return Outcome(done.as_dict(), bool(done.removed), exit_code, done.error)
 
     _run("forget", json, call)
 
@@ -432,6 +470,48 @@ def _other_repository(
     # The container's /tmp is a tmpfs.
     with tempfile.TemporaryDirectory(prefix="scalr-backup-") as directory:
         yield agent.other_repository(repository, parse_secrets(sys.stdin.read(), Path(directory)))
+
+
+@contextmanager
+def _judged_repository(
+    agent: Agent,
+    repository: str | None,
+    host: str | None,
+    from_secrets: bool,
+    keep: Sequence[str] | None,
+    keep_within: str,
+) -> Iterator[tuple[Config, Restic]]:
+    """The repository that retention works on, and its rules.
+
+    Another one is somebody else's: nothing of it is in this agent's configuration, which need not even be there.
+    """
+    if repository is None:
+        if host is not None or from_secrets or keep:
+            raise UsageError("--from-host, --from-secrets and --keep belong to --from-repository.")
+        yield agent.config(), agent.restic()
+        return
+    if host is None or not from_secrets or not keep:
+        raise UsageError(
+            "Retention in another repository needs --from-host, --from-secrets and --keep: whose snapshots are meant, what "
+            "opens it, and how many of them stay?"
+        )
+    rules = dict.fromkeys(Keep.model_fields, 0) | _counts(keep)
+    document = {"host": host, "repository": repository, "keep": rules, "keep_within": keep_within}
+    config = parse_config(dumps(document), "The rules")
+    with tempfile.TemporaryDirectory(prefix="scalr-backup-") as directory:
+        secrets = parse_secrets(sys.stdin.read(), Path(directory))
+        yield config, Restic(config, secrets, cancelled=agent.cancelled)
+
+
+def _counts(rules: Sequence[str]) -> dict[str, int]:
+    """Rules of retention such as ``daily=30``."""
+    counts = {}
+    for rule in rules:
+        name, _equals, count = rule.partition("=")
+        if not count.isdecimal():
+            raise UsageError(f"{rule!r} is no rule such as daily=30.")
+        counts[name] = int(count)
+    return counts
 
 
 def _restored(result: restore.RestoreResult[restore.Plan] | restore.RestoreResult[undo.UndoPlan]) -> Outcome:

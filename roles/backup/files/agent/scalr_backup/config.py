@@ -25,6 +25,9 @@ SECRETS_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_SECRETS", "/run/secrets/sc
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Docker's own rule for container names, and what a glob over them may add to it.
 _CONTAINER_GLOB = re.compile(r"[a-zA-Z0-9_.\-*?\[\]!]+\Z")
+# restic's notation of a duration: years, months, days and hours, in this order, each at most once.
+_DURATION = re.compile(r"(?=\d)(?:(\d{1,5})y)?(?:(\d{1,5})m)?(?:(\d{1,5})d)?(?:(\d{1,5})h)?\Z")
+_HOURS_OF_UNITS = (366 * 24, 31 * 24, 24, 1)
 
 
 class Keep(BaseModel):
@@ -74,6 +77,10 @@ class Config(BaseModel):
     # Minutes over which the hosts of a fleet are spread: each begins less than that after the schedule's moment.
     spread_minutes: Annotated[int, Field(ge=0, le=720)] = 0
     keep: Keep = Keep()
+    # A duration, counted back from the newest snapshot, within which every snapshot stays; none when empty.
+    keep_within: str = ""
+    # Whether this host only adds: it forgets and prunes nothing, somebody else with a key of his own does.
+    append_only: bool = False
     parallel: Annotated[int, Field(ge=1, le=64)] = 2
     row_counts: bool = True
     # Under the name that it has in the document; pydantic has a method of that name.
@@ -133,6 +140,22 @@ class Config(BaseModel):
     def _keeps_something(cls, keep: Keep) -> Keep:
         return _something(keep)
 
+    @field_validator("keep_within")
+    @classmethod
+    def _duration_lasts(cls, duration: str) -> str:
+        if duration and not duration_hours(duration):
+            raise ValueError(f"{duration!r} is no duration such as 30d, 12h or 1y6m")
+        return duration
+
+    @model_validator(mode="after")
+    def _only_adds_to_what_can_refuse(self) -> Config:
+        if self.append_only and self.repository.startswith(("/", "local:")):
+            raise ValueError(
+                f"append_only: whoever has this host can remove its directory {self.repository}; a host that only adds needs "
+                "a store elsewhere that is append-only"
+            )
+        return self
+
     @model_validator(mode="after")
     def _copy_is_elsewhere(self) -> Config:
         if self.copy_to and self.copy_to.repository.rstrip("/") == self.repository.rstrip("/"):
@@ -159,6 +182,16 @@ class Secrets:
     ssh_key: Path | None = None
     known_hosts: Path | None = None
     authority: Path | None = None
+
+
+def duration_hours(duration: str) -> int:
+    """About how many hours restic's notation of a duration means, never too few; 0 for what is none."""
+    match = _DURATION.match(duration)
+    return (
+        sum(int(count or 0) * hours for count, hours in zip(match.groups(), _HOURS_OF_UNITS, strict=True))
+        if match
+        else 0
+    )
 
 
 def parse_config(text: str, source: str) -> Config:

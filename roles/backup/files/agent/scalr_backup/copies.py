@@ -4,13 +4,15 @@
 It is asked after the first one has all it should have, and nothing that goes wrong here harms that one.
 
 What is copied are this host's snapshots that are newer than the newest copy of their path. An older one that is not
-there is one that the copy's own retention has removed: it would come and go every night.
+there is one that the copy's own retention has removed: it would come and go every night. What is dated in the future
+would be the newest for ever, and is neither copied nor counted; what holds nothing is no backup.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from scalr_backup import retention
@@ -76,7 +78,8 @@ class Copier:
             target = self._open()
             copied, current = self._bring_over(target)
             if forget and (paths := current - set(not_of)):
-                removed = self._forget(target, paths)
+                done = self._forget(target, paths)
+                removed, error = done.removed, done.error
         except ScalrBackupError as failed:
             error = Failure(failed.code, failed.message)
             self._emit(log("error", f"The copy to {self._name} failed: {failed.message}"))
@@ -98,20 +101,29 @@ class Copier:
             raise CopyError(
                 f"{len(left)} of {len(wanted)} snapshots did not reach the copy: {left[0][:8]} is the first."
             )
-        newest = {snapshot.path: snapshot for snapshot in here}
+        newest = {snapshot.path: snapshot for snapshot in _of_the_past(here) if not snapshot.empty}
         return len(wanted), {path for path, snapshot in newest.items() if snapshot.ids & there}
 
-    def _forget(self, target: Restic, paths: Collection[str]) -> tuple[str, ...]:
-        config = self._config.model_copy(update={"keep": self._copy_to.keep})
-        return retention.forget(config, target, self._emit, only_paths=paths).removed
+    def _forget(self, target: Restic, paths: Collection[str]) -> retention.Forgotten:
+        # Where the host only adds to its first repository, it still sees to this one, with the key that it has to it.
+        config = self._config.model_copy(update={"keep": self._copy_to.keep, "append_only": False})
+        return retention.forget(config, target, self._emit, only_paths=paths)
 
 
-def to_copy(here: Sequence[Snapshot], there: Sequence[Snapshot]) -> list[str]:
+def to_copy(here: Sequence[Snapshot], there: Sequence[Snapshot], now: datetime | None = None) -> list[str]:
     """The ids of the snapshots to copy, oldest first: an interrupted copy leaves only newer ones to do."""
     known = {one for snapshot in there for one in snapshot.ids}
-    newest = {snapshot.path: snapshot.time for snapshot in sorted(there, key=lambda snapshot: snapshot.time)}
+    newest = {snapshot.path: snapshot.time for snapshot in _of_the_past(there, now)}
     return [
         snapshot.id
-        for snapshot in sorted(here, key=lambda snapshot: snapshot.time)
-        if not snapshot.ids & known and (snapshot.path not in newest or snapshot.time > newest[snapshot.path])
+        for snapshot in _of_the_past(here, now)
+        if not snapshot.empty
+        and not snapshot.ids & known
+        and (snapshot.path not in newest or snapshot.time > newest[snapshot.path])
     ]
+
+
+def _of_the_past(snapshots: Sequence[Snapshot], now: datetime | None = None) -> list[Snapshot]:
+    """Those that can be true, oldest first."""
+    moment = now or utc_now()
+    return sorted((one for one in snapshots if not one.is_from_the_future(moment)), key=lambda snapshot: snapshot.time)

@@ -114,10 +114,10 @@ class Dumper:
             raise
         report = producer.Report.read(report_file)
         if report is None or report.error is not None or report.bytes != saved.bytes_read:
-            self._restic.forget_snapshots([saved.snapshot_id])
+            remains = self._restic.take_back(saved.snapshot_id)
             raise DumpError(
                 f"{container}/{database} was not dumped: restic saved {saved.bytes_read} bytes and the dump had "
-                f"{report.bytes if report else 'an unknown number of'} bytes."
+                f"{report.bytes if report else 'an unknown number of'} bytes{remains}."
             )
         return saved, report.head_bytes
 

@@ -196,6 +196,19 @@ class AssertionsError(ScalrBackupError):
     code = "assertions_failed"
 
 
+class AppendOnlyError(ScalrBackupError):
+    """A host that only adds was asked to remove something."""
+
+    code = "append_only"
+    exit_code = ExitCode.USAGE
+
+
+class ForgedSnapshotsError(ScalrBackupError):
+    """Snapshots bear times that cannot be true; nothing is removed on their word."""
+
+    code = "forged_snapshots"
+
+
 class TwoHostsError(ScalrBackupError):
     """Another agent backs up under this host's name into the same repository."""
 
@@ -248,6 +261,12 @@ class RepositoryUnreachableError(ResticError):
     """The place of the repository does not answer."""
 
     code = "repository_unreachable"
+
+
+class UnreadableRepositoryError(ResticError):
+    """The repository holds a file that restic did not write, or that is damaged."""
+
+    code = "repository_unreadable"
 
 
 class RepositoryRefusedError(RepositoryUnreachableError):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,13 +18,21 @@ class Manifests:
 
     def __init__(self, restic: Restic, snapshots: Sequence[Snapshot]) -> None:
         self._restic = restic
-        self._by_run = {one.run: one for one in snapshots if one.path == MANIFEST_PATH and one.run}
+        manifests = [one for one in snapshots if one.path == MANIFEST_PATH and one.run and not one.empty]
+        claims = Counter(one.run for one in manifests)
+        # A run saves one. Of two, somebody has forged one, perhaps to have a restore make roles of his own: neither counts.
+        self._by_run = {one.run: one for one in manifests if claims[one.run] == 1}
+        self._disputed = {run for run, count in claims.items() if count > 1}
         self._read: dict[str, dict[str, Any]] = {}
 
     def read(self, snapshots: Sequence[Snapshot]) -> None:
         """Read the manifests of some snapshots, which may happen while something else is done."""
         for snapshot in snapshots:
             self._document(snapshot.run)
+
+    def is_disputed(self, snapshot: Snapshot) -> bool:
+        """Whether several manifests claim to be that of a snapshot's run."""
+        return snapshot.run in self._disputed
 
     def describe(self, snapshot: Snapshot) -> dict[str, Any]:
         """What the manifest of a snapshot's run says of its database; empty when there is no such manifest.

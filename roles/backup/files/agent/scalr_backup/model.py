@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 from urllib.parse import quote, unquote
@@ -21,6 +21,8 @@ AGENT_TAG = "agent="
 # Why a snapshot was made; one of these words is a tag of each.
 NIGHTLY, MANUAL, PRE_RESTORE = "nightly", "manual", "pre-restore"
 REASONS = (NIGHTLY, MANUAL, PRE_RESTORE)
+# A host's clock may be a little ahead of ours. A snapshot that is dated later than that is not believed.
+_CLOCK_SKEW = timedelta(hours=1)
 
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # A database's name is one component of a snapshot's path: these characters would be more, or end it.
@@ -161,6 +163,15 @@ class Snapshot:
     def pinned(self) -> bool:
         """Whether retention must leave it alone for ever."""
         return PINNED_TAG in self.tags
+
+    @property
+    def empty(self) -> bool:
+        """Whether it holds nothing: what a failed dump leaves where nothing can be removed. It is no backup."""
+        return self.dump_bytes == 0
+
+    def is_from_the_future(self, now: datetime) -> bool:
+        """Whether its time cannot be true: who may add snapshots may date them as he likes."""
+        return self.time > now + _CLOCK_SKEW
 
     def as_dict(self) -> dict[str, Any]:
         """The snapshot as the JSON contract shows it."""

@@ -7,6 +7,7 @@ Exit codes (restic documentation, "Scripting"): 0 good, 1 failed, 3 some of the 
 Quirks that shape this file:
 
 * A producer that prints nothing and exits 0 becomes an empty snapshot with exit code 3; it is forgotten at once.
+  A host that only adds cannot do that: what reads snapshots takes no empty one for a backup.
 * restic retries a dead store for many minutes, and a wrong key as well; so every call here has a time limit of ours,
   and ends at the first word of a refusal that will be the same in a minute.
 * restic takes the credentials of both repositories of a copy from one environment (``store.beside``).
@@ -47,6 +48,7 @@ from scalr_backup.errors import (
     ResticError,
     ResticVersionError,
     UnknownSnapshotError,
+    UnreadableRepositoryError,
     WrongPasswordError,
 )
 from scalr_backup.model import Saved, Snapshot
@@ -66,6 +68,12 @@ _RETRYING = re.compile(r"returned error, retrying after [0-9.a-zµ]+: (.*)")
 _OF_CONNECTION = re.compile(r"^subprocess (ssh|rclone): (.*)$|^rclone: (.*)$", re.MULTILINE)
 _NO_SESSION = "unable to start the sftp session"
 _SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+# What restic says of a file in the repository that it did not write; on a very short one it panics.
+_UNREADABLE = re.compile(
+    r"ciphertext verification failed|slice bounds out of range|Unmarshal: invalid character|invalid data returned"
+)
+# Where Go prints how it got to an error.
+_GO_STACK = re.compile(r"\s|goroutine \d+|[\w.]+(/[\w.-]+)*\.[\w.()*]+(\(.*\))?$")
 _URL_PASSWORD = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")
 
 
@@ -160,12 +168,14 @@ class Restic:
     ) -> Saved:
         """Save what *producer* prints as a snapshot that holds the one file *path*.
 
-        Accepted only with exit code 0 and bytes in the summary; any other snapshot is forgotten at once.
+        Accepted only with exit code 0 and bytes in the summary; any other snapshot is taken back at once.
         *on_bytes* is told how many bytes have been read, now and then.
 
         Raises DumpError when the producer failed or said nothing, another ResticError when restic did.
         """
         arguments = ["backup", "--json", "--host", self._host, "--stdin-filename", path, "--stdin-from-command"]
+        # Somebody may be pruning, for longer than this. Beyond it, waiting would look like a dump that has stalled.
+        arguments += ["--retry-lock", f"{self._config.stall_seconds // 2}s"]
         for tag in tags:
             arguments += ["--tag", tag]
         watch = _Watch(on_bytes or (lambda _count: None))
@@ -173,10 +183,9 @@ class Restic:
         summary = watch.summary
         if exit_code == 0 and summary is not None and summary.bytes_read > 0:
             return summary
-        if summary is not None and summary.snapshot_id:
-            self.forget_snapshots([summary.snapshot_id])
+        remains = self.take_back(summary.snapshot_id) if summary is not None and summary.snapshot_id else ""
         if exit_code == 0 or (exit_code == _EXIT_INCOMPLETE and summary is not None and summary.bytes_read == 0):
-            raise DumpError("the dump was empty")
+            raise DumpError(f"the dump was empty{remains}")
         of_producer = _OF_CONNECTION.sub("", messages)
         if "subprocess" in of_producer or "command" in of_producer:
             raise DumpError(_failure_text(of_producer))
@@ -211,6 +220,13 @@ class Restic:
         left = {snapshot.id for snapshot in self.snapshots()} & set(ids)
         if left:
             raise ResticError(f"restic forget left {len(left)} snapshots that it should have removed: {sorted(left)}.")
+
+    def take_back(self, snapshot_id: str) -> str:
+        """Remove the snapshot of a failed dump; where this host only adds it stays, and the answer says so."""
+        if self._config.append_only:
+            return f" (its snapshot {snapshot_id[:8]} stays, because this host removes nothing)"
+        self.forget_snapshots([snapshot_id])
+        return ""
 
     def prune(self) -> None:
         """Delete the data that no snapshot needs."""
@@ -405,6 +421,12 @@ class Restic:
             return WrongPasswordError(
                 f"The password does not open the repository {self.repository}; it belongs to another password."
             )
+        if _UNREADABLE.search(text):
+            return UnreadableRepositoryError(
+                f"{where} holds a file that restic cannot read, found while {doing}: it is damaged, or somebody has put "
+                "rubbish into it, and then all that was there before can be had back "
+                f"(docs/ransomware.md, Coming back): {text}"
+            )
         if _NO_SESSION in text:
             text = self._words_of_ssh(messages) or text
         if refusal := store.explain(text):
@@ -553,7 +575,8 @@ def _failure_text(messages: str) -> str:
         try:
             document = json.loads(line)
         except ValueError:
-            reasons.append(line.strip())
+            if not _GO_STACK.match(line):
+                reasons.append(line.strip())
             continue
         if isinstance(document, dict):
             error = document.get("error")

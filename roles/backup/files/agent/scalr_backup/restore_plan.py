@@ -228,6 +228,7 @@ class Planner(UseCase):
         warnings = (
             *_age_warnings(databases),
             *_count_warnings(databases),
+            *_dispute_warnings(manifests, chosen.snapshots),
             *_tablespace_warnings(databases),
             *_extension_warnings(extensions, [manifests.describe(one) for one in chosen.snapshots]),
             *_subscription_warnings(heads),
@@ -428,6 +429,15 @@ def _count_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
         "can be verified."
         for plan in databases
         if plan.row_counts is None
+    ]
+
+
+def _dispute_warnings(manifests: Manifests, snapshots: Sequence[Snapshot]) -> list[str]:
+    runs = sorted({str(one.run) for one in snapshots if manifests.is_disputed(one)})
+    return [
+        f"Several manifests claim to be that of the run {run}, and a run has one: somebody has forged the others, so none is "
+        "believed, and neither roles nor row counts are taken from them."
+        for run in runs
     ]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from scalr_backup.errors import AmbiguousSnapshotError, UnknownDatabaseError, UnknownSnapshotError
 from scalr_backup.model import PRE_RESTORE, Snapshot, is_run_id
+from scalr_backup.state import utc_now
 
 LATEST = "latest"
 TAG = "tag="
@@ -35,7 +37,12 @@ class Selection:
 
 
 def select(
-    snapshots: Sequence[Snapshot], container: str, database: str | None, wanted: str, timezone: str
+    snapshots: Sequence[Snapshot],
+    container: str,
+    database: str | None,
+    wanted: str,
+    timezone: str,
+    now: datetime | None = None,
 ) -> Selection:
     """The snapshots to restore, one per database.
 
@@ -43,10 +50,12 @@ def select(
     tag (the newest that has it), or a time (the newest at or before it; without an offset it is in *timezone*; a day,
     a minute or a second is meant to its end).
     Latest and time mean the databases of the newest fitting pass, or the one *database*; safety snapshots that a
-    restore took are chosen by their id or their run's only, they hold what was replaced.
+    restore took are chosen by their id or their run's only, they hold what was replaced. So are snapshots that are
+    dated in the future, which somebody may have forged. Empty ones are never chosen.
 
     Raises UnknownDatabaseError, UnknownSnapshotError or AmbiguousSnapshotError; each says what there is.
     """
+    snapshots = [snapshot for snapshot in snapshots if not snapshot.empty]
     of_container = [snapshot for snapshot in snapshots if snapshot.container == container]
     if not of_container:
         known = sorted({snapshot.container for snapshot in snapshots if snapshot.container})
@@ -67,14 +76,40 @@ def select(
         if not of_run:
             raise UnknownSnapshotError(f"The run {wanted} saved nothing of {container}; {there_are}")
         return Selection(tuple(_of_the_same_pass(of_run)), wanted)
-    regular = _regular(fitting, container, wanted, timezone, there_are)
+    future = [snapshot for snapshot in fitting if snapshot.is_from_the_future(now or utc_now())]
+    credible = [snapshot for snapshot in fitting if snapshot not in future]
+    regular = _regular(credible, container, wanted, timezone, there_are)
     chosen = _of_the_same_pass(regular)
     others = {snapshot.database for snapshot in fitting} - {snapshot.database for snapshot in chosen}
     return Selection(
         tuple(chosen),
         chosen[0].run or chosen[0].id,
-        tuple(f"The chosen pass has no snapshot of {name}; another pass has." for name in sorted(filter(None, others))),
+        (
+            *(f"The chosen pass has no snapshot of {name}; another pass has." for name in sorted(filter(None, others))),
+            *_warning_of_the_future(future, container),
+            *_warning_of_several(regular, chosen),
+        ),
     )
+
+
+def _warning_of_the_future(future: Sequence[Snapshot], container: str) -> list[str]:
+    if not future:
+        return []
+    named = ", ".join(one.short_id for one in future[:_LISTED])
+    return [
+        f"Snapshots of {container} that are dated in the future were not chosen from ({named}): a clock was wrong, or "
+        "somebody has forged them."
+    ]
+
+
+def _warning_of_several(regular: Sequence[Snapshot], chosen: Sequence[Snapshot]) -> list[str]:
+    claims = Counter((one.run, one.database) for one in regular)
+    return [
+        f"{claims[one.run, one.database]} snapshots claim to be that of {one.database} in the run {one.run}, and a run saves "
+        f"one: somebody has added the others; {one.short_id} is the newest of them."
+        for one in chosen
+        if one.run and claims[one.run, one.database] > 1
+    ]
 
 
 def _regular(fitting: Sequence[Snapshot], container: str, wanted: str, timezone: str, there_are: str) -> list[Snapshot]:
@@ -97,8 +132,8 @@ def _regular(fitting: Sequence[Snapshot], container: str, wanted: str, timezone:
             raise UnknownSnapshotError(f"There is no snapshot of {container} at or before {wanted}; {there_are}")
     if not regular:
         raise UnknownSnapshotError(
-            f"There are only snapshots that a restore into {container} took of what it replaced; choose one by its id: "
-            f"{there_are}"
+            f"There are only snapshots of {container} that a restore took of what it replaced, or that are dated in the "
+            f"future; choose one by its id: {there_are}"
         )
     return regular
 
@@ -111,7 +146,9 @@ def _by_id(
     prefix: str,
     there_are: str,
 ) -> Snapshot | None:
-    found = [snapshot for snapshot in snapshots if any(one.startswith(prefix) for one in snapshot.ids)]
+    # The id itself goes before that of what a snapshot is a copy of: any key may add such copies.
+    own = [snapshot for snapshot in snapshots if snapshot.id.startswith(prefix)]
+    found = own or [snapshot for snapshot in snapshots if any(one.startswith(prefix) for one in snapshot.ids)]
     if len(found) > 1:
         ids = ", ".join(snapshot.id[: len(prefix) + 6] for snapshot in found[:_LISTED])
         raise AmbiguousSnapshotError(f"{len(found)} snapshots begin with {prefix!r}: {ids}; give more of the id.")

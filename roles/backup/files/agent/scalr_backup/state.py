@@ -136,6 +136,15 @@ class State:
 
         self._change(change)
 
+    def look(self, key: str) -> dict[str, Any] | None:
+        """What was seen of somebody's snapshots at the last look at them."""
+        entry = self.read().get("looks", {}).get(key)
+        return dict(entry) if entry else None
+
+    def record_look(self, key: str, entry: dict[str, Any]) -> None:
+        """Keep it in place of the last look's."""
+        self._change(lambda document: document.setdefault("looks", {}).update({key: entry}))
+
     def forget_containers(self, prefix: str) -> None:
         """Drop journals and locks of containers that are no more; nobody may be using one with such a name."""
 

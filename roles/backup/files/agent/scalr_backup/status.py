@@ -18,6 +18,7 @@ from scalr_backup.schedule import next_pass
 FRESH = timedelta(hours=26)
 # A database that nightly passes have not found for so long is given up, not unhealthy.
 _GIVEN_UP = timedelta(days=14)
+_ADDS_ONLY = " This host only adds: old snapshots go when prune.yml is run."
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Status:
     databases: tuple[dict[str, Any], ...]
     last_pass: dict[str, Any] | None
     next_pass: datetime
+    append_only: bool
     summary: str
     copy: dict[str, Any] | None = None
 
@@ -52,6 +54,7 @@ class Status:
             "databases": list(self.databases),
             "last_pass": self.last_pass,
             "next_pass": self.next_pass.isoformat(),
+            "append_only": self.append_only,
             "copy": self.copy,
         }
 
@@ -82,7 +85,8 @@ def judge(config: Config, repository: str, document: dict[str, Any], first_start
         databases=databases,
         last_pass=last_pass,
         next_pass=next_pass(config, now),
-        summary=_summary(problems, databases),
+        append_only=config.append_only,
+        summary=_summary(problems, databases) + (_ADDS_ONLY if config.append_only else ""),
         copy=copy,
     )
 

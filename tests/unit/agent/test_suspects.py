@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Retention against somebody who has a host, may add to its repository as he likes, and wants the good snapshots gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+
+import pytest
+from scalr_backup import retention
+from scalr_backup.config import Config, Keep, duration_hours
+from scalr_backup.errors import AppendOnlyError, UnknownSnapshotError
+from scalr_backup.model import MANIFEST_PATH, MANUAL, NIGHTLY, Snapshot
+from scalr_backup.progress import nobody
+from scalr_backup.restic import RetentionGroup
+from scalr_backup.state import State
+from scalr_backup.suspects import Look, find_suspects
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NIGHT = datetime(2026, 11, 22, 3, tzinfo=UTC)
+PATH = "/scalr-shop-db/shop.dump"
+OTHER = "/scalr-blog-db/blog.dump"
+CONFIG = Config(host="web1", repository="/repository", keep_within="30d")
+
+BUCKETS: dict[str, Callable[[datetime], object]] = {
+    "last": lambda time: time,
+    "hourly": lambda time: (time.date(), time.hour),
+    "daily": lambda time: time.date(),
+    "weekly": lambda time: time.isocalendar()[:2],
+    "monthly": lambda time: (time.year, time.month),
+    "yearly": lambda time: time.year,
+}
+
+
+class FakeRestic:
+    """A repository whose ``forget`` decides as restic's does; a test with the real one is among those of integration."""
+
+    def __init__(self, snapshots: Iterable[Snapshot]) -> None:
+        self.all = sorted(snapshots, key=lambda one: one.time)
+        self.pruned = 0
+
+    def snapshots(self) -> list[Snapshot]:
+        return list(self.all)
+
+    def forget_plan(self, reason, keep, pinned_tag):
+        chosen = sorted((one for one in self.all if reason in one.tags), key=lambda one: one.path)
+        return [self._judge(path, list(group), keep) for path, group in groupby(chosen, lambda one: one.path)]
+
+    def _judge(self, path, snapshots, keep):
+        newest_first = sorted(snapshots, key=lambda one: one.time, reverse=True)
+        kept = set()
+        for rule, count in keep.items():
+            if rule == "within":
+                # restic takes no snapshot of the future for the newest.
+                newest = max((one.time for one in snapshots if one.time < NOW), default=NOW)
+                kept |= {one.id for one in snapshots if one.time > newest - timedelta(hours=duration_hours(count))}
+                continue
+            seen: list[object] = []
+            for one in newest_first:
+                if len(seen) < count and BUCKETS[rule](one.time) not in seen:
+                    seen.append(BUCKETS[rule](one.time))
+                    kept.add(one.id)
+        return RetentionGroup(
+            path,
+            tuple(one for one in snapshots if one.id in kept),
+            tuple(one for one in snapshots if one.id not in kept),
+        )
+
+    def forget_snapshots(self, ids):
+        self.all = [one for one in self.all if one.id not in ids]
+
+    def prune(self) -> None:
+        self.pruned += 1
+
+    def ids(self) -> set[str]:
+        return {one.id for one in self.all}
+
+
+@pytest.fixture(autouse=True)
+def the_clock(monkeypatch):
+    monkeypatch.setattr(retention, "utc_now", lambda: NOW)
+
+
+def dump(name, time, *tags, path=PATH, size=100):
+    return Snapshot(name, time, "web1", path, (*(tags or (NIGHTLY,)), f"run={name}"), size)
+
+
+def nights(days, path=PATH, name="good"):
+    """A snapshot a night, the last one of this night."""
+    return [dump(f"{name}-{day:03}", NIGHT - timedelta(days=day), path=path) for day in range(days)]
+
+
+def evenings(days, name="forged", *, first=0):
+    """Somebody's: one after each good snapshot of a day, so that it is its day's newest."""
+    return [dump(f"{name}-{day:03}", NIGHT - timedelta(days=day) + timedelta(hours=6)) for day in range(first, days)]
+
+
+def forget(restic, config=CONFIG, **options):
+    return retention.forget(config, restic, nobody, **options)
+
+
+def good(restic):
+    return {one for one in restic.ids() if one.startswith("good")}
+
+
+def test_honest_nights_are_judged_by_the_counts():
+    restic = FakeRestic(nights(400))
+    done = forget(restic, CONFIG.model_copy(update={"keep_within": ""}))
+    assert done.error is None
+    assert done.suspects == done.warnings == ()
+    # 30 days, 4 weeks of which lie in them, and months: this one, the last one, and the 4 before them.
+    assert 34 <= len(restic.all) <= 36
+    assert done.kept == len(restic.all)
+    assert restic.pruned == 1
+
+
+def test_snapshots_of_the_future_are_never_counted():
+    """One for each of the next 40 days would fill all 30 days of the policy."""
+    forged = [dump(f"forged-{day}", NIGHT + timedelta(days=day)) for day in range(1, 41)]
+    honest = nights(100) + nights(100, OTHER, "other")
+    restic = FakeRestic(honest + forged)
+
+    done = forget(restic)
+
+    assert good(restic) == {one.id for one in nights(100)}, "of their path nothing goes"
+    assert len([one for one in restic.ids() if one.startswith("other")]) < 50, "of the others it does"
+    assert done.error is not None
+    assert done.error.code == "forged_snapshots"
+    assert done.error.message == (
+        f"Snapshots of web1 cannot be believed, and nothing was removed of {PATH}: 40 are dated in the future: "
+        f"forged-4 of 2027-01-01 03:00 ({PATH}), forged-3 of 2026-12-31 03:00 ({PATH}), forged-3 of 2026-12-30 03:00 ({PATH}) "
+        "and 37 more. Either a clock was wrong, or somebody has forged them, which means that he has the host: look at both "
+        "before you remove them."
+    )
+    assert set(done.suspects) == {one.id for one in forged}
+
+
+def test_an_hour_of_difference_between_clocks_is_none():
+    assert find_suspects([dump("a", NOW + timedelta(minutes=59))], NOW, None).all == ()
+    assert find_suspects([dump("a", NOW + timedelta(minutes=61))], NOW, None).all != ()
+
+
+def test_a_flood_of_backdated_snapshots_takes_nothing_within_the_time():
+    honest = nights(31)
+    restic = FakeRestic(honest + evenings(31))
+    forget(restic)
+    assert good(restic) >= {one.id for one in honest[:30]}
+
+
+def test_without_that_time_the_flood_would_take_them():
+    restic = FakeRestic(nights(31) + evenings(31))
+    forget(restic, CONFIG.model_copy(update={"keep_within": ""}))
+    assert good(restic) == set(), "or this test proves nothing"
+
+
+def test_a_flood_of_every_hour_takes_nothing_either():
+    hours = [dump(f"forged-{hour}", NIGHT - timedelta(hours=hour, minutes=-30)) for hour in range(1000)]
+    restic = FakeRestic(nights(30) + hours)
+    forget(restic, CONFIG.model_copy(update={"keep": Keep(last=5, hourly=24, daily=7, weekly=2, monthly=2)}))
+    assert good(restic) == {one.id for one in nights(30)}
+
+
+def test_who_remembers_tells_what_came_too_late(tmp_path):
+    """Beyond the time in which everything stays, only a memory tells the forged day's newest from the good one."""
+    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    restic = FakeRestic(nights(200))
+    assert forget(restic, memory=memory).error is None
+    before = good(restic)
+
+    # Just those that the policy would take instead: of the days that are kept for their weeks and months.
+    forged = evenings(200, first=2)
+    restic.all += forged
+    for _again in range(2):
+        done = forget(restic, memory=memory)
+        assert good(restic) == before
+        assert set(done.suspects) == {one.id for one in forged}, "until somebody removes them"
+        assert "198 are older than the last look here, and were not there then" in done.error.message
+
+    retention.forget_named(CONFIG, restic, [one.id for one in forged])
+    done = forget(restic, memory=memory)
+    assert done.error is None
+    assert done.warnings == ()
+    assert good(restic) == before
+
+
+def test_without_a_memory_that_flood_would_take_them():
+    restic = FakeRestic(nights(200))
+    forget(restic)
+    before = good(restic)
+    restic.all += evenings(200, first=2)
+    forget(restic)
+    assert good(restic) < before, "or the test above proves nothing"
+
+
+def test_what_came_late_honestly_can_be_accepted(tmp_path):
+    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    restic = FakeRestic(nights(3))
+    forget(restic, memory=memory)
+    restic.all += [dump("copied", NIGHT - timedelta(days=5))]
+    assert forget(restic, memory=memory).suspects == ("copied",)
+    assert forget(restic, memory=memory, accept_late=True).error is None
+    assert forget(restic, memory=memory).error is None, "it is known from then on"
+    assert "copied" in restic.ids()
+
+
+def test_a_dump_that_took_long_is_not_late(tmp_path):
+    last = Look(NOW - timedelta(hours=2), frozenset())
+    assert find_suspects([dump("long", NOW - timedelta(hours=20))], NOW, last).all == ()
+    assert find_suspects([dump("late", NOW - timedelta(hours=27))], NOW, last).all != ()
+
+
+def test_what_is_gone_without_our_doing_is_told_once(tmp_path):
+    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    restic = FakeRestic(nights(3))
+    forget(restic, memory=memory)
+    restic.forget_snapshots(["good-001"])
+    done = forget(restic, memory=memory)
+    assert done.warnings == (
+        "1 snapshots of web1 that were here on 2026-11-22 12:00 UTC are gone, and it was not this place that removed them: "
+        "good-001.",
+    )
+    assert forget(restic, memory=memory).warnings == ()
+
+
+def test_a_dry_run_changes_and_remembers_nothing(tmp_path):
+    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    restic = FakeRestic([*nights(60), dump("empty", NIGHT, size=0)])
+    before = restic.ids()
+    done = forget(restic, memory=memory, dry_run=True)
+    assert "empty" in done.removed
+    assert len(done.removed) > 20
+    assert restic.ids() == before
+    assert restic.pruned == 0
+    assert not done.pruned
+    assert memory.recall() is None
+
+
+def test_an_empty_snapshot_is_nobodys_newest_and_goes():
+    """What a failed dump leaves on a host that removes nothing."""
+    days = nights(40)
+    empties = [dump(f"empty-{day}", NIGHT - timedelta(days=day) + timedelta(hours=1), size=0) for day in range(40)]
+    restic = FakeRestic(days + empties)
+    done = forget(restic, CONFIG.model_copy(update={"keep_within": ""}))
+    assert not {one for one in restic.ids() if one.startswith("empty")}
+    assert {one.id for one in days[:30]} <= good(restic)
+    assert done.error is None
+
+
+def test_a_dump_of_unknown_size_is_not_taken_for_empty():
+    restic = FakeRestic([replace(dump("old-restic", NIGHT), dump_bytes=None)])
+    assert forget(restic).removed == ()
+
+
+def test_manifests_stay_while_one_is_forged():
+    orphan = dump("orphan", NIGHT - timedelta(days=50), path=MANIFEST_PATH)
+    forged = dump("forged", NIGHT + timedelta(days=50), path=MANIFEST_PATH)
+    restic = FakeRestic([*nights(2), orphan, forged])
+    done = forget(restic)
+    assert {"orphan", "forged"} <= restic.ids()
+    assert done.suspects == ("forged",)
+    restic.forget_snapshots(["forged"])
+    assert forget(restic).removed == ("orphan",)
+
+
+def test_only_the_paths_of_a_pass_are_judged():
+    restic = FakeRestic([*nights(100), *nights(100, OTHER, "other"), dump("empty", NIGHT, path=OTHER, size=0)])
+    forget(restic, only_paths={PATH})
+    assert len(good(restic)) < 50
+    assert len([one for one in restic.ids() if one.startswith("other")]) == 100
+    assert "empty" in restic.ids()
+
+
+@pytest.mark.parametrize("call", [forget, lambda restic, config: retention.forget_named(config, restic, ["good-000"])])
+def test_a_host_that_only_adds_removes_nothing(call):
+    restic = FakeRestic(nights(100))
+    with pytest.raises(AppendOnlyError, match=r"web1 only adds .* run prune\.yml") as refused:
+        call(restic, CONFIG.model_copy(update={"append_only": True}))
+    assert "\n" not in refused.value.message
+    assert len(restic.all) == 100
+
+
+def test_a_host_that_only_adds_may_tell_what_would_go():
+    restic = FakeRestic(nights(100))
+    assert forget(restic, CONFIG.model_copy(update={"append_only": True}), dry_run=True).removed
+    assert len(restic.all) == 100
+
+
+@pytest.mark.parametrize(("wanted", "sentence"), [("good-00", "10 snapshots"), ("none", "No snapshots"), ("", "No")])
+def test_an_id_must_name_one_snapshot(wanted, sentence):
+    restic = FakeRestic(nights(20))
+    with pytest.raises(UnknownSnapshotError, match=f"{sentence}.*nothing was removed"):
+        retention.forget_named(CONFIG, restic, ["good-001", wanted])
+    assert len(restic.all) == 20
+
+
+def test_the_longer_of_two_times_counts():
+    assert retention.policies({"daily": 3}, "90d") == {
+        NIGHTLY: {"daily": 3, "within": "90d"},
+        MANUAL: {"daily": 3, "within": "90d"},
+        "pre-restore": {"within": "90d"},
+    }
+    assert retention.policies({"daily": 3}, "2d")[MANUAL]["within"] == "7d"
