@@ -26,6 +26,8 @@ DEAREST = (
     "tests/integration/test_stores.py",
     "tests/end_to_end/test_drill_timer.py",
     "tests/integration/test_agent_backup.py",
+    "tests/integration/test_keys.py",
+    "tests/unit/plugins/test_rotate.py",
 )
 DEAR_LAYERS = ("end_to_end", "integration", "lint", "unit")
 

@@ -122,7 +122,7 @@ def test_every_variable_of_a_playbook_is_documented() -> None:
     """What a playbook takes with -e is in its row of the table."""
     rows = [line.split("|") for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("| `")]
     documented = {row[1].strip(" `"): set(re.findall(r"`(\w+)`", row[3])) for row in rows if len(row) == 5}
-    for name in ("backup", "restore", "drill", "check"):
+    for name in ("backup", "restore", "drill", "check", "rotate_password", "recovery_kit"):
         text = (CHECKOUT / f"playbooks/{name}.yml").read_text()
         taken = set(re.findall(r"{{ (\w+) \| default\(", text)) | set(re.findall(r"\b(\w+) \| default\(true\)", text))
         taken = {variable for variable in taken if not variable.startswith((f"{name}_", "backup_"))}

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[3] / "roles/backup/files/agent/scalr_backup"
 
-GROUND = {"__init__", "model", "store", "errors", "config", "progress", "sql", "archive", "schedule", "roles"}
+GROUND = {"__init__", "model", "store", "errors", "config", "memory", "progress", "sql", "archive", "schedule", "roles"}
 TOOLS = {"docker_host", "postgres", "restic", "state"}
 USE_CASES = {
     "backup",
@@ -19,6 +19,7 @@ USE_CASES = {
     "drill_plan",
     "dump",
     "fill",
+    "keys",
     "leftovers",
     "manifest",
     "producer",

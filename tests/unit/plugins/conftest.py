@@ -29,8 +29,10 @@ if "-i" in call:
 words = [word for word in call if not word.startswith("-")]
 # docker exec AGENT scalr-backup VERB, docker run IMAGE VERB
 verb = words[3:4] if call[0] == "exec" else words[2:3]
+verb = words[3:5] if verb == ["key"] else verb
 scenario = json.loads((here / "scenario.json").read_text())
-answer = scenario.get(" ".join(verb + [option for option in call if option == "--plan"])) or scenario[call[0]]
+only = [option for option in call if option in ("--plan", "--dry-run")]
+answer = scenario.get(" ".join(verb + only)) or scenario.get(" ".join(verb)) or scenario[call[0]]
 subprocess.run(["sh", "-c", answer.get("before", "true")], check=True)
 for line in answer.get("stdout", "").splitlines(keepends=True):
     sys.stdout.write(line)
@@ -158,8 +160,8 @@ class FakeDocker:
 
     @property
     def verb(self) -> list[str]:
-        """What the agent was asked, from its verb on."""
-        execs = [call for call in self.calls if call[0] == "exec"]
+        """What the agent was asked, from its verb on, with or without standard input."""
+        execs = [[word for word in call if word != "-i"] for call in self.calls if call[0] == "exec"]
         assert len(execs) == 1, execs
         assert execs[0][:3] == ["exec", "scalr-backup", "scalr-backup"]
         assert execs[0][-1] == "--json"
@@ -182,7 +184,8 @@ class Fleet:
     """Some hosts, each with its own fake docker command, and the playbooks that run on them."""
 
     directory: Path
-    hosts: dict[str, dict[str, str]] = field(default_factory=dict)
+    hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seconds: float = 120
 
     def host(self, name: str) -> FakeDocker:
         """Another host. Its Python finds the fake docker command first."""
@@ -229,7 +232,7 @@ class Fleet:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=self.seconds,
             check=False,
         )
 

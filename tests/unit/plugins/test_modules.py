@@ -359,3 +359,67 @@ def test_retention_elsewhere_may_be_applied_by_an_agent_too(docker, run_module):
         "--from-secrets", "--keep=daily=3", "--keep-within=60d", "--json",
     ]  # fmt: skip
     assert "secret one" not in str(calls)
+
+
+def test_the_password_of_a_key_goes_to_standard_input_and_nowhere_else(docker, run_module):
+    docker.agent_returns({"repository_id": "r", "key": "k", "added": True}, changed=True)
+
+    result = run_module("repository_key", password="canary of the safe", escrow="kit-7")
+
+    assert docker.verb == ["key", "add", "--escrow=kit-7"]
+    assert json.loads(docker.stdin) == {"password": "canary of the safe"}
+    assert (result["changed"], result["added"]) == (True, True)
+    assert not any("canary" in word for call in docker.calls for word in call)
+
+
+def test_a_key_in_check_mode_is_a_dry_run(docker, run_module):
+    docker.agent_returns({"repository_id": "r", "key": "", "added": True}, changed=True)
+
+    assert run_module("repository_key", check_mode=True, password="p", copy=True)["changed"] is True
+    assert docker.verb == ["key", "add", "--dry-run", "--copy"]
+
+
+def test_the_keys_of_a_password_are_removed(docker, run_module):
+    docker.agent_returns({"removed": ["k"]}, changed=True)
+
+    result = run_module("repository_key", state="absent", password="old", unused_by=["web2", "web3"])
+
+    assert docker.verb == ["key", "remove", "--unused-by=web2", "--unused-by=web3"]
+    assert json.loads(docker.stdin) == {"password": "old"}
+    assert result["removed"] == ["k"]
+
+
+def test_a_key_is_removed_by_its_id(docker, run_module):
+    docker.agent_returns({"removed": []})
+
+    assert run_module("repository_key", state="absent", key="450fbce0")["changed"] is False
+    assert docker.verb == ["key", "remove", "450fbce0"]
+
+
+def test_a_key_that_is_needed_stays_and_the_sentence_says_by_whom(docker, run_module):
+    docker.agent_returns({}, exit_code=1, error=("key_in_use", "It may be in use by web2."))
+
+    result = run_module("repository_key", state="absent", key="450fbce0")
+
+    assert (result["msg"], result["code"]) == ("It may be in use by web2.", "key_in_use")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "password"),
+        ({"state": "absent"}, "password, key"),
+        ({"state": "absent", "password": "p", "key": "k"}, "mutually exclusive"),
+        ({"state": "absent", "key": "k", "escrow": "safe"}, "state=present only"),
+    ],
+)
+def test_options_of_a_key_that_do_not_fit_together(docker, run_module, arguments, words):
+    assert words in run_module("repository_key", **arguments)["msg"]
+    assert docker.calls == []
+
+
+def test_the_keys_are_listed(docker, run_module):
+    docker.agent_returns({"keys": [{"id": "k"}], "shared_with": []})
+
+    assert run_module("repository_key_info")["keys"] == [{"id": "k"}]
+    assert docker.verb == ["key", "list"]

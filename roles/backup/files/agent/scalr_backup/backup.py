@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import threading
 from collections import Counter
@@ -28,6 +27,7 @@ from scalr_backup.errors import (
     UnknownDatabaseError,
     UsageError,
 )
+from scalr_backup.memory import in_memory
 from scalr_backup.model import (
     AGENT_TAG,
     MANIFEST_PATH,
@@ -332,7 +332,7 @@ class Pass(UseCase):
         }
         tags = [f"run={result.run}", f"{AGENT_TAG}{self._state.agent_id()}", request.reason, *request.tags]
         try:
-            with _in_memory(json.dumps(manifest).encode()) as path:
+            with in_memory(json.dumps(manifest).encode()) as path:
                 saved = self._restic.backup(MANIFEST_PATH, tags, ["cat", path])
         except ScalrBackupError as error:
             result.error = Failure("manifest", f"The manifest was not saved: {error.message}")
@@ -425,15 +425,3 @@ class _ContainerLocks:
         return self._state.lock(
             container_lock(container), self._holder, _WAIT_FOR_RESTORE_SECONDS, self._cancelled.is_set
         )
-
-
-@contextmanager
-def _in_memory(content: bytes) -> Iterator[str]:
-    """A file that is only in memory, under a path that a child process can open."""
-    descriptor = os.memfd_create("manifest")
-    try:
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(content)
-        yield f"/proc/{os.getpid()}/fd/{descriptor}"
-    finally:
-        os.close(descriptor)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import getpass
 import signal
 import sys
 import tempfile
@@ -10,13 +11,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from enum import StrEnum
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from scalr_backup import __version__, backup, copies, drill, restore, retention, serve, status, undo
+from scalr_backup import __version__, backup, copies, drill, keys, restore, retention, serve, status, undo
 from scalr_backup.config import (
     Config,
     Keep,
@@ -25,6 +27,7 @@ from scalr_backup.config import (
     load_copy_secrets,
     load_secrets,
     parse_config,
+    parse_password,
     parse_secrets,
 )
 from scalr_backup.discovery import Discovered, Discovery
@@ -96,6 +99,10 @@ class Agent:
         """Another repository than the configured one; with this agent's secrets unless others are given."""
         config = self.config().model_copy(update={"repository": repository})
         return Restic(config, secrets or load_secrets(), cancelled=self.cancelled)
+
+    def keys(self, *, copy: bool = False) -> keys.Keys:
+        """The use case of the passwords that open the repository, or the second one."""
+        return keys.Keys(self.restic(copy=copy), self.config().host, self.emit)
 
     def drill(self, source: Restic | None = None) -> drill.Drill:
         """The use case of a drill, from another repository where one is given."""
@@ -367,6 +374,55 @@ def unlock(json: Json = False) -> None:
     _run("unlock", json, call)
 
 
+class KeyAction(StrEnum):
+    """What can be done with the repository's keys."""
+
+    LIST = "list"
+    ADD = "add"
+    REMOVE = "remove"
+
+
+@app.command(name="key")
+def key_verb(
+    action: Annotated[
+        KeyAction, typer.Argument(help="list; add: that of a password; remove: those of a password, or one by its id.")
+    ],
+    key: Annotated[str | None, typer.Argument(help="With remove, the id of a key, or its beginning.")] = None,
+    escrow: Annotated[
+        str | None, typer.Option(help="With add: the key is for a safe, under this name, and not for this host.")
+    ] = None,
+    unused_by: Annotated[
+        list[str] | None, typer.Option("--unused-by", help="With remove: a host that is known not to need the key.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    copy: Copy = False,
+    json: Json = False,
+) -> None:
+    """List, add or remove the passwords that open the repository; a password is read from standard input, as JSON."""
+
+    def call(agent: Agent) -> Outcome:
+        if action is not KeyAction.REMOVE and (key is not None or unused_by):
+            raise UsageError("The id of a key and --unused-by belong to key remove.")
+        if action is not KeyAction.ADD and escrow is not None:
+            raise UsageError("--escrow belongs to key add.")
+        use_case = agent.keys(copy=copy)
+        if action is KeyAction.LIST:
+            return Outcome(use_case.listing().as_dict())
+        if action is KeyAction.ADD:
+            label = (keys.HOST_USER, agent.config().host) if escrow is None else (keys.ESCROW_USER, escrow)
+            added = use_case.add(_password(), *label, dry_run=dry_run)
+            return Outcome(asdict(added), changed=added.added)
+        unused = unused_by or ()
+        removed = (
+            use_case.remove(key, unused, dry_run=dry_run)
+            if key
+            else use_case.retire(_password(), unused, dry_run=dry_run)
+        )
+        return Outcome({"removed": removed}, changed=bool(removed))
+
+    _run("key", json, call)
+
+
 @app.command(name="status")
 def status_verb(json: Json = False) -> None:
     """Am I safe? The health of every database's backups."""
@@ -436,6 +492,13 @@ def _run(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
         outcome = Outcome(exit_code=ExitCode.FAILED, error=Failure("internal", text))
     out.result(verb, outcome)
     sys.exit(int(outcome.exit_code))
+
+
+def _password() -> str:
+    """A password of the repository: typed, where there is a terminal, and never shown."""
+    if sys.stdin.isatty():
+        return getpass.getpass()
+    return parse_password(sys.stdin.read())
 
 
 @contextmanager

@@ -320,6 +320,17 @@ def _environment(path: Path) -> dict[str, str]:
     return parse_environment(lines, str(path))
 
 
+def parse_password(text: str) -> str:
+    """A password of the repository, given as JSON. Raises ConfigurationError, never with a part of the text."""
+    try:
+        password = json.loads(text)["password"]
+    except (ValueError, KeyError, TypeError):
+        password = None
+    if not isinstance(password, str):
+        raise ConfigurationError('The password must be given as {"password": …}.')
+    return password
+
+
 def parse_environment(lines: list[str], source: str) -> dict[str, str]:
     """Read ``KEY=VALUE`` lines, each value verbatim; empty lines and ``#`` lines are skipped.
 

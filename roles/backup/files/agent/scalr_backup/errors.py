@@ -251,6 +251,18 @@ class WrongPasswordError(ResticError):
     code = "wrong_password"
 
 
+class KeyInUseError(ScalrBackupError):
+    """A key of the repository that somebody may still need was to be removed."""
+
+    code = "key_in_use"
+
+
+class TooManyKeysError(ResticError):
+    """The repository has more keys than restic tries."""
+
+    code = "too_many_keys"
+
+
 class RepositoryMissingError(ResticError):
     """There is no repository at this place."""
 

@@ -192,6 +192,17 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Key:
+    """A password's key to the repository, and whose it is; *current* is the one that this listing was made with."""
+
+    id: str
+    user: str
+    host: str
+    created: str
+    current: bool
+
+
+@dataclass(frozen=True)
 class Saved:
     """What restic said of a snapshot that it saved; sizes in bytes."""
 

@@ -301,6 +301,20 @@ def _snapshots(console: Console, data: dict[str, Any]) -> None:
     _table(console, ["SNAPSHOT", "TIME", "CONTAINER", "DATABASE", "REASON", "DUMP", ""], rows)
 
 
+def _key(console: Console, data: dict[str, Any]) -> None:
+    if "keys" not in data:
+        _facts(console, data)
+        return
+    rows = [
+        [one["id"][:8], one["user"], one["host"], one["created"], "this host's" if one["current"] else ""]
+        for one in data["keys"]
+    ]
+    _table(console, ["KEY", "USER", "HOST", "CREATED", ""], rows)
+    if data["shared_with"]:
+        others = ", ".join(data["shared_with"])
+        console.print(f"This host's may also be used by {others}.", markup=False, highlight=False)
+
+
 def _status(console: Console, data: dict[str, Any]) -> None:
     console.print(f"[bold {'green' if data['healthy'] else 'red'}]{escape(data['summary'])}[/]")
     rows = [
@@ -345,6 +359,7 @@ _TABLES = {
     "snapshots": _snapshots,
     "status": _status,
     "health": _facts,
+    "key": _key,
     "forget": _facts,
     "check": _facts,
     "init": _facts,

@@ -18,6 +18,7 @@ Quirks that shape this file:
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -47,11 +48,13 @@ from scalr_backup.errors import (
     RepositoryUnreachableError,
     ResticError,
     ResticVersionError,
+    TooManyKeysError,
     UnknownSnapshotError,
     UnreadableRepositoryError,
     WrongPasswordError,
 )
-from scalr_backup.model import Saved, Snapshot
+from scalr_backup.memory import in_memory
+from scalr_backup.model import Key, Saved, Snapshot
 
 OLDEST_VERSION = (0, 17, 0)
 OWN_HOST = ""
@@ -59,6 +62,7 @@ CACHE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_CACHE", "/var/cache/scalr-ba
 
 _EXIT_INCOMPLETE, _EXIT_MISSING, _EXIT_LOCKED, _EXIT_PASSWORD = 3, 10, 11, 12
 _RETRY_LOCK_SECONDS = 300
+_WAIT_FOR_LOCK = ("--retry-lock", f"{_RETRY_LOCK_SECONDS}s")
 # Seconds between SIGTERM, on which restic removes its lock, and SIGKILL.
 _GRACE_SECONDS = 20.0
 # Seconds to open a repository: whoever asks for that waits for the answer.
@@ -258,6 +262,36 @@ class Restic:
         self._call(["unlock"], "removing stale locks")
         return before - len(self.locks())
 
+    def list_keys(self) -> list[Key]:
+        """The repository's keys: each is another password that opens it. The oldest first."""
+        documents = json.loads(self._call(["key", "list", "--json", "--no-lock"], "listing the keys"))
+        return sorted((parse_key(document) for document in documents), key=lambda key: key.created)
+
+    def add_key(self, password: str, user: str, host: str) -> None:
+        """Let another password open the repository; *user* and *host* say whose it is. restic tries it before it ends."""
+        with in_memory(password.encode()) as path:
+            self._call(
+                ["key", "add", "--new-password-file", path, "--user", user, "--host", host, *_WAIT_FOR_LOCK],
+                "adding a key",
+                self._config.answer_seconds + _RETRY_LOCK_SECONDS,
+            )
+
+    def remove_key(self, key: str) -> None:
+        """Remove a key by its id; restic refuses that of the password that it is called with."""
+        self._call(
+            ["key", "remove", *_WAIT_FOR_LOCK, key],
+            "removing a key",
+            self._config.answer_seconds + _RETRY_LOCK_SECONDS,
+        )
+
+    @contextmanager
+    def with_password(self, password: str) -> Iterator[Restic]:
+        """The same repository, opened with another password, which lies in memory meanwhile."""
+        with in_memory(password.encode()) as path:
+            other = copy.copy(self)
+            other._environment = self._environment | {"RESTIC_PASSWORD_FILE": path}  # noqa: SLF001 (our own copy)
+            yield other
+
     @contextmanager
     def dump(self, snapshot_id: str, path: str, *, glance: bool = False) -> Iterator[DumpStream]:
         """Read a file out of a snapshot; whoever leaves early ends restic.
@@ -409,31 +443,43 @@ class Restic:
     def failure(self, exit_code: int, messages: str, doing: str) -> ResticError:
         """The exception for an exit code, in one sentence."""
         text = redact(_failure_text(messages))
-        where = f"The repository {self.repository}"
         if exit_code == _EXIT_MISSING:
             return RepositoryMissingError(
                 f"There is no repository at {self.repository}; a first deployment with site.yml makes one, "
                 "and so does the verb init."
             )
         if exit_code == _EXIT_LOCKED:
-            return RepositoryLockedError(f"{where} is locked by another process while {doing}: {text}")
+            return RepositoryLockedError(
+                f"The repository {self.repository} is locked by another process while {doing}: {text}"
+            )
         if exit_code == _EXIT_PASSWORD:
             return WrongPasswordError(
                 f"The password does not open the repository {self.repository}; it belongs to another password."
             )
+        if _NO_SESSION in text:
+            text = self._words_of_ssh(messages) or text
+        return self._failure_in_words(text, doing) or ResticError(
+            f"restic failed with exit code {exit_code} while {doing}: {text}"
+        )
+
+    def _failure_in_words(self, text: str, doing: str) -> ResticError | None:
+        """The exception for what has no exit code of its own, by restic's words or the store's."""
+        where = f"The repository {self.repository}"
         if _UNREADABLE.search(text):
             return UnreadableRepositoryError(
                 f"{where} holds a file that restic cannot read, found while {doing}: it is damaged, or somebody has put "
                 "rubbish into it, and then all that was there before can be had back "
                 f"(docs/ransomware.md, Coming back): {text}"
             )
-        if _NO_SESSION in text:
-            text = self._words_of_ssh(messages) or text
+        if "maximum number of keys" in text:
+            return TooManyKeysError(
+                f"The password was not found among the first keys of the repository {self.repository}, and restic tries "
+                "no more of them: remove keys that nobody needs."
+            )
         if refusal := store.explain(text):
             last_words = text.rpartition(" failed: ")[2].strip().rpartition("\n")[2].rstrip(".")
-            sentence = f"{where} cannot be used: {refusal.reason} ({last_words})."
-            return _REFUSED_AS[refusal.verdict](sentence)
-        return ResticError(f"restic failed with exit code {exit_code} while {doing}: {text}")
+            return _REFUSED_AS[refusal.verdict](f"{where} cannot be used: {refusal.reason} ({last_words}).")
+        return None
 
     def _words_of_ssh(self, messages: str) -> str:
         """Why ssh opened no session: what restic passed on of it, or what it says when it is asked again."""
@@ -555,6 +601,17 @@ def parse_snapshot(document: Mapping[str, Any]) -> Snapshot:
         tags=tuple(document.get("tags") or ()),
         dump_bytes=summary.get("total_bytes_processed"),
         original=document.get("original"),
+    )
+
+
+def parse_key(document: Mapping[str, Any]) -> Key:
+    """A key out of restic's JSON; its time is the local one of whoever lists the keys."""
+    return Key(
+        id=document["id"],
+        user=document.get("userName", ""),
+        host=document.get("hostName", ""),
+        created=document.get("created", ""),
+        current=bool(document.get("current")),
     )
 
 

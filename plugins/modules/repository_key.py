@@ -1,0 +1,149 @@
+#!/usr/bin/python
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: repository_key
+short_description: Add or remove a password that opens a host's repository
+version_added: 0.2.0
+description:
+  - Has the agent add the key of a further password to the repository, or remove one.
+  - The password that the agent itself uses stays as it is. The playbook C(rotate_password.yml) changes that one, on
+    the host and on the controller.
+  - A password that opens the repository already is not added again. A key that another host may still need is not
+    removed.
+extends_documentation_fragment:
+  - scalr.backup._attributes
+  - scalr.backup._agent
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+options:
+  state:
+    description:
+      - V(present) lets O(password) open the repository, and proves that it does.
+      - V(absent) removes all keys of O(password), or the one that O(key) names.
+    type: str
+    default: present
+    choices: [present, absent]
+  password:
+    description:
+      - The password. It is handed to the agent on its standard input.
+    type: str
+  key:
+    description:
+      - Id of the key to remove with O(state=absent), or the beginning of it.
+    type: str
+  escrow:
+    description:
+      - Name of the safe that the password is kept in, such as the number of a recovery kit. The key is then labelled as
+        one that no host uses. Otherwise it is labelled with the host's name.
+      - Has a meaning with O(state=present) only.
+    type: str
+  copy:
+    description:
+      - Whether the host's second repository (C(backup_copy_repository)) is meant.
+    type: bool
+    default: false
+  unused_by:
+    description:
+      - Names of hosts that have snapshots in the repository and do not need the key that is removed.
+      - Has a meaning with O(state=absent) only.
+    type: list
+    elements: str
+seealso:
+  - module: scalr.backup.repository_key_info
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Let a second password open the repository, one that no host knows
+  scalr.backup.repository_key:
+    password: "{{ vault_backup_escrow_password }}"
+    escrow: safe
+
+- name: Take away the key of a host that was stolen
+  scalr.backup.repository_key:
+    state: absent
+    key: 450fbce0
+    unused_by: [web9]
+"""
+
+RETURN = r"""
+repository_id:
+  description: The repository's own id.
+  returned: with O(state=present)
+  type: str
+  sample: 5f0c8e1b4c7d1a53e3a1f6a3f0f6f2a8b1f0e5b5c5d1f4a7b7e6c0d9a8f7e6d5
+key:
+  description: Id of the password's key; empty in check mode, when it would be added.
+  returned: with O(state=present)
+  type: str
+  sample: 450fbce036e5fac3e8366820eedb8ae8abd7ce3bbb3fce674b0578567baa5053
+added:
+  description: Whether the password did not open the repository before.
+  returned: with O(state=present)
+  type: bool
+  sample: true
+removed:
+  description: Ids of the keys that were removed, or would be in check mode.
+  returned: with O(state=absent)
+  type: list
+  elements: str
+  sample: [450fbce036e5fac3e8366820eedb8ae8abd7ce3bbb3fce674b0578567baa5053]
+code:
+  description: The agent's word for the error.
+  returned: failure
+  type: str
+  sample: key_in_use
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.scalr.backup.plugins.module_utils._agent import (
+    AGENT_ARGUMENTS,
+    call_or_fail,
+    flag,
+    option,
+    options,
+)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            AGENT_ARGUMENTS,
+            state={"type": "str", "default": "present", "choices": ["present", "absent"]},
+            password={"type": "str", "no_log": True},
+            # The id of a key opens nothing.
+            key={"type": "str", "no_log": False},
+            escrow={"type": "str"},
+            copy={"type": "bool", "default": False},
+            unused_by={"type": "list", "elements": "str"},
+        ),
+        required_if=[("state", "present", ("password",))],
+        required_one_of=[("password", "key")],
+        mutually_exclusive=[("password", "key"), ("escrow", "unused_by")],
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    only = flag("dry-run", module.check_mode) + flag("copy", wanted["copy"])
+    if wanted["state"] == "present":
+        arguments = ["add", *option("escrow", wanted["escrow"]), *only]
+    else:
+        if wanted["escrow"] is not None:
+            module.fail_json(msg="escrow has a meaning with state=present only.")
+        named = [wanted["key"]] if wanted["key"] else []
+        arguments = ["remove", *named, *options("unused-by", wanted["unused_by"]), *only]
+    secrets = None if wanted["password"] is None else {"password": wanted["password"]}
+    changed, values = call_or_fail(module, "key", *arguments, secrets=secrets)
+    module.exit_json(changed=changed, **values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""recovery_kit.yml over hosts of many kinds: what stands on the page, what does not, and what is taken back."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.unit.plugins.conftest import FakeDocker, Fleet
+
+PASSWORD, SECRET, CHOSEN = "canary of the host", "canary=of the 'store", "canary of a vault"
+AUTHORITY = "-----BEGIN CERTIFICATE-----\ncanaryca\n-----END CERTIFICATE-----"
+ODD = "/scalr-shop-db/it's 50%25 <b>$(odd).dump"
+
+
+def snapshot(path: str, reason: str, time: str) -> dict[str, str]:
+    """A snapshot as the agent lists it."""
+    return {"path": path, "container": path.split("/")[1], "reason": reason, "time": time}
+
+
+class Kits:
+    """The hosts, and two runs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.fleet = Fleet(directory, seconds=300)
+        self.directory = directory
+        self.dockers = {
+            "web1": self._host(
+                "web1",
+                {"repository": "s3:https://s3.test/web1", "copy": {"repository": "sftp:backup@sftp.test:/web1"}},
+                environment=f"# written\nAWS_SECRET_ACCESS_KEY={SECRET}\n",
+                copy_environment="",
+                ca_certificate=AUTHORITY + "\n",
+                ssh_private_key="canary of ssh\n",
+                ssh_known_hosts="sftp.test ssh-ed25519 AAAA\n",
+            ),
+            "web2": self._host("web2", {"repository": "/srv/my backups"}, backup_escrow_password=CHOSEN),
+            "web3": self._host("web3", {"repository": "/repository"}),
+        }
+        refusal = ("repository_unreachable", "The store is away.")
+        self.dockers["web3"].agent_returns({}, to="key add", exit_code=1, error=refusal)
+        self.fleet.unreachable_host("web4")
+        self.path = directory / "kit.html"
+        self.run = self._play(self.path, "-vvv", "--diff")
+        self.page = self.path.read_text()
+        self.nowhere = self._play(Path("/proc/kit.html"), "--limit", "web2")
+
+    def _play(self, path: Path, *arguments: str):
+        return self.fleet.run("recovery_kit", "--forks", "8", *arguments, kit=str(path))
+
+    def _host(self, name: str, config: dict[str, object], **files: str) -> FakeDocker:
+        docker = self.fleet.host(name)
+        directory = self.directory / name / "backup"
+        escrow = files.pop("backup_escrow_password", "")
+        self.fleet.hosts[name] |= {"backup_directory": str(directory), "backup_escrow_password": escrow}
+        for sub, texts in (
+            ("config", {"config.json": json.dumps(config)}),
+            ("secrets", {"password": PASSWORD, **files}),
+        ):
+            (directory / sub).mkdir(parents=True)
+            for file, text in texts.items():
+                (directory / sub / file).write_text(text)
+        snapshots = [
+            snapshot(ODD, "nightly", "2026-11-21T03:00:00Z"),
+            snapshot(ODD, "pre-restore", "2026-11-23T09:00:00Z"),
+            snapshot("/scalr-gone-db/wiki.dump", "manual", "2026-11-22T03:00:00Z"),
+        ]
+        docker.agent_returns({"snapshots": snapshots}, to="snapshots")
+        found = {"name": "scalr-shop-db", "image": "registry.test/postgres:17", "status": "ok", "databases": []}
+        docker.agent_returns({"host": name, "containers": [found], "warnings": []}, to="discover")
+        docker.agent_returns(
+            {"repository_id": name, "key": f"key-of-{name}", "added": True}, to="key add", changed=True
+        )
+        docker.agent_returns({"removed": ["k"]}, to="key remove", changed=True)
+        return docker
+
+    def asked(self, host: str) -> list[list[str]]:
+        """What the agent of a host was asked to do with keys."""
+        calls = [[word for word in call if word != "-i"] for call in self.dockers[host].calls]
+        return [call[4:-1] for call in calls if call[3:4] == ["key"]]
+
+    def blocks(self, kind: str) -> list[str]:
+        """The commands on the page, as a browser shows them."""
+        return [html.unescape(one) for one in re.findall(rf'<pre class="{kind}">(.*?)</pre>', self.page, re.DOTALL)]
+
+
+@pytest.fixture(scope="module")
+def kits(tmp_path_factory: pytest.TempPathFactory) -> Kits:
+    """After the runs."""
+    return Kits(tmp_path_factory.mktemp("kits"))
+
+
+def test_every_command_is_one_that_a_shell_understands(kits):
+    for block in kits.blocks("sh") + kits.blocks("instead"):
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+def test_names_arrive_in_the_shell_as_they_are(kits):
+    block = next(one for one in kits.blocks("sh") if one.startswith("server scalr-shop-db"))
+    record = 'server() { echo "$*"; }; roles() { :; }; database() { echo "$2"; }\n'
+
+    done = subprocess.run(["bash"], input=record + block, capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == ["scalr-shop-db registry.test/postgres:17", ODD]
+
+
+def test_a_container_that_is_gone_gets_an_image_that_reads_its_dump(kits):
+    assert any(one.startswith("server scalr-gone-db postgres:18\n") for one in kits.blocks("sh"))
+    assert "was not there when this was printed" in kits.page
+
+
+def test_the_second_repository_is_on_it_with_what_it_needs(kits):
+    (block,) = kits.blocks("instead")
+    assert "export RESTIC_REPOSITORY=sftp:backup@sftp.test:/web1" in block
+    assert AUTHORITY in block
+    assert "sftp.test ssh-ed25519 AAAA" in block
+    assert [words[0:1] + words[2:] for words in kits.asked("web1")] == [["add"], ["add", "--copy"]]
+
+
+def test_credentials_are_named_and_not_shown(kits):
+    assert "export AWS_SECRET_ACCESS_KEY='FILL IN'" in kits.blocks("sh")[1]
+    for secret in (PASSWORD, SECRET, "canary of ssh"):
+        assert secret not in html.unescape(kits.page)
+
+
+def test_the_password_is_the_chosen_one_or_a_new_one_and_is_shown_nowhere_else(kits):
+    passwords = [html.unescape(one) for one in re.findall(r'<p class="secret">(.*?)</p>', kits.page)]
+    assert re.fullmatch(r"([2-9a-hj-km-np-z]{5}-){5}[2-9a-hj-km-np-z]{5}", passwords[0])
+    assert passwords[1] == CHOSEN
+    for secret in (*passwords, PASSWORD, SECRET, "canary of ssh"):
+        assert secret not in kits.run.stdout
+    assert not any(passwords[0] in word for call in kits.dockers["web1"].calls for word in call)
+
+
+def test_a_local_repository_is_warned_of(kits):
+    assert "a directory of\nweb2 itself" in kits.page
+    assert "--volume '/srv/my backups:/srv/my backups'" in "".join(kits.blocks("sh"))
+
+
+def test_those_that_are_on_it_are_well(kits):
+    for name in ("web1", "web2"):
+        assert re.search(rf"^{name} .*: ok=\d+ .* failed=0 ", kits.run.stdout, re.MULTILINE)
+        assert re.search(rf"^{name} +yes$", kits.run.stdout, re.MULTILINE)
+
+
+def test_hosts_that_are_not_on_it_are_named_and_fail_the_run(kits):
+    assert kits.run.returncode != 0
+    assert re.search(r"^web3 .*NO: The store is away", kits.run.stdout, re.MULTILINE)
+    assert re.search(r"^web4 .*NO: the host was not reached", kits.run.stdout, re.MULTILINE)
+    assert kits.page.count("<strong>is not on this page</strong>") == 2
+
+
+def test_a_password_that_stands_on_no_page_is_taken_back(kits):
+    assert kits.nowhere.returncode != 0
+    assert "could not be written to /proc/kit.html, so its password was taken back" in kits.nowhere.stdout
+    assert kits.asked("web2")[-1] == ["remove", "key-of-web2"]
