@@ -24,6 +24,7 @@ DEAREST = (
     "tests/integration/test_agent_drill.py",
     "tests/integration/test_append_only.py",
     "tests/integration/test_stores.py",
+    "tests/integration/test_socket_proxy.py",
     "tests/end_to_end/test_drill_timer.py",
     "tests/integration/test_agent_backup.py",
     "tests/integration/test_keys.py",

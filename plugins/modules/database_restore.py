@@ -48,7 +48,8 @@ options:
   target:
     description:
       - Name of the container to restore into, when it is another one than O(db). It may be any PostgreSQL container that
-        runs on the host, whether it is backed up or not.
+        runs on the host and that the socket proxy lets the agent look into, by its name or by the label
+        C(scalr.backup=true). Without the proxy it may be any at all.
     type: str
     version_added: 0.2.0
   database_as:

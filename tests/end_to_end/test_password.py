@@ -81,7 +81,9 @@ def test_only_what_is_the_agents_business_is_taken_from_the_env_file(controller:
     lines = [line for line in environment.read_text().splitlines() if not line.startswith("#")]
 
     assert lines == [f"AWS_SECRET_ACCESS_KEY={STORE_SECRET}"]
-    assert stat.S_IMODE(environment.stat().st_mode) == 0o600
+    # The agent is not root: its group may read what lies in a directory that only root can enter.
+    assert stat.S_IMODE(environment.stat().st_mode) == 0o640
+    assert (environment.stat().st_uid, environment.stat().st_gid) == (0, 64738)
 
 
 def test_nothing_of_it_was_shown(first_run: str) -> None:

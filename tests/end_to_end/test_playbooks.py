@@ -177,8 +177,9 @@ def broken_dump(site: Site) -> Iterator[None]:
 
 @pytest.fixture
 def newcomer(site: Site) -> Iterator[DatabaseContainer]:
-    """A new and empty database container that is not backed up."""
-    newcomer = DatabaseContainer(f"scalr-test-newcomer-{secrets.token_hex(3)}", image="postgres:18")
+    """A new and empty database container whose name fits no pattern: by its label alone the agent may look into it."""
+    name = f"scalr-test-newcomer-{secrets.token_hex(3)}"
+    newcomer = DatabaseContainer(name, image="postgres:18", labels={"scalr.backup": "true"})
     with running(newcomer):
         yield newcomer
 
@@ -227,8 +228,8 @@ class TestSite:
 
         assert len(provisioned.password) >= 40
         assert on_host.read_text() == provisioned.password
-        for path in (on_host, provisioned.directory / f"passwords/{HOST}.password"):
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE((provisioned.directory / f"passwords/{HOST}.password").stat().st_mode) == 0o600
+        assert stat.S_IMODE(on_host.stat().st_mode) == 0o640
         assert stat.S_IMODE((provisioned.directory / "backup").stat().st_mode) == 0o700
         assert "KEEP A COPY SOMEWHERE ELSE" in provisioned.first_run.text
 
@@ -243,6 +244,8 @@ class TestSite:
 
         assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
         assert host["PortBindings"] in ({}, None)
+        assert document["Config"]["User"] == "64738:64738"
+        assert not any(mount["Destination"].endswith("/docker.sock") for mount in document["Mounts"])
         assert not any(secret in json.dumps(document) for secret in (provisioned.password, STORE_SECRET))
 
     def test_a_second_run_changes_nothing(self, provisioned: Site) -> None:
@@ -522,7 +525,7 @@ class TestRestore:
         site.verb("backup", f"--db={site.shop.name}")
 
     def test_into_another_container_under_another_name(self, site: Site, newcomer: DatabaseContainer) -> None:
-        """One that is not backed up: it does not match the patterns, and the host that has it is found."""
+        """The host that has it is found."""
         before = site.shop.fingerprint("shop")
         names = {**site.names, "scalr-new-db": newcomer.name}
 
