@@ -147,3 +147,43 @@ def test_the_configured_repository_needs_nothing():
 def test_options_that_belong_together(options, words):
     with pytest.raises(UsageError, match=words), cli._other_repository(FakeAgent(), *options):
         pass
+
+
+# -- retention in another repository -------------------------------------------------------------------------
+
+
+RULES = ["daily=30", "monthly=6"]
+
+
+def test_retention_elsewhere_needs_nothing_of_this_agents_configuration(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"password": PASSWORD})))
+    monkeypatch.setattr(cli, "Restic", lambda config, secrets, cancelled: SimpleNamespace(secrets=secrets))
+    agent = SimpleNamespace(cancelled=None)
+    with cli._judged_repository(agent, "s3:there", "web1", True, RULES, "60d") as (config, restic):
+        assert (config.host, config.repository, config.keep_within) == ("web1", "s3:there", "60d")
+        assert config.keep.rules == {"daily": 30, "monthly": 6}
+        assert not config.append_only
+        file = restic.secrets.password_file
+        assert file.read_text() == PASSWORD
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((None, "web1", False, None, "30d"), "belong to --from-repository"),
+        ((None, None, True, None, "30d"), "belong to --from-repository"),
+        ((None, None, False, RULES, "30d"), "belong to --from-repository"),
+        (("s3:there", None, True, RULES, "30d"), "needs --from-host, --from-secrets and --keep"),
+        (("s3:there", "web1", False, RULES, "30d"), "needs --from-host, --from-secrets and --keep"),
+        (("s3:there", "web1", True, None, "30d"), "needs --from-host, --from-secrets and --keep"),
+        (("s3:there", "web1", True, ["daily"], "30d"), "'daily' is no rule such as daily=30"),
+        (("s3:there", "web1", True, ["daily=-1"], "30d"), "'daily=-1' is no rule"),
+        (("s3:there", "web1", True, ["nightly=3"], "30d"), r"keep\.nightly: no such key"),
+        (("s3:there", "web1", True, ["daily=0"], "30d"), "would delete every backup"),
+        (("s3:there", "web1", True, RULES, "soon"), "'soon' is no duration"),
+    ],
+)
+def test_retention_elsewhere_is_told_everything_or_refused(arguments, words):
+    with pytest.raises((UsageError, ConfigurationError), match=words), cli._judged_repository(None, *arguments):
+        pass

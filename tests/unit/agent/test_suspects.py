@@ -224,6 +224,14 @@ def test_what_is_gone_without_our_doing_is_told_once(tmp_path):
     assert forget(restic, memory=memory).warnings == ()
 
 
+def test_what_we_have_removed_by_its_id_is_not_missed(tmp_path):
+    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    restic = FakeRestic(nights(3))
+    forget(restic, memory=memory)
+    retention.forget_named(CONFIG, restic, ["good-001"], memory=memory)
+    assert forget(restic, memory=memory).warnings == ()
+
+
 def test_a_dry_run_changes_and_remembers_nothing(tmp_path):
     memory = retention.Memory(State(tmp_path), "repo", "web1")
     restic = FakeRestic([*nights(60), dump("empty", NIGHT, size=0)])

@@ -296,13 +296,15 @@ def forget(
 
     def call(agent: Agent) -> Outcome:
         with _judged_repository(agent, from_repository, from_host, from_secrets, keep, keep_within) as (config, restic):
-            if from_repository and not dry_run:
-                restic.unlock()  # A stale lock of a host that is gone would stand in the way for ever.
+            memory = None
+            if from_repository:
+                # What an agent remembers, whoever has its host can forge: only another place has a memory worth the name.
+                memory = retention.Memory(State(), restic.repository_id(), config.host)
+                if not dry_run:
+                    restic.unlock()  # A stale lock of a host that is gone would stand in the way for ever.
             if snapshot:
-                done = retention.forget_named(config, restic, snapshot, dry_run=dry_run)
+                done = retention.forget_named(config, restic, snapshot, dry_run=dry_run, memory=memory)
                 return Outcome(done.as_dict(), changed=bool(done.removed))
-            # What an agent remembers, whoever has its host can forge: only another place has a memory worth the name.
-            memory = retention.Memory(State(), restic.repository_id(), config.host) if from_repository else None
             done = retention.forget(
                 config,
                 restic,

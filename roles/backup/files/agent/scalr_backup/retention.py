@@ -119,8 +119,12 @@ def forget(
     return _forgotten(config, snapshots, suspects, last, removed, pruned=prune and not dry_run)
 
 
-def forget_named(config: Config, restic: Restic, ids: Sequence[str], *, dry_run: bool = False) -> Forgotten:
+def forget_named(
+    config: Config, restic: Restic, ids: Sequence[str], *, dry_run: bool = False, memory: Memory | None = None
+) -> Forgotten:
     """Remove the snapshots of this host that are named by their ids or the beginnings of these, whatever they are.
+
+    A *memory* does not miss them later.
 
     Raises AppendOnlyError, UnknownSnapshotError when an id fits none or several, and ResticError.
     """
@@ -129,6 +133,8 @@ def forget_named(config: Config, restic: Restic, ids: Sequence[str], *, dry_run:
     removed = [_the_one(snapshots, wanted, config.host) for wanted in ids]
     if not dry_run:
         restic.forget_snapshots(removed)
+        if memory and (last := memory.recall()):
+            memory.keep(Look(last.time, last.ids.difference(removed)))
     return Forgotten(tuple(removed), len(snapshots) - len(removed), pruned=False)
 
 
