@@ -67,6 +67,12 @@ next_pass:
   returned: success
   type: str
   sample: "2026-11-23T03:00:00Z"
+append_only:
+  description: Whether the host only adds to its repository, so that old snapshots go when C(prune.yml) is run.
+  returned: success
+  type: bool
+  sample: false
+  version_added: 0.2.0
 last_pass:
   description: What the last pass did, as M(scalr.backup.database_backup) returns it, or null when there was none yet.
   returned: success
