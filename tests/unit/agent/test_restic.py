@@ -17,6 +17,7 @@ from scalr_backup.errors import (
     RepositoryUnreachableError,
     ResticError,
     ResticVersionError,
+    TooManyKeysError,
     UnreadableRepositoryError,
     WrongPasswordError,
 )
@@ -69,6 +70,7 @@ def test_no_restic_at_all_is_a_sentence(play, monkeypatch, tmp_path):
         (10, "Fatal: repository does not exist", RepositoryMissingError),
         (11, "Fatal: unable to create lock", RepositoryLockedError),
         (12, "Fatal: wrong password or no key found", WrongPasswordError),
+        (1, "Fatal: maximum number of keys reached", TooManyKeysError),
         (1, "Fatal: unable to open repository: Stat: Access Denied.", RepositoryRefusedError),
         (1, "Fatal: server response unexpected: 401 Unauthorized", RepositoryRefusedError),
         (1, "Fatal: dial tcp: lookup s3.test: no such host", RepositoryUnreachableError),
