@@ -116,7 +116,7 @@ def test_the_copy_restores_when_the_first_store_is_lost(site: Site) -> None:
         drilled = site.controller.shell(documented("ansible-playbook drill.yml -e from_copy=true"))
         assert "passed" in drilled.text
         checked = site.controller.shell(documented("ansible-playbook check.yml -e from_copy=true"))
-        assert "is intact" in checked.text
+        assert f"{HOST} intact" in checked.text
         listed = site.controller.shell(documented("docker exec scalr-backup scalr-backup snapshots --copy"))
         assert site.shop.name in listed.text
     finally:
