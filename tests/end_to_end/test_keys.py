@@ -206,7 +206,7 @@ class TestRecoveryKit:
         assert str(kit.path) in kit.run.text
         for secret in (kit.password, site.password, STORE_SECRET):
             assert secret not in kit.run.output
-        assert not any(kit.password in path.read_text() for path in site.backup.rglob("*") if path.is_file())
+        assert not any(kit.password.encode() in path.read_bytes() for path in site.backup.rglob("*") if path.is_file())
 
     def test_has_a_password_of_its_own_and_only_the_names_of_the_credentials(self, site: Site, kit: Kit) -> None:
         assert site.opens(kit.password)

@@ -49,6 +49,14 @@ class Kits:
         self.path = directory / "kit.html"
         self.run = self._play(self.path, "-vvv", "--diff")
         self.page = self.path.read_text()
+        keys = [
+            {"id": "old1", "user": "scalr-backup-escrow", "host": "abc"},
+            {"id": "key-of-web1", "user": "scalr-backup-escrow", "host": "def"},
+            {"id": "host1", "user": "scalr-backup", "host": "web1"},
+        ]
+        self.dockers["web1"].agent_returns({"keys": keys, "shared_with": []}, to="key list")
+        arguments = ["--limit", "web1", "-e", "replace=true", "-e", "with_credentials=true"]
+        self.replaced = self._play(directory / "new.html", "-vvv", "--diff", *arguments)
         self.nowhere = self._play(Path("/proc/kit.html"), "--limit", "web2")
 
     def _play(self, path: Path, *arguments: str):
@@ -120,7 +128,7 @@ def test_the_second_repository_is_on_it_with_what_it_needs(kits):
     assert "export RESTIC_REPOSITORY=sftp:backup@sftp.test:/web1" in block
     assert AUTHORITY in block
     assert "sftp.test ssh-ed25519 AAAA" in block
-    assert [words[0:1] + words[2:] for words in kits.asked("web1")] == [["add"], ["add", "--copy"]]
+    assert [words[0:1] + words[2:] for words in kits.asked("web1")][:2] == [["add"], ["add", "--copy"]]
 
 
 def test_credentials_are_named_and_not_shown(kits):
@@ -147,6 +155,17 @@ def test_those_that_are_on_it_are_well(kits):
     for name in ("web1", "web2"):
         assert re.search(rf"^{name} .*: ok=\d+ .* failed=0 ", kits.run.stdout, re.MULTILINE)
         assert re.search(rf"^{name} +yes$", kits.run.stdout, re.MULTILINE)
+
+
+def test_older_pages_are_made_worthless_on_demand(kits):
+    assert kits.replaced.returncode == 0, kits.replaced.stdout
+    removed = [words for words in kits.asked("web1") if words[0] == "remove"]
+    assert removed == [["remove", "old1"], ["remove", "old1", "--copy"]]
+    page = html.unescape((kits.directory / "new.html").read_text())
+    (password,) = set(re.findall(r"export RESTIC_PASSWORD=(\S+)", page))
+    assert SECRET.replace("'", "'\"'\"'") in page
+    for secret in (password, SECRET, "canary=of", "canary of ssh"):
+        assert secret not in kits.replaced.stdout
 
 
 def test_hosts_that_are_not_on_it_are_named_and_fail_the_run(kits):
