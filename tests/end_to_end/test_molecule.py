@@ -28,7 +28,7 @@ def test_scenario(scenario: str, checkout: Path) -> None:
             check=False,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PATH": path, "MOLECULE_GLOB": "molecule/*/molecule.yml"},
+            env={**os.environ, "PATH": path, "MOLECULE_GLOB": "molecule/*/molecule.yml", "NO_COLOR": "1"},
         )
     if done.returncode:
         pytest.fail(f"{' '.join(command)}:\n{transcript.read_text()}", pytrace=False)
