@@ -133,27 +133,33 @@ def test_a_copy_that_is_gone_or_another_one_is_noticed(site: Site) -> None:
     marker.write_text(json.dumps(known))
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "sentence"),
-    [
-        ("backup_ssh_known_hosts", "", "needs backup_ssh_known_hosts"),
-        ("backup_ssh_private_key", "~/.ssh/id_ed25519", "backup_ssh_private_key is no private key"),
-        ("backup_ca_certificate", "/etc/ssl/ca.pem", "backup_ca_certificate is no certificate"),
-        (
-            "backup_copy_repository",
-            "rest:https://u:p@copy.test/",
-            "The address in backup_copy_repository holds a password",
-        ),
-        ("backup_copy_password", " x ", "backup_copy_password cannot be given to restic"),
-        ("backup_copy_keep", {"daily": 0}, "every count is 0"),
-    ],
-)
-def test_what_cannot_work_is_refused_before_anything_is_changed(
-    site: Site, variable: str, value: object, sentence: str
-) -> None:
-    run = site.controller.play("site", "-e", json.dumps({variable: value}), exit_code=2)
-    assert sentence in run.text
-    assert run.recap(HOST)["changed"] == 0
+# What cannot work, and the sentence that says so; each is the one wrong thing of a host of its own.
+WRONG = {
+    "unknown-server": ("backup_ssh_known_hosts", "", "needs backup_ssh_known_hosts"),
+    "no-key": ("backup_ssh_private_key", "~/.ssh/id_ed25519", "backup_ssh_private_key is no private key"),
+    "no-authority": ("backup_ca_certificate", "/etc/ssl/ca.pem", "backup_ca_certificate is no certificate"),
+    "password-in-address": (
+        "backup_copy_repository",
+        "rest:https://u:p@copy.test/",
+        "The address in backup_copy_repository holds a password",
+    ),
+    "password-with-spaces": ("backup_copy_password", " x ", "backup_copy_password cannot be given to restic"),
+    "nothing-kept": ("backup_copy_keep", {"daily": 0}, "every count is 0"),
+}
+
+
+def test_what_cannot_work_is_refused_before_anything_is_changed(site: Site) -> None:
+    document = json.loads(site.controller.inventory.read_text())
+    (machine,) = document["all"]["hosts"].values()
+    document["all"]["hosts"] = {host: {**machine, variable: value} for host, (variable, value, _) in WRONG.items()}
+    inventory = site.controller.directory / "wrong.yml"
+    inventory.write_text(json.dumps(document))
+
+    run = site.controller.play("site", "--forks", "3", inventory=inventory, exit_code=2)
+
+    for host, (_variable, _value, sentence) in WRONG.items():
+        assert sentence in run.text
+        assert (run.recap(host)["failed"], run.recap(host)["changed"]) == (1, 0)
 
 
 def test_a_second_repository_that_is_no_longer_wanted_leaves_no_secret(site: Site) -> None:
