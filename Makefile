@@ -1,6 +1,6 @@
 # Every target brings up what it needs by itself; what is there already costs a second.
 .DEFAULT_GOAL := help
-.PHONY: help tools setup demo test lint sanity bench build clean
+.PHONY: help tools setup demo test thorough lint sanity bench build clean
 
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -19,6 +19,9 @@ demo: setup      ## back up, damage and restore a sample database on this machin
 
 test: setup      ## unit, integration, molecule, lint; pytest's summary last
 	@$(BIN)/pytest --numprocesses=auto --durations=10
+
+thorough: setup  ## further cases of the same tests: older versions of PostgreSQL, more stores
+	@$(BIN)/pytest --numprocesses=auto -m thorough
 
 lint: tools      ## ansible-lint, yamllint, ruff, mypy, shellcheck
 	@$(BIN)/pytest tests/lint

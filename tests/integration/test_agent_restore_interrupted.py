@@ -201,7 +201,10 @@ def test_a_restore_killed_in_any_phase_is_cleaned_up_by_the_next_one(house: Hous
     house.is_whole(house.good["rows"])
 
 
-@pytest.mark.parametrize("phase", PHASES)
+# SIGTERM and SIGKILL part where something runs in the database's container, and in the swap.
+@pytest.mark.parametrize(
+    "phase", [one if one in ("data", "swap") else pytest.param(one, marks=pytest.mark.thorough) for one in PHASES]
+)
 def test_a_restore_told_to_stop_in_any_phase_leaves_nothing(house: House, phase: str) -> None:
     damaged = spoil(house.database)
     if phase == "roles":

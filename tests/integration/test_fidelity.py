@@ -237,7 +237,10 @@ def save(keeper: AgentContainer, database: DatabaseContainer) -> SavedCluster:
 # -- everything that PostgreSQL has ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["15", "17", "18"])
+# Restores of 15 and 17 are also those of the cluster that goes from 15 to 17 to 18.
+@pytest.mark.parametrize(
+    "version", [pytest.param("15", marks=pytest.mark.thorough), pytest.param("17", marks=pytest.mark.thorough), "18"]
+)
 def test_everything_comes_back_after_damage(version: str, make_server: MakeServer, keeper: AgentContainer) -> None:
     database = make_server(f"all{version}", version)
     fill(database)
@@ -279,7 +282,7 @@ def test_ten_thousand_tables_come_back(make_server: MakeServer, keeper: AgentCon
 # -- PostgreSQL's own regression database ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["17", "18"])
+@pytest.mark.parametrize("version", [pytest.param("17", marks=pytest.mark.thorough), "18"])
 def test_the_regression_database_comes_back(version: str, make_server: MakeServer, keeper: AgentContainer) -> None:
     database = make_server(f"regression{version}", version)
     make_regression_database(database, version)

@@ -350,7 +350,11 @@ class TestASecondRepository:
 
 @pytest.mark.parametrize(
     ("kind", "second"),
-    [("rest", "private_rest"), ("private_s3", "sftp"), ("sftp", "local")],
+    [
+        pytest.param("rest", "private_rest", marks=pytest.mark.thorough),
+        ("private_s3", "sftp"),
+        pytest.param("sftp", "local", marks=pytest.mark.thorough),
+    ],
 )
 def test_a_copy_goes_between_stores_of_any_kind(
     agent: AgentContainer, stores: Stores, shop: DatabaseContainer, path: str, kind: str, second: str
