@@ -97,7 +97,9 @@ github.com/restic/restic/internal/repository.(*Repository).LoadUnpacked(0x2b9b03
 main.main.func2(0x2b9b031af200, 0x2b9b03271e48)
 \tgithub.com/restic/restic/cmd/restic/main.go:188 +0x105
 main.main()
-\tgithub.com/restic/restic/cmd/restic/main.go:196 +0x2bd"""
+\tgithub.com/restic/restic/cmd/restic/main.go:196 +0x2bd
+created by golang.org/x/sync/errgroup.(*Group).Go in goroutine 12
+\tgolang.org/x/sync@v0.20.0/errgroup/errgroup.go:78 +0x95"""
 REFUSED = """Remove(<snapshot/53a5b01491>) failed: unexpected HTTP response (403): 403 Forbidden
 failed to remove one or more snapshots
 main.init

@@ -77,7 +77,7 @@ _UNREADABLE = re.compile(
     r"ciphertext verification failed|slice bounds out of range|Unmarshal: invalid character|invalid data returned"
 )
 # Where Go prints how it got to an error.
-_GO_STACK = re.compile(r"\s|goroutine \d+|[\w.]+(/[\w.-]+)*\.[\w.()*]+(\(.*\))?$")
+_GO_STACK = re.compile(r"\s|goroutine \d+|created by |[\w.]+(/[\w.-]+)*\.[\w.()*]+(\(.*\))?$")
 _URL_PASSWORD = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")
 
 
