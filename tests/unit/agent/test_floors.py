@@ -9,7 +9,21 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[3] / "roles/backup/files/agent/scalr_backup"
 
-GROUND = {"__init__", "model", "store", "errors", "config", "memory", "progress", "sql", "archive", "schedule", "roles"}
+GROUND = {
+    "__init__",
+    "model",
+    "store",
+    "errors",
+    "config",
+    "memory",
+    "progress",
+    "sql",
+    "archive",
+    "schedule",
+    "roles",
+    "jobs",
+    "logs",
+}
 TOOLS = {"docker_host", "postgres", "restic", "state"}
 USE_CASES = {
     "backup",

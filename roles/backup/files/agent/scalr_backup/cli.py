@@ -33,6 +33,7 @@ from scalr_backup.config import (
 from scalr_backup.discovery import Discovered, Discovery
 from scalr_backup.docker_host import DockerHost
 from scalr_backup.errors import ExitCode, RepositoryMissingError, ScalrBackupError, UnknownSnapshotError, UsageError
+from scalr_backup.logs import make_logger
 from scalr_backup.model import MANUAL, Failure
 from scalr_backup.output import HumanOutput, JsonOutput, Outcome, Output
 from scalr_backup.restic import Restic, redact
@@ -467,7 +468,7 @@ def serve_verb() -> None:
         Restic(config, load_secrets()).clear_spool()
         sys.exit(serve.Server(config, state).run())
     except ScalrBackupError as error:
-        serve.make_logger().error("The agent cannot start.", code=error.code, reason=error.message)
+        make_logger().error("The agent cannot start.", code=error.code, reason=error.message)
         sys.exit(int(error.exit_code))
 
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import jmespath
 from cronsim import CronSim, CronSimError
 from jmespath.exceptions import JMESPathError, ParseError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from scalr_backup.errors import ConfigurationError
 
@@ -79,6 +79,12 @@ class Config(BaseModel):
     keep: Keep = Keep()
     # A duration, counted back from the newest snapshot, within which every snapshot stays; none when empty.
     keep_within: str = ""
+    # When the data that no snapshot needs is deleted; with every pass when empty.
+    prune_schedule: str = ""
+    # When the repository is checked and a part of its data read; never by itself when empty.
+    check_schedule: str = "30 4 * * 0"
+    # Weeks within which scheduled checks have read every pack of the repository.
+    check_weeks: Annotated[int, Field(ge=1, le=104)] = 8
     # Whether this host only adds: it forgets and prunes nothing, somebody else with a key of his own does.
     append_only: bool = False
     parallel: Annotated[int, Field(ge=1, le=64)] = 2
@@ -115,9 +121,11 @@ class Config(BaseModel):
                 raise ValueError(f"the JMESPath expression {expression!r} does not parse: {error}") from None
         return expression
 
-    @field_validator("schedule")
+    @field_validator("schedule", "prune_schedule", "check_schedule")
     @classmethod
-    def _schedule_happens(cls, schedule: str) -> str:
+    def _schedule_happens(cls, schedule: str, info: ValidationInfo) -> str:
+        if not schedule and info.field_name != "schedule":
+            return schedule
         try:
             next(CronSim(schedule, datetime.now(UTC)))
         except CronSimError as error:
@@ -154,6 +162,12 @@ class Config(BaseModel):
                 f"append_only: whoever has this host can remove its directory {self.repository}; a host that only adds needs "
                 "a store elsewhere that is append-only"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _only_who_removes_prunes(self) -> Config:
+        if self.append_only and self.prune_schedule:
+            raise ValueError("prune_schedule: a host that only adds (append_only) prunes nothing; prune.yml does it")
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's main process: runs a pass when it is due, logs one JSON object a line, ends cleanly on SIGTERM."""
+"""The agent's main process: runs each job when it is due, logs one JSON object a line, ends cleanly on SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,60 +8,106 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from datetime import datetime
-
-import structlog
+from typing import Any, Protocol
 
 from scalr_backup import __version__
 from scalr_backup.config import Config, load_config
 from scalr_backup.errors import ConfigurationError
-from scalr_backup.model import NIGHTLY
-from scalr_backup.schedule import missed, next_pass
+from scalr_backup.jobs import JOBS, TRY_AGAIN_AFTER, Job
+from scalr_backup.logs import LEVELS, make_logger
 from scalr_backup.state import State, utc_now
 
 # Seconds between two looks at the clock and at the configuration: both may change under us.
 _TICK_SECONDS = 5.0
+# Characters of what a job said on its standard error that the log keeps.
+_LAST_WORDS = 2000
+
+
+class Companion(Protocol):
+    """Whoever looks on while the agent serves, such as the one that tells a dead man's switch.
+
+    It is called in the server's own thread, so it bounds what it does in time. What it raises is logged, and stops
+    nothing.
+    """
+
+    def tick(self, now: datetime) -> None:
+        """Nothing runs; called about every five seconds."""
+
+    def started(self, job: Job) -> None:
+        """A job is about to be started."""
+
+    def ended(self, job: Job, exit_code: int, result: dict[str, Any] | None) -> None:
+        """A job has ended; *result* is its last line, and None when it did not come to that."""
 
 
 class Server:
-    """Waits for the next pass and runs it as a process of its own, so that a pass can never take the schedule down."""
+    """Runs the jobs when they are due, one at a time.
 
-    def __init__(self, config: Config, state: State) -> None:
+    Each is a process of its own, so that none can take the schedule down.
+    """
+
+    def __init__(self, config: Config, state: State, companions: Sequence[Companion] = ()) -> None:
         self._config = config
         self._state = state
+        self._companions = companions
         self._stopping = threading.Event()
-        self._pass: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[str] | None = None
         self._refused: str | None = None
         self._log = make_logger()
+        self._due: dict[Job, datetime] = {}
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the exit code is 0 after a clean end."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: self._stop())
-        now = utc_now()
-        first_started = self._state.first_started(now)
-        if missed(self._config, now, self._last_started(), first_started):
-            self._log.info("A pass was missed while the agent was down; it runs now.")
-            self._run_pass()
-        due = self._announce_next(utc_now())
+        self._catch_up(self._state.first_started(utc_now()))
+        self._plan()
         while not self._stopping.wait(_TICK_SECONDS):
             # First what is due: a configuration that changed in this very moment must not put it off.
-            if utc_now() >= due:
-                self._run_pass()
-                due = self._announce_next(utc_now())
+            self._run_due()
+            self._tell(lambda companion: companion.tick(utc_now()))
             if self._reload():
-                due = self._announce_next(utc_now())
+                self._plan()
         self._log.info("The agent ends.")
         return 0
 
-    def _last_started(self) -> datetime | None:
-        known = self._state.read().get("nightly_started")
-        return datetime.fromisoformat(known) if known else None
+    def _catch_up(self, first_started: datetime) -> None:
+        """Do at once what should have been done while the agent was down."""
+        for job in JOBS:
+            if job.missed(self._config, self._state.read(), first_started, utc_now()):
+                self._log.info(f"A {job.name} was missed while the agent was down; it runs now.", job=job.name)
+                self._run_job(job)
 
-    def _announce_next(self, now: datetime) -> datetime:
-        due = next_pass(self._config, now)
-        self._log.info("The next pass is scheduled.", due=due.isoformat(), agent_version=__version__)
-        return due
+    def _plan(self) -> None:
+        """Find out when each job is due next; the pass is announced last, where an operator looks for it."""
+        self._due = {}
+        for job in reversed(JOBS):
+            self._plan_next(job)
+
+    def _plan_next(self, job: Job) -> None:
+        now = utc_now()
+        due = job.next(self._config, now)
+        if due is None:
+            self._due.pop(job, None)
+            return
+        if job.retried and self._came_to_no_end(job, now):
+            due = min(due, now + TRY_AGAIN_AFTER)
+        self._due[job] = due
+        self._log.info(
+            f"The next {job.name} is scheduled.", job=job.name, due=due.isoformat(), agent_version=__version__
+        )
+
+    def _came_to_no_end(self, job: Job, now: datetime) -> bool:
+        return job.missed(self._config, self._state.read(), self._state.first_started(now), now)
+
+    def _run_due(self) -> None:
+        for job in JOBS:
+            due = self._due.get(job)
+            if due is not None and utc_now() >= due:
+                self._run_job(job)
+                self._plan_next(job)
 
     def _reload(self) -> bool:
         """Take a changed configuration; one that is not valid changes nothing and is logged once."""
@@ -79,48 +125,66 @@ class Server:
             self._config = config
         return changed
 
-    def _run_pass(self) -> None:
+    def _run_job(self, job: Job) -> None:
         if self._stopping.is_set():
             return
-        self._pass = subprocess.Popen(
-            [sys.executable, "-m", "scalr_backup", "backup", "--reason", NIGHTLY, "--json"],
+        self._tell(lambda companion: companion.started(job))
+        exit_code, result = self._run_process(job)
+        self._tell(lambda companion: companion.ended(job, exit_code, result))
+
+    def _run_process(self, job: Job) -> tuple[int, dict[str, Any] | None]:
+        """Run a job's verb and log its events; its exit code and its result line."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scalr_backup", *job.arguments, "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._process = process
         if self._stopping.is_set():
-            self._pass.terminate()  # SIGTERM came while the pass was being started.
-        process = self._pass
+            process.terminate()  # SIGTERM came while the job was being started.
         messages = _Collector(process)
+        result = None
         assert process.stdout is not None
         for line in process.stdout:
-            self._log_event(line)
+            result = self._log_event(job, line) or result
         exit_code = process.wait()
-        self._pass = None
-        level = "info" if exit_code == 0 else "error"
-        self._log.log(_LEVELS[level], "The pass has ended.", exit_code=exit_code)
+        self._process = None
+        level = LEVELS["info" if exit_code == 0 else "error"]
+        self._log.log(level, f"The {job.name} has ended.", job=job.name, exit_code=exit_code)
         if exit_code != 0 and messages.text:
-            self._log.error("The pass said:", text=messages.text[-2000:])
+            self._log.error(f"The {job.name} said:", job=job.name, text=messages.text[-_LAST_WORDS:])
+        return exit_code, result
 
-    def _log_event(self, line: str) -> None:
+    def _log_event(self, job: Job, line: str) -> dict[str, Any] | None:
+        """Log an event of a job; the result when it is that."""
         try:
             event = json.loads(line)
         except ValueError:
-            self._log.warning("The pass printed something else than an event.", text=line.strip())
-            return
+            self._log.warning(f"The {job.name} printed something else than an event.", job=job.name, text=line.strip())
+            return None
         kind = event.pop("event", None)
         if kind == "log":
             message, level = event.pop("message"), event.pop("level")
-            self._log.log(_LEVELS.get(level, _LEVELS["info"]), message, **event)
+            self._log.log(LEVELS.get(level, LEVELS["info"]), message, **event)
         elif kind == "result":
-            self._log.log(
-                _LEVELS["info" if event["ok"] else "error"], "result", error=event["error"], result=event["data"]
-            )
+            level = LEVELS["info" if event["ok"] else "error"]
+            self._log.log(level, "result", job=job.name, error=event["error"], result=event["data"])
+            return dict(event)
+        return None
+
+    def _tell(self, call: Callable[[Companion], None]) -> None:
+        """Call every companion; one that fails is logged, and takes nothing down."""
+        for companion in self._companions:
+            try:
+                call(companion)
+            except Exception as error:  # noqa: BLE001 (whatever it is, the schedule goes on)
+                self._log.error(f"{type(companion).__name__} failed.", reason=f"{type(error).__name__}: {error}")
 
     def _stop(self) -> None:
         self._stopping.set()
-        if self._pass is not None and self._pass.poll() is None:
-            self._pass.terminate()
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
 
 
 class _Collector:
@@ -134,21 +198,3 @@ class _Collector:
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr is not None
         self.text = process.stderr.read()
-
-
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
-
-def make_logger() -> structlog.stdlib.BoundLogger:
-    """A logger of JSON lines on standard output: timestamp, level, event, and the fields of each."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["info"]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
-    )
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger()
-    return logger

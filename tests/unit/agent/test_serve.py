@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server's loop, with jobs that are programs of the test's own and a clock that it sets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from scalr_backup import serve
+from scalr_backup.config import Config
+from scalr_backup.jobs import PASS, TRY_AGAIN_AFTER, Job
+from scalr_backup.state import State
+
+MIDNIGHT = datetime(2026, 11, 23, tzinfo=UTC)
+HOURLY = "0 * * * *"
+
+
+class Clock:
+    """A time that stands still until the test, or a look at it, moves it on."""
+
+    def __init__(self, now=MIDNIGHT):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+class Journal:
+    """A companion that remembers what it was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def tick(self, now):
+        self.told.append("tick")
+
+    def started(self, job):
+        self.told.append(f"started {job.name}")
+
+    def ended(self, job, exit_code, result):
+        self.told.append((f"ended {job.name}", exit_code, result and result["data"]))
+
+
+class House:
+    """A server on a state directory of its own; its jobs print what the test wants them to."""
+
+    def __init__(self, directory, monkeypatch, capsys):
+        self.clock, self.journal, self.runs = Clock(), Journal(), []
+        self.state, self.capsys = State(directory), capsys
+        self.printed = {}
+        monkeypatch.setattr(serve, "utc_now", self.clock)
+        monkeypatch.setattr(serve.subprocess, "Popen", self.popen(serve.subprocess.Popen))
+
+    def popen(self, real):
+        def start(argv, **keywords):
+            verb = argv[3]
+            self.runs.append((verb, self.clock.now))
+            lines, exit_code, stderr = self.printed.get(verb, ((), 0, ""))
+            program = "import sys; print(sys.argv[1], end=''); print(sys.argv[3], file=sys.stderr); sys.exit(int(sys.argv[2]))"
+            text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
+            return real([sys.executable, "-c", program, text, str(exit_code), stderr], **keywords)
+
+        return start
+
+    def server(self, jobs, companions=None):
+        serve.JOBS = jobs
+        config = Config(host="h", repository="/r", schedule=HOURLY)
+        return serve.Server(config, self.state, [self.journal] if companions is None else companions)
+
+    def log(self):
+        return [json.loads(line) for line in self.capsys.readouterr().out.splitlines()]
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(serve, "JOBS", ())
+    return House(tmp_path, monkeypatch, capsys)
+
+
+def job(name, schedule=HOURLY, *, retried=False):
+    def last_run(state):
+        return state.get("ran", {}).get(name)
+
+    return Job(name, (name,), lambda _config: schedule, last_run, retried)
+
+
+def turn(server):
+    """What the server does every five seconds."""
+    server._run_due()
+    server._tell(lambda companion: companion.tick(serve.utc_now()))
+
+
+def test_each_job_runs_when_it_is_due_and_once(house):
+    server = house.server((job("pass"), job("check", "30 * * * *")))
+    server._plan()
+    for minute in range(121):
+        house.clock.now = MIDNIGHT + timedelta(minutes=minute)
+        turn(server)
+    runs = [(verb, moment.strftime("%H:%M")) for verb, moment in house.runs]
+    assert runs == [("check", "00:30"), ("pass", "01:00"), ("check", "01:30"), ("pass", "02:00")]
+
+
+def test_of_two_that_are_due_together_the_pass_is_first(house):
+    server = house.server((job("pass"), job("prune")))
+    server._plan()
+    house.clock.now += timedelta(hours=1)
+    turn(server)
+    assert [verb for verb, _moment in house.runs] == ["pass", "prune"]
+
+
+def test_a_job_without_a_schedule_never_runs_by_itself(house):
+    server = house.server((job("prune", ""),))
+    server._plan()
+    house.clock.now += timedelta(days=400)
+    server._catch_up(MIDNIGHT)
+    turn(server)
+    assert house.runs == []
+    assert house.log() == []
+
+
+def test_what_was_missed_while_nobody_was_there_runs_at_once(house):
+    server = house.server((job("pass"), job("check", "30 4 * * 0")))
+    house.clock.now += timedelta(hours=3, minutes=10)
+    server._catch_up(MIDNIGHT)
+    assert [verb for verb, _moment in house.runs] == ["pass"]
+    assert "A pass was missed while the agent was down; it runs now." in [line["event"] for line in house.log()]
+
+
+def test_one_that_came_to_no_end_is_tried_again_soon(house):
+    server = house.server((job("check", "30 4 * * 0", retried=True),))
+    house.state.first_started(MIDNIGHT)
+    house.clock.now = datetime(2026, 11, 29, 4, 29, tzinfo=UTC)
+    server._plan()
+    house.clock.now += timedelta(seconds=65)
+    turn(server)
+    house.clock.now += TRY_AGAIN_AFTER
+    turn(server)
+    assert len(house.runs) == 2
+    house.state._change(lambda document: document.update(ran={"check": house.clock.now.isoformat()}))
+    server._plan()
+    assert list(server._due.values()) == [datetime(2026, 12, 6, 4, 30, tzinfo=UTC)]
+
+
+def test_the_next_pass_is_announced_last_because_there_an_operator_looks(house):
+    house.server((PASS, job("prune"), job("check")))._plan()
+    events = [line["event"] for line in house.log()]
+    assert events == ["The next check is scheduled.", "The next prune is scheduled.", "The next pass is scheduled."]
+
+
+def test_companions_are_told_of_each_run_and_of_its_result(house):
+    house.printed["pass"] = (({"event": "result", "ok": False, "error": None, "data": {"failed": 1}},), 3, "")
+    server = house.server((job("pass"),))
+    server._plan()
+    house.clock.now += timedelta(hours=1)
+    turn(server)
+    assert house.journal.told == ["started pass", ("ended pass", 3, {"failed": 1}), "tick"]
+
+
+def test_a_companion_that_fails_is_logged_and_stops_nothing(house):
+    class Broken(Journal):
+        def started(self, job):
+            raise OSError("no route")
+
+    server = house.server((job("pass"),), [Broken(), house.journal])
+    server._plan()
+    house.clock.now += timedelta(hours=1)
+    turn(server)
+    assert house.journal.told[0] == "started pass"
+    assert {"event": "Broken failed.", "reason": "OSError: no route", "level": "error"}.items() <= next(
+        line for line in house.log() if line["level"] == "error"
+    ).items()
+
+
+def test_what_a_job_says_is_logged_with_its_level(house):
+    lines = (
+        {"event": "log", "level": "warning", "message": "w", "container": "c"},
+        {"event": "progress", "phase": "forget"},
+        "no JSON",
+        {"event": "result", "ok": True, "error": None, "data": {}},
+    )
+    house.printed["pass"] = (lines, 1, "the last words")
+    server = house.server((job("pass"),))
+    server._run_job(serve.JOBS[0])
+    said = [(line["level"], line["event"]) for line in house.log()]
+    assert said == [
+        ("warning", "w"),
+        ("warning", "The pass printed something else than an event."),
+        ("info", "result"),
+        ("error", "The pass has ended."),
+        ("error", "The pass said:"),
+    ]
+
+
+def test_nothing_is_started_once_it_was_told_to_stop(house):
+    server = house.server((job("pass"),))
+    server._stop()
+    server._run_job(serve.JOBS[0])
+    assert house.runs == []
+    assert house.journal.told == []
