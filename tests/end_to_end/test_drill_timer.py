@@ -168,7 +168,7 @@ def test_a_machine_with_neither_is_told_and_its_script_works(machine: Machine, t
     assert machine.changes(**wanted) > 0
     assert machine.changes(**wanted) == 0
     assert machine.shell(there).splitlines() == [
-        "644 ./config.json", "600 ./drill/scalr-shop-db/all.sql", "600 ./drill/scalr-shop-db/shop/recent.sql", "3",
+        "644 ./config.json", "640 ./drill/scalr-shop-db/all.sql", "640 ./drill/scalr-shop-db/shop/recent.sql", "3",
     ]  # fmt: skip
     (shop / "recent.sql").rename(shop / "renamed.sql")
     assert machine.changes(**wanted) == 2

@@ -269,6 +269,19 @@ class TestSite:
             lambda: "T04:30:00" in docker("logs", AGENT).stdout.splitlines()[-1], "the running agent takes it over", 20
         )
 
+    def test_directories_that_were_made_anew_are_seen(self, provisioned: Site) -> None:
+        """Containers go on seeing the directories that they were made with, though these are removed."""
+        agent, config = provisioned.agent_id(), provisioned.directory / "backup/config"
+        shutil.copytree(config, config.with_name("saved"))
+        shutil.rmtree(config)
+        config.with_name("saved").rename(config)
+
+        run = provisioned.controller.play("site")
+
+        assert run.recap(HOST)["failed"] == 0
+        assert provisioned.agent_id() != agent
+        assert {found["status"] for found in provisioned.verb("discover")["containers"]} == {"ok"}
+
     @pytest.mark.parametrize(
         ("variable", "value", "sentence"),
         [
@@ -662,7 +675,7 @@ class TestDocumentedCommands:
         ("command", "shown"),
         [
             (documented("ansible-playbook backup.yml -e db=scalr-foo-db -e tags=pinned"), " saved "),
-            (documented("ansible-playbook check.yml -e read_data_subset=5%"), "is intact, and so is 5% of its data"),
+            (documented("ansible-playbook check.yml -e read_data_subset=5%"), "web1 intact 5%"),
             (documented("ansible-playbook prune.yml"), " pruned "),
             (documented("ansible-doc scalr.backup.database_restore"), "restore the databases of a container"),
         ],

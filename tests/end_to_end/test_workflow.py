@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.support.containers import DatabaseContainer, docker, running
-from tests.support.controller import AGENT, CHECKOUT, Controller, agent_set_aside, remove_agent
+from tests.support.controller import AGENT, CHECKOUT, PROXY, Controller, agent_set_aside, remove_agent
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -152,7 +152,8 @@ def test_its_steps_prove_a_backup_and_leave_nothing_behind(runner: Runner) -> No
     assert re.search(r"drill-in-ci +scalr-test-\w+-db +postgres +passed ", output), output
     assert "1000" in output
     assert PASSWORD not in output
-    assert docker("container", "inspect", AGENT, check=False).returncode != 0
+    for container in (AGENT, PROXY):
+        assert docker("container", "inspect", container, check=False).returncode != 0
     assert list((runner.directory / "temp").iterdir()) == []
 
     # What the drill finds is the job's result: the same steps, for a host that has no backup there.

@@ -641,6 +641,9 @@ def test_has_no_more_rights_than_it_needs(house: House) -> None:
 
     assert "docker.sock" not in json.dumps(agent["HostConfig"]["Binds"]).replace("/run/scalr-backup/docker.sock", "")
     assert agent["Config"]["User"] == proxy["Config"]["User"] == "64738:64738"
+    # Two threads over one select are one too many: the second may stop answering.
+    threads = docker("exec", house.agent.proxy, "grep", "^Threads:", "/proc/1/status").stdout.split()
+    assert threads == ["Threads:", "1"]
     # The agent can neither replace nor remove the proxy's socket, nor is there anything else of the engine's.
     docker("exec", house.agent.name, "sh", "-c", "! rm -f /run/scalr-backup/docker.sock && ! touch /run/scalr-backup/x")
     wait_until(lambda: house.ask(("GET", "/_ping"))[0].status == 200, "the proxy answers")
