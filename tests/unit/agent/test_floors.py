@@ -24,7 +24,7 @@ GROUND = {
     "jobs",
     "logs",
 }
-TOOLS = {"docker_host", "postgres", "restic", "state"}
+TOOLS = {"docker_host", "postgres", "restic", "state", "history"}
 USE_CASES = {
     "backup",
     "copies",

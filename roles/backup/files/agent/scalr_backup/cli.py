@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from datetime import timedelta
 from enum import StrEnum
 from json import dumps
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scalr_backup import __version__, backup, copies, drill, keys, restore, retention, serve, status, undo
+from scalr_backup import __version__, backup, copies, drill, history, keys, restore, retention, serve, status, undo
 from scalr_backup.config import (
     Config,
     Keep,
@@ -434,6 +435,23 @@ def status_verb(json: Json = False) -> None:
         return Outcome(_status(agent.config()).as_dict())
 
     _run("status", json, call)
+
+
+@app.command(name="history")
+def history_verb(
+    days: Annotated[int, typer.Option(help="How many days to look back, up to 400.")] = 30,
+    json: Json = False,
+) -> None:
+    """What happened night by night: every backup, every pass, every drill."""
+
+    def call(agent: Agent) -> Outcome:
+        if not 1 <= days <= history.KEEP.days:
+            raise UsageError(f"--days is a number from 1 to {history.KEEP.days}, which {days} is not.")
+        since = utc_now() - timedelta(days=days)
+        entries = State().history.read(since)
+        return Outcome({"host": agent.config().host, "since": since.isoformat(), "entries": entries})
+
+    _run("history", json, call)
 
 
 @app.command()

@@ -338,6 +338,33 @@ def _status(console: Console, data: dict[str, Any]) -> None:
     console.print(f"host {data['host']}, next pass {_moment(data['next_pass'])}", markup=False, highlight=False)
 
 
+def _history(console: Console, data: dict[str, Any]) -> None:
+    rows = [
+        [
+            _moment(one["time"]),
+            one["kind"],
+            one.get("container") or "",
+            one.get("database") or "",
+            "ok" if one["ok"] else f"FAILED: {one['error'] or 'see the log'}",
+            human_bytes(one.get("bytes_read", one.get("size_bytes"))),
+            human_bytes(one.get("bytes_added")),
+            "–" if one.get("rows") is None else f"{one['rows']:,}",
+            _took(one),
+        ]
+        for one in data["entries"]
+    ]
+    if rows:
+        columns = ["TIME", "WHAT", "CONTAINER", "DATABASE", "RESULT", "SIZE", "ADDED", "ROWS", "TOOK"]
+        _table(console, columns, rows)
+    else:
+        console.print(f"Nothing is on record since {_moment(data['since'])}.", markup=False, highlight=False)
+
+
+def _took(entry: dict[str, Any]) -> str:
+    seconds = entry.get("seconds", entry.get("recovery_seconds"))
+    return "–" if seconds is None else f"{seconds:.1f} s"
+
+
 def _last_drill(drill: dict[str, Any] | None) -> str:
     if drill is None:
         return "never"
@@ -358,6 +385,7 @@ _TABLES = {
     "drill": _drill,
     "snapshots": _snapshots,
     "status": _status,
+    "history": _history,
     "health": _facts,
     "key": _key,
     "forget": _facts,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from scalr_backup.errors import BusyError, InterruptedRunError
+from scalr_backup.history import History, entries_of_pass, entry_of_drill
 from scalr_backup.model import DatabaseBackup
 
 STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-backup"))
@@ -64,6 +65,7 @@ class State:
         self._directory = directory or STATE_DIRECTORY
         self._locks = self._directory / "locks"
         self._locks.mkdir(parents=True, exist_ok=True)
+        self.history = History(self._directory)
 
     # -- the document ------------------------------------------------------------------------------------
 
@@ -97,6 +99,7 @@ class State:
                 _record_outcome(databases, outcome, result)
 
         self._change(change)
+        self.history.append(entries_of_pass(result, outcomes, self.read().get("repository")))
 
     def known_databases(self) -> dict[str, dict[str, Any]]:
         """Every database that a pass has tried, by ``container/database``."""
@@ -124,6 +127,7 @@ class State:
         """Keep the outcome of a database's drill in place of its last one's; *entry* names container and database."""
         key = f"{entry['container']}/{entry['database']}"
         self._change(lambda document: document.setdefault("drills", {}).update({key: entry}))
+        self.history.append([entry_of_drill(entry)])
 
     def record_copy(self, result: dict[str, Any]) -> None:
         """Keep the outcome of the last copy, and when the last good one was."""
