@@ -30,6 +30,8 @@ DEAREST = (
     "tests/integration/test_keys.py",
     "tests/unit/plugins/test_rotate.py",
 )
+# End-to-end tests that need no agent on this machine.
+APART = ("/test_molecule.py", "/test_drill_timer.py", "/test_status_page.py")
 DEAR_LAYERS = ("end_to_end", "integration", "lint", "unit")
 
 
@@ -42,12 +44,12 @@ def group_of(nodeid: str) -> str:
     """Name the group of a test: a worker runs a group from its first test to its last, and nobody else does.
 
     A file's tests share its fixtures. Most files of the end-to-end tests share the one agent that a machine has, too;
-    molecule's scenarios and the drill's timers have machines of their own. Tools share nothing.
+    molecule's scenarios and the drill's timers have machines of their own, and a page needs none. Tools share nothing.
     """
     path = nodeid.partition("::")[0]
     if layer_of(nodeid) == "lint":
         return nodeid
-    if layer_of(nodeid) == "end_to_end" and not path.endswith(("/test_molecule.py", "/test_drill_timer.py")):
+    if layer_of(nodeid) == "end_to_end" and not path.endswith(APART):
         return DEAREST[0]
     return path
 

@@ -17,6 +17,9 @@ import contextlib
 import json
 from pathlib import Path
 
+#: Of the collection, as galaxy.yml says.
+VERSION = "0.3.0"
+
 #: What every module of the collection accepts beside its own options.
 AGENT_ARGUMENTS = {
     "agent": {"type": "str", "default": "scalr-backup"},

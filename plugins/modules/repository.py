@@ -190,6 +190,15 @@ suspects:
   elements: str
   version_added: 0.2.0
   sample: []
+decisions:
+  description:
+    - Of each dump whether it stays (C(keep)) and C(why), a list of words. Further C(id), C(short_id), C(time), C(container),
+      C(database) and C(reason).
+  returned: with O(action=forget) in check mode
+  type: list
+  elements: dict
+  version_added: 0.3.0
+  sample: []
 code:
   description: The agent's word for the error.
   returned: failure

@@ -13,6 +13,14 @@ description:
   - Asks the agent for every database when it was last backed up and with what result, when the next pass begins, and
     what is wrong.
   - The module succeeds on an unhealthy host too. RV(healthy) tells.
+options:
+  history_days:
+    description:
+      - How many days of what the host remembers to return as RV(history), up to 400.
+      - V(0) returns none of it.
+    type: int
+    default: 0
+    version_added: 0.3.0
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._attributes.info_module
@@ -33,6 +41,11 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: status.healthy
     fail_msg: "{{ status.summary }}"
+
+- name: Ask what became of the last week's passes, too
+  scalr.backup.status_info:
+    history_days: 7
+  register: status
 """
 
 RETURN = r"""
@@ -62,6 +75,16 @@ problems:
   type: list
   elements: str
   sample: []
+findings:
+  description:
+    - What is wrong and what will be unless somebody acts, the gravest first. Each has its C(code), C(severity) (V(failure) or
+      V(warning)), C(message), C(container), C(database), C(since), C(last_good), C(last_good_age_seconds), and in C(command) the
+      one command to run next.
+    - An agent that is older than the collection is one of them.
+  returned: success
+  type: list
+  elements: dict
+  version_added: 0.3.0
 next_pass:
   description: When the next pass begins.
   returned: success
@@ -77,6 +100,72 @@ last_pass:
   description: What the last pass did, as M(scalr.backup.database_backup) returns it, or null when there was none yet.
   returned: success
   type: dict
+history:
+  description:
+    - What happened, an entry for each backup of a database, each pass, and each drill of a database, the oldest first.
+    - An agent that is older than the collection may remember nothing. That is a warning, and an empty list.
+  returned: when O(history_days) is not V(0)
+  type: list
+  elements: dict
+  version_added: 0.3.0
+  contains:
+    kind:
+      description: V(backup), V(pass) or V(drill).
+      type: str
+    time:
+      description: When it ended.
+      type: str
+    started:
+      description: When the pass began. Not of a drill.
+      type: str
+    run:
+      description: The run.
+      type: str
+    reason:
+      description: Why there was a pass, V(nightly) or V(manual). Not of a drill.
+      type: str
+    container:
+      description: Name of the container. Not of a pass.
+      type: str
+    database:
+      description: Name of the database. Not of a pass.
+      type: str
+    ok:
+      description: Whether it succeeded.
+      type: bool
+    error:
+      description: The code of what went wrong, or null.
+      type: str
+    seconds:
+      description: How long the backup took.
+      type: float
+    bytes_read:
+      description: Size of the dump.
+      type: int
+    bytes_added:
+      description: How much of it the repository did not have yet.
+      type: int
+    bytes_stored:
+      description: What that came to when it was compressed.
+      type: int
+    rows:
+      description: How many rows the dump holds, or null where they were not counted.
+      type: int
+    size_bytes:
+      description: Size of the repository after the pass, or null where it was not measured.
+      type: int
+    snapshots:
+      description: How many snapshots it held then, or null.
+      type: int
+    recovery_seconds:
+      description: How long the drill took to restore the database, or null.
+      type: float
+timezone:
+  description: The time zone of the host's schedule.
+  returned: when O(history_days) is not V(0)
+  type: str
+  sample: Europe/Berlin
+  version_added: 0.3.0
 databases:
   description: The state of every database.
   returned: success
@@ -111,6 +200,12 @@ databases:
       description: Size of its dump.
       type: int
       sample: 204010923
+    kept:
+      description:
+        - How many C(snapshots) the last retention has kept, and in C(why) how many of them for which reason, such as C(daily)
+          or C(pinned). Null where there was no retention yet.
+      type: dict
+      version_added: 0.3.0
     error:
       description: What went wrong in the last attempt, or null.
       type: dict
@@ -122,13 +217,71 @@ databases:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.scalr.backup.plugins.module_utils._agent import AGENT_ARGUMENTS, call_or_fail
+from ansible_collections.scalr.backup.plugins.module_utils._agent import (
+    AGENT_ARGUMENTS,
+    VERSION,
+    Agent,
+    AgentError,
+    call_or_fail,
+    option,
+)
 
 
 def main():
-    module = AnsibleModule(argument_spec=dict(AGENT_ARGUMENTS), supports_check_mode=True)
+    arguments = {"history_days": {"type": "int", "default": 0}}
+    module = AnsibleModule(argument_spec=dict(AGENT_ARGUMENTS, **arguments), supports_check_mode=True)
     changed, values = call_or_fail(module, "status")
+    if module.params["history_days"]:
+        values.update(_remembered(module, values))
+    found = values["findings"] if "findings" in values else _of_an_older_agent(values)
+    values["findings"] = found + _outdated(values)
     module.exit_json(changed=changed, **values)
+
+
+def _outdated(values):
+    """What is wrong with an agent that is older than the collection; the first ones did not tell their version."""
+    found = values.get("agent_version")
+    if found and _numbers(found) >= _numbers(VERSION):
+        return []
+    message = f"The agent is of version {found or '0.2 or older'}, and the collection of {VERSION}."
+    command = f"ansible-playbook scalr.backup.site --limit {values.get('host', '')}"
+    return [_finding("agent_outdated", "warning", message, command)]
+
+
+def _of_an_older_agent(values):
+    """What an agent has found wrong that knows only sentences, and not what to do."""
+    return [_finding("problem", "failure", message, "") for message in values.get("problems", [])]
+
+
+def _finding(code, severity, message, command):
+    return {
+        "code": code,
+        "severity": severity,
+        "topic": code,
+        "message": message,
+        "command": command,
+        "container": "",
+        "database": "",
+        "since": None,
+        "last_good": None,
+        "last_good_age_seconds": None,
+    }
+
+
+def _numbers(version):
+    return tuple(int(number) for number in version.split(".") if number.isdigit())
+
+
+def _remembered(module, values):
+    """What the agent remembers; one that does not know the question remembers nothing."""
+    try:
+        _changed, data = Agent(module).call("history", *option("days", module.params["history_days"]))
+    except AgentError as error:
+        if error.code is not None:
+            module.fail_json(msg=str(error), code=error.code, **values)
+        module.warn("The agent remembers no nights, as one that is older than this collection: run site.yml.")
+        return {"history": [], "timezone": "UTC"}
+    return {"history": data["entries"], "timezone": data["timezone"]}
 
 
 if __name__ == "__main__":

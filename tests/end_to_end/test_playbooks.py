@@ -23,6 +23,7 @@ import pytest
 from tests.support.containers import DatabaseContainer, docker, running, wait_until
 from tests.support.controller import AGENT, CHECKOUT, PROGRAMS, Controller, Run, agent_set_aside, restic_from_image
 from tests.support.documented import documented
+from tests.support.pager import TOKEN, Pager
 
 pytestmark = pytest.mark.timeout(480)
 
@@ -91,7 +92,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The collection's artifact."""
     directory = tmp_path_factory.mktemp("artifact")
     subprocess.run(documented("make build").split(), cwd=CHECKOUT, check=True, capture_output=True)
-    return Path(shutil.move(CHECKOUT / "scalr-backup-0.2.0.tar.gz", directory))
+    return Path(shutil.move(CHECKOUT / "scalr-backup-0.3.0.tar.gz", directory))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def installed(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         CHECKOUT / ".ansible/collections/ansible_collections/community", collections / "ansible_collections/community"
     )
     command = documented(
-        "ansible-galaxy collection install scalr-backup-0.2.0.tar.gz", {"scalr-backup-0.2.0.tar.gz": str(artifact)}
+        "ansible-galaxy collection install scalr-backup-0.3.0.tar.gz", {"scalr-backup-0.3.0.tar.gz": str(artifact)}
     )
     # Galaxy may be out of reach, and has nothing to give here.
     arguments = [*command.split()[1:], "--offline", "--collections-path", str(collections)]
@@ -268,6 +269,23 @@ class TestSite:
         wait_until(
             lambda: "T04:30:00" in docker("logs", AGENT).stdout.splitlines()[-1], "the running agent takes it over", 20
         )
+
+    def test_a_test_message_reaches_whoever_is_to_be_told(self, provisioned: Site) -> None:
+        pager = Pager()
+        told = json.dumps({"backup_notify": [pager.webhook], "backup_heartbeat_url": pager.switch})
+        command = documented("ansible-playbook site.yml -e backup_notify_test=true")
+
+        run = provisioned.controller.shell(f"{command} -vvv --diff --extra-vars '{told}'")
+        pager.wait_for("This is a test")
+        docker(*documented("docker exec scalr-backup scalr-backup notify --test").split()[1:])
+        assert len(pager.messages) == 2
+        assert TOKEN not in run.output + docker("inspect", AGENT).stdout + docker("logs", AGENT).stdout
+        assert stat.S_IMODE((provisioned.directory / "backup/secrets/notify").stat().st_mode) == 0o640
+
+        pager.refuses = True
+        run = provisioned.controller.shell(f"{command} --extra-vars '{told}'", exit_code=2)
+        assert "json (number 1 of backup_notify) refused it, or did not answer." in run.text
+        pager.server.shutdown()
 
     def test_directories_that_were_made_anew_are_seen(self, provisioned: Site) -> None:
         """Containers go on seeing the directories that they were made with, though these are removed."""

@@ -159,6 +159,11 @@ class TestAPass:
         status = agent.ok("status")
         assert status["healthy"]
         assert status["databases"][0]["container"] == other.name
+        night = [
+            entry for entry in agent.ok("history", "--days", "1")["entries"] if entry.get("container") == other.name
+        ]
+        assert night[-1]["ok"]
+        assert night[-1]["bytes_read"] == status["databases"][0]["bytes_read"]
         assert docker("exec", agent.name, "scalr-backup", "health").returncode == 0
 
     def test_leaves_no_session_and_no_process_behind(self, agent: AgentContainer, other: DatabaseContainer) -> None:

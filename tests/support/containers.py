@@ -171,10 +171,20 @@ class AgentContainer:
     It has the Docker socket itself, as with ``backup_socket_proxy: false``; *proxied*, it has the proxy's.
     """
 
-    def __init__(self, directory: Path, containers: Sequence[str], image: str, *, proxied: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        containers: Sequence[str],
+        image: str,
+        *,
+        proxied: bool = False,
+        options: Sequence[str] = (),
+    ) -> None:
         self.name = f"scalr-test-agent-{secrets.token_hex(4)}"
         self.image = image
         self.proxy = f"{self.name}-socket-proxy" if proxied else None
+        # Further options of docker run, such as what else is mounted.
+        self.options = options
         self.config: dict[str, Any] = {
             "host": "test-host",
             "repository": "/repository",
@@ -225,7 +235,7 @@ class AgentContainer:
             "--volume", f"{self.name}-state:/var/lib/scalr-backup",
             "--volume", f"{self.name}-cache:/var/cache/scalr-backup",
             "--volume", f"{self.name}-repository:/repository",
-            self.image,
+            *self.options, self.image,
         )  # fmt: skip
         return self
 

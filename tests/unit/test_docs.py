@@ -15,6 +15,7 @@ import pytest
 import yaml
 from scalr_backup import cli
 from scalr_backup.errors import ExitCode, ScalrBackupError
+from scalr_backup.metrics import METRICS
 
 from tests.unit.agent.test_floors import FLOORS
 
@@ -27,7 +28,7 @@ NOT_RUN = {
     "make test": "it is what runs the tests",
 }
 # Words of the documentation that begin like a variable of the role, and are none.
-NOT_VARIABLES = {"backup_hosts", "backup_serial"}
+NOT_VARIABLES = {"backup_hosts", "backup_serial", "backup_failed", "backup_too_old"}
 # Codes of a result that are no exception class: made where several failures become one.
 COMPOSED_CODES = {"databases_failed", "internal", "manifest", "retention", "unreachable"}
 
@@ -130,7 +131,7 @@ def test_every_variable_of_a_playbook_is_documented() -> None:
         assert documented[name] - {"pinned", "false"} <= set(re.findall(r"\w+", text)), name
 
 
-@pytest.mark.parametrize("role", ["backup", "docker"])
+@pytest.mark.parametrize("role", ["backup", "docker", "monitoring"])
 def test_the_variables_are_those_of_the_role(role: str) -> None:
     page = CHECKOUT / f"roles/{role}/README.md"
     assert table(page, "variable") == set(role_options(role))
@@ -152,6 +153,22 @@ def test_the_defaults_are_those_of_the_role(page: str) -> None:
             assert (shown or "") == default or yaml.safe_load(shown) == default, line
 
 
+def test_the_metrics_are_those_of_the_agent() -> None:
+    """With their labels, each with what it says of itself."""
+    text = (CHECKOUT / "docs/monitoring.md").read_text()
+    rows = re.findall(r"^\| `(scalr_backup_\w+)`(?: by ([\w, ]+))? \| (.+) \|$", text, re.MULTILINE)
+    assert rows == [
+        (metric.full_name, ", ".join(metric.labels), metric.help[0].lower() + metric.help[1:].rstrip("."))
+        for metric in METRICS
+    ]
+
+
+def test_the_alerts_are_those_of_the_rules() -> None:
+    rules = yaml.safe_load((CHECKOUT / "roles/monitoring/files/prometheus/scalr-backup.rules.yml").read_text())
+    rows = re.findall(r"^\| `(Scalr\w+)` \| (\w+) \|", (CHECKOUT / "docs/monitoring.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted((one["alert"], one["labels"]["severity"]) for one in rules["groups"][0]["rules"])
+
+
 def test_the_modules_are_documented() -> None:
     modules = {path.stem for path in (CHECKOUT / "plugins/modules").glob("*.py")}
     # What only the collection's own playbooks use needs no place in the user's documentation.
@@ -159,7 +176,7 @@ def test_the_modules_are_documented() -> None:
     playbooks = {path.stem for path in (CHECKOUT / "playbooks").glob("*.yml")}
     named = set(re.findall(r"`scalr\.backup\.(\w+)`", everything_written()))
     assert modules - internal <= named
-    assert named <= modules | playbooks | {"backup", "docker"}
+    assert named <= modules | playbooks | {"backup", "docker", "monitoring"}
 
 
 def test_the_error_codes_are_those_of_the_agent() -> None:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from scalr_backup.backup import Pass, Request
-from scalr_backup.errors import TwoHostsError, UnknownDatabaseError, WrongPasswordError
-from scalr_backup.model import Snapshot
+from scalr_backup.backup import Pass, PassResult, Request
+from scalr_backup.errors import RepositoryUnreachableError, TwoHostsError, UnknownDatabaseError, WrongPasswordError
+from scalr_backup.model import RepositorySize, Snapshot
 from scalr_backup.progress import nobody
 from scalr_backup.state import State
 from scalr_backup.use_case import Tools
@@ -56,9 +56,9 @@ class TestAnotherAgentOfTheSameName:
             )
             for who, hours in manifests
         ]  # fmt: skip
-        restic = SimpleNamespace(snapshots=lambda: snapshots, repository="/repository")
+        restic = SimpleNamespace(repository="/repository")
         config = SimpleNamespace(host="h", copy_to=None)
-        Pass(Tools(config, None, restic, state, nobody, threading.Event()))._refuse_another_agent(last_pass)
+        Pass(Tools(config, None, restic, state, nobody, threading.Event()))._refuse_another_agent(last_pass, snapshots)
 
     def test_that_has_saved_since_our_last_pass_is_refused(self, tmp_path):
         with pytest.raises(TwoHostsError, match="Another agent has backed up under the name h into /repository"):
@@ -70,3 +70,40 @@ class TestAnotherAgentOfTheSameName:
 
     def test_is_taken_over_from_by_a_host_that_was_made_anew(self, tmp_path):
         self.refuse(tmp_path, [("stranger", 1)], None)
+
+
+class TestMeasuring:
+    """What the repository is measured at when the pass has done its work."""
+
+    def measure(self, tmp_path, **restic):
+        state = State(tmp_path)
+        tools = Tools(
+            SimpleNamespace(host="h", copy_to=None), None, SimpleNamespace(**restic), state, nobody, threading.Event()
+        )
+        now = datetime(2026, 11, 22, 3, tzinfo=UTC)
+        result = PassResult("r", "nightly", "h", now, now)
+        Pass(tools)._measure(result)
+        return state.read().get("repository"), result.warnings
+
+    def test_it_is_on_record(self, tmp_path):
+        taken = datetime(2026, 11, 20, tzinfo=UTC)
+        recorded, warnings = self.measure(
+            tmp_path, size=lambda: RepositorySize(5, 9, 2), locks=lambda: ["a"], room=lambda: (3, 4),
+            oldest_lock=lambda ids: taken if ids == ["a"] else None,
+        )  # fmt: skip
+        assert datetime.fromisoformat(recorded.pop("time")).tzinfo is not None
+        assert recorded == {
+            "size_bytes": 5, "uncompressed_bytes": 9, "snapshots": 2, "locks": 1, "oldest_lock": taken.isoformat(),
+            "free_bytes": 3, "total_bytes": 4,
+        }  # fmt: skip
+        assert warnings == []
+
+    def test_one_that_cannot_be_measured_is_a_warning_and_keeps_what_was_known(self, tmp_path):
+        State(tmp_path).record_repository({"size_bytes": 1})
+
+        def fail():
+            raise RepositoryUnreachableError("it did not answer.")
+
+        recorded, warnings = self.measure(tmp_path, size=fail)
+        assert recorded == {"size_bytes": 1}
+        assert warnings == ["The repository was not measured: it did not answer."]

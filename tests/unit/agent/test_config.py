@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from scalr_backup import cli
 from scalr_backup.config import (
     duration_hours,
     load_copy_secrets,
@@ -32,10 +33,22 @@ def test_the_defaults_are_those_of_the_contract():
     [
         ({"schedule": "every night"}, "schedule: 'every night' is no cron expression"),
         ({"schedule": "0 0 30 2 *"}, "schedule: '0 0 30 2 *'"),
+        ({"prune_schedule": "0 0 31 4 *"}, "prune_schedule: '0 0 31 4 *'"),
+        ({"check_schedule": "sundays"}, "check_schedule: 'sundays' is no cron expression"),
+        ({"check_schedule": "0 0 30 2 *"}, "check_schedule: '0 0 30 2 *'"),
+        ({"check_weeks": 0}, "check_weeks: Input should be greater than or equal to 1"),
+        (
+            {"append_only": True, "repository": "s3:https://s3.test/b", "prune_schedule": "0 5 * * *"},
+            "a host that only adds (append_only) prunes nothing",
+        ),
+        ({"copy": {"repository": "/copy", "keep": {"daily": 0, "weekly": 0, "monthly": 0}}}, "every count is 0"),
         ({"timezone": "Mars/Olympus"}, "timezone: 'Mars/Olympus' is no time zone"),
         ({"timezone": "../../etc/passwd"}, "timezone: '../../etc/passwd' is no time zone"),
         ({"keep": {"daily": 0, "weekly": 0, "monthly": 0}}, "keep: every count is 0, which would delete every backup"),
         ({"keep": {"daily": -1}}, "keep.daily: Input should be greater than or equal to 0"),
+        ({"metrics_port": 80}, "metrics_port: 80 is a port that only root may open"),
+        ({"metrics_port": 70000}, "metrics_port: Input should be less than or equal to 65535"),
+        ({"metrics_textfile": "textfiles"}, "metrics_textfile: 'textfiles' is no absolute path"),
         ({"append_only": True}, "whoever has this host can remove its directory /repository"),
         ({"keep_within": "a month"}, "keep_within: 'a month' is no duration such as 30d"),
         ({"keep_within": "0d"}, "keep_within: '0d' is no duration"),
@@ -64,6 +77,23 @@ def test_what_cannot_be_done_is_refused_with_its_key(changes, sentence):
 def test_durations_are_restics(duration, hours):
     assert parse(keep_within=duration).keep_within == duration
     assert duration_hours(duration) == hours
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"check_schedule": "0 0 30 2 *"}, {"timezone": "Mars/Olympus"}, {"keep": {"daily": 0, "weekly": 0, "monthly": 0}}],
+)
+def test_the_agent_does_not_start_with_what_cannot_be_done(tmp_path, change, monkeypatch, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({**GOOD, **change}))
+    monkeypatch.setattr("scalr_backup.config.CONFIG_FILE", tmp_path / "config.json")
+    monkeypatch.setattr("scalr_backup.state.STATE_DIRECTORY", tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.serve_verb()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 2
+    assert {"level": "error", "event": "The agent cannot start.", "code": "configuration"}.items() <= json.loads(
+        line
+    ).items()
 
 
 def test_a_document_that_is_no_json_is_refused():

@@ -21,9 +21,11 @@ from scalr_backup.errors import (
     UnreadableRepositoryError,
     WrongPasswordError,
 )
-from scalr_backup.restic import Restic
+from scalr_backup.restic import Done, Restic, parse_progress
 
-SUMMARY = '{"message_type":"summary","snapshot_id":"abc123","total_bytes_processed":%d,"data_added_packed":5}'
+SUMMARY = (
+    '{"message_type":"summary","snapshot_id":"abc123","total_bytes_processed":%d,"data_added":9,"data_added_packed":5}'
+)
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_a_run_that_is_told_to_stop_ends_its_call(play):
 
 def test_a_good_backup_needs_exit_0_and_bytes(play, tmp_path):
     saved = play(f"echo '{SUMMARY % 42}'").backup("/c/d.dump", ["c", "run=r"], ["producer"])
-    assert (saved.snapshot_id, saved.bytes_read, saved.bytes_added) == ("abc123", 42, 5)
+    assert (saved.snapshot_id, saved.bytes_read, saved.bytes_added, saved.bytes_stored) == ("abc123", 42, 9, 5)
     assert calls(tmp_path) == [
         "backup --json --host h --stdin-filename /c/d.dump --stdin-from-command --retry-lock 900s --tag c --tag run=r -- producer"
     ]
@@ -226,3 +228,64 @@ def test_restic_sees_nothing_of_the_callers_environment(play, monkeypatch, tmp_p
 def test_secrets_are_not_on_argv(play, tmp_path):
     play("echo '[]'").snapshots()
     assert "canary" not in "".join(calls(tmp_path))
+
+
+STATS = '{"total_size":250,"total_uncompressed_size":1000,"snapshots_count":3}'
+
+
+def test_a_repository_is_measured_without_a_lock(play, tmp_path):
+    size = play(f"echo '{STATS}'").size()
+    assert (size.stored_bytes, size.uncompressed_bytes, size.snapshots) == (250, 1000, 3)
+    assert calls(tmp_path) == ["stats --mode raw-data --json --no-lock"]
+
+
+def test_the_oldest_lock_is_found_and_one_that_is_gone_by_then_is_none(play):
+    restic = play(
+        """case $3 in
+             a) echo '{"time":"2026-11-22T01:00:00.123456789Z"}';;
+             b) echo '{"time":"2026-11-22T02:00:00Z"}';;
+             *) echo "no such lock" >&2; exit 1;;
+           esac"""
+    )
+    assert restic.oldest_lock(["b", "gone", "a"]).isoformat() == "2026-11-22T01:00:00.123456+00:00"
+    assert restic.oldest_lock(["gone"]) is None
+    assert restic.oldest_lock([]) is None
+
+
+def test_only_a_directory_has_room_that_can_be_measured(play, tmp_path):
+    assert play("true").room() is None
+    local = Config(host="h", repository=f"local:{tmp_path}")
+    free, total = Restic(local, Secrets(tmp_path / "password"), cache=tmp_path / "cache").room()
+    assert 0 < free < total
+
+
+def test_a_changed_tag_tells_the_new_id(play, tmp_path):
+    changed = '{"message_type":"changed","old_snapshot_id":"abc","new_snapshot_id":"def"}'
+    assert play(f"echo '{changed}'; echo '{{}}'").tag("abc", add="pinned") == "def"
+    assert calls(tmp_path) == ["tag --json --add pinned --retry-lock 300s abc"]
+
+
+def test_a_tag_that_restic_did_not_change_is_a_failure(play):
+    with pytest.raises(ResticError, match="did not change the tags"):
+        play("""echo '{"message_type":"summary","changed_snapshots":0}'""").tag("abc", remove="pinned")
+
+
+def test_restics_own_reasons_are_kept_by_snapshot(play):
+    one = '{"id": "abc123", "time": "2026-11-22T03:00:00Z", "paths": ["/c/d.dump"]}'
+    reasons = f'[{{"snapshot": {one}, "matches": ["daily snapshot", "weekly snapshot"]}}]'
+    (group,) = play(
+        f"""echo '[{{"paths": ["/c/d.dump"], "keep": [{one}], "remove": null, "reasons": {reasons}}}]'"""
+    ).forget_plan("nightly", {"daily": 1}, "pinned")
+    assert group.reasons == {"abc123": ("daily snapshot", "weekly snapshot")}
+
+
+def test_a_check_tells_how_far_it_is(play):
+    told = []
+    play("echo 'load indexes'; echo '[0:01] 49.09%  27 / 55 packs'; sleep 1.2").check("1/8", told.append)
+    assert told[-1] == Done(27, 55, "packs")
+
+
+def test_how_far_restic_is_is_its_last_word():
+    said = "[0:00] 100.00%  3 / 3 snapshots\nread all data\n[0:01] 49.09%  27 / 55 packs\n[1:02:03] 100.00%  55 / 55 packs\n"
+    assert parse_progress(said) == Done(55, 55, "packs")
+    assert parse_progress("load indexes\n") is None

@@ -2,9 +2,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+from scalr_backup.config import Config
+from scalr_backup.errors import AmbiguousSnapshotError, AppendOnlyError, UnknownSnapshotError
 from scalr_backup.model import MANUAL, NIGHTLY, PRE_RESTORE, Snapshot
 from scalr_backup.restic import RetentionGroup
-from scalr_backup.retention import choose_removable, newest_by_path, orphaned_manifests, policies
+from scalr_backup.retention import (
+    choose_removable,
+    count_kept,
+    explain,
+    newest_by_path,
+    orphaned_manifests,
+    pin,
+    policies,
+)
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 PATH = "/scalr-shop-db/shop.dump"
@@ -63,3 +74,90 @@ def test_a_manifest_lives_as_long_as_a_dump_of_its_run():
 def test_manifests_are_never_judged_by_the_policy():
     manifest = snapshot("manifest", 40, NIGHTLY, path="/manifest.json")
     assert choose_removable([RetentionGroup("/manifest.json", (), (manifest,))], [manifest]) == []
+
+
+def test_each_dump_is_told_why_it_stays_or_goes():
+    new, weekly, old = snapshot("new", 0, NIGHTLY), snapshot("weekly", 6, NIGHTLY), snapshot("old", 40, NIGHTLY)
+    pinned, empty = snapshot("pinned", 50, NIGHTLY, "pinned"), Snapshot("empty", NOW, "h", PATH, (NIGHTLY,), 0)
+    odd = snapshot("odd", 3, "imported")
+    forged, other = snapshot("forged", -400, NIGHTLY, path="/c/f.dump"), snapshot("other", 1, path="/c/o.dump")
+    manifest = snapshot("manifest", 0, path="/manifest.json")
+    group = RetentionGroup(
+        PATH,
+        (new, weekly, pinned),
+        (old,),
+        {
+            "new": ("daily snapshot", "weekly snapshot"),
+            "weekly": ("weekly snapshot",),
+            "pinned": ("has tags [pinned]",),
+        },
+    )
+    everything = [new, weekly, old, pinned, empty, odd, forged, other, manifest]
+    judged = [new, weekly, old, pinned, empty, odd]
+    told = explain(everything, [group], judged, {"/c/f.dump"}, ["old", "empty"])
+    assert {one.snapshot.id: (one.keep, one.why) for one in told} == {
+        "new": (True, ("newest good backup", "daily snapshot", "weekly snapshot")),
+        "weekly": (True, ("weekly snapshot",)),
+        "old": (False, ("no rule keeps it",)),
+        "pinned": (True, ("pinned",)),
+        "empty": (False, ("holds nothing",)),
+        "odd": (True, ("no rule speaks of it",)),
+        "forged": (True, ("a time of its database cannot be true",)),
+        "other": (True, ("its database was not saved in this pass",)),
+    }
+    assert [one.snapshot.id for one in told if one.snapshot.path == PATH][-2:] == ["old", "pinned"], "the newest first"
+    assert count_kept(told) == {
+        "c/f": {"snapshots": 1, "why": {"other": 1}},
+        "c/o": {"snapshots": 1, "why": {"other": 1}},
+        "scalr-shop-db/shop": {"snapshots": 4, "why": {"daily": 1, "weekly": 1, "other": 1, "pinned": 1}},
+    }
+
+
+class TaggedRestic:
+    """A repository that only changes tags."""
+
+    def __init__(self, *snapshots):
+        self.all, self.calls = snapshots, []
+
+    def snapshots(self):
+        return list(self.all)
+
+    def tag(self, name, *, add=None, remove=None):
+        self.calls.append((name, add, remove))
+        return "new-id"
+
+
+class TestPins:
+    CONFIG = Config(host="web1", repository="s3:https://s3.test/b")
+
+    def test_a_pinned_snapshot_gets_another_id_which_is_told(self):
+        restic = TaggedRestic(snapshot("aa1", 1), snapshot("bb2", 2))
+        done = pin(self.CONFIG, restic, "aa", pinned=True)
+        assert (done.id, done.was, done.changed) == ("new-id", "aa1", True)
+        assert restic.calls == [("aa1", "pinned", None)]
+
+    def test_it_is_found_by_the_id_that_it_had_before_and_unpinned(self):
+        one = Snapshot("bb2", NOW, "h", PATH, ("pinned",), 1, original="aa1")
+        restic = TaggedRestic(one)
+        assert pin(self.CONFIG, restic, "aa1", pinned=False).changed
+        assert restic.calls == [("bb2", None, "pinned")]
+
+    def test_what_is_so_already_and_a_look_change_nothing(self):
+        restic = TaggedRestic(snapshot("aa1", 1, "pinned"), snapshot("bb2", 2))
+        assert not pin(self.CONFIG, restic, "aa1", pinned=True).changed
+        assert pin(self.CONFIG, restic, "bb2", pinned=True, dry_run=True).changed
+        assert restic.calls == []
+
+    @pytest.mark.parametrize(
+        ("wanted", "error"), [("cc", UnknownSnapshotError), ("", UnknownSnapshotError), ("a", AmbiguousSnapshotError)]
+    )
+    def test_an_id_that_fits_none_or_several_is_refused(self, wanted, error):
+        restic = TaggedRestic(snapshot("aa1", 1), snapshot("ab2", 2), snapshot("cc3", 3, path="/manifest.json"))
+        with pytest.raises(error):
+            pin(self.CONFIG, restic, wanted, pinned=True)
+
+    def test_a_host_that_only_adds_pins_only_in_its_copy(self):
+        only_adds = self.CONFIG.model_copy(update={"append_only": True})
+        with pytest.raises(AppendOnlyError, match="back up with the tag pinned instead"):
+            pin(only_adds, TaggedRestic(), "aa", pinned=True)
+        assert pin(only_adds, TaggedRestic(snapshot("aa1", 1)), "aa", pinned=True, anywhere=True).changed

@@ -11,6 +11,7 @@ import pytest
 from scalr_backup import serve
 from scalr_backup.config import Config
 from scalr_backup.jobs import PASS, TRY_AGAIN_AFTER, Job
+from scalr_backup.progress import Pace
 from scalr_backup.state import State
 
 MIDNIGHT = datetime(2026, 11, 23, tzinfo=UTC)
@@ -191,6 +192,35 @@ def test_what_a_job_says_is_logged_with_its_level(house):
         ("error", "The pass has ended."),
         ("error", "The pass said:"),
     ]
+
+
+def test_every_line_of_a_run_bears_its_id(house):
+    lines = (
+        {"event": "log", "level": "info", "message": "m", "run": "r1"},
+        "no JSON",
+        {"event": "result", "ok": True, "error": None, "data": {"run": "r1"}},
+    )
+    house.printed["pass"] = (lines, 1, "the last words")
+    house.server((job("pass"),))._run_job(serve.JOBS[0])
+    said = house.log()
+    assert [(line["run"], line["job"]) for line in said] == [("r1", "pass")] * 5
+
+
+def test_progress_is_a_line_of_the_log_now_and_then(house, monkeypatch):
+    seconds = iter(range(0, 1000, 10))
+    monkeypatch.setattr(serve, "Pace", lambda every: Pace(every, clock=lambda: next(seconds)))
+    dumping = [
+        {"event": "progress", "phase": "dump", "container": "c", "database": "d", "run": "r", "bytes": count, "total_bytes": 800}
+        for count in range(0, 700, 100)
+    ]  # fmt: skip
+    house.printed["pass"] = (dumping, 0, "")
+    house.server((job("pass"),))._run_job(serve.JOBS[0])
+    told = [line for line in house.log() if line["event"] == "progress"]
+    assert [(line["bytes"], line["bytes_per_second"], line["seconds_left"]) for line in told] == [
+        (300, 10, 50),
+        (600, 10, 20),
+    ]
+    assert {"run": "r", "job": "pass", "phase": "dump", "container": "c", "database": "d"}.items() <= told[0].items()
 
 
 def test_nothing_is_started_once_it_was_told_to_stop(house):

@@ -71,7 +71,7 @@ class FakeRestic:
     def forget_snapshots(self, ids):
         self.all = [one for one in self.all if one.id not in ids]
 
-    def prune(self) -> None:
+    def prune(self, _on_progress: object = None) -> None:
         self.pruned += 1
 
     def ids(self) -> set[str]:

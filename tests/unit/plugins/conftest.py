@@ -107,9 +107,9 @@ class FakeDocker:
         self._play("container", missing)
         self._play("exec", missing)
 
-    def agent_prints(self, stdout: str, *, stderr: str = "", rc: int = 0) -> None:
-        """The agent prints just this."""
-        self._play("exec", {"stdout": stdout, "stderr": stderr, "rc": rc})
+    def agent_prints(self, stdout: str, *, stderr: str = "", rc: int = 0, to: str = "exec") -> None:
+        """The agent prints just this, to any verb or to one in particular."""
+        self._play(to, {"stdout": stdout, "stderr": stderr, "rc": rc})
 
     def agent_returns(
         self,

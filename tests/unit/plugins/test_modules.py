@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
+from ansible_collections.scalr.backup.plugins.module_utils._agent import VERSION
 
 SNAPSHOT = {"short_id": "5f0c8e1b", "time": "2026-11-22T03:00:11Z", "dump_bytes": 2048}
 PLAN = {
@@ -265,6 +267,60 @@ def test_status_of_an_unhealthy_host_is_no_failure(docker, run_module):
     assert result["healthy"] is False
     assert result["last_pass"] == {"failed": 2}
     assert "failed" not in result
+
+
+def test_status_of_an_agent_that_is_older_than_the_collection_says_so(docker, run_module):
+    finding = {"code": "backup_failed", "severity": "failure", "message": "shop failed", "command": "run this"}
+    docker.agent_returns({"host": "web1", "healthy": False, "findings": [finding], "agent_version": "0.1.9"})
+
+    found = run_module("status_info")["findings"]
+
+    assert found[0] == finding
+    assert (found[1]["code"], found[1]["command"]) == (
+        "agent_outdated", "ansible-playbook scalr.backup.site --limit web1",
+    )  # fmt: skip
+    assert "of version 0.1.9" in found[1]["message"]
+
+
+@pytest.mark.parametrize(("version", "codes"), [(VERSION, []), ("99.0.0", []), (None, ["problem", "agent_outdated"])])
+def test_status_of_an_agent_of_any_version_has_findings(docker, run_module, version, codes):
+    data = {"findings": [], "agent_version": version} if version else {"problems": ["shop failed"]}
+    docker.agent_returns({"host": "web1", "healthy": True, **data})
+
+    assert [one["code"] for one in run_module("status_info")["findings"]] == codes
+
+
+def test_the_collection_knows_its_own_version(checkout):
+    assert yaml.safe_load((checkout / "galaxy.yml").read_text())["version"] == VERSION
+
+
+def test_status_with_what_the_host_remembers(docker, run_module):
+    docker.agent_returns({"healthy": True, "databases": []}, to="status")
+    docker.agent_returns({"host": "h", "timezone": "Europe/Berlin", "entries": [{"kind": "pass"}]}, to="history")
+
+    result = run_module("status_info", history_days=7)
+
+    assert docker.calls[-1][3:] == ["history", "--days=7", "--json"]
+    assert (result["timezone"], result["history"]) == ("Europe/Berlin", [{"kind": "pass"}])
+    assert result["healthy"] is True
+
+
+def test_an_agent_that_knows_no_history_is_asked_for_its_status_all_the_same(docker, run_module):
+    docker.agent_prints("Usage: scalr-backup [OPTIONS] COMMAND\nNo such command 'history'.\n", rc=2)
+    docker.agent_returns({"healthy": True}, to="status")
+
+    result = run_module("status_info", history_days=7)
+
+    assert (result["healthy"], result["history"]) == (True, [])
+
+
+def test_a_history_that_the_agent_refuses_is_a_failure_in_its_words(docker, run_module):
+    docker.agent_returns({"healthy": True}, to="status")
+    docker.agent_returns({}, to="history", exit_code=2, error=("usage", "--days is a number from 1 to 400."))
+
+    result = run_module("status_info", history_days=4000)
+
+    assert (result["msg"], result["code"]) == ("--days is a number from 1 to 400.", "usage")
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,11 @@ HOSTS = {
     "worded": ({}, {"backup_schedule_spread": "some"}, "backup_schedule_spread is some: it must be a number"),
     "negative": ({}, {"backup_schedule_spread": "-5"}, "backup_schedule_spread is -5: it must be a number"),
     "long": ({}, {"backup_schedule_spread": "721"}, "backup_schedule_spread is 721: it must be a number"),
+    "nowhere": (
+        {},
+        {"backup_metrics_publish": "9797"},
+        "backup_metrics_publish is 9797: it must be an address of the host",
+    ),
     # A clock that is a little off is none of our business.
     "fit": ({"date": "echo $(( $(/bin/date +%s) + 200 ))"}, {}, ""),
 }

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from scalr_backup import __version__, leftovers, retention
+from scalr_backup import __version__, leftovers, maintenance, retention
 from scalr_backup.copies import Copied, Copier
 from scalr_backup.discovery import Discovered
 from scalr_backup.dump import Dumped, Dumper
@@ -34,10 +34,12 @@ from scalr_backup.model import (
     NIGHTLY,
     PINNED_TAG,
     REASONS,
+    WHOLE_CLUSTER,
     Cluster,
     Container,
     DatabaseBackup,
     Failure,
+    Snapshot,
     dump_path,
     new_run_id,
 )
@@ -47,9 +49,6 @@ from scalr_backup.state import PASS_LOCK, State, container_lock, utc_now
 from scalr_backup.use_case import Tools, UseCase
 
 MANIFEST_VERSION = 1
-
-# The name of a database in the outcome of a cluster that could not even be asked what it holds.
-WHOLE_CLUSTER = "*"
 
 # Seconds that a pass waits for a restore into the same container.
 _WAIT_FOR_RESTORE_SECONDS = 3600.0
@@ -72,6 +71,8 @@ class PassResult:
     manifest_snapshot_id: str | None = None
     error: Failure | None = None
     copy: Copied | None = None
+    # What a pass over all containers has not found as it was: databases that are gone, containers that do not run.
+    matches: dict[str, list[str]] | None = None
 
     @property
     def failed(self) -> int:
@@ -102,6 +103,7 @@ class PassResult:
             "manifest_snapshot_id": self.manifest_snapshot_id,
             "error": asdict(self.error) if self.error else None,
             "copy": self.copy.as_dict() if self.copy else None,
+            "matches": self.matches,
         }
 
 
@@ -131,7 +133,7 @@ class Pass(UseCase):
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
-        self._copier = Copier(tools) if tools.copy_to else None
+        self._tools = tools
 
     def run(self, request: Request) -> PassResult:
         """Back up; one database's failure never stops the others, and is in the result.
@@ -141,6 +143,7 @@ class Pass(UseCase):
         """
         now = utc_now()
         result = PassResult(new_run_id(now), request.reason, self._config.host, now, now)
+        self._begin(result.run)
         holder = f"run {result.run} ({request.reason}), since {now:%Y-%m-%d %H:%M:%S} UTC"
         with self._state.lock(PASS_LOCK, holder, request.wait_seconds, self._cancelled.is_set):
             if request.reason == NIGHTLY:
@@ -156,8 +159,8 @@ class Pass(UseCase):
                 self._record(result, Failure("internal", f"{type(error).__name__}: {error}"))
                 raise
             self._record(result)
-            if self._copier is not None:
-                self._copy(self._copier, result)
+            if self._tools.copy_to is not None:
+                self._copy(Copier(replace(self._tools, emit=self._emit)), result)
         return result
 
     def plan(self, patterns: Sequence[str]) -> list[tuple[str, str]]:
@@ -190,21 +193,48 @@ class Pass(UseCase):
         discovered = self._discovery.clusters(request.patterns, f"{APPLICATION_PREFIX} {result.run} look")
         self._judge_matches(request, result, discovered)
         with tempfile.TemporaryDirectory(prefix="scalr-backup-") as reports:
-            dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, Path(reports))
+            known = self._state.known_databases()
+            dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, Path(reports), known)
             dumped = self._dump_all(dumper, request, result, discovered.clusters)
         if self._cancelled.is_set():
             raise InterruptedRunError("The pass was told to stop; what it had saved by then is kept.")
         if dumped:
             self._save_manifest(request, result, discovered.clusters, dumped)
+        snapshots = self._restic.snapshots()
         try:
-            self._refuse_another_agent(last_pass)
+            self._refuse_another_agent(last_pass, snapshots)
         except TwoHostsError as error:
             result.error = Failure(error.code, error.message)
             self._emit(log("error", error.message, run=result.run))
         else:
-            self._apply_retention(result)
+            self._apply_retention(result, snapshots)
+        self._measure(result)
 
-    def _refuse_another_agent(self, last_pass: dict[str, Any] | None) -> None:
+    def _measure(self, result: PassResult) -> None:
+        """Note how large the repository is, who holds it, and how much room is left.
+
+        The dumps are good whatever comes of it, so a failure is a warning.
+        """
+        try:
+            size, locks, room = self._restic.size(), self._restic.locks(), self._restic.room()
+            oldest = self._restic.oldest_lock(locks)
+        except (ScalrBackupError, LookupError, ValueError) as error:
+            self._warn(result, f"The repository was not measured: {error}")
+            return
+        self._state.record_repository(
+            {
+                "time": utc_now().isoformat(),
+                "size_bytes": size.stored_bytes,
+                "uncompressed_bytes": size.uncompressed_bytes,
+                "snapshots": size.snapshots,
+                "locks": len(locks),
+                "oldest_lock": oldest.isoformat() if oldest else None,
+                "free_bytes": room[0] if room else None,
+                "total_bytes": room[1] if room else None,
+            }
+        )
+
+    def _refuse_another_agent(self, last_pass: dict[str, Any] | None, snapshots: Sequence[Snapshot]) -> None:
         """Find out whether another agent has backed up under this host's name since this one did so last.
 
         A host that was made anew has no last pass of its own, and takes over from one that is silent.
@@ -214,11 +244,7 @@ class Pass(UseCase):
         if last_pass is None:
             return
         since = datetime.fromisoformat(last_pass["started"])
-        others = [
-            one
-            for one in self._restic.snapshots()
-            if one.agent not in (None, self._state.agent_id()) and one.time > since
-        ]
+        others = [one for one in snapshots if one.agent not in (None, self._state.agent_id()) and one.time > since]
         if others:
             raise TwoHostsError(
                 f"Another agent has backed up under the name {self._config.host} into {self._restic.repository} at "
@@ -236,8 +262,11 @@ class Pass(UseCase):
         if not discovered.containers:
             self._warn(result, f"No container on {self._config.host} matches; nothing was backed up.")
         if not request.patterns:
-            for key in self._gone(discovered):
+            gone = self._gone(discovered)
+            for key in gone:
                 self._warn(result, f"{key} was backed up before and is gone.")
+            stopped = [container.name for container in discovered.containers if container.status == "stopped"]
+            result.matches = {"gone": gone, "stopped": stopped}
 
     def _gone(self, discovered: Discovered) -> list[str]:
         """Databases that had good backups lately and that nobody can see any more."""
@@ -303,6 +332,7 @@ class Pass(UseCase):
             snapshot_id=dumped.saved.snapshot_id,
             bytes_read=dumped.saved.bytes_read,
             bytes_added=dumped.saved.bytes_added,
+            bytes_stored=dumped.saved.bytes_stored,
             duration_seconds=round(dumped.seconds, 1),
             rows=None if dumped.row_counts is None else sum(dumped.row_counts.values()),
         )
@@ -366,16 +396,25 @@ class Pass(UseCase):
             ],
         }
 
-    def _apply_retention(self, result: PassResult) -> None:
+    def _apply_retention(self, result: PassResult, snapshots: Sequence[Snapshot]) -> None:
         """Forget and prune, but only among the snapshots of databases that this pass has dumped well.
 
-        A host that only adds does neither: prune.yml does it in its place.
+        A host that only adds does neither: prune.yml does it in its place. Where pruning has a schedule of its own, it is
+        left to that.
         """
         good = {dump_path(outcome.container, outcome.database) for outcome in result.databases if outcome.ok}
         if self._config.append_only or not good:
             return
         try:
-            forgotten = retention.forget(self._config, self._restic, self._emit, only_paths=good)
+            forgotten = retention.forget(
+                self._config,
+                self._restic,
+                self._emit,
+                only_paths=good,
+                prune=not self._config.prune_schedule,
+                snapshots=snapshots,
+                record=maintenance.recorder(self._state, self._restic),
+            )
         except ScalrBackupError as error:
             result.retention = {"ok": False, "removed": [], "error": asdict(Failure(error.code, error.message))}
             self._emit(log("error", f"Retention failed: {error.message}", run=result.run))

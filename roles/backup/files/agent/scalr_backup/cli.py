@@ -9,34 +9,63 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import timedelta
 from enum import StrEnum
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from scalr_backup import __version__, backup, copies, drill, history, keys, restore, retention, serve, status, undo
+from scalr_backup import (
+    __version__,
+    backup,
+    copies,
+    drill,
+    heartbeat,
+    history,
+    keys,
+    maintenance,
+    notify,
+    restore,
+    retention,
+    serve,
+    status,
+    undo,
+    watch,
+)
 from scalr_backup.config import (
+    Addresses,
     Config,
     Keep,
     Secrets,
+    load_addresses,
     load_config,
     load_copy_secrets,
     load_secrets,
+    parse_addresses,
     parse_config,
     parse_password,
     parse_secrets,
 )
 from scalr_backup.discovery import Discovered, Discovery
 from scalr_backup.docker_host import DockerHost
-from scalr_backup.errors import ExitCode, RepositoryMissingError, ScalrBackupError, UnknownSnapshotError, UsageError
-from scalr_backup.logs import make_logger
+from scalr_backup.errors import (
+    AppendOnlyError,
+    ConfigurationError,
+    ExitCode,
+    RepositoryMissingError,
+    ScalrBackupError,
+    UnknownSnapshotError,
+    UsageError,
+)
+from scalr_backup.logs import LEVELS, make_logger
+from scalr_backup.metrics_server import MetricsServer
 from scalr_backup.model import MANUAL, Failure
 from scalr_backup.output import HumanOutput, JsonOutput, Outcome, Output
+from scalr_backup.progress import log
 from scalr_backup.restic import Restic, redact
 from scalr_backup.state import State, utc_now
 from scalr_backup.use_case import Tools
@@ -50,6 +79,9 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print events and, last, one result, a JSON object a line.")]
 FromCopy = Annotated[bool, typer.Option("--from-copy", help="Restore from the second repository.")]
+Scheduled = Annotated[
+    bool, typer.Option("--scheduled", help="As the schedule does: give way to a pass, a restore or a drill.")
+]
 Copy = Annotated[bool, typer.Option("--copy", help="The second repository instead of the first.")]
 
 
@@ -105,6 +137,18 @@ class Agent:
     def keys(self, *, copy: bool = False) -> keys.Keys:
         """The use case of the passwords that open the repository, or the second one."""
         return keys.Keys(self.restic(copy=copy), self.config().host, self.emit)
+
+    def care(self) -> maintenance.Maintenance:
+        """The use case of checks and prunes."""
+        return maintenance.Maintenance(self.config(), State(), self.emit, self.cancelled)
+
+    def place(self, *, copy: bool = False) -> maintenance.Place:
+        """The repository to care for, or the second one."""
+        return maintenance.Place(self.restic(copy=copy), maintenance.OF_COPY if copy else "")
+
+    def places(self) -> list[maintenance.Place]:
+        """Every repository that the schedule cares for."""
+        return [self.place(copy=copy) for copy in ([False, True] if self.config().copy_to else [False])]
 
     def drill(self, source: Restic | None = None) -> drill.Drill:
         """The use case of a drill, from another repository where one is given."""
@@ -298,8 +342,11 @@ def forget(
 
     def call(agent: Agent) -> Outcome:
         with _judged_repository(agent, from_repository, from_host, from_secrets, keep, keep_within) as (config, restic):
-            memory = None
-            if from_repository:
+            memory: retention.Memory | None = None
+            record: retention.Record = retention.unrecorded
+            if not from_repository:
+                record = maintenance.recorder(State(), restic)
+            else:
                 # What an agent remembers, whoever has its host can forge: only another place has a memory worth the name.
                 memory = retention.Memory(State(), restic.repository_id(), config.host)
                 if not dry_run:
@@ -315,6 +362,7 @@ def forget(
                 prune=not no_prune,
                 memory=memory,
                 accept_late=accept_late,
+                record=record,
             )
         exit_code = ExitCode.FAILED if done.error else ExitCode.GOOD
         return Outcome(done.as_dict(), bool(done.removed), exit_code, done.error)
@@ -328,15 +376,60 @@ def check(
         str | None, typer.Option(help="Read data too: 10%, 2G, or 1/7, as restic's check takes it.")
     ] = None,
     copy: Copy = False,
+    scheduled: Scheduled = False,
     json: Json = False,
 ) -> None:
-    """Check the repository's integrity."""
+    """Check the repository's integrity; as the schedule does it, read the parts of its data whose turn it is."""
 
     def call(agent: Agent) -> Outcome:
-        agent.restic(copy=copy).check(read_data_subset)
-        return Outcome({"errors": 0, "read_data_subset": read_data_subset})
+        if not scheduled:
+            agent.care().check(agent.place(copy=copy), read_data_subset)
+            return Outcome({"errors": 0, "read_data_subset": read_data_subset})
+        if copy or read_data_subset is not None:
+            raise UsageError("--scheduled says by itself what is checked: leave out --copy and --read-data-subset.")
+        if not agent.config().check_schedule:
+            raise UsageError("There is no schedule of checks to go by: backup_check_schedule is empty.")
+        return Outcome(agent.care().scheduled_check(agent.places()).as_dict())
 
     _run("check", json, call)
+
+
+@app.command()
+def prune(copy: Copy = False, scheduled: Scheduled = False, json: Json = False) -> None:
+    """Delete the data that no snapshot needs; forget does so too, unless told otherwise."""
+
+    def call(agent: Agent) -> Outcome:
+        if scheduled and copy:
+            raise UsageError("--scheduled says by itself what is pruned: leave out --copy.")
+        if agent.config().append_only and not copy:
+            raise AppendOnlyError(f"{agent.config().host} only adds to its repository (append_only): run prune.yml.")
+        care = agent.care()
+        done = care.scheduled_prune(agent.places()) if scheduled else care.prune(agent.place(copy=copy))
+        return Outcome({"run": done.run, "deferred": done.deferred}, changed=done.deferred is None)
+
+    _run("prune", json, call)
+
+
+@app.command()
+def pin(
+    snapshot: Annotated[str, typer.Argument(help="The snapshot's id, or the beginning of it.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    copy: Copy = False,
+    json: Json = False,
+) -> None:
+    """Keep a snapshot for ever, whatever the retention rules say; its id changes, and the new one is told."""
+    _run("pin", json, lambda agent: _pinned(agent, snapshot, pinned=True, copy=copy, dry_run=dry_run))
+
+
+@app.command()
+def unpin(
+    snapshot: Annotated[str, typer.Argument(help="The snapshot's id, or the beginning of it.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    copy: Copy = False,
+    json: Json = False,
+) -> None:
+    """Leave a pinned snapshot to the retention rules again; its id changes, and the new one is told."""
+    _run("unpin", json, lambda agent: _pinned(agent, snapshot, pinned=False, copy=copy, dry_run=dry_run))
 
 
 @app.command()
@@ -449,7 +542,10 @@ def history_verb(
             raise UsageError(f"--days is a number from 1 to {history.KEEP.days}, which {days} is not.")
         since = utc_now() - timedelta(days=days)
         entries = State().history.read(since)
-        return Outcome({"host": agent.config().host, "since": since.isoformat(), "entries": entries})
+        config = agent.config()
+        # A night is a date of the time zone that the passes are scheduled in.
+        told = {"host": config.host, "timezone": config.timezone, "since": since.isoformat(), "entries": entries}
+        return Outcome(told)
 
     _run("history", json, call)
 
@@ -459,18 +555,52 @@ def health(json: Json = False) -> None:
     """Exit with 0 when every database has a good snapshot younger than 26 hours, else with 1."""
 
     def call(agent: Agent) -> Outcome:
-        judged = _status(agent.config())
-        exit_code = ExitCode.GOOD if judged.healthy else ExitCode.FAILED
-        return Outcome({"healthy": judged.healthy, "summary": judged.summary}, exit_code=exit_code)
+        health = _status(agent.config()).health
+        exit_code = ExitCode.GOOD if health.ok else ExitCode.FAILED
+        return Outcome({"healthy": health.ok, "summary": health.sentence}, exit_code=exit_code)
 
     _run("health", json, call)
 
 
+@app.command(name="notify")
+def notify_verb(
+    test: Annotated[
+        bool, typer.Option("--test", help="Send a test to everybody, and say whom it did not reach.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Deliver the messages that still wait, or a test."""
+
+    def call(agent: Agent) -> Outcome:
+        config = agent.config()
+        recipients = _recipients(load_addresses())
+        if not recipients.services:
+            raise UsageError("Nobody is told: backup_notify names no service.")
+        outbox = watch.Outbox(State(), lambda level, text, **facts: agent.emit(log(level, text, **facts)))
+        if not test:
+            outbox.send(recipients.services, utc_now(), at_once=True)
+        told = watch.deliver_test(config, recipients.services) if test else []
+        failed = [sentence for _name, sentence in told if sentence]
+        data = {"tested": [{"service": name, "error": error} for name, error in told], **outbox.summary()}
+        error = Failure("not_delivered", " ".join(failed)) if failed else None
+        return Outcome(data, exit_code=ExitCode.FAILED if failed else ExitCode.GOOD, error=error)
+
+    _run("notify", json, call)
+
+
 @app.command()
-def validate(json: Json = False) -> None:
+def validate(
+    addresses: Annotated[
+        bool, typer.Option("--addresses", help="Validate the addresses of backup_notify and of the heartbeat instead.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Validate the configuration document on standard input; needs nothing else."""
 
     def call(_agent: Agent) -> Outcome:
+        if addresses:
+            recipients = _recipients(parse_addresses(sys.stdin.read()))
+            return Outcome({"services": len(recipients.services), "valid": True})
         config = parse_config(sys.stdin.read(), "The configuration")
         return Outcome({"host": config.host, "valid": True})
 
@@ -484,7 +614,10 @@ def serve_verb() -> None:
         config, state = load_config(), State()
         # A restic that was killed with the container left its spool; nothing else runs yet.
         Restic(config, load_secrets()).clear_spool()
-        sys.exit(serve.Server(config, state).run())
+        _recipients(load_addresses())  # Refused now, and not at three in the morning.
+        with MetricsServer(config, state):
+            exit_code = serve.Server(config, state, [_watch(config, state)]).run()
+        sys.exit(exit_code)
     except ScalrBackupError as error:
         make_logger().error("The agent cannot start.", code=error.code, reason=error.message)
         sys.exit(int(error.exit_code))
@@ -513,6 +646,12 @@ def _run(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
         outcome = Outcome(exit_code=ExitCode.FAILED, error=Failure("internal", text))
     out.result(verb, outcome)
     sys.exit(int(outcome.exit_code))
+
+
+def _pinned(agent: Agent, snapshot: str, *, pinned: bool, copy: bool, dry_run: bool) -> Outcome:
+    restic = agent.restic(copy=copy)
+    done = retention.pin(agent.config(), restic, snapshot, pinned=pinned, anywhere=copy, dry_run=dry_run)
+    return Outcome(asdict(done), changed=done.changed)
 
 
 def _password() -> str:
@@ -635,6 +774,40 @@ def _typed(prompt: str) -> str:
         return ""
     finally:
         signal.signal(signal.SIGINT, while_running)
+
+
+def _recipients(addresses: Addresses) -> watch.Recipients:
+    """Whom to tell. Raises ConfigurationError where an address is none."""
+    services = notify.services(addresses.notify)
+    for service in services:
+        service.check()
+    return watch.Recipients(services, heartbeat.Heartbeat(addresses.heartbeat) if addresses.heartbeat else None)
+
+
+def _watch(config: Config, state: State) -> watch.Watch:
+    """Whoever looks on while the agent serves; it reads the configuration anew, as the server does."""
+    known = {"config": config, "addresses": Addresses(), "recipients": watch.Recipients()}
+    logger = make_logger()
+
+    def latest() -> Config:
+        with suppress(ConfigurationError):  # The server logs it; the one before stays in force.
+            known["config"] = load_config()
+        return cast(Config, known["config"])
+
+    def recipients() -> watch.Recipients:
+        try:
+            if (addresses := load_addresses()) != known["addresses"]:
+                known.update(recipients=_recipients(addresses), addresses=addresses)
+        except ConfigurationError as error:
+            if error.message != known.get("refused"):
+                known["refused"] = error.message
+                logger.error("The addresses are not valid; those before stay in force.", reason=error.message)
+        return cast(watch.Recipients, known["recipients"])
+
+    def say(level: str, text: str, **facts: Any) -> None:
+        logger.log(LEVELS[level], text, **facts)
+
+    return watch.Watch(state, latest, recipients, _status, say)
 
 
 def _status(config: Config) -> status.Status:

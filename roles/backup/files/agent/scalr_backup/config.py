@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import jmespath
@@ -89,8 +89,24 @@ class Config(BaseModel):
     append_only: bool = False
     parallel: Annotated[int, Field(ge=1, le=64)] = 2
     row_counts: bool = True
+    # Where /metrics and /healthz are to be had, inside the container; 0 is nowhere.
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    # The host's directory of node_exporter that the metrics are written to; the role mounts a place in it.
+    metrics_textfile: str = ""
     # Under the name that it has in the document; pydantic has a method of that name.
     copy_to: CopyTo | None = Field(default=None, alias="copy")
+    # What is told to whom backup_notify names.
+    notify_events: tuple[Literal["failure", "warning", "recovery", "success", "digest"], ...] = (
+        "failure",
+        "warning",
+        "recovery",
+    )
+    # By how many percent a dump or its rows must shrink from one pass to the next to be found wrong; 0 for never.
+    shrink_percent: Annotated[int, Field(ge=0, le=99)] = 50
+    # From how many percent on the repository's file system counts as nearly full.
+    nearly_full_percent: Annotated[int, Field(ge=1, le=100)] = 90
+    # Hours after which a lock on the repository is found wrong.
+    lock_hours: Annotated[int, Field(ge=1)] = 24
     # Seconds after which a restic call that only looks something up counts as unanswered.
     answer_seconds: Annotated[int, Field(ge=5)] = 120
     # Seconds without a byte after which a dump or a restore counts as stalled.
@@ -148,6 +164,23 @@ class Config(BaseModel):
     def _keeps_something(cls, keep: Keep) -> Keep:
         return _something(keep)
 
+    @field_validator("metrics_port")
+    @classmethod
+    def _port_is_for_everybody(cls, port: int) -> int:
+        if 0 < port < 1024:
+            raise ValueError(
+                f"{port} is a port that only root may open, and the agent is not root; take one from 1024 on"
+            )
+        return port
+
+    @field_validator("metrics_textfile")
+    @classmethod
+    def _directory_is_absolute(cls, directory: str) -> str:
+        # Docker takes a colon for the end of the path.
+        if directory and (not Path(directory).is_absolute() or ":" in directory):
+            raise ValueError(f"{directory!r} is no absolute path of a directory, without a colon")
+        return directory
+
     @field_validator("keep_within")
     @classmethod
     def _duration_lasts(cls, duration: str) -> str:
@@ -196,6 +229,14 @@ class Secrets:
     ssh_key: Path | None = None
     known_hosts: Path | None = None
     authority: Path | None = None
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Whom to tell what goes wrong: Apprise's addresses, and that of a dead man's switch; both are secrets."""
+
+    notify: tuple[str, ...] = field(default=(), repr=False)
+    heartbeat: str = field(default="", repr=False)
 
 
 def duration_hours(duration: str) -> int:
@@ -261,6 +302,45 @@ def load_copy_secrets(directory: Path | None = None) -> Secrets:
     if (directory / "copy_environment").exists():
         secrets = replace(secrets, environment=_environment(directory / "copy_environment"))
     return secrets
+
+
+def load_addresses(directory: Path | None = None) -> Addresses:
+    """Read whom to tell: one address a line, empty lines and ``#`` lines are skipped; nobody where there is no file.
+
+    Raises ConfigurationError when a file cannot be read.
+    """
+    directory = directory or SECRETS_DIRECTORY
+    beats = _lines(directory / "heartbeat")
+    return Addresses(_lines(directory / "notify"), beats[0] if beats else "")
+
+
+def parse_addresses(text: str) -> Addresses:
+    """The same, given as JSON: ``notify``, a list, and ``heartbeat``. Raises ConfigurationError, never with a part of it."""
+    try:
+        document = json.loads(text)
+        notify, heartbeat = document.get("notify") or [], document.get("heartbeat") or ""
+    except (ValueError, AttributeError):
+        notify, heartbeat = None, None
+    if (
+        not isinstance(notify, list)
+        or not isinstance(heartbeat, str)
+        or not all(isinstance(url, str) for url in notify)
+    ):
+        raise ConfigurationError("backup_notify must be a list of addresses, and backup_heartbeat_url one address.")
+    if any(len(url.splitlines()) != 1 for url in notify):
+        raise ConfigurationError("backup_notify: an address must be a single line that is not empty.")
+    return Addresses(tuple(url.strip() for url in notify), heartbeat.strip())
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}; run site.yml.") from None
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def parse_secrets(text: str, directory: Path) -> Secrets:

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from scalr_backup import retention
+from scalr_backup import maintenance, retention
 from scalr_backup.errors import CopyError, ScalrBackupError, UsageError
-from scalr_backup.model import Failure, Snapshot
-from scalr_backup.progress import log, progress
+from scalr_backup.model import Failure, Snapshot, new_run_id
+from scalr_backup.progress import log, progress, with_run
 from scalr_backup.restic import Restic, redact
 from scalr_backup.state import PASS_LOCK, utc_now
 from scalr_backup.use_case import Tools
@@ -61,6 +61,7 @@ class Copier:
 
         Raises BusyError while a pass runs, whose retention would wait for the copy. What fails is in the result.
         """
+        self._emit = with_run(self._emit, new_run_id())
         holder = f"a copy to {self._name}, since {utc_now():%Y-%m-%d %H:%M:%S} UTC"
         with self._state.lock(PASS_LOCK, holder, 0.0, self._cancelled.is_set):
             return self.copy()
@@ -107,7 +108,14 @@ class Copier:
     def _forget(self, target: Restic, paths: Collection[str]) -> retention.Forgotten:
         # Where the host only adds to its first repository, it still sees to this one, with the key that it has to it.
         config = self._config.model_copy(update={"keep": self._copy_to.keep, "append_only": False})
-        return retention.forget(config, target, self._emit, only_paths=paths)
+        return retention.forget(
+            config,
+            target,
+            self._emit,
+            only_paths=paths,
+            prune=not self._config.prune_schedule,
+            record=maintenance.recorder(self._state, target, maintenance.OF_COPY),
+        )
 
 
 def to_copy(here: Sequence[Snapshot], there: Sequence[Snapshot], now: datetime | None = None) -> list[str]:

@@ -164,6 +164,7 @@ class Drill(UseCase):
         """
         started = utc_now()
         result = DrillResult(new_run_id(), self._config.host, started, started)
+        self._begin(result.run)
         holder = f"run {result.run}, since {started:%Y-%m-%d %H:%M:%S} UTC"
         with self._state.lock(DRILL_LOCK, holder):
             self._remove_leftovers(result)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +39,23 @@ class Dumper:
     """Dumps databases on behalf of one run."""
 
     def __init__(
-        self, config: Config, discovery: Discovery, restic: Restic, emit: Emit, run: str, reports: Path
+        self,
+        config: Config,
+        discovery: Discovery,
+        restic: Restic,
+        emit: Emit,
+        run: str,
+        reports: Path,
+        known: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        """*known* is what is on record of each ``container/database``: its last dump tells how long this one may be."""
         self._config = config
         self._discovery = discovery
         self._restic = restic
         self._emit = emit
         self._run = run
         self._reports = reports
+        self._known = known or {}
         self._numbers = itertools.count(1)
         self._numbering = threading.Lock()
 
@@ -103,7 +112,7 @@ class Dumper:
                 [container, f"run={self._run}", *tags],
                 producer.argv(),
                 job.to_environment(),
-                lambda count: self._emit(progress("dump", container=container, database=database, bytes=count)),
+                self._teller(container, database),
             )
         except (DumpError, ResticError) as error:
             report = producer.Report.read(report_file)
@@ -120,6 +129,12 @@ class Dumper:
                 f"{report.bytes if report else 'an unknown number of'} bytes{remains}."
             )
         return saved, report.head_bytes
+
+    def _teller(self, container: str, database: str) -> Callable[[int], None]:
+        """Tell how far a dump is, of about as many bytes as the last one had."""
+        last = self._known.get(f"{container}/{database}", {}).get("bytes_read")
+        total = {"total_bytes": last} if last else {}
+        return lambda count: self._emit(progress("dump", container=container, database=database, bytes=count, **total))
 
     def _counts(self, counting: Future[RowCounts] | None, cluster: Cluster, database: str) -> RowCounts | None:
         if counting is None:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ Entry = dict[str, Any]
 KEEP = timedelta(days=400)
 # The file is written anew only when its first line is older than it may be by so much.
 _SLACK = timedelta(days=30)
+
+# What is kept of a database's figures, by the names that they have in a pass's result.
+_FIGURES = {"bytes_read", "bytes_added", "bytes_stored", "rows"}
 
 BACKUP, PASS, DRILL = "backup", "pass", "drill"
 
@@ -94,21 +98,23 @@ def entries_of_pass(
 
     *repository* is what was last measured of it; what was measured before this pass says nothing of it.
     """
-    common = {"time": result["finished"], "run": result["run"]}
+    common = {
+        "time": result["finished"],
+        "started": result["started"],
+        "run": result["run"],
+        "reason": result["reason"],
+    }
     measured = repository if repository and repository.get("time", "") >= result["started"] else {}
     copied = result.get("copy")
     backups = [
         {
             "kind": BACKUP,
             **common,
-            "reason": result["reason"],
             "container": outcome.container,
             "database": outcome.database,
             "ok": outcome.ok,
             "seconds": outcome.duration_seconds,
-            "bytes_read": outcome.bytes_read,
-            "bytes_added": outcome.bytes_added,
-            "rows": outcome.rows,
+            **{name: figure for name, figure in asdict(outcome).items() if name in _FIGURES},
             "error": outcome.error.code if outcome.error else None,
         }
         for outcome in outcomes
@@ -116,7 +122,7 @@ def entries_of_pass(
     ok = not (result["failed"] or result["error"] or result["retention"]["error"] or (copied and not copied["ok"]))
     of_repository = {name: measured.get(name) for name in ("size_bytes", "snapshots")}
     error = result["error"]["code"] if result["error"] else None
-    return [*backups, {"kind": PASS, **common, "reason": result["reason"], "ok": ok, **of_repository, "error": error}]
+    return [*backups, {"kind": PASS, **common, "ok": ok, **of_repository, "error": error}]
 
 
 def entry_of_drill(drill: dict[str, Any]) -> Entry:

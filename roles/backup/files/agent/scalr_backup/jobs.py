@@ -56,9 +56,11 @@ def _last_maintenance(kind: str) -> Callable[[Mapping[str, Any]], str | None]:
 PASS = Job(
     "pass", ("backup", "--reason", NIGHTLY), lambda config: config.schedule, lambda state: state.get("nightly_started")
 )
-PRUNE = Job("prune", ("prune",), lambda config: config.prune_schedule, _last_maintenance("prune"), retried=True)
+PRUNE = Job(
+    "prune", ("prune", "--scheduled"), lambda config: config.prune_schedule, _last_maintenance("prune"), retried=True
+)
 CHECK = Job(
-    "check", ("check", "--next-part"), lambda config: config.check_schedule, _last_maintenance("check"), retried=True
+    "check", ("check", "--scheduled"), lambda config: config.check_schedule, _last_maintenance("check"), retried=True
 )
 # In the order in which they run when several are due.
-JOBS = (PASS,)
+JOBS = (PASS, PRUNE, CHECK)

@@ -16,6 +16,8 @@ ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
 
 MANIFEST_PATH = "/manifest.json"
 PINNED_TAG = "pinned"
+# The name of a database in the outcome of a cluster that could not even be asked what it holds.
+WHOLE_CLUSTER = "*"
 # A manifest is tagged with the agent that saved it, so that two of them under one host's name find out.
 AGENT_TAG = "agent="
 # Why a snapshot was made; one of these words is a tag of each.
@@ -208,7 +210,18 @@ class Saved:
 
     snapshot_id: str
     bytes_read: int
+    # What was new of them, and what that came to when it was compressed.
     bytes_added: int
+    bytes_stored: int
+
+
+@dataclass(frozen=True)
+class RepositorySize:
+    """What all snapshots of a repository come to, as it is stored and as it was before compression."""
+
+    stored_bytes: int
+    uncompressed_bytes: int
+    snapshots: int
 
 
 @dataclass(frozen=True)
@@ -229,6 +242,7 @@ class DatabaseBackup:
     snapshot_id: str | None = None
     bytes_read: int = 0
     bytes_added: int = 0
+    bytes_stored: int = 0
     duration_seconds: float = 0.0
     rows: int | None = None
     error: Failure | None = None

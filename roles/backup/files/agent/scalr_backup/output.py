@@ -7,21 +7,25 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from scalr_backup.errors import ExitCode
 from scalr_backup.model import Failure
-from scalr_backup.progress import Event
+from scalr_backup.progress import Event, Pace
 
 # Lines of progress in --json: no more than one per second and kind, so that a log stays readable.
 _PROGRESS_SECONDS = 1.0
+# Seconds between two lines about how far one thing is, where people read a pipe instead of a terminal.
+_LINE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class JsonOutput:
 
     def event(self, event: Event) -> None:
         """Print an event, progress not too often."""
-        if event["event"] == "progress" and "bytes" in event and not self._is_due(event):
+        if event["event"] == "progress" and _is_measured(event) and not self._is_due(event):
             return
         self._print(event)
 
@@ -92,51 +96,139 @@ class HumanOutput:
         # Without a terminal there is no width to keep to: a wrapped table is hard to read and hard to grep.
         self._out = Console(width=None if sys.stdout.isatty() else 250)
         self._err = Console(stderr=True)
-        self._progress: Progress | None = None
-        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._bars = _Bars(self._err) if self._err.is_terminal else None
+        self._pace = Pace(_LINE_SECONDS)
         self._lock = threading.Lock()
 
     def event(self, event: Event) -> None:
-        """Draw progress on a terminal; say the rest as a line."""
-        if event["event"] == "log":
-            style = {"error": "bold red", "warning": "yellow"}.get(event["level"], "dim")
-            names = "/".join(str(event[key]) for key in ("container", "database") if event.get(key))
-            error = event.get("error") or {}
-            text = ": ".join(part for part in (names, event["message"], error.get("message", "")) if part)
-            self._err.print(f"[{style}]{escape(text)}[/]", soft_wrap=True)
-        elif self._err.is_terminal and "bytes" in event:
-            self._draw(event)
-        elif "bytes" not in event:
-            names = "/".join(str(event[key]) for key in ("container", "database") if event.get(key))
-            self._err.print(f"[dim]{escape(event['phase'].replace('-', ' '))} {escape(names)}[/]", soft_wrap=True)
+        """Draw progress as bars on a terminal, and elsewhere as a line now and then; say the rest as a line."""
+        with self._lock:
+            if event["event"] == "log":
+                self._say(event)
+            elif self._bars:
+                self._bars.draw(event)
+            elif not _is_measured(event) and "elapsed_seconds" not in event:
+                self._pace.due(event)
+                self._err.print(f"[dim]{escape(_activity(event))}[/]", soft_wrap=True)
+            elif facts := self._pace.due(event):
+                self._err.print(f"[dim]{escape(_activity(event))}: {_how_far(facts)}[/]", soft_wrap=True)
 
     def result(self, verb: str, outcome: Outcome) -> None:
         """Print the verb's table, or its error in one sentence."""
-        if self._progress is not None:
-            self._progress.stop()
+        if self._bars:
+            self._bars.stop()
         if outcome.data:
             _TABLES[verb](self._out, outcome.data)
         if outcome.error is not None:
             self._err.print(f"[bold red]{escape(outcome.error.message)}[/]", soft_wrap=True)
 
-    def _draw(self, event: Event) -> None:
-        with self._lock:
-            if self._progress is None:
-                self._progress = Progress(
-                    SpinnerColumn(),
-                    TextColumn("{task.description}"),
-                    BarColumn(),
-                    DownloadColumn(),
-                    TransferSpeedColumn(),
-                    console=self._err,
-                    transient=True,
-                )
-                self._progress.start()
-            key = (event.get("container") or "", event.get("database") or "")
-            if key not in self._tasks:
-                description = f"{event['phase']} {'/'.join(part for part in key if part)}"
-                self._tasks[key] = self._progress.add_task(escape(description), total=event.get("total_bytes"))
-            self._progress.update(self._tasks[key], completed=event["bytes"])
+    def _say(self, event: Event) -> None:
+        style = {"error": "bold red", "warning": "yellow"}.get(event["level"], "dim")
+        error = event.get("error") or {}
+        text = ": ".join(part for part in (_names(event), event["message"], error.get("message", "")) if part)
+        self._err.print(f"[{style}]{escape(text)}[/]", soft_wrap=True)
+        if self._bars and "ok" in event:
+            self._bars.end(event)
+
+
+class _Bars:
+    """A bar for each database that something is done to, and one for what is done to none in particular."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            _HowFar(),
+            console=console,
+            transient=True,
+        )
+        self._tasks: dict[tuple[str, str], tuple[str, TaskID]] = {}
+
+    def draw(self, event: Event) -> None:
+        """Show how far one thing is; a new phase of it begins a new bar in the old one's place."""
+        self._progress.start()
+        key = _whom(event)
+        phase, task = self._tasks.get(key, ("", TaskID(-1)))
+        if phase != event["phase"]:
+            if phase:
+                self._progress.remove_task(task)
+            task = self._progress.add_task(escape(_activity(event)), total=None, event=event)
+            self._tasks[key] = (event["phase"], task)
+        amount, total = event.get("bytes", event.get("done", 0)), event.get("total_bytes", event.get("total"))
+        # A dump may be longer than the last one was; then nobody knows how long it will be.
+        known = total if total and total >= amount else None
+        self._progress.update(task, completed=amount, total=known, event=event)
+
+    def end(self, event: Event) -> None:
+        """Take away the bar of what has ended."""
+        _phase, task = self._tasks.pop(_whom(event), ("", None))
+        if task is not None:
+            self._progress.remove_task(task)
+
+    def stop(self) -> None:
+        """Leave nothing of them on the terminal."""
+        self._progress.stop()
+
+
+class _HowFar(ProgressColumn):
+    """What a bar is followed by: bytes or things done, rate, time left, as far as they are known."""
+
+    def render(self, task: Task) -> Text:
+        """The words for one bar; rich asks for them ten times a second."""
+        event, facts = task.fields["event"], {}
+        if "bytes" in event and task.speed:
+            facts["bytes_per_second"] = task.speed
+        if task.total is not None and task.time_remaining is not None and task.completed:
+            facts["seconds_left"] = task.time_remaining
+        return Text(_how_far({**event, "elapsed_seconds": task.elapsed, **facts}), style="cyan")
+
+
+def _whom(event: Event) -> tuple[str, str]:
+    return event.get("container") or "", event.get("database") or ""
+
+
+def _names(event: Event) -> str:
+    return "/".join(name for name in _whom(event) if name)
+
+
+def _activity(event: Event) -> str:
+    return f"{event['phase'].replace('-', ' ')} {_names(event)}".rstrip()
+
+
+def _is_measured(event: Event) -> bool:
+    return "bytes" in event or "done" in event
+
+
+def _how_far(facts: dict[str, Any]) -> str:
+    """So many of so many, how fast, and the time left; where nothing is measured, the time that has passed."""
+    parts = []
+    if "bytes" in facts:
+        parts.append(_of(facts["bytes"], facts.get("total_bytes"), human_bytes))
+    elif "done" in facts:
+        parts.append(f"{_of(facts['done'], facts.get('total'), '{:,}'.format)} {facts.get('unit', '')}".rstrip())
+    if facts.get("bytes_per_second"):
+        parts.append(f"{human_bytes(facts['bytes_per_second'])}/s")
+    if "seconds_left" in facts:
+        parts.append(f"{human_seconds(facts['seconds_left'])} left")
+    if not parts and facts.get("elapsed_seconds"):
+        parts.append(f"{human_seconds(facts['elapsed_seconds'])} so far")
+    return ", ".join(parts)
+
+
+def _of(done: float, total: float | None, said: Callable[[float], str]) -> str:
+    """So many of so many; one that has passed the number that was expected has no end that anybody knows."""
+    if not total or total < done:
+        return said(done)
+    return f"{said(done)} of {said(total)} ({int(100 * done / total)} %)"
+
+
+def human_seconds(seconds: float) -> str:
+    """A short time in its two largest units."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def human_bytes(count: float | None) -> str:
@@ -316,7 +408,9 @@ def _key(console: Console, data: dict[str, Any]) -> None:
 
 
 def _status(console: Console, data: dict[str, Any]) -> None:
-    console.print(f"[bold {'green' if data['healthy'] else 'red'}]{escape(data['summary'])}[/]")
+    # The answer first, in one line of its own, whatever the terminal's width.
+    style = "bold green" if data["healthy"] else "bold red"
+    console.print(f"[{style}]{escape(data['summary'])}[/]", soft_wrap=True, highlight=False)
     rows = [
         [
             one["container"],
@@ -324,17 +418,20 @@ def _status(console: Console, data: dict[str, Any]) -> None:
             "ok" if one["ok"] and one["fresh"] else "PROBLEM",
             human_age(one["age_seconds"]),
             human_bytes(one["bytes_read"]),
+            _kept(one["kept"]),
             _last_drill(one["drill"]),
         ]
         for one in data["databases"]
     ]
     if rows:
-        _table(console, ["CONTAINER", "DATABASE", "HEALTH", "LAST GOOD", "DUMP", "LAST DRILL"], rows)
+        _table(console, ["CONTAINER", "DATABASE", "HEALTH", "LAST GOOD", "DUMP", "KEPT", "LAST DRILL"], rows)
     if data["copy"]:
         age = human_age(data["copy"]["age_seconds"])
         console.print(f"copy in {data['copy']['repository']}: last good {age}", markup=False, highlight=False)
-    for problem in data["problems"]:
-        console.print(f"• {problem}", markup=False, highlight=False)
+    for finding in data["findings"]:
+        mark = "•" if finding["severity"] == "failure" else "◦"
+        console.print(f"{mark} {finding['message']}", markup=False, highlight=False)
+        console.print(f"  → {finding['command']}", markup=False, highlight=False)
     console.print(f"host {data['host']}, next pass {_moment(data['next_pass'])}", markup=False, highlight=False)
 
 
@@ -365,6 +462,38 @@ def _took(entry: dict[str, Any]) -> str:
     return "–" if seconds is None else f"{seconds:.1f} s"
 
 
+def _kept(kept: dict[str, Any] | None) -> str:
+    """How many snapshots retention has kept, and why in short."""
+    if kept is None:
+        return "–"
+    return f"{kept['snapshots']}: {', '.join(f'{count} {why}' for why, count in kept['why'].items())}"
+
+
+def _forget(console: Console, data: dict[str, Any]) -> None:
+    rows = [
+        [
+            one["short_id"],
+            _moment(one["time"]),
+            one["container"],
+            one["database"],
+            "stays" if one["keep"] else "GOES",
+            ", ".join(one["why"]),
+        ]
+        for one in data["decisions"]
+    ]
+    if rows:
+        _table(console, ["SNAPSHOT", "TIME", "CONTAINER", "DATABASE", "", "WHY"], rows)
+    console.print(f"{len(data['removed'])} removed, {data['kept']} stay", highlight=False)
+    for warning in data["warnings"]:
+        console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
+
+
+def _pin(console: Console, data: dict[str, Any]) -> None:
+    state = "pinned: it stays for ever" if data["pinned"] else "not pinned: the retention rules judge it"
+    before = f"; it was {data['was'][:8]} before" if data["was"] != data["id"] else ""
+    console.print(f"{data['id'][:8]} is {state}{before}.", markup=False, highlight=False, soft_wrap=True)
+
+
 def _last_drill(drill: dict[str, Any] | None) -> str:
     if drill is None:
         return "never"
@@ -388,9 +517,13 @@ _TABLES = {
     "history": _history,
     "health": _facts,
     "key": _key,
-    "forget": _facts,
+    "forget": _forget,
+    "prune": _facts,
+    "pin": _pin,
+    "unpin": _pin,
     "check": _facts,
     "init": _facts,
     "unlock": _facts,
     "validate": _facts,
+    "notify": _facts,
 }

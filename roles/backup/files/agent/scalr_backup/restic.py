@@ -32,7 +32,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -54,7 +54,7 @@ from scalr_backup.errors import (
     WrongPasswordError,
 )
 from scalr_backup.memory import in_memory
-from scalr_backup.model import Key, Saved, Snapshot
+from scalr_backup.model import Key, RepositorySize, Saved, Snapshot
 
 OLDEST_VERSION = (0, 17, 0)
 OWN_HOST = ""
@@ -67,6 +67,8 @@ _WAIT_FOR_LOCK = ("--retry-lock", f"{_RETRY_LOCK_SECONDS}s")
 _GRACE_SECONDS = 20.0
 # Seconds to open a repository: whoever asks for that waits for the answer.
 _OPENING_SECONDS = 30
+# Locks that are looked into; each is a call of its own, and a repository has one or none at most times.
+_MOST_LOCKS = 10
 _RETRYING = re.compile(r"returned error, retrying after [0-9.a-zµ]+: (.*)")
 # What restic passes on of a program that it runs: the connection's, or the producer's.
 _OF_CONNECTION = re.compile(r"^subprocess (ssh|rclone): (.*)$|^rclone: (.*)$", re.MULTILINE)
@@ -78,16 +80,31 @@ _UNREADABLE = re.compile(
 )
 # Where Go prints how it got to an error.
 _GO_STACK = re.compile(r"\s|goroutine \d+|created by |[\w.]+(/[\w.-]+)*\.[\w.()*]+(\(.*\))?$")
+# How far restic says it is, into a pipe too: a line such as "[0:01] 49.09%  27 / 55 packs".
+_PROGRESS = re.compile(r"^\[[\d:]+\] +[\d.]+% +(\d+) / (\d+) ([a-z]+)", re.MULTILINE)
 _URL_PASSWORD = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")
 
 
 @dataclass(frozen=True)
+class Done:
+    """How far restic is with something: so many of so many *unit*, such as packs."""
+
+    count: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
 class RetentionGroup:
-    """What ``forget --dry-run`` decided for the snapshots of one path."""
+    """What ``forget --dry-run`` decided for the snapshots of one path.
+
+    *reasons* are restic's own words for the rules by which it keeps a snapshot, by the snapshot's id.
+    """
 
     path: str
     keep: tuple[Snapshot, ...]
     remove: tuple[Snapshot, ...]
+    reasons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Restic:
@@ -208,6 +225,7 @@ class Restic:
                 path=group["paths"][0],
                 keep=tuple(parse_snapshot(document) for document in group["keep"] or []),
                 remove=tuple(parse_snapshot(document) for document in group["remove"] or []),
+                reasons={one["snapshot"]["id"]: tuple(one["matches"] or ()) for one in group.get("reasons") or []},
             )
             for group in documents or []
         ]
@@ -225,6 +243,25 @@ class Restic:
         if left:
             raise ResticError(f"restic forget left {len(left)} snapshots that it should have removed: {sorted(left)}.")
 
+    def tag(self, snapshot_id: str, *, add: str | None = None, remove: str | None = None) -> str:
+        """Give a snapshot a tag, or take one away; returns the id that it has from then on.
+
+        restic writes the snapshot anew and removes the old one, so it waits for a lock of its own.
+
+        Raises ResticError where nothing was changed.
+        """
+        change = [*(["--add", add] if add else []), *(["--remove", remove] if remove else [])]
+        output = self._call(
+            ["tag", "--json", *change, *_WAIT_FOR_LOCK, snapshot_id],
+            "changing a snapshot's tags",
+            self._config.answer_seconds + _RETRY_LOCK_SECONDS,
+        )
+        for line in output.splitlines():
+            document = json.loads(line) if line.startswith("{") else {}
+            if document.get("message_type") == "changed":
+                return str(document["new_snapshot_id"])
+        raise ResticError(f"restic did not change the tags of the snapshot {snapshot_id[:8]}.")
+
     def take_back(self, snapshot_id: str) -> str:
         """Remove the snapshot of a failed dump; where this host only adds it stays, and the answer says so."""
         if self._config.append_only:
@@ -232,12 +269,12 @@ class Restic:
         self.forget_snapshots([snapshot_id])
         return ""
 
-    def prune(self) -> None:
-        """Delete the data that no snapshot needs."""
-        self._maintain(["prune"], "pruning the repository")
+    def prune(self, on_progress: Callable[[Done], None] | None = None) -> None:
+        """Delete the data that no snapshot needs; *on_progress* is told how far it is."""
+        self._maintain(["prune"], "pruning the repository", on_progress=on_progress)
 
-    def check(self, read_data_subset: str | None = None) -> None:
-        """Check the repository's structure, and its data or a subset of it when named.
+    def check(self, read_data_subset: str | None = None, on_progress: Callable[[Done], None] | None = None) -> None:
+        """Check the repository's structure, and its data or a subset of it when named; *on_progress* is told how far it is.
 
         Raises ResticError with restic's first error.
         """
@@ -245,7 +282,7 @@ class Restic:
         arguments = ["check"]
         if read_data_subset is not None:
             arguments.append(f"--read-data-subset={read_data_subset}")
-        self._maintain(arguments, "checking the repository")
+        self._maintain(arguments, "checking the repository", on_progress=on_progress)
 
     def locks(self) -> list[str]:
         """The ids of the locks on the repository."""
@@ -261,6 +298,42 @@ class Restic:
             return 0
         self._call(["unlock"], "removing stale locks")
         return before - len(self.locks())
+
+    def size(self) -> RepositorySize:
+        """How much all snapshots of all hosts take up; restic walks through every one of them for that.
+
+        Raises RepositoryUnreachableError when it takes longer than an answer may.
+        """
+        arguments = ["stats", "--mode", "raw-data", "--json", "--no-lock"]
+        document = json.loads(self._call(arguments, "measuring the repository"))
+        stored = int(document["total_size"])
+        return RepositorySize(
+            stored_bytes=stored,
+            # A repository of the format before compression says nothing of it.
+            uncompressed_bytes=int(document.get("total_uncompressed_size") or stored),
+            snapshots=int(document["snapshots_count"]),
+        )
+
+    def oldest_lock(self, ids: Sequence[str]) -> datetime | None:
+        """When the oldest of these locks was taken; one that is gone by now does not count."""
+        times = []
+        for lock in ids[:_MOST_LOCKS]:
+            with suppress(ResticError):
+                text = self._call(["cat", "lock", lock, "--no-lock"], "reading a lock", _OPENING_SECONDS)
+                times.append(parse_time(json.loads(text)["time"]))
+        return min(times, default=None)
+
+    def room(self) -> tuple[int, int] | None:
+        """The free and the total bytes of the file system of a repository in a directory; None for a store elsewhere."""
+        if store.kind(self._config.repository) != "local":
+            return None
+        try:
+            found = os.statvfs(self._config.repository.removeprefix("local:"))
+        except OSError as error:
+            raise ResticError(
+                f"The file system of the repository {self.repository} cannot be measured: {error.strerror}."
+            ) from None
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def list_keys(self) -> list[Key]:
         """The repository's keys: each is another password that opens it. The oldest first."""
@@ -382,8 +455,9 @@ class Restic:
         doing: str,
         limit_seconds: float | None = None,
         environment: Mapping[str, str] | None = None,
+        on_output: Callable[[str], None] | None = None,
     ) -> str:
-        """Run restic to its end and return what it printed."""
+        """Run restic to its end and return what it printed; *on_output* sees all of that so far, twice a second."""
         limit = limit_seconds or self._config.answer_seconds
         process = self._start(arguments, subprocess.PIPE, subprocess.PIPE, environment)
         deadline = time.monotonic() + limit
@@ -392,6 +466,8 @@ class Restic:
                 output, messages = process.communicate(timeout=0.5)
                 break
             except subprocess.TimeoutExpired as so_far:
+                if on_output is not None:
+                    on_output((so_far.stdout or b"").decode("utf-8", "replace"))
                 said = (so_far.stderr or b"").decode("utf-8", "replace")
                 if failed := self._end_of_patience(said, doing, limit, over=time.monotonic() > deadline):
                     _end(process)
@@ -415,9 +491,19 @@ class Restic:
             f"The repository {self.repository} did not answer within {limit:.0f} s while {doing}: {tried}."
         )
 
-    def _maintain(self, arguments: Sequence[str], doing: str, environment: Mapping[str, str] | None = None) -> None:
-        whole = [*arguments, "--retry-lock", f"{_RETRY_LOCK_SECONDS}s"]
-        self._call(whole, doing, self._config.maintenance_seconds, environment)
+    def _maintain(
+        self,
+        arguments: Sequence[str],
+        doing: str,
+        environment: Mapping[str, str] | None = None,
+        on_progress: Callable[[Done], None] | None = None,
+    ) -> None:
+        def tell(output: str) -> None:
+            if on_progress is not None and (done := parse_progress(output)):
+                on_progress(done)
+
+        whole = [*arguments, *_WAIT_FOR_LOCK]
+        self._call(whole, doing, self._config.maintenance_seconds, environment, tell)
 
     def _stream_lines(self, arguments: Sequence[str], watch: _Watch, environment: Mapping[str, str]) -> tuple[int, str]:
         """Run restic, give each line that it prints to *watch*; its exit code and messages.
@@ -575,7 +661,8 @@ class _Watch:
             self.summary = Saved(
                 snapshot_id=document.get("snapshot_id", ""),
                 bytes_read=int(document.get("total_bytes_processed", 0)),
-                bytes_added=int(document.get("data_added_packed", document.get("data_added", 0))),
+                bytes_added=int(document.get("data_added", 0)),
+                bytes_stored=int(document.get("data_added_packed", 0)),
             )
 
     def _progress(self, count: int) -> None:
@@ -588,6 +675,12 @@ def parse_version(text: str) -> tuple[int, int, int] | None:
     """The version in what ``restic version`` prints."""
     match = re.match(r"restic (\d+)\.(\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def parse_progress(output: str) -> Done | None:
+    """How far restic was when it last said so; None before that."""
+    lines = _PROGRESS.findall(output)
+    return Done(int(lines[-1][0]), int(lines[-1][1]), lines[-1][2]) if lines else None
 
 
 def parse_snapshot(document: Mapping[str, Any]) -> Snapshot:

@@ -127,6 +127,8 @@ class Restore(UseCase):
                 f"{', '.join(one.database for one in plan.databases)} of {request.into} on {self._config.host}."
             )
         result = RestoreResult(new_run_id(), plan)
+        assert result.run is not None
+        self._begin(result.run)
         holder = f"restore {result.run} into it, since {utc_now():%Y-%m-%d %H:%M:%S} UTC"
         with self._state.lock(container_lock(request.into), holder):
             removed = leftovers.clean_up(self._state, self._discovery, plan.cluster)
@@ -262,7 +264,8 @@ class Restore(UseCase):
         self._emit(progress("safety-snapshot", container=cluster.container.name, database=plan.database))
         assert result.run is not None
         with tempfile.TemporaryDirectory(prefix="scalr-backup-") as reports:
-            dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, Path(reports))
+            known = self._state.known_databases()
+            dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, Path(reports), known)
             try:
                 return dumper.dump(cluster, plan.database, (PRE_RESTORE,)).saved.snapshot_id
             except InterruptedRunError:

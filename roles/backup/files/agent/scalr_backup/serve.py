@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -17,12 +17,16 @@ from scalr_backup.config import Config, load_config
 from scalr_backup.errors import ConfigurationError
 from scalr_backup.jobs import JOBS, TRY_AGAIN_AFTER, Job
 from scalr_backup.logs import LEVELS, make_logger
+from scalr_backup.progress import Pace
 from scalr_backup.state import State, utc_now
 
 # Seconds between two looks at the clock and at the configuration: both may change under us.
 _TICK_SECONDS = 5.0
 # Characters of what a job said on its standard error that the log keeps.
 _LAST_WORDS = 2000
+_LAST_WORDS_SECONDS = 5.0
+# Seconds between two lines of the log about how far one thing is.
+_PROGRESS_SECONDS = 30.0
 
 
 class Companion(Protocol):
@@ -143,35 +147,38 @@ class Server:
         self._process = process
         if self._stopping.is_set():
             process.terminate()  # SIGTERM came while the job was being started.
-        messages = _Collector(process)
-        result = None
+        messages, told = _Collector(process), _Told()
         assert process.stdout is not None
         for line in process.stdout:
-            result = self._log_event(job, line) or result
+            self._log_event(job, line, told)
         exit_code = process.wait()
         self._process = None
         level = LEVELS["info" if exit_code == 0 else "error"]
-        self._log.log(level, f"The {job.name} has ended.", job=job.name, exit_code=exit_code)
-        if exit_code != 0 and messages.text:
-            self._log.error(f"The {job.name} said:", job=job.name, text=messages.text[-_LAST_WORDS:])
-        return exit_code, result
+        facts = {"job": job.name, **told.run}
+        self._log.log(level, f"The {job.name} has ended.", **facts, exit_code=exit_code)
+        if exit_code != 0 and (text := messages.text()):
+            self._log.error(f"The {job.name} said:", **facts, text=text[-_LAST_WORDS:])
+        return exit_code, told.result
 
-    def _log_event(self, job: Job, line: str) -> dict[str, Any] | None:
-        """Log an event of a job; the result when it is that."""
+    def _log_event(self, job: Job, line: str, told: _Told) -> None:
+        """Log an event of a job, and note what it tells of the run; of progress, a line now and then."""
         try:
             event = json.loads(line)
         except ValueError:
-            self._log.warning(f"The {job.name} printed something else than an event.", job=job.name, text=line.strip())
-            return None
+            text = f"The {job.name} printed something else than an event."
+            self._log.warning(text, job=job.name, **told.run, text=line.strip())
+            return
         kind = event.pop("event", None)
+        told.add(event)
         if kind == "log":
             message, level = event.pop("message"), event.pop("level")
-            self._log.log(LEVELS.get(level, LEVELS["info"]), message, **event)
+            self._log.log(LEVELS.get(level, LEVELS["info"]), message, **{"job": job.name, **event})
+        elif kind == "progress" and (facts := told.pace.due(event)):
+            self._log.info("progress", **{"job": job.name, **facts})
         elif kind == "result":
+            told.result = dict(event)
             level = LEVELS["info" if event["ok"] else "error"]
-            self._log.log(level, "result", job=job.name, error=event["error"], result=event["data"])
-            return dict(event)
-        return None
+            self._log.log(level, "result", job=job.name, **told.run, error=event["error"], result=event["data"])
 
     def _tell(self, call: Callable[[Companion], None]) -> None:
         """Call every companion; one that fails is logged, and takes nothing down."""
@@ -187,14 +194,34 @@ class Server:
             self._process.terminate()
 
 
+class _Told:
+    """What a job has told of its run so far: the field of the log with its id, and its result."""
+
+    def __init__(self) -> None:
+        self.run: dict[str, str] = {}
+        self.result: dict[str, Any] | None = None
+        self.pace = Pace(_PROGRESS_SECONDS)
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take in an event, whose data are the result's where it is that."""
+        run = event.get("run") or (event.get("data") or {}).get("run")
+        if run:
+            self.run = {"run": run}
+
+
 class _Collector:
     """Reads a process's standard error, so that it never blocks on it."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.text = ""
+        self._text = ""
         self._thread = threading.Thread(target=self._read, args=(process,), daemon=True)
         self._thread.start()
 
+    def text(self) -> str:
+        """All of it, once the process has ended; whom that has left behind is not waited for."""
+        self._thread.join(_LAST_WORDS_SECONDS)
+        return self._text
+
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr is not None
-        self.text = process.stderr.read()
+        self._text = process.stderr.read()

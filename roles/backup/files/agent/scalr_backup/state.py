@@ -77,6 +77,13 @@ class State:
             return {}
         return document if isinstance(document, dict) else {}
 
+    def changed(self) -> int | None:
+        """When the document was last replaced, in nanoseconds; what differs from an earlier answer has changed."""
+        try:
+            return (self._directory / "state.json").stat().st_mtime_ns
+        except OSError:
+            return None
+
     def first_started(self, now: datetime) -> datetime:
         """When this agent first saw its state directory; *now* the first time."""
         known = self.read().get("first_started")
@@ -94,12 +101,26 @@ class State:
 
         def change(document: dict[str, Any]) -> None:
             document["last_pass"] = result
+            if result.get("matches") is not None:
+                document["matches"] = {**result["matches"], "time": result["finished"]}
             databases = document.setdefault("databases", {})
             for outcome in outcomes:
                 _record_outcome(databases, outcome, result)
 
         self._change(change)
         self.history.append(entries_of_pass(result, outcomes, self.read().get("repository")))
+
+    def part(self, name: str) -> dict[str, Any]:
+        """A part of the document that one file alone knows; empty where there is none yet."""
+        return dict(self.read().get(name) or {})
+
+    def put(self, name: str, part: dict[str, Any]) -> None:
+        """Replace such a part."""
+        self._change(lambda document: document.update({name: part}))
+
+    def record_repository(self, entry: dict[str, Any]) -> None:
+        """Keep what the repository was measured at, in place of the last time."""
+        self._change(lambda document: document.update(repository=entry))
 
     def known_databases(self) -> dict[str, dict[str, Any]]:
         """Every database that a pass has tried, by ``container/database``."""
@@ -139,6 +160,26 @@ class State:
             document["copy"] = {**result, "last_success": last_success}
 
         self._change(change)
+
+    def record_maintenance(self, kind: str, outcome: dict[str, Any]) -> None:
+        """Keep the outcome of the last check, forget or prune, and when the last good one was.
+
+        *outcome* has at least ``time``, ``ok``, ``error`` and ``repository``; what it does not name stays as it was, unless
+        that was said of another repository.
+        """
+
+        def change(document: dict[str, Any]) -> None:
+            entries = document.setdefault("maintenance", {})
+            before = entries.get(kind) or {}
+            same = before if before.get("repository") == outcome["repository"] else {}
+            last_success = outcome["time"] if outcome["ok"] else same.get("last_success")
+            entries[kind] = {**same, **outcome, "last_success": last_success}
+
+        self._change(change)
+
+    def maintenance(self, kind: str) -> dict[str, Any]:
+        """What was recorded of the last one; empty before the first."""
+        return dict(self.read().get("maintenance", {}).get(kind) or {})
 
     def look(self, key: str) -> dict[str, Any] | None:
         """What was seen of somebody's snapshots at the last look at them."""
@@ -187,6 +228,12 @@ class State:
 
     # -- locks -------------------------------------------------------------------------------------------
 
+    def under_way(self) -> str | None:
+        """What a run that holds a lock says of itself, whichever it is; None while nobody holds any."""
+        # A pass, which holds containers too, is asked before them.
+        locks = sorted((lock for lock in self._locks.iterdir() if lock.name != "state"), reverse=True)
+        return next((words for lock in locks if (words := _holder(lock))), None)
+
     @contextmanager
     def lock(
         self,
@@ -212,6 +259,27 @@ class State:
                 file.truncate()
                 file.flush()
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _holder(path: Path) -> str | None:
+    """What the run that holds a lock says of itself; None where nobody holds it.
+
+    A run that was killed has left its words, which are wiped away then. Only for that moment is the lock taken, since
+    somebody else's try would fail meanwhile.
+    """
+    try:
+        with path.open("r+", encoding="utf-8") as file:
+            words = file.read().strip()
+            if not words:
+                return None
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return words
+            file.truncate(0)
+    except FileNotFoundError:
+        pass  # Its container is no more.
+    return None
 
 
 def _read_as(kind: type[Entry], entry: dict[str, Any]) -> Entry:
@@ -258,11 +326,15 @@ def _record_outcome(databases: dict[str, Any], outcome: DatabaseBackup, result: 
         error=asdict(outcome.error) if outcome.error else None,
     )
     if outcome.ok:
+        if entry["last_success"]:
+            entry["previous"] = {"bytes_read": entry.get("bytes_read"), "rows": entry.get("rows")}
         entry.update(
+            seconds=outcome.duration_seconds,
             last_success=result["finished"],
             snapshot_id=outcome.snapshot_id,
             bytes_read=outcome.bytes_read,
             bytes_added=outcome.bytes_added,
+            bytes_stored=outcome.bytes_stored,
             rows=outcome.rows,
         )
     if outcome.ok and outcome.database != "*":

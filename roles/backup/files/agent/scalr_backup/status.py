@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from scalr_backup import __version__
 from scalr_backup.config import Config
-from scalr_backup.errors import NoMemoryError
-from scalr_backup.model import name_fits
+from scalr_backup.findings import FAILURE, Finding, find
+from scalr_backup.model import WHOLE_CLUSTER, name_fits
 from scalr_backup.restic import redact
 from scalr_backup.schedule import next_pass
 
@@ -18,7 +19,18 @@ from scalr_backup.schedule import next_pass
 FRESH = timedelta(hours=26)
 # A database that nightly passes have not found for so long is given up, not unhealthy.
 _GIVEN_UP = timedelta(days=14)
+# How many databases the health check names: Docker keeps the first 4096 bytes of what it says.
+_NAMED = 10
+_NOTHING_YET = "No database has been backed up since the agent was installed."
 _ADDS_ONLY = " This host only adds: old snapshots go when prune.yml is run."
+
+
+@dataclass(frozen=True)
+class Health:
+    """What the health check answers, which is about the backups alone: every database has a good one younger than 26 h."""
+
+    ok: bool
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -30,18 +42,24 @@ class Status:
 
     host: str
     repository: str
-    problems: tuple[str, ...]
+    findings: tuple[Finding, ...]
     databases: tuple[dict[str, Any], ...]
     last_pass: dict[str, Any] | None
     next_pass: datetime
     append_only: bool
     summary: str
+    health: Health
     copy: dict[str, Any] | None = None
 
     @property
     def healthy(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The sentences of what has failed."""
+        return tuple(one.message for one in self.findings if one.severity == FAILURE)
 
     def as_dict(self) -> dict[str, Any]:
         """The status as the JSON contract shows it."""
@@ -51,6 +69,8 @@ class Status:
             "healthy": self.healthy,
             "summary": self.summary,
             "problems": list(self.problems),
+            "findings": [one.as_dict() for one in self.findings],
+            "agent_version": __version__,
             "databases": list(self.databases),
             "last_pass": self.last_pass,
             "next_pass": self.next_pass.isoformat(),
@@ -70,23 +90,23 @@ def judge(config: Config, repository: str, document: dict[str, Any], first_start
     databases = tuple(
         _judge_database(entry, drills.get(f"{entry['container']}/{entry['database']}"), now) for entry in entries
     )
+    kept = document.get("maintenance", {}).get("forget", {}).get("kept", {})
+    for database in databases:
+        database["kept"] = kept.get(f"{database['container']}/{database['database']}")
     last_pass = document.get("last_pass")
-    problems = [_problem(database) for database in databases if not (database["fresh"] and database["ok"])]
-    problems += [_problem_of_drill(database) for database in databases if _failed_its_drill(database)]
-    problems += _problems_of_pass(last_pass)
     copy = _judge_copy(config, document.get("copy"), now)
-    problems += _problems_of_copy(copy, last_pass)
-    if not databases and now - first_started > FRESH:
-        problems.append("No database has been backed up since the agent was installed.")
+    is_overdue = not databases and now - first_started > FRESH
+    findings = find(config, document, databases, copy, now, is_overdue=is_overdue)
     return Status(
         host=config.host,
         repository=repository,
-        problems=tuple(problems),
+        findings=findings,
         databases=databases,
         last_pass=last_pass,
         next_pass=next_pass(config, now),
         append_only=config.append_only,
-        summary=_summary(problems, databases) + (_ADDS_ONLY if config.append_only else ""),
+        summary=_summary(findings, databases) + (_ADDS_ONLY if config.append_only else ""),
+        health=_judge_health(databases, is_overdue=is_overdue),
         copy=copy,
     )
 
@@ -127,45 +147,6 @@ def _judge_drill(drill: dict[str, Any], now: datetime) -> dict[str, Any]:
     }
 
 
-def _failed_its_drill(database: dict[str, Any]) -> bool:
-    """A drill that could not begin for want of memory says nothing against the backup: it is shown, and no problem.
-
-    The drill itself has ended with an error and told what to do. A problem that only more memory could end would
-    hide every other.
-    """
-    drill = database["drill"]
-    return drill is not None and not drill["ok"] and drill["error"]["code"] != NoMemoryError.code
-
-
-def _problem_of_drill(database: dict[str, Any]) -> str:
-    return (
-        f"{database['container']}/{database['database']} failed its last drill: {database['drill']['error']['message']}"
-    )
-
-
-def _problem(database: dict[str, Any]) -> str:
-    name = f"{database['container']}/{database['database']}"
-    if database["age_seconds"] is None:
-        since = "was never backed up"
-    elif database["fresh"]:
-        since = "failed in its last pass"
-    else:
-        since = f"has no good backup younger than {database['age_seconds'] // 3600} h"
-    reason = f": {database['error']['message']}" if database["error"] else ""
-    return f"{name} {since}{reason}"
-
-
-def _problems_of_pass(last_pass: dict[str, Any] | None) -> list[str]:
-    if last_pass is None:
-        return []
-    problems = []
-    if last_pass["error"]:
-        problems.append(f"The last pass failed: {last_pass['error']['message']}")
-    if last_pass["retention"]["error"]:
-        problems.append(f"Retention failed: {last_pass['retention']['error']['message']}")
-    return problems
-
-
 def _judge_copy(config: Config, entry: dict[str, Any] | None, now: datetime) -> dict[str, Any] | None:
     """The second repository, where there is one; what was recorded of another one says nothing of this one."""
     if config.copy_to is None:
@@ -186,22 +167,37 @@ def _judge_copy(config: Config, entry: dict[str, Any] | None, now: datetime) -> 
     }
 
 
-def _problems_of_copy(copy: dict[str, Any] | None, last_pass: dict[str, Any] | None) -> list[str]:
-    """A copy that was never tried is no problem before a pass could have made it."""
-    if copy is None or (copy["ok"] is None and last_pass is None):
-        return []
-    if copy["error"]:
-        return [f"The copy to {copy['repository']} failed: {copy['error']['message']}"]
-    if copy["age_seconds"] is None:
-        return [f"Nothing has been copied to {copy['repository']} yet."]
-    if not copy["fresh"]:
-        return [f"The copy in {copy['repository']} is {copy['age_seconds'] // 3600} h old."]
-    return []
+def _judge_health(databases: tuple[dict[str, Any], ...], *, is_overdue: bool) -> Health:
+    """Judge by the age of good backups alone: what else is wrong is for the status to say, and for alerts.
+
+    A cluster that could not be asked what it holds counts by its databases, where these are known.
+    """
+    known = {database["container"] for database in databases if database["database"] != WHOLE_CLUSTER}
+    stale = [
+        f"{database['container']}/{database['database']}"
+        for database in databases
+        if not database["fresh"] and not (database["database"] == WHOLE_CLUSTER and database["container"] in known)
+    ]
+    if stale:
+        more = f" and {len(stale) - _NAMED} more" if len(stale) > _NAMED else ""
+        return Health(ok=False, sentence=f"No good backup younger than 26 h: {', '.join(stale[:_NAMED])}{more}.")
+    if is_overdue:
+        return Health(ok=False, sentence=_NOTHING_YET)
+    if not databases:
+        return Health(ok=True, sentence="Waiting for the first pass.")
+    return Health(ok=True, sentence=f"Good backups younger than 26 h: all {_count(databases, 'database')}.")
 
 
-def _summary(problems: list[str], databases: tuple[dict[str, Any], ...]) -> str:
+def _summary(findings: Sequence[Finding], databases: tuple[dict[str, Any], ...]) -> str:
+    problems = [one.message for one in findings if one.severity == FAILURE]
+    warnings = [one.message for one in findings if one.severity != FAILURE]
     if problems:
         return f"NOT SAFE: {_count(problems, 'problem')}; first: {problems[0]}"
+    doubt = f" {_count(warnings, 'warning')}; first: {warnings[0]}" if warnings else ""
+    return _reassurance(databases) + doubt
+
+
+def _reassurance(databases: tuple[dict[str, Any], ...]) -> str:
     if not databases:
         return "Waiting for the first pass."
     oldest = max(database["age_seconds"] for database in databases)

@@ -144,6 +144,8 @@ class Undo(UseCase):
                 f"{', '.join(one.kept.database for one in plan.databases)} on {self._config.host}."
             )
         result = RestoreResult(new_run_id(), plan)
+        assert result.run is not None
+        self._begin(result.run)
         holder = f"undo {result.run} in it, since {utc_now():%Y-%m-%d %H:%M:%S} UTC"
         with self._state.lock(container_lock(name), holder):
             for sentence in leftovers.clean_up(self._state, self._discovery, plan.cluster):

@@ -12,7 +12,7 @@ from scalr_backup.config import Config
 from scalr_backup.discovery import Discovery
 from scalr_backup.model import Cluster
 from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
-from scalr_backup.progress import Emit, log
+from scalr_backup.progress import Emit, log, with_run
 from scalr_backup.restic import Restic
 from scalr_backup.state import State
 
@@ -55,6 +55,10 @@ class UseCase:
         self._state = tools.state
         self._emit = tools.emit
         self._cancelled = tools.cancelled
+
+    def _begin(self, run: str) -> None:
+        """From now on, all that is told bears the run's id."""
+        self._emit = with_run(self._emit, run)
 
     def _postgres(self, cluster: Cluster, name: str) -> Postgres:
         """A way to a cluster, under a name that its sessions show."""

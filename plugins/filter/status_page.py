@@ -1,0 +1,67 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import fleet
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_page import page
+
+DOCUMENTATION = r"""
+name: status_page
+short_description: Draw the backups of a fleet as a page
+version_added: 0.3.0
+description:
+  - Turns what the hosts of a fleet have answered into one HTML document, with the health of the fleet, a calendar of
+    nights for every database, how much is stored and how it grows, drills, and what to do about each problem.
+  - The document needs nothing but itself. Its policy forbids it to load anything, or to send anything anywhere.
+options:
+  _input:
+    description:
+      - The hosts, a dictionary each.
+      - C(name) is the host's name, C(outcome) is V(safe), V(not safe), V(not reached) or V(without an answer), and
+        C(summary) is a sentence. C(status) is what M(scalr.backup.status_info) has returned, where it has returned anything.
+    type: list
+    elements: dict
+    required: true
+  now:
+    description: The time that the page is made for, in ISO 8601. Without it, the controller's clock counts.
+    type: str
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Write a page about one host
+  ansible.builtin.copy:
+    content: "{{ [{'name': 'web1', 'outcome': 'safe', 'summary': status.summary, 'status': status}] | scalr.backup.status_page }}"
+    dest: /tmp/status.html
+    mode: "0644"
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+_value:
+  description: The document.
+  type: str
+"""
+
+
+def status_page(answers, now=None):
+    """The page about a fleet."""
+    moment = datetime.fromisoformat(now) if now else datetime.now(UTC)
+    try:
+        return page(fleet(answers, moment))
+    except (KeyError, TypeError, ValueError) as error:
+        raise AnsibleFilterError(f"The answers of the hosts make no page: {type(error).__name__}: {error}") from error
+
+
+class FilterModule:
+    """The plugin, as Ansible loads it."""
+
+    def filters(self):
+        """Return the filter by its name."""
+        return {"status_page": status_page}

@@ -1,0 +1,128 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""What the status page says in words and numbers."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+from ansible_collections.scalr.backup.plugins.filter.duration import duration
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import BAD, WARNING, Fleet
+
+# What stands where there is nothing to say.
+NOTHING = "\N{EN DASH}"
+
+
+def headline(fleet: Fleet) -> str:
+    """How the fleet is, in one sentence; what is worst goes first."""
+    databases, unsafe, silent = len(fleet.databases), len(fleet.unsafe), len(fleet.silent)
+    if unsafe and databases == 1:
+        return "The database is not safe."
+    if unsafe:
+        return f"{unsafe} of {databases} databases {'is' if unsafe == 1 else 'are'} not safe."
+    if silent:
+        return f"{silent} of {count(len(fleet.hosts), 'host')} did not answer."
+    return _headline_without_failures(fleet)
+
+
+def _headline_without_failures(fleet: Fleet) -> str:
+    """The sentence where no database is unsafe, and every host has answered."""
+    troubled = sum(host.condition == BAD for host in fleet.hosts)
+    all_of_them = "The database is" if len(fleet.databases) == 1 else f"All {len(fleet.databases)} databases are"
+    if troubled and fleet.databases:
+        return f"Every database has a good backup, but {count(troubled, 'host has', 'hosts have')} a problem."
+    if troubled:
+        return f"{count(troubled, 'host has', 'hosts have')} a problem."
+    if not fleet.databases:
+        return "There is nothing to back up yet."
+    if fleet.condition == WARNING:
+        return f"{all_of_them} safe, {count(len(fleet.problems), 'thing needs', 'things need')} a look."
+    return f"{all_of_them} safe."
+
+
+def details(fleet: Fleet) -> str:
+    """What is to be said beside it."""
+    said = [*_of_failures(fleet), *_of_the_safe(fleet)]
+    if upcoming := min((host.next_pass for host in fleet.hosts if host.next_pass), default=None):
+        said.append(f"The next pass begins {soon(upcoming, fleet.now)}.")
+    return " ".join(said)
+
+
+def _of_failures(fleet: Fleet) -> list[str]:
+    said = []
+    safe = len(fleet.databases) - len(fleet.unsafe)
+    if fleet.unsafe and safe:
+        said.append(f"The other {'one has' if safe == 1 else f'{safe} have'} a good backup younger than 26 hours.")
+    if fleet.unsafe and fleet.silent:
+        said.append(f"{count(len(fleet.silent), 'host')} did not answer.")
+    return said
+
+
+def _of_the_safe(fleet: Fleet) -> list[str]:
+    if fleet.oldest and not fleet.unsafe:
+        which = "The good backup" if len(fleet.databases) == 1 else "The oldest good backup"
+        return [f"{which} is {duration(fleet.oldest.age_seconds)} old."]
+    if not fleet.databases and not fleet.silent:
+        where = count(len(fleet.hosts), "host waits for its", "hosts wait for their")
+        return [f"{where} first pass. A database appears here once its container fits backup_containers."]
+    return []
+
+
+def count(number: int, one: str, several: str | None = None) -> str:
+    """A number and its word."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def size(number: float | None) -> str:
+    """A number of bytes in binary units, as restic prints them."""
+    if number is None:
+        return NOTHING
+    value = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def percent(share: float) -> str:
+    """A growth."""
+    if abs(share) < 0.0005:
+        return "no change"
+    sign = "+" if share > 0 else "\N{MINUS SIGN}"
+    return f"{sign}{abs(share) * 100:.{0 if abs(share) >= 0.1 else 1}f} %"
+
+
+def ratio(value: float | None) -> str:
+    """How many times as much."""
+    return NOTHING if value is None else f"{value:.{0 if value >= 10 else 1}f}\N{MULTIPLICATION SIGN}"
+
+
+def ago(seconds: float | None) -> str:
+    """How long ago something was."""
+    return "Never" if seconds is None else f"{duration(seconds)} ago"
+
+
+def roughly(seconds: float) -> str:
+    """A duration in its largest unit only."""
+    words = duration(seconds).split(" ")
+    return " ".join(words[:2])
+
+
+def soon(moment: str, now: datetime) -> str:
+    """How far away something is that is to come."""
+    seconds = (datetime.fromisoformat(moment) - now).total_seconds()
+    return f"in {duration(seconds)}" if seconds > 0 else "now"
+
+
+def clock(moment: str) -> str:
+    """A moment to the minute."""
+    return f"{datetime.fromisoformat(moment).astimezone(UTC):%a %d %b, %H:%M} UTC"
+
+
+def day(when: date, *, year: bool = False) -> str:
+    """A date in few letters."""
+    return f"{when.day} {when:%b %Y}" if year else f"{when.day} {when:%b}"

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong on this host: one list, which the status shows, metrics count, and alerts are made of.
+
+A failure means that something cannot be restored as of last night, or that nobody knows whether it can. A warning means
+that it will come to that unless somebody acts within days. A pure function of what is on record and of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from scalr_backup.config import Config
+from scalr_backup.errors import NoMemoryError
+
+FAILURE, WARNING = "failure", "warning"
+
+# A clock that is off by more makes stores refuse what is signed by it, and snapshots land on the wrong night.
+_SKEW_SECONDS = 60
+# A skew that was seen so long ago says nothing of today's clock.
+_SKEW_COUNTS = timedelta(days=2)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: of what kind, since when, and the one command to run next.
+
+    *topic* says what it is about: a finding whose code changes while its topic stays has become another one, and is not
+    over. A command that begins with ``docker`` is for the host, one that begins with ``ansible-playbook`` for the
+    controller. *last_good* is when the last good snapshot of the database was made.
+    """
+
+    code: str
+    severity: str
+    topic: str
+    message: str
+    command: str
+    container: str = ""
+    database: str = ""
+    since: str | None = None
+    last_good: str | None = None
+    last_good_age_seconds: int | None = None
+
+    @property
+    def key(self) -> str:
+        """What it is about, whatever is said of it."""
+        return f"{self.topic}:{self.container}/{self.database}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The finding as the JSON contract shows it."""
+        return asdict(self)
+
+
+def find(
+    config: Config,
+    document: Mapping[str, Any],
+    databases: Sequence[Mapping[str, Any]],
+    copy: Mapping[str, Any] | None,
+    now: datetime,
+    *,
+    is_overdue: bool,
+) -> tuple[Finding, ...]:
+    """Find everything, failures first.
+
+    *databases* and *copy* are as the status judges them; *is_overdue* says that nothing was ever backed up for too long.
+    Since when is known of what has been noted before (``watch.py``).
+    """
+    found = [
+        *_of_databases(config, databases),
+        *_of_drills(config, databases),
+        *_of_pass(config, document),
+        *_of_maintenance(config, document),
+        *_of_copy(copy, document.get("last_pass")),
+        *_of_emptiness(config, is_overdue=is_overdue),
+        *_of_matches(document.get("matches") or {}),
+        *_shrunk(config, document, databases),
+        *_of_room(config, document.get("repository") or {}),
+        *_of_locks(config, document.get("repository") or {}, now),
+        *_of_clock(document.get("clock") or {}, now),
+        *_of_messages(document.get("notifications") or {}),
+    ]
+    noted = document.get("findings") or {}
+    dated = [_dated(one, noted) for one in found]
+    return tuple(sorted(dated, key=lambda one: one.severity != FAILURE))
+
+
+def _dated(finding: Finding, noted: Mapping[str, Any]) -> Finding:
+    since = (noted.get(finding.key) or {}).get("since") or finding.since
+    return Finding(**{**asdict(finding), "since": since})
+
+
+def _playbook(name: str, config: Config, container: str = "") -> str:
+    return f"ansible-playbook scalr.backup.{name} --limit {config.host}{f' -e db={container}' if container else ''}"
+
+
+def _verb(words: str) -> str:
+    return f"docker exec scalr-backup scalr-backup {words}"
+
+
+def _subject(database: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "container": database["container"],
+        "database": database["database"],
+        "last_good": database["last_success"],
+        "last_good_age_seconds": database["age_seconds"],
+    }
+
+
+def _of_databases(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    for database in databases:
+        if database["fresh"] and database["ok"]:
+            continue
+        if database["age_seconds"] is None:
+            code, since = "never_backed_up", "was never backed up"
+        elif database["fresh"]:
+            code, since = "backup_failed", "failed in its last pass"
+        else:
+            code, since = "backup_too_old", f"has no good backup younger than {database['age_seconds'] // 3600} h"
+        reason = f": {database['error']['message']}" if database["error"] else ""
+        yield Finding(
+            code, FAILURE, "backup", f"{_name(database)} {since}{reason}",
+            _playbook("backup", config, database["container"]), **_subject(database),
+        )  # fmt: skip
+
+
+def _of_drills(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """A drill that could not begin for want of memory says nothing against the backup: it is shown, and not found wrong.
+
+    The drill itself has ended with an error and told what to do. A finding that only more memory could end would hide
+    every other.
+    """
+    for database in databases:
+        drill = database["drill"]
+        if drill is not None and not drill["ok"] and drill["error"]["code"] != NoMemoryError.code:
+            message = f"{_name(database)} failed its last drill: {drill['error']['message']}"
+            command = _playbook("drill", config, database["container"])
+            yield Finding("drill_failed", FAILURE, "drill", message, command, since=drill["time"], **_subject(database))
+
+
+def _of_pass(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
+    last_pass, refused = document.get("last_pass"), document.get("refused_pass")
+    if refused and (last_pass is None or refused["time"] > last_pass["finished"]):
+        message = f"The last pass could not even begin: {refused['message']}"
+        yield Finding("pass_refused", FAILURE, "pass", message, _playbook("status", config), since=refused["time"])
+    elif last_pass and last_pass["error"]:
+        message = f"The last pass failed: {last_pass['error']['message']}"
+        since = last_pass.get("finished")
+        yield Finding("pass_failed", FAILURE, "pass", message, _playbook("backup", config), since=since)
+    if last_pass and (error := last_pass["retention"]["error"]):
+        message = f"Retention failed: {error['message']}"
+        since = last_pass.get("finished")
+        yield Finding("retention_failed", FAILURE, "retention", message, _playbook("prune", config), since=since)
+
+
+def _of_maintenance(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
+    """What a pass has told of its own forget and prune is not told again."""
+    retention = (document.get("last_pass") or {}).get("retention") or {}
+    for kind, entry in sorted((document.get("maintenance") or {}).items()):
+        if entry["ok"] or (kind in {"forget", "prune"} and retention.get("error")):
+            continue
+        playbook = "check" if kind == "check" else "prune"
+        message = (
+            f"The last {kind} of the repository failed: {(entry.get('error') or {}).get('message', 'see the log')}"
+        )
+        yield Finding(f"{kind}_failed", FAILURE, kind, message, _playbook(playbook, config), since=entry.get("time"))
+
+
+def _of_copy(copy: Mapping[str, Any] | None, last_pass: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """A copy that was never tried is not wrong before a pass could have made it."""
+    if copy is None or (copy["ok"] is None and last_pass is None):
+        return
+    age = copy["age_seconds"]
+    if copy["error"]:
+        message = f"The copy to {copy['repository']} failed: {copy['error']['message']}"
+    elif age is None:
+        message = f"Nothing has been copied to {copy['repository']} yet."
+    elif not copy["fresh"]:
+        message = f"The copy in {copy['repository']} is {age // 3600} h old."
+    else:
+        return
+    last_good = {"last_good": copy["last_success"], "last_good_age_seconds": age}
+    yield Finding("copy_failed", FAILURE, "copy", message, _verb("copy"), **last_good)
+
+
+def _of_emptiness(config: Config, *, is_overdue: bool) -> Iterator[Finding]:
+    if is_overdue:
+        message = "No database has been backed up since the agent was installed."
+        yield Finding("nothing_backed_up", FAILURE, "emptiness", message, _playbook("backup", config))
+
+
+def _of_matches(matches: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the last pass over all containers has looked for and not found as it was."""
+    for name in matches.get("gone", ()):
+        container, _, database = name.rpartition("/")
+        message = f"{name} was backed up before and is gone."
+        command = _verb(f"snapshots --db {container}")
+        yield Finding(
+            "database_gone", WARNING, "gone", message, command, container, database, since=matches.get("time")
+        )
+    for container in matches.get("stopped", ()):
+        message = f"{container} matches and is not backed up, because it does not run."
+        yield Finding(
+            "container_stopped", WARNING, "stopped", message, f"docker start {container}", container,
+            since=matches.get("time"),
+        )  # fmt: skip
+
+
+def _shrunk(config: Config, document: Mapping[str, Any], databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """A dump that is much smaller than the one before it, or holds far fewer rows: good, and perhaps not wanted."""
+    if not config.shrink_percent:
+        return
+    for database in databases:
+        entry = document.get("databases", {}).get(_name(database)) or {}
+        before = entry.get("previous") or {}
+        for what, unit in (("rows", "rows"), ("bytes_read", "bytes")):
+            old, new = before.get(what), entry.get(what)
+            if old and new is not None and new < old * (1 - config.shrink_percent / 100):
+                message = (
+                    f"{_name(database)} shrank from {old:,} to {new:,} {unit} between its last two backups: if that was not "
+                    "on purpose, pin an older snapshot before retention takes it."
+                )
+                command = _verb(f"snapshots --db {database['container']}")
+                yield Finding(
+                    "database_shrank", WARNING, "shrank", message, command, since=entry.get("last_success"),
+                    **_subject(database),
+                )  # fmt: skip
+                break
+
+
+def _of_room(config: Config, repository: Mapping[str, Any]) -> Iterator[Finding]:
+    free, total = repository.get("free_bytes"), repository.get("total_bytes")
+    if free is None or not total:
+        return
+    full = 100 * (1 - free / total)
+    if full >= config.nearly_full_percent:
+        message = f"The file system of the repository is {full:.0f} % full: {free:,} bytes are left."
+        yield Finding("repository_nearly_full", WARNING, "room", message, _playbook("prune", config))
+
+
+def _of_locks(config: Config, repository: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+    oldest = repository.get("oldest_lock")
+    if oldest and now - datetime.fromisoformat(oldest) > timedelta(hours=config.lock_hours):
+        hours = int((now - datetime.fromisoformat(oldest)).total_seconds() // 3600)
+        message = f"A lock on the repository is {hours} h old and keeps prune and check from their work."
+        yield Finding("lock_too_old", WARNING, "lock", message, _verb("unlock"), since=oldest)
+
+
+def _of_clock(clock: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+    if not clock or now - datetime.fromisoformat(clock["time"]) > _SKEW_COUNTS:
+        return
+    skew = clock["skew_seconds"]
+    if abs(skew) > _SKEW_SECONDS:
+        direction = "ahead of" if skew > 0 else "behind"
+        message = f"The host's clock is {abs(skew):.0f} s {direction} that of the server its heartbeat goes to."
+        yield Finding("clock_skew", WARNING, "clock", message, "timedatectl status", since=clock["time"])
+
+
+def _of_messages(notifications: Mapping[str, Any]) -> Iterator[Finding]:
+    if notifications.get("pending") and notifications.get("last_error"):
+        message = f"Messages cannot be delivered: {notifications['last_error']}"
+        yield Finding("not_delivered", WARNING, "messages", message, _verb("notify --test"))
+
+
+def _name(database: Mapping[str, Any]) -> str:
+    return f"{database['container']}/{database['database']}"

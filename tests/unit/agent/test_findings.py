@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What counts as wrong, each with the record that it is read from."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from scalr_backup.config import Config
+from scalr_backup.status import judge
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+CONFIG = Config(host="web1", repository="/repository")
+
+
+def ago(**duration):
+    return (NOW - timedelta(**duration)).isoformat()
+
+
+def document(**changes):
+    """A host on which all is well, but for the changes."""
+    good = {
+        "databases": {
+            "scalr-shop-db/shop": {
+                "container": "scalr-shop-db", "database": "shop", "ok": True, "run": "r", "last_tried": ago(hours=9),
+                "last_success": ago(hours=9), "error": None, "snapshot_id": "aa", "bytes_read": 1000, "rows": 100,
+                "previous": {"bytes_read": 1000, "rows": 100},
+            }
+        },
+        "nightly_started": ago(hours=9),
+        "last_pass": {
+            "run": "r", "started": ago(hours=9), "finished": ago(hours=9), "error": None,
+            "retention": {"ok": True, "removed": [], "error": None},
+        },
+        "matches": {"gone": [], "stopped": [], "time": ago(hours=9)},
+        "repository": {"free_bytes": 50, "total_bytes": 100, "oldest_lock": None},
+        "maintenance": {kind: {"ok": True, "error": None, "time": ago(hours=9)} for kind in ("check", "forget", "prune")},
+        "clock": {"time": ago(hours=9), "skew_seconds": 0.4},
+        "notifications": {"sent": 3, "failed": 0, "last_error": None, "pending": []},
+    }  # fmt: skip
+    return {**good, **changes}
+
+
+def judged(state, config=CONFIG):
+    return judge(config, "/repository", state, NOW - timedelta(days=100), NOW)
+
+
+def shop(**changes):
+    return {"scalr-shop-db/shop": {**document()["databases"]["scalr-shop-db/shop"], **changes}}
+
+
+def last_pass(**changes):
+    return {**document()["last_pass"], **changes}
+
+
+ERROR = {"code": "repository_refused", "message": "The store refuses the key."}
+
+WRONG = {
+    "backup_failed": (
+        {"databases": shop(ok=False, error=ERROR)}, "failure",
+        "ansible-playbook scalr.backup.backup --limit web1 -e db=scalr-shop-db",
+    ),
+    "backup_too_old": (
+        {"databases": shop(last_success=ago(hours=27))}, "failure",
+        "ansible-playbook scalr.backup.backup --limit web1 -e db=scalr-shop-db",
+    ),
+    "never_backed_up": (
+        {"databases": shop(ok=False, last_success=None, error=ERROR)}, "failure",
+        "ansible-playbook scalr.backup.backup --limit web1 -e db=scalr-shop-db",
+    ),
+    "drill_failed": (
+        {"drills": {"scalr-shop-db/shop": {
+            "ok": False, "time": ago(days=1), "snapshot_id": "aa", "recovery_seconds": None, "error": ERROR,
+        }}}, "failure", "ansible-playbook scalr.backup.drill --limit web1 -e db=scalr-shop-db",
+    ),
+    "pass_failed": ({"last_pass": last_pass(error=ERROR)}, "failure", "ansible-playbook scalr.backup.backup --limit web1"),
+    "pass_refused": (
+        {"refused_pass": {"time": ago(hours=1), "message": "busy"}}, "failure",
+        "ansible-playbook scalr.backup.status --limit web1",
+    ),
+    "retention_failed": (
+        {"last_pass": last_pass(retention={"ok": False, "removed": [], "error": ERROR})}, "failure",
+        "ansible-playbook scalr.backup.prune --limit web1",
+    ),
+    "check_failed": (
+        {"maintenance": {"check": {"ok": False, "error": ERROR, "time": ago(hours=2)}}}, "failure",
+        "ansible-playbook scalr.backup.check --limit web1",
+    ),
+    "prune_failed": (
+        {"maintenance": {"prune": {"ok": False, "error": ERROR, "time": ago(hours=2)}}}, "failure",
+        "ansible-playbook scalr.backup.prune --limit web1",
+    ),
+    "forget_failed": (
+        {"maintenance": {"forget": {"ok": False, "error": ERROR, "time": ago(hours=2)}}}, "failure",
+        "ansible-playbook scalr.backup.prune --limit web1",
+    ),
+    "nothing_backed_up": ({"databases": {}}, "failure", "ansible-playbook scalr.backup.backup --limit web1"),
+    "database_gone": (
+        {"matches": {"gone": ["scalr-wiki-db/wiki"], "stopped": [], "time": ago(hours=9)}}, "warning",
+        "docker exec scalr-backup scalr-backup snapshots --db scalr-wiki-db",
+    ),
+    "container_stopped": (
+        {"matches": {"gone": [], "stopped": ["scalr-blog-db"], "time": ago(hours=9)}}, "warning",
+        "docker start scalr-blog-db",
+    ),
+    "database_shrank": (
+        {"databases": shop(rows=49)}, "warning", "docker exec scalr-backup scalr-backup snapshots --db scalr-shop-db",
+    ),
+    "repository_nearly_full": (
+        {"repository": {"free_bytes": 10, "total_bytes": 100}}, "warning",
+        "ansible-playbook scalr.backup.prune --limit web1",
+    ),
+    "lock_too_old": (
+        {"repository": {"oldest_lock": ago(hours=25)}}, "warning", "docker exec scalr-backup scalr-backup unlock",
+    ),
+    "clock_skew": ({"clock": {"time": ago(hours=9), "skew_seconds": -61.0}}, "warning", "timedatectl status"),
+    "not_delivered": (
+        {"notifications": {"pending": [{}], "last_error": "json refused it."}}, "warning",
+        "docker exec scalr-backup scalr-backup notify --test",
+    ),
+}  # fmt: skip
+
+
+def test_where_all_is_well_nothing_is_found() -> None:
+    status = judged(document())
+    assert status.findings == ()
+    assert status.summary.startswith("Safe: 1 database")
+
+
+@pytest.mark.parametrize("code", WRONG)
+def test_each_thing_that_is_wrong_is_found_and_says_what_to_run(code: str) -> None:
+    changes, severity, command = WRONG[code]
+    status = judged(document(**changes))
+
+    assert [(one.code, one.severity, one.command) for one in status.findings] == [(code, severity, command)]
+    assert status.healthy is (severity == "warning")
+    assert status.summary.startswith("NOT SAFE: " if severity == "failure" else "Safe: 1 database")
+    shown = status.as_dict()
+    assert [one["code"] for one in shown["findings"]] == [code]
+    assert shown["problems"] == ([status.findings[0].message] if severity == "failure" else [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"databases": shop(rows=50, bytes_read=500)},
+        {"databases": shop(rows=None, bytes_read=900)},
+        {"repository": {"free_bytes": 11, "total_bytes": 100}},
+        {"repository": {"oldest_lock": ago(hours=24)}},
+        {"clock": {"time": ago(hours=9), "skew_seconds": 60.0}},
+        {"clock": {"time": ago(days=3), "skew_seconds": 600.0}},
+        {"notifications": {"pending": [], "last_error": "json refused it."}},
+        {"refused_pass": {"time": ago(hours=10), "message": "busy"}},
+    ],
+)
+def test_what_is_within_its_limits_is_not_found(changes: dict) -> None:
+    assert judged(document(**changes)).findings == ()
+
+
+def test_limits_are_the_configurations() -> None:
+    config = CONFIG.model_copy(update={"shrink_percent": 0, "nearly_full_percent": 96, "lock_hours": 48})
+    state = document(
+        databases=shop(rows=0), repository={"free_bytes": 5, "total_bytes": 100, "oldest_lock": ago(hours=47)}
+    )
+    assert judged(state, config).findings == ()
+
+
+def test_failures_come_first_and_what_retention_said_is_not_said_twice() -> None:
+    state = document(
+        matches={"gone": [], "stopped": ["scalr-blog-db"], "time": ago(hours=9)},
+        last_pass=last_pass(retention={"ok": False, "removed": [], "error": ERROR}),
+        maintenance={"forget": {"ok": False, "error": ERROR, "time": ago(hours=9)}},
+    )
+    assert [one.code for one in judged(state).findings] == ["retention_failed", "container_stopped"]
+
+
+def test_what_is_known_to_be_wrong_keeps_the_time_since_when() -> None:
+    noted = {"backup:scalr-shop-db/shop": {"since": ago(days=3)}}
+    found = judged(document(databases=shop(last_success=ago(hours=30)), findings=noted)).findings
+    assert (found[0].since, found[0].last_good_age_seconds) == (ago(days=3), 30 * 3600)

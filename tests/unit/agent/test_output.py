@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What people see while a verb works: bars on a terminal, a line now and then elsewhere, the answer first."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+from scalr_backup import output
+from scalr_backup.output import HumanOutput, JsonOutput, Outcome, human_seconds
+from scalr_backup.progress import Pace, log, progress
+
+MEBIBYTE = 1024 * 1024
+STATUS = {
+    "host": "web1", "healthy": True, "summary": "Safe: 1 database, the oldest good backup is 9 h 0 min old.", "copy": None,
+    "databases": [
+        {
+            "container": "scalr-shop-db", "database": "shop", "ok": True, "fresh": True, "age_seconds": 32400, "bytes_read": 10,
+            "kept": {"snapshots": 12, "why": {"daily": 9, "weekly": 2, "pinned": 1}}, "drill": None,
+        }
+    ],
+    "findings": [], "next_pass": "2026-11-23T03:00:00+00:00",
+}  # fmt: skip
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """A terminal of 120 columns, as bytes that were written to it."""
+    written = io.StringIO()
+    real = Console
+
+    def console(**settings):
+        return real(
+            file=written, force_terminal=True, width=120, color_system="standard", stderr=settings.get("stderr", False)
+        )
+
+    monkeypatch.setattr(output, "Console", console)
+    return written
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    """No terminal, and a clock that the test sets."""
+    written, clock, real = io.StringIO(), Clock(), Console
+    monkeypatch.setattr(output, "Console", lambda **_settings: real(file=written, width=250))
+    monkeypatch.setattr(output, "Pace", lambda every: Pace(every, clock=clock))
+    return written, clock
+
+
+def text(screen):
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+
+
+def dump(count, total=None, database="shop"):
+    facts = {"total_bytes": total} if total else {}
+    return progress("dump", container="scalr-shop-db", database=database, bytes=count, **facts)
+
+
+def draw(out, *events):
+    for event in events:
+        out.event(event)
+        out._bars._progress.refresh()
+
+
+def test_a_dump_is_a_bar_with_bytes_and_share(screen):
+    out = HumanOutput()
+    draw(out, dump(0, 40 * MEBIBYTE), dump(10 * MEBIBYTE, 40 * MEBIBYTE))
+    out.result("prune", Outcome())
+    assert "dump scalr-shop-db/shop" in text(screen)
+    assert "10.0 MiB of 40.0 MiB (25 %)" in text(screen)
+
+
+def test_each_database_has_a_bar_of_its_own_until_it_is_saved(screen):
+    out = HumanOutput()
+    draw(out, dump(1, 10), dump(1, 10, "ledger"))
+    assert len(out._bars._tasks) == 2
+    out.event(log("info", "database backed up", container="scalr-shop-db", database="shop", ok=True))
+    assert list(out._bars._tasks) == [("scalr-shop-db", "ledger")]
+    out.result("prune", Outcome())
+
+
+def test_a_longer_dump_than_the_last_one_has_no_known_end(screen):
+    out = HumanOutput()
+    draw(out, dump(30, 20))
+    out.result("prune", Outcome())
+    assert "30 B of" not in text(screen)
+
+
+def test_a_new_phase_takes_the_bars_place_and_counts_its_own_things(screen):
+    out = HumanOutput()
+    draw(out, progress("check"), progress("check", done=27, total=55, unit="packs"), progress("prune"))
+    assert len(out._bars._progress.tasks) == 1
+    out.result("prune", Outcome())
+    assert "27 of 55 (49 %) packs" in text(screen)
+
+
+def test_in_a_pipe_each_thing_is_a_line_every_half_minute(pipe):
+    written, clock = pipe
+    out = HumanOutput()
+    out.event(progress("forget"))
+    for clock.now in range(0, 100, 10):
+        out.event(dump(int(clock.now) * MEBIBYTE, 200 * MEBIBYTE))
+    assert written.getvalue().splitlines() == [
+        "forget",
+        "dump scalr-shop-db/shop: 30.0 MiB of 200.0 MiB (15 %), 1.0 MiB/s, 2 min 50 s left",
+        "dump scalr-shop-db/shop: 60.0 MiB of 200.0 MiB (30 %), 1.0 MiB/s, 2 min 20 s left",
+        "dump scalr-shop-db/shop: 90.0 MiB of 200.0 MiB (45 %), 1.0 MiB/s, 1 min 50 s left",
+    ]
+
+
+def test_what_cannot_be_measured_says_how_long_it_takes(pipe):
+    written, clock = pipe
+    out = HumanOutput()
+    out.event(progress("verify", container="c", database="d"))
+    for clock.now in range(2, 40, 2):
+        out.event(progress("verify", container="c", database="d", elapsed_seconds=float(clock.now)))
+    assert written.getvalue().splitlines() == ["verify c/d", "verify c/d: 30 s so far"]
+
+
+def test_json_tells_of_packs_no_more_than_once_a_second(capsys):
+    out = JsonOutput()
+    for done in range(50):
+        out.event(progress("check", done=done, total=50, unit="packs"))
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_the_status_answers_first_and_in_colour_on_a_terminal_only(screen):
+    HumanOutput().result("status", Outcome(STATUS))
+    first = screen.getvalue().splitlines()[0]
+    assert first.startswith("\x1b[1;32mSafe: 1 database")
+    assert "12: 9 daily, 2 weekly, 1 pinned" in text(screen)
+
+
+def test_elsewhere_the_first_line_is_the_bare_sentence_however_long(pipe):
+    written, _clock = pipe
+    summary = f"NOT SAFE: 1 problem; first: {'a long reason ' * 40}end"
+    HumanOutput().result("status", Outcome({**STATUS, "healthy": False, "summary": summary}))
+    assert written.getvalue().splitlines()[0] == summary
+
+
+def test_short_times_are_told_in_two_units():
+    assert [human_seconds(seconds) for seconds in (0.4, 59, 61, 3700)] == ["0 s", "59 s", "1 min 1 s", "1 h 1 min"]
