@@ -3,6 +3,8 @@
 .PHONY: help tools setup demo test thorough lint sanity bench build clean
 
 BIN := $(CURDIR)/.venv/bin
+# Tests wait for containers a part of their time: one worker more than there are processors keeps these busy.
+WORKERS = $(shell expr $$(nproc) + 1)
 export PATH := $(BIN):$(PATH)
 
 help:            ## list the targets
@@ -18,10 +20,10 @@ demo: setup      ## back up, damage and restore a sample database on this machin
 	@demo/run
 
 test: setup      ## unit, integration, molecule, lint; pytest's summary last
-	@$(BIN)/pytest --numprocesses=auto --durations=10
+	@$(BIN)/pytest --numprocesses=$(WORKERS) --durations=25
 
 thorough: setup  ## further cases of the same tests: older versions of PostgreSQL, more stores
-	@$(BIN)/pytest --numprocesses=auto -m thorough
+	@$(BIN)/pytest --numprocesses=$(WORKERS) -m thorough
 
 lint: tools      ## ansible-lint, yamllint, ruff, mypy, shellcheck
 	@$(BIN)/pytest tests/lint

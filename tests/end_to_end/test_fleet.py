@@ -101,6 +101,7 @@ def state() -> str:
     return docker("exec", AGENT, "cat", "/var/lib/scalr-backup/state.json").stdout
 
 
+@pytest.mark.thorough
 class TestUpgrade:
     """Another image, while a pass runs."""
 

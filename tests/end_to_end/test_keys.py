@@ -233,6 +233,7 @@ class TestRotation:
         assert not any(secret in run.output for secret in (before, after))
 
     @pytest.mark.timeout(900)
+    @pytest.mark.thorough
     def test_cut_off_anywhere_a_password_on_file_opens_and_a_second_run_finishes(self, site: Site) -> None:
         before, chosen = site.password, ""
         for number, step in enumerate(STEPS):

@@ -216,7 +216,7 @@ def house(shared: House) -> Iterator[House]:
 # -- what comes back ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [pytest.param("15", marks=pytest.mark.thorough), "17", "18"])
+@pytest.mark.parametrize("version", [*(pytest.param(one, marks=pytest.mark.thorough) for one in ("15", "17")), "18"])
 def test_a_damaged_database_comes_back_whole(
     version: str, make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
 ) -> None:

@@ -262,6 +262,7 @@ def test_everything_comes_back_after_damage(version: str, make_server: MakeServe
 # -- very many tables ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_ten_thousand_tables_come_back(make_server: MakeServer, keeper: AgentContainer) -> None:
     database = make_server("many", "17")
     database.sql("CREATE DATABASE many")
@@ -426,7 +427,7 @@ ALTER EVENT TRIGGER note_login ENABLE ALWAYS;
 """
 
 
-@pytest.mark.parametrize("version", ["15", "17"])
+@pytest.mark.parametrize("version", [pytest.param("15", marks=pytest.mark.thorough), "17"])
 def test_event_triggers_write_nothing_during_a_restore(
     version: str, make_server: MakeServer, keeper: AgentContainer
 ) -> None:

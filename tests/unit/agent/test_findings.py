@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from scalr_backup.config import Config
@@ -178,3 +180,10 @@ def test_what_is_known_to_be_wrong_keeps_the_time_since_when() -> None:
     noted = {"backup:scalr-shop-db/shop": {"since": ago(days=3)}}
     found = judged(document(databases=shop(last_success=ago(hours=30)), findings=noted)).findings
     assert (found[0].since, found[0].last_good_age_seconds) == (ago(days=3), 30 * 3600)
+
+
+def test_the_page_of_alerts_names_every_finding() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/alerts.md").read_text().split("| finding |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`([a-z_]+)`", "\n".join(line.split("|")[1] for line in page.splitlines()[2:])))
+    # The agent cannot know that it is older than the collection: status_info does.
+    assert named == set(WRONG) | {"copy_failed", "agent_outdated"}
