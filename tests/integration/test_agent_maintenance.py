@@ -183,12 +183,14 @@ class TestTheSchedule:
         finally:
             docker("exec", town.agent.name, "sh", "-c", f"cat /tmp/pack > {pack}")
         assert False in [one["ok"] for one in results]
-        bad = next(one for one in results if not one["ok"])
-        assert "\n" not in bad["error"]["message"]
+        # One that holds directories and no data is read by the check of every part.
+        errors = [one["error"] for one in results if not one["ok"]]
+        assert not any("\n" in error["message"] for error in errors)
         entry = town.maintenance("check")
-        assert (entry["ok"], entry["error"]) == (False, bad["error"])
+        assert not entry["ok"]
+        assert entry["error"] in errors
         assert entry["last_success"] >= good["last_success"]
-        assert len(entry["rotation"]["damaged"]) == 1
+        assert len(entry["rotation"]["damaged"]) == len(errors)
         assert town.call("check")["ok"], "it is whole again"
         assert town.maintenance("check")["rotation"]["damaged"] == []
 
@@ -261,7 +263,7 @@ class TestTheLog:
         for line in lines:
             if line["event"].endswith("it runs now."):
                 within = line["job"]
-            elif within:
+            elif within and line["event"] != "The heartbeat was not delivered.":
                 assert line.get("run"), line
                 runs.setdefault(within, set()).add(line["run"])
                 within = None if line["event"] == f"The {within} has ended." else within
@@ -271,7 +273,7 @@ class TestTheLog:
     def test_says_with_its_level_what_was_not_done(self, town: Town) -> None:
         errors = [line for line in town.agent.log_lines() if line["level"] == "error"]
         assert {"database NOT backed up", "result", "The pass has ended."} <= {line["event"] for line in errors}
-        assert {line["job"] for line in errors} == {"pass"}
+        assert {line["job"] for line in errors if line["event"] != "A message was not delivered."} == {"pass"}
 
 
 def test_no_secret_shows_in_anything_that_was_printed_logged_or_shown(town: Town) -> None:

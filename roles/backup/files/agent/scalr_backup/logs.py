@@ -27,6 +27,7 @@ FIELDS = {
     "bytes_added": "bytes that a dump added to the repository",
     "bytes_per_second": "the speed so far",
     "bytes_read": "size of a dump",
+    "bytes_stored": "what that came to when it was compressed",
     "code": "code of the error that keeps the agent from starting",
     "container": "name of a database container",
     "copied": "how many snapshots were copied to the second repository",

@@ -348,7 +348,7 @@ class Watch:
         beat = heartbeat.send(signal, self._run, body)
         self._outbox.count(failed=beat.error is not None, error=beat.error)
         if beat.error:
-            self._say("error", "The heartbeat was not delivered.", reason=beat.error)
+            self._say("error", "The heartbeat was not delivered.", job=PASS.name, reason=beat.error)
         self._note_clock(beat)
 
     def _note_clock(self, beat: Beat) -> None:
