@@ -74,7 +74,7 @@ options:
     version_added: 0.2.0
   keep:
     description:
-      - The rules of retention for O(from_repository), such as V({"daily": 30}). A rule that is not named keeps nothing.
+      - The rules of retention for O(from_repository), such as C(daily) with V(30). A rule that is not named keeps nothing.
     type: dict
     version_added: 0.2.0
   keep_within:

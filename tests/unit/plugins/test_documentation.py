@@ -102,6 +102,14 @@ def test_every_module_has_examples_and_return_values(name):
     assert all(value["description"] and value["returned"] and value["type"] for value in returned.values())
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_every_description_is_text_for_ansible_doc_too(name):
+    """A colon in an unquoted sentence makes a mapping of it, which ansible-doc refuses as a whole."""
+    options = yaml.safe_load(module_named(name).DOCUMENTATION).get("options") or {}
+    described = [sentence for option in options.values() for sentence in option["description"]]
+    assert all(isinstance(sentence, str) for sentence in described)
+
+
 @pytest.mark.parametrize("name", sorted(ACTIONS))
 def test_every_action_plugin_is_documented_by_a_module(name):
     assert yaml.safe_load(module_named(name).DOCUMENTATION)["module"] == name
