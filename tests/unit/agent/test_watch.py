@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -165,6 +166,20 @@ def test_a_service_that_is_named_no_more_is_not_waited_for(outbox) -> None:
     outbox.put(HELLO, [Taker("bad", "no")], NOW)
     outbox.send([], NOW)
     assert outbox.summary()["pending"] == 0
+
+
+def test_two_that_count_at_the_same_time_lose_nothing(state) -> None:
+    def count() -> None:
+        mine = watch.Outbox(State(state._directory), lambda *_, **__: None)
+        for _number in range(40):
+            mine.count(failed=False, error=None)
+
+    threads = [threading.Thread(target=count) for _number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert state.part("notifications")["sent"] == 120
 
 
 class Switch:

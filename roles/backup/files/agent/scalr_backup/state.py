@@ -118,6 +118,10 @@ class State:
         """Replace such a part."""
         self._change(lambda document: document.update({name: part}))
 
+    def amend(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change such a part in place; nobody else's change comes between its reading and its writing."""
+        self._change(lambda document: change(document.setdefault(name, {})))
+
     def record_repository(self, entry: dict[str, Any]) -> None:
         """Keep what the repository was measured at, in place of the last time."""
         self._change(lambda document: document.update(repository=entry))

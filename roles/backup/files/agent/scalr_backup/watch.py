@@ -191,6 +191,9 @@ class Recipients:
     heartbeat: Heartbeat | None = None
 
 
+_EMPTY_BOX: Mapping[str, Any] = {"sent": 0, "failed": 0, "last_error": None}
+
+
 class Outbox:
     """Messages on their way: each waits for every service that has not taken it yet."""
 
@@ -255,12 +258,15 @@ class Outbox:
         return {**{name: box[name] for name in ("sent", "failed", "last_error")}, "pending": len(box["pending"])}
 
     def _box(self) -> dict[str, Any]:
-        return {"sent": 0, "failed": 0, "last_error": None, "pending": [], **self._state.part("notifications")}
+        return {**_EMPTY_BOX, "pending": [], **self._state.part("notifications")}
 
     def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
-        box = self._box()
-        change(box)
-        self._state.put("notifications", box)
+        def amend(box: dict[str, Any]) -> None:
+            box.update({**_EMPTY_BOX, "pending": [], **box})
+            change(box)
+
+        # The verb and the agent's main process may both be at it.
+        self._state.amend("notifications", amend)
 
 
 def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
