@@ -51,6 +51,20 @@ COMMENT ON DATABASE library IS NULL;
 ALTER DATABASE library OWNER TO postgres;
 """
 
+# Each key takes its time and then looks at the other's table, which is locked meanwhile if both are made at once.
+KNOT = """
+CREATE FUNCTION public.look_at_a(int) RETURNS int IMMUTABLE LANGUAGE plpgsql
+  AS 'BEGIN PERFORM pg_sleep(1); PERFORM count(*) FROM public.a; RETURN $1; END';
+CREATE FUNCTION public.look_at_b(int) RETURNS int IMMUTABLE LANGUAGE plpgsql
+  AS 'BEGIN PERFORM pg_sleep(1); PERFORM count(*) FROM public.b; RETURN $1; END';
+CREATE TABLE a (n int);
+CREATE TABLE b (n int);
+INSERT INTO a VALUES (1);
+INSERT INTO b VALUES (2);
+ALTER TABLE a ADD CONSTRAINT a_excl EXCLUDE USING btree (public.look_at_b(n) WITH =);
+ALTER TABLE b ADD CONSTRAINT b_excl EXCLUDE USING btree (public.look_at_a(n) WITH =);
+"""
+
 # jsonb has one text for one value whatever the order of the columns, which a dump changes in tables that inherit.
 HASH_ROWS = r"""
 SET datestyle = 'ISO, YMD'; SET intervalstyle = 'iso_8601'; SET timezone = 'UTC'; SET extra_float_digits = 1;
@@ -368,6 +382,25 @@ def test_a_cluster_comes_back_from_15_to_17_to_18(make_server: MakeServer, keepe
         finally:
             older.remove()
     newer.remove()
+
+
+def test_jobs_that_lock_each_other_out_are_followed_by_one(make_server: MakeServer, keeper: AgentContainer) -> None:
+    knot = make_server("knot", "17")
+    knot.sql("CREATE DATABASE knot")
+    knot.sql(KNOT, "knot")
+    keeper.ok("backup", "--db", knot.name)
+    knot.sql("DROP DATABASE knot")
+
+    call = keeper.call("restore", "--db", knot.name, "--confirm", knot.name, "--database", "knot")
+
+    assert call.exit_code == 0, call.output
+    [outcome] = call.data["databases"]
+    assert outcome["jobs"] == 1
+    [warning] = call.data["warnings"]
+    assert warning.startswith("Several jobs locked each other out in knot, so it was filled again by one: ")
+    assert "deadlock detected" in warning
+    assert knot.sql("SELECT count(*) FROM pg_constraint WHERE conname IN ('a_excl', 'b_excl')", "knot") == "2"
+    knot.remove()
 
 
 def come_back(keeper: AgentContainer, database: DatabaseContainer) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from scalr_backup.archive import VERSIONS, ArchiveError, ArchiveHead, ArchiveReader, Section
+from scalr_backup.archive import VERSIONS, ArchiveError, ArchiveHead, ArchiveReader, PostData, Section
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -721,7 +721,33 @@ class TestWhatIsToBeExpected:
 
     def test_the_number_of_what_follows_the_data(self) -> None:
         entries = (TABLE, *(Entry(number, "INDEX", "i", section=Section.POST_DATA) for number in (50, 51)))
-        assert head_of(*entries).post_data_count == 2
+        assert head_of(*entries).post_data == PostData(at_once=(50, 51), in_order=())
+        assert head_of(*entries).post_data.count == 2
+
+    def test_what_locks_partitions_of_others_waits_for_the_rest(self) -> None:
+        """See ALTER INDEX ... ATTACH PARTITION and foreign keys to partitioned tables in ``ArchiveHead.post_data``."""
+        view = Entry(50, "MATERIALIZED VIEW", "v", section=Section.POST_DATA)
+        after = (
+            ("INDEX", 51, (4,)), ("INDEX", 52, (50,)), ("CONSTRAINT", 54, (51,)),
+            ("INDEX ATTACH", 55, (51, 54)), ("FK CONSTRAINT", 56, (54, 55)), ("CONSTRAINT", 57, (52,)),
+        )  # fmt: skip
+        entries = [Entry(n, desc, "x", section=Section.POST_DATA, dependencies=needs) for desc, n, needs in after]
+        post_data = head_of(TABLE, view, *entries).post_data
+        assert post_data == PostData(at_once=(51, 54), in_order=(50, 52, 55, 56, 57))
+
+    def test_a_comment_is_of_the_section_that_it_stands_in(self) -> None:
+        on_table = Entry(40, "COMMENT", "TABLE t", section=Section.NONE, dependencies=(1,))
+        index = Entry(50, "INDEX", "i", section=Section.POST_DATA)
+        on_index = Entry(51, "COMMENT", "INDEX i", section=Section.NONE, dependencies=(50,))
+        attach = Entry(52, "INDEX ATTACH", "i", section=Section.POST_DATA)
+        assert head_of(TABLE, on_table, index, on_index).post_data == PostData((50, 51), ())
+        assert head_of(TABLE, on_table, index, on_index, attach).post_data == PostData((50,), (51, 52))
+
+    def test_a_partitioned_table_without_an_index_counts_as_well(self) -> None:
+        attach = Entry(9, "TABLE ATTACH", "p", section=Section.PRE_DATA)
+        key = Entry(50, "FK CONSTRAINT", "k", section=Section.POST_DATA)
+        assert head_of(TABLE, key).post_data == PostData((50,), ())
+        assert head_of(TABLE, attach, key).post_data == PostData((), (50,))
 
     @pytest.mark.parametrize(
         ("defn", "value"),

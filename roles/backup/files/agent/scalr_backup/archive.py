@@ -90,6 +90,11 @@ _CODECS = {
 _FALLBACK_CODEC = "utf-8"
 
 
+# What makes a partition of a table or of an index, and what locks no other tables than one and its partitions.
+_ATTACHMENTS = frozenset({"TABLE ATTACH", "INDEX ATTACH"})
+_OF_ONE_TABLE = frozenset({"INDEX", "CONSTRAINT"})
+
+
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
 
@@ -143,6 +148,22 @@ class TocEntry:
         """The entry in a sentence, such as ``TABLE DATA public.orders (entry 3412)``."""
         name = f"{self.namespace}.{self.tag}" if self.namespace else self.tag
         return f"{self.desc} {name} (entry {self.dump_id})"
+
+
+@dataclass(frozen=True, slots=True)
+class PostData:
+    """The dump IDs of what is made after the data: indexes, keys, triggers, rules, policies and the like.
+
+    What may be made *at_once*, by several jobs, comes first; the rest follows *in_order*, by one.
+    """
+
+    at_once: tuple[int, ...]
+    in_order: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return len(self.at_once) + len(self.in_order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +221,24 @@ class ArchiveHead:
         return frozenset(entry.owner for entry in self.entries if entry.owner)
 
     @property
-    def post_data_count(self) -> int:
-        """How many entries are made after the data: indexes, keys, triggers, rules, policies and the like."""
-        return sum(entry.section is Section.POST_DATA for entry in self.entries)
+    def post_data(self) -> PostData:
+        """What is made after the data, and what of it by several jobs.
+
+        pg_restore's jobs know which tables two statements name, but not that one of them locks the partitions of
+        its table as well (``identify_locking_dependencies`` in PostgreSQL's pg_backup_archiver.c): a foreign key to
+        a partitioned table and an ``ALTER INDEX ... ATTACH PARTITION`` end in a deadlock if they meet. So where
+        there are partitions, only what locks a single table, or its partitions below it, is made at once.
+        """
+        entries = self._after_the_data()
+        if not any(entry.desc in _ATTACHMENTS for entry in self.entries):
+            return PostData(at_once=tuple(entry.dump_id for entry in entries), in_order=())
+        in_order: dict[int, None] = {}
+        for entry in entries:
+            # An index of a materialized view that is itself made after the data has to wait for it.
+            if entry.desc not in _OF_ONE_TABLE or not in_order.keys().isdisjoint(entry.dependencies):
+                in_order[entry.dump_id] = None
+        at_once = tuple(entry.dump_id for entry in entries if entry.dump_id not in in_order)
+        return PostData(at_once, tuple(in_order))
 
     @property
     def sequence_values(self) -> dict[str, tuple[int, bool]]:
@@ -227,6 +263,18 @@ class ArchiveHead:
         """Every tablespace that a restore asks for, by the database itself or by a table or an index."""
         named = {entry.tablespace for entry in self.entries} | {self.database_tablespace}
         return frozenset(name for name in named if name)
+
+    def _after_the_data(self) -> list[TocEntry]:
+        """The entries of the last section; comments and the like are of the section that they stand in.
+
+        So it is to pg_restore, see ``_tocEntryRequired`` and its callers in PostgreSQL's pg_backup_archiver.c.
+        """
+        section, found = Section.PRE_DATA, []
+        for entry in self.entries:
+            section = section if entry.section is Section.NONE else entry.section
+            if section is Section.POST_DATA:
+                found.append(entry)
+        return found
 
     def create_database_sql(self, new_name: str, owner: str | None = None, *, with_tablespace: bool = True) -> str:
         """The statement that creates an empty database like the archive's: same encoding, locale, tablespace.

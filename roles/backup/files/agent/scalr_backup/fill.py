@@ -8,13 +8,14 @@ archive's head is enough of one, which holds no row and lies in the container's 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from scalr_backup.archive import ArchiveHead, ArchiveReader
+from scalr_backup.archive import ArchiveHead, ArchiveReader, PostData
 from scalr_backup.docker_host import STDOUT, ExecStream, MessageTail
 from scalr_backup.errors import PostgresError, RestoreError, ScalrBackupError, VerificationError
 from scalr_backup.postgres import Postgres, different_counts, last_words
@@ -29,6 +30,22 @@ _TELL_SECONDS = 2.0
 _LINES_AFTER_DATA = 3
 # What pg_restore --verbose says of each item.
 _ITEM_OF_ONE_JOB, _ITEM_OF_SEVERAL_JOBS = b": creating ", b": finished item "
+# What a server says of it in English, which a superuser's session of ours asks for.
+_DEADLOCK = "deadlock detected"
+
+
+class _DeadlockError(RestoreError):
+    """Jobs of one pg_restore have locked each other out; one job alone cannot."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Some of what comes after the data: how much, by how many jobs, and from files or a stream."""
+
+    count: int
+    jobs: int
+    files: tuple[str, str] | None = None
+    stream: bytes = b""
 
 
 @dataclass
@@ -56,13 +73,25 @@ class Filler:
 
         Raises RestoreError, ArchiveError, ResticError, or VerificationError once the database is complete.
         """
+        try:
+            return self._fill(plan, new)
+        except _DeadlockError as error:
+            # Each of the jobs is right, and together they are not: one by one, they cannot lock each other out.
+            self._postgres.drop_database(new)
+            filled = self._fill(plan, new, 1)
+            again = (
+                f"Several jobs locked each other out in {plan.database}, so it was filled again by one: {error.message}"
+            )
+            return replace(filled, warnings=[again, *filled.warnings])
+
+    def _fill(self, plan: DatabasePlan, new: str, most_jobs: int = sys.maxsize) -> Filled:
         seconds: dict[str, float] = {}
         with _clock(seconds, "data"):
             head, head_bytes = self._load(plan, new)
         jobs = 1
-        if head.post_data_count:
+        if head.post_data.count:
             with _clock(seconds, "post_data"):
-                jobs = self._finish(plan, new, head, head_bytes)
+                jobs = self._finish(plan, new, head, head_bytes, most_jobs)
         filled = Filled(head, jobs, seconds=seconds)
         with _clock(seconds, "verify"):
             filled.verified = self._verify(plan, head, new)
@@ -144,28 +173,51 @@ class Filler:
         if not whole:
             raise RestoreError("pg_restore ended well before it had read the whole archive, which cannot be right.")
 
-    def _finish(self, plan: DatabasePlan, new: str, head: ArchiveHead, head_bytes: bytes) -> int:
-        """Make indexes, keys, triggers and the like; returns how many jobs did it."""
-        path, jobs = self._postgres.put_head(new, head_bytes)
-        total = head.post_data_count
-        if min(jobs, total) == 1:
-            path = None
-        tell = self._teller("indexes-and-constraints", plan)
+    def _finish(self, plan: DatabasePlan, new: str, head: ArchiveHead, head_bytes: bytes, most_jobs: int) -> int:
+        """Make indexes, keys, triggers and the like; returns how many jobs did it.
+
+        Raises RestoreError in pg_restore's words.
+        """
+        tell, total, done = self._teller("indexes-and-constraints", plan), head.post_data.count, 0
         try:
-            with self._postgres.start_post_data(
-                new, path, jobs, _SILENCE_SECONDS, tablespaces=plan.tablespaces
-            ) as target:
-                listener = _Listener(target, _ITEM_OF_ONE_JOB if path is None else _ITEM_OF_SEVERAL_JOBS)
-                if path is None:
-                    try:
-                        target.write(head_bytes, self._stop_if_told)
-                        target.end_input()
-                    except (BrokenPipeError, ConnectionResetError):
-                        pass  # It has read what it needs, or has failed and says so.
-                self._await(listener, target, lambda: tell(done=min(listener.items, total), total=total))
+            steps = self._steps(new, head.post_data, head_bytes, most_jobs)
+            for step in steps:
+                self._make(plan, new, step, lambda items: tell(done=min(done + items, total), total=total))  # noqa: B023
+                done += step.count
         finally:
             self._postgres.remove_heads()
-        return 1 if path is None else min(jobs, total)
+        return max(step.jobs for step in steps)
+
+    def _steps(self, new: str, post_data: PostData, head_bytes: bytes, most_jobs: int) -> list[_Step]:
+        """What to make one after the other: all of it by one job where several have no use, or no room."""
+        path, processors = self._postgres.put_head(new, head_bytes)
+        jobs = min(most_jobs, processors, len(post_data.at_once))
+        if path is not None and jobs > 1:
+            at_once = self._postgres.put_list(f"{new}.at_once", post_data.at_once)
+            in_order = self._postgres.put_list(f"{new}.in_order", post_data.in_order)
+            if at_once is not None and in_order is not None:
+                first = _Step(len(post_data.at_once), jobs, files=(path, at_once))
+                second = _Step(len(post_data.in_order), 1, files=(path, in_order))
+                return [step for step in (first, second) if step.count]
+        return [_Step(post_data.count, 1, stream=head_bytes)]
+
+    def _make(self, plan: DatabasePlan, new: str, step: _Step, tell: Callable[[int], None]) -> None:
+        with self._postgres.start_post_data(
+            new, step.files, step.jobs, _SILENCE_SECONDS, tablespaces=plan.tablespaces
+        ) as target:
+            listener = _Listener(target, _ITEM_OF_ONE_JOB if step.jobs == 1 else _ITEM_OF_SEVERAL_JOBS)
+            if step.files is None:
+                try:
+                    target.write(step.stream, self._stop_if_told)
+                    target.end_input()
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # It has read what it needs, or has failed and says so.
+            try:
+                self._await(listener, target, lambda: tell(listener.items))
+            except RestoreError as error:
+                if step.jobs > 1 and _DEADLOCK in listener.messages:
+                    raise _DeadlockError(error.message) from None
+                raise
 
     def _await(self, listener: _Listener, target: ExecStream, tell: Callable[[], None]) -> None:
         """Wait for pg_restore's end.

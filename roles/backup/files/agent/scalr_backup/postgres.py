@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -321,29 +321,53 @@ class Postgres:
         Returns its path and the number of jobs that the container's processors are good for; no path where there is
         no room.
         """
+        path, said = self._put_into_memory(name, head)
+        processors = int(re.sub(rb"\D", b"", said.split(b"\n")[0]) or 1)
+        return path, min(processors, _MOST_JOBS)
+
+    def put_list(self, name: str, dump_ids: Iterable[int]) -> str | None:
+        """Put a list of an archive's entries beside its head, as ``pg_restore --use-list`` reads it.
+
+        Of each line, the number alone counts. Returns its path; none where there is no room.
+        """
+        path, _said = self._put_into_memory(name, b"".join(b"%d;\n" % dump_id for dump_id in dump_ids))
+        return path
+
+    def _put_into_memory(self, name: str, content: bytes) -> tuple[str | None, bytes]:
         path = f"{_HEAD_PREFIX}{name}"
-        result = self._docker.run(self.container, ["sh", "-c", _PUT_HEAD, "sh", path], stdin=head)
-        processors = int(re.sub(rb"\D", b"", result.stdout.split(b"\n")[0]) or 1)
-        return (path if result.exit_code == 0 else None), min(processors, _MOST_JOBS)
+        result = self._docker.run(self.container, ["sh", "-c", _PUT_HEAD, "sh", path], stdin=content)
+        return (path if result.exit_code == 0 else None), result.stdout
 
     def remove_heads(self) -> None:
-        """Remove what ``put_head`` has put there, also by runs that are no more."""
+        """Remove what ``put_head`` and ``put_list`` have put there, also by runs that are no more."""
         self._docker.run(self.container, ["sh", "-c", f"rm -f {_HEAD_PREFIX}*"])
 
     def start_post_data(
-        self, database: str, path: str | None, jobs: int, silence_seconds: float, *, tablespaces: bool = True
+        self,
+        database: str,
+        files: tuple[str, str] | None,
+        jobs: int,
+        silence_seconds: float,
+        *,
+        tablespaces: bool = True,
     ) -> ExecStream:
-        """Start a pg_restore of all that comes after the data, from a head in memory or from standard input.
+        """Start a pg_restore of what comes after the data, which tells each item on its standard error.
 
-        Several jobs need a file that can be sought in (PostgreSQL documentation, pg_restore, ``--jobs``). It tells
-        each item on its standard error.
+        *files* are the paths of a head and of a list of what to make of it. Without them, the head is taken from
+        standard input, and all of it is made. Several jobs need a file that can be sought in (PostgreSQL
+        documentation, pg_restore, ``--jobs``).
         """
         argv = [*self._restore_argv(database, tablespaces), "--section=post-data", "--verbose"]
-        if path is not None:
-            argv += [f"--jobs={jobs}", path]
-        environment = self.environment() | {"PGOPTIONS": self._without_event_triggers}
+        if files is not None:
+            head, use_list = files
+            argv += [f"--jobs={jobs}", f"--use-list={use_list}", head]
+        options = self._without_event_triggers
+        if options:
+            # A superuser, then, who may also choose the words of the server, in which a deadlock is recognized.
+            options += " -c lc_messages=C"
+        environment = self.environment() | {"PGOPTIONS": options}
         return self._docker.start_exec(
-            self.container, argv, environment, stdin=path is None, silence_seconds=silence_seconds
+            self.container, argv, environment, stdin=files is None, silence_seconds=silence_seconds
         )
 
     def _restore_argv(self, database: str, tablespaces: bool) -> list[str]:

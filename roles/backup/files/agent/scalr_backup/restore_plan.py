@@ -278,7 +278,7 @@ class Planner(UseCase):
             live=live,
             needed_bytes=max(int(described.get("size_bytes") or 0), snapshot.dump_bytes or 0),
             server_version=head.server_version,
-            post_data_items=head.post_data_count,
+            post_data_items=head.post_data.count,
             public_schema=bool(described.get("public_schema", True)),
             tablespaces=tablespaces,
             row_counts=described.get("row_counts"),
