@@ -55,3 +55,11 @@ def test_finds_nothing(tool: str, checkout: Path) -> None:
     )
     if done.returncode:
         pytest.fail(f"{tool} has something to say:\n{done.stdout}\n{done.stderr}", pytrace=False)
+
+
+def test_ansible_test_finds_nothing(checkout: Path) -> None:
+    """On the collection as it is built: what Galaxy and Automation Hub ask for."""
+    done = subprocess.run([checkout / "tests" / "sanity" / "run"], check=False, capture_output=True, text=True)
+    errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith(("ERROR", "FATAL"))]
+    if done.returncode:
+        pytest.fail("\n".join(errors or [done.stdout, done.stderr]), pytrace=False)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -661,18 +661,15 @@ def _password() -> str:
     return parse_password(sys.stdin.read())
 
 
-@contextmanager
 def _source(
     agent: Agent, repository: str | None, from_host: str | None, from_secrets: bool, from_copy: bool
-) -> Iterator[Restic | None]:
+) -> AbstractContextManager[Restic | None]:
     """The repository to restore from, where it is not the configured one: the second one, or another."""
     if not from_copy:
-        with _other_repository(agent, repository, from_host, from_secrets) as other:
-            yield other
-    elif repository is None:
-        yield agent.copy_restic()
-    else:
-        raise UsageError("--from-copy and --from-repository name two repositories to restore from; give one of them.")
+        return _other_repository(agent, repository, from_host, from_secrets)
+    if repository is None:
+        return nullcontext(agent.copy_restic())
+    raise UsageError("--from-copy and --from-repository name two repositories to restore from; give one of them.")
 
 
 @contextmanager

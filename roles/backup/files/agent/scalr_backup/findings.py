@@ -193,7 +193,7 @@ def _of_emptiness(config: Config, *, is_overdue: bool) -> Iterator[Finding]:
 def _of_matches(matches: Mapping[str, Any]) -> Iterator[Finding]:
     """What the last pass over all containers has looked for and not found as it was."""
     for name in matches.get("gone", ()):
-        container, _, database = name.rpartition("/")
+        container, _slash, database = name.rpartition("/")
         message = f"{name} was backed up before and is gone."
         command = _verb(f"snapshots --db {container}")
         yield Finding(
