@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from scalr_backup.archive import ArchiveHead, ArchiveReader, PostData
 from scalr_backup.docker_host import STDOUT, ExecStream, MessageTail
@@ -40,12 +41,15 @@ class _DeadlockError(RestoreError):
 
 @dataclass(frozen=True)
 class _Step:
-    """Some of what comes after the data: how much, by how many jobs, and from files or a stream."""
+    """Some of what comes after the data: how much, by how many jobs; from a head at a path, and what a list says of it.
+
+    Without a path, the head comes as a stream, and without a list all of it counts.
+    """
 
     count: int
     jobs: int
-    files: tuple[str, str] | None = None
-    stream: bytes = b""
+    path: str | None = None
+    use_list: str | None = None
 
 
 @dataclass
@@ -182,7 +186,7 @@ class Filler:
         try:
             steps = self._steps(new, head.post_data, head_bytes, most_jobs)
             for step in steps:
-                self._make(plan, new, step, lambda items: tell(done=min(done + items, total), total=total))  # noqa: B023
+                self._make(plan, new, step, head_bytes, partial(_tell_items, tell, done, total))
                 done += step.count
         finally:
             self._postgres.remove_heads()
@@ -193,22 +197,25 @@ class Filler:
         path, processors = self._postgres.put_head(new, head_bytes)
         jobs = min(most_jobs, processors, len(post_data.at_once))
         if path is not None and jobs > 1:
+            if not post_data.in_order:
+                return [_Step(post_data.count, jobs, path)]
             at_once = self._postgres.put_list(f"{new}.at_once", post_data.at_once)
             in_order = self._postgres.put_list(f"{new}.in_order", post_data.in_order)
             if at_once is not None and in_order is not None:
-                first = _Step(len(post_data.at_once), jobs, files=(path, at_once))
-                second = _Step(len(post_data.in_order), 1, files=(path, in_order))
-                return [step for step in (first, second) if step.count]
-        return [_Step(post_data.count, 1, stream=head_bytes)]
+                return [
+                    _Step(len(post_data.at_once), jobs, path, at_once),
+                    _Step(len(post_data.in_order), 1, path, in_order),
+                ]
+        return [_Step(post_data.count, 1)]
 
-    def _make(self, plan: DatabasePlan, new: str, step: _Step, tell: Callable[[int], None]) -> None:
+    def _make(self, plan: DatabasePlan, new: str, step: _Step, head_bytes: bytes, tell: Callable[[int], None]) -> None:
         with self._postgres.start_post_data(
-            new, step.files, step.jobs, _SILENCE_SECONDS, tablespaces=plan.tablespaces
+            new, step.path, step.use_list, step.jobs, _SILENCE_SECONDS, tablespaces=plan.tablespaces
         ) as target:
             listener = _Listener(target, _ITEM_OF_ONE_JOB if step.jobs == 1 else _ITEM_OF_SEVERAL_JOBS)
-            if step.files is None:
+            if step.path is None:
                 try:
-                    target.write(step.stream, self._stop_if_told)
+                    target.write(head_bytes, self._stop_if_told)
                     target.end_input()
                 except (BrokenPipeError, ConnectionResetError):
                     pass  # It has read what it needs, or has failed and says so.
@@ -314,6 +321,10 @@ class _Listener:
             self._error = error
         except ValueError:
             pass  # The stream was closed under us: the restore has been given up.
+
+
+def _tell_items(tell: Callable[..., None], done: int, total: int, items: int) -> None:
+    tell(done=min(done + items, total), total=total)
 
 
 @contextmanager

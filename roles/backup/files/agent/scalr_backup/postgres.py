@@ -345,7 +345,8 @@ class Postgres:
     def start_post_data(
         self,
         database: str,
-        files: tuple[str, str] | None,
+        path: str | None,
+        use_list: str | None,
         jobs: int,
         silence_seconds: float,
         *,
@@ -353,21 +354,22 @@ class Postgres:
     ) -> ExecStream:
         """Start a pg_restore of what comes after the data, which tells each item on its standard error.
 
-        *files* are the paths of a head and of a list of what to make of it. Without them, the head is taken from
-        standard input, and all of it is made. Several jobs need a file that can be sought in (PostgreSQL
+        *path* is that of a head, and *use_list* that of a list of what to make of it, if it is not all. Without a path,
+        the head is taken from standard input: several jobs need a file that can be sought in (PostgreSQL
         documentation, pg_restore, ``--jobs``).
         """
         argv = [*self._restore_argv(database, tablespaces), "--section=post-data", "--verbose"]
-        if files is not None:
-            head, use_list = files
-            argv += [f"--jobs={jobs}", f"--use-list={use_list}", head]
+        if use_list is not None:
+            argv.append(f"--use-list={use_list}")
+        if path is not None:
+            argv += [f"--jobs={jobs}", path]
         options = self._without_event_triggers
         if options:
             # A superuser, then, who may also choose the words of the server, in which a deadlock is recognized.
             options += " -c lc_messages=C"
         environment = self.environment() | {"PGOPTIONS": options}
         return self._docker.start_exec(
-            self.container, argv, environment, stdin=files is None, silence_seconds=silence_seconds
+            self.container, argv, environment, stdin=path is None, silence_seconds=silence_seconds
         )
 
     def _restore_argv(self, database: str, tablespaces: bool) -> list[str]:
