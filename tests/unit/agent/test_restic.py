@@ -27,18 +27,22 @@ SUMMARY = (
     '{"message_type":"summary","snapshot_id":"abc123","total_bytes_processed":%d,"data_added":9,"data_added_packed":5}'
 )
 
+SSH_SAYS = (
+    "@@@@@@@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n@@@@@@@@@@\nHost key verification failed.\n"
+)
+
 
 @pytest.fixture
 def play(tmp_path, monkeypatch):
     """Make a restic out of a shell script; each call is one line of ``calls``."""
 
-    def make(script, **settings):
+    def make(script, repository="rest:http://user:canary@localhost/x", **settings):
         program = tmp_path / "restic"
         calls = tmp_path / "calls"
         program.write_text(f'#!/bin/bash\necho "$*" >> {calls}\n{script}\n')
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-        config = Config(host="h", repository="rest:http://user:canary@localhost/x", **settings)
+        config = Config(host="h", repository=repository, **settings)
         return Restic(config, Secrets(tmp_path / "password"), cache=tmp_path / "cache")
 
     return make
@@ -156,6 +160,23 @@ def test_what_ssh_says_of_a_backups_connection_is_no_word_of_its_producer(play):
     said = "subprocess ssh: Host key verification failed.\nFatal: unable to start the sftp session, error: EOF"
     with pytest.raises(RepositoryRefusedError, match="backup_ssh_known_hosts"):
         play(f"printf '{said}' >&2; exit 1").backup("/c/d.dump", [], ["producer"])
+
+
+def test_ssh_is_asked_again_when_restic_ended_before_it_had_passed_on_what_ssh_says(play, tmp_path):
+    (tmp_path / "ssh").write_text(f"#!/bin/sh\nprintf '{SSH_SAYS}' >&2; exit 255\n")
+    (tmp_path / "ssh").chmod(0o755)
+    said = "subprocess ssh: @@@@@@@@@@\nFatal: unable to start the sftp session, error: EOF"
+    with pytest.raises(RepositoryRefusedError, match="shows another host key"):
+        play(f"printf '{said}' >&2; exit 1", repository="sftp:u@h:/x").snapshots()
+
+
+def test_what_nobody_can_explain_is_told_in_restics_words_and_in_one_line(play, tmp_path):
+    (tmp_path / "ssh").write_text("#!/bin/sh\nprintf 'this is\nodd' >&2; exit 255\n")
+    (tmp_path / "ssh").chmod(0o755)
+    said = "subprocess ssh: this is\nFatal: unable to start the sftp session, error: EOF"
+    with pytest.raises(ResticError, match=r"unable to start the sftp session, error: EOF$") as failed:
+        play(f"printf '{said}' >&2; exit 1", repository="sftp:u@h:/x").snapshots()
+    assert "\n" not in failed.value.message
 
 
 def test_a_run_that_is_told_to_stop_ends_its_call(play):

@@ -542,9 +542,8 @@ class Restic:
             return WrongPasswordError(
                 f"The password does not open the repository {self.repository}; it belongs to another password."
             )
-        if _NO_SESSION in text:
-            text = self._words_of_ssh(messages) or text
-        return self._failure_in_words(text, doing) or ResticError(
+        words = (self._words_of_ssh(messages) if _NO_SESSION in text else "") or text
+        return self._failure_in_words(words, doing) or ResticError(
             f"restic failed with exit code {exit_code} while {doing}: {text}"
         )
 
@@ -568,17 +567,20 @@ class Restic:
         return None
 
     def _words_of_ssh(self, messages: str) -> str:
-        """Why ssh opened no session: what restic passed on of it, or what it says when it is asked again."""
+        """Why ssh opened no session: what restic passed on of it, or what it says when it is asked again.
+
+        restic may end before it has passed on all of it, in the middle of a line of ornament.
+        """
         passed_on = "\n".join(match[2] for match in _OF_CONNECTION.finditer(messages) if match[2])
-        if passed_on or store.kind(self._config.repository) != "sftp":
+        if store.explain(passed_on) or store.kind(self._config.repository) != "sftp":
             return passed_on
         probe = store.ssh_probe(self._config.repository, self._secrets.ssh_key, self._secrets.known_hosts)
         with suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(
                 probe, stdin=subprocess.DEVNULL, capture_output=True, env=self._environment, timeout=30, check=False
             )
-            return done.stderr.decode("utf-8", "replace").strip()
-        return ""
+            return done.stderr.decode("utf-8", "replace").strip() or passed_on
+        return passed_on
 
 
 # The exception for each verdict on a store's words.
