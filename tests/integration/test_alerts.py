@@ -105,19 +105,34 @@ def test_every_failure_is_told_with_what_to_run_and_so_is_its_end(
         assert TOKEN not in told_of
 
 
-def test_the_dead_mans_switch_hears_of_a_scheduled_pass(
-    agent: AgentContainer, make_database: MakeDatabase, pager: Pager
+def test_a_scheduled_pass_that_hangs_pages_while_it_does_and_the_dead_mans_switch_hears_of_it(
+    agent: AgentContainer, make_database: MakeDatabase, pager: Pager, night: None
 ) -> None:
     database = make_database("pulse")
     database.sql("CREATE TABLE t AS SELECT 1 AS n")
+    database.wrap("pg_dump", 'touch /tmp/reached; while [ -e /tmp/reached ]; do sleep 0.1; done; exec $real "$@"')
     agent.set_secret("heartbeat", pager.switch)
     agent.configure(schedule="* * * * *", containers=[database.name])
-    wait_until(lambda: len(pager.beats) >= 2, "the switch hears of the next minute's pass", 100)
-    (start, _nothing), (end, summary) = pager.beats[:2]
+    wait_until(database.reached, "the next minute's pass hangs", 100)
+    wait_until(lambda: pager.beats, "the switch hears that it has begun")
 
+    # As if it hung since yesterday.
+    yesterday = "State().put('running', {'since': (utc_now() - timedelta(hours=13)).isoformat()})"
+    program = f"from datetime import timedelta; from scalr_backup.state import State, utc_now; {yesterday}"
+    python = ("env", "PYTHONPATH=/opt/scalr-backup/package", "/opt/scalr-backup/bin/python")
+    docker("exec", agent.name, *python, "-c", program)
+    long = pager.wait_for("pass runs long")
+    assert "A pass has been running for 13 h, and may for 12" in long["message"]
+    assert long["message"].endswith("Run next: docker logs --tail 50 scalr-backup")
+    assert len(pager.beats) == 1
+
+    docker("exec", database.name, "rm", "/tmp/reached")
+    wait_until(lambda: len(pager.beats) >= 2, "it has ended")
+    (start, _nothing), (end, summary) = pager.beats[:2]
     assert start.startswith("/start?rid=")
     assert end == start.removeprefix("/start")
     assert "Safe: 1 database" in summary
+    pager.wait_for("Recovered", "A pass has been running")
     assert TOKEN not in docker("logs", agent.name).stdout
 
 

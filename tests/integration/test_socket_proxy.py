@@ -599,7 +599,11 @@ def test_the_agent_backs_up_and_restores_through_it(house: House) -> None:
     assert (statuses[house.left_alone], statuses[house.excluded]) == ("excluded", "excluded")
     before = house.database.fingerprint("postgres")
 
-    house.agent.ok("backup", "--db", name)
+    volume = house.agent.ok("backup", "--db", name)["volumes"][name]
+    assert volume["directory"] == house.database.sql("SHOW data_directory")
+    used, free = docker("exec", name, "df", "-Pk", volume["directory"]).stdout.split()[-4:-2]
+    assert volume["free_bytes"] == pytest.approx(int(free) * 1024, rel=0.05)
+    assert volume["total_bytes"] == pytest.approx((int(used) + int(free)) * 1024, rel=0.05)
     house.database.sql("DELETE FROM orders WHERE n > 100")
     restored = house.agent.ok("restore", "--db", name, "--confirm", name)
 

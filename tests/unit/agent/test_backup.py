@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 from scalr_backup.backup import Pass, PassResult, Request
+from scalr_backup.docker_host import ExecResult
 from scalr_backup.errors import RepositoryUnreachableError, TwoHostsError, UnknownDatabaseError, WrongPasswordError
-from scalr_backup.model import RepositorySize, Snapshot
+from scalr_backup.model import Credentials, RepositorySize, Snapshot, Volume
+from scalr_backup.postgres import Postgres
 from scalr_backup.progress import nobody
 from scalr_backup.state import State
 from scalr_backup.use_case import Tools
@@ -107,3 +109,44 @@ class TestMeasuring:
         recorded, warnings = self.measure(tmp_path, size=fail)
         assert recorded == {"size_bytes": 1}
         assert warnings == ["The repository was not measured: it did not answer."]
+
+
+class TestVolumes:
+    """How much room the servers have."""
+
+    @pytest.mark.parametrize(
+        ("said", "exit_code", "volume"),
+        [
+            # GNU's df, BusyBox' df, and a device and a mount point with blanks.
+            ("Filesystem 1024-blocks Used Available Capacity Mounted on\noverlay 100 40 50 45% /\n", 0, (50, 90)),
+            (
+                "Filesystem           1024-blocks    Used Available Capacity Mounted on\n"
+                "/dev/sda1            103081248  63840 34234 66% /var/lib/postgresql/data\n",
+                0,
+                (34234, 98074),
+            ),
+            ("Filesystem 1024-blocks Used Available Capacity Mounted on\n//nas/a b 9 4 5 45% /pg data\n", 0, (5, 9)),
+            ("Filesystem 1024-blocks Used Available Capacity Mounted on\nnone - - - - /data\n", 0, None),
+            ("", 1, None),
+            ("overlay 100 40 50 45% /\n", 1, None),
+        ],
+    )
+    def test_they_are_what_df_says(self, said, exit_code, volume):
+        asked = []
+
+        def run(container, argv, **_options):
+            asked.append((container, argv))
+            return ExecResult(exit_code, said.encode(), "")
+
+        postgres = Postgres(SimpleNamespace(run=run), "c", Credentials("postgres", None, "postgres"), "a")
+        expected = volume and Volume("/pg data", volume[0] * 1024, volume[1] * 1024)
+        assert postgres.volume("/pg data") == expected
+        assert asked == [("c", ["df", "-Pk", "/pg data"])]
+
+    def test_the_newest_is_on_record_and_none_of_one_that_tells_no_more(self, tmp_path):
+        now = datetime(2026, 11, 22, 3, tzinfo=UTC)
+        state = State(tmp_path)
+        for volumes in ({"a": Volume("/d", 1, 9), "b": Volume("/d", 2, 9)}, {"a": Volume("/d", 3, 9), "b": None}, {}):
+            result = PassResult("r", "manual", "h", now, now, volumes=volumes)
+            state.record_pass(result.as_dict(), [])
+        assert state.part("volumes") == {"a": {"directory": "/d", "free_bytes": 3, "total_bytes": 9}}

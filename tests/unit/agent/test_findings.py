@@ -112,6 +112,13 @@ WRONG = {
         {"repository": {"free_bytes": 10, "total_bytes": 100}}, "warning",
         "ansible-playbook scalr.backup.prune --limit web1",
     ),
+    "volume_nearly_full": (
+        {"volumes": {"scalr-shop-db": {"directory": "/pg data", "free_bytes": 10, "total_bytes": 100}}}, "warning",
+        "docker exec scalr-shop-db df -h '/pg data'",
+    ),
+    "pass_runs_long": (
+        {"running": {"since": ago(hours=13)}}, "warning", "docker logs --tail 50 scalr-backup",
+    ),
     "lock_too_old": (
         {"repository": {"oldest_lock": ago(hours=25)}}, "warning", "docker exec scalr-backup scalr-backup unlock",
     ),
@@ -148,6 +155,11 @@ def test_each_thing_that_is_wrong_is_found_and_says_what_to_run(code: str) -> No
         {"databases": shop(rows=50, bytes_read=500)},
         {"databases": shop(rows=None, bytes_read=900)},
         {"repository": {"free_bytes": 11, "total_bytes": 100}},
+        {"running": {"since": ago(hours=12)}},
+        {"volumes": {"scalr-shop-db": {"directory": "/d", "free_bytes": 11, "total_bytes": 100}}},
+        {"volumes": {"scalr-shop-db": {"directory": "/d", "free_bytes": 0, "total_bytes": 0}}},
+        {"volumes": {"scalr-gone-db": {"directory": "/d", "free_bytes": 1, "total_bytes": 100}}},
+        {"running": {}},
         {"repository": {"oldest_lock": ago(hours=24)}},
         {"clock": {"time": ago(hours=9), "skew_seconds": 60.0}},
         {"clock": {"time": ago(days=3), "skew_seconds": 600.0}},
@@ -160,9 +172,13 @@ def test_what_is_within_its_limits_is_not_found(changes: dict) -> None:
 
 
 def test_limits_are_the_configurations() -> None:
-    config = CONFIG.model_copy(update={"shrink_percent": 0, "nearly_full_percent": 96, "lock_hours": 48})
+    config = CONFIG.model_copy(
+        update={"shrink_percent": 0, "nearly_full_percent": 96, "lock_hours": 48, "pass_hours": 0}
+    )
     state = document(
-        databases=shop(rows=0), repository={"free_bytes": 5, "total_bytes": 100, "oldest_lock": ago(hours=47)}
+        running={"since": ago(days=3)},
+        databases=shop(rows=0),
+        repository={"free_bytes": 5, "total_bytes": 100, "oldest_lock": ago(hours=47)},
     )
     assert judged(state, config).findings == ()
 

@@ -23,11 +23,13 @@ GROUND = {
     "roles",
     "jobs",
     "logs",
+    "words",
 }
 TOOLS = {"docker_host", "heartbeat", "history", "metrics", "notify", "postgres", "restic", "state"}
 USE_CASES = {
     "backup",
     "copies",
+    "courier",
     "discovery",
     "drill",
     "drill_plan",

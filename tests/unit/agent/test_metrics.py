@@ -58,6 +58,7 @@ def test_everything_that_is_known_is_told():
     assert found["scalr_backup_database_stored_bytes"][whose] == 400000
     assert found["scalr_backup_database_fresh"] == {whose: 1, ("scalr-foo-db", "audit"): 0}
     assert found["scalr_backup_database_error_info"] == {("scalr-foo-db", "audit", "dump_failed"): 1}
+    assert found["scalr_backup_volume_free_bytes"] == {("scalr-foo-db",): 20 << 30}
     assert found["scalr_backup_drill_recovery_seconds"] == {whose: 12.5}
     assert found["scalr_backup_repository_info"] == {("s3",): 1}
     assert found["scalr_backup_maintenance_success"] == {("forget",): 1, ("prune",): 0, ("check",): 1}
@@ -150,6 +151,17 @@ def get(port, path="/metrics", **headers):
 
 def config(**settings):
     return Config(host="web1", repository="/repository", **settings)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz"])
+def test_one_answer_is_made_of_one_reading_of_the_record(tmp_path, monkeypatch, path):
+    """Two of them could be of two different passes."""
+    state, readings = State(tmp_path), []
+    state.first_started(NOW)
+    read = state.read
+    monkeypatch.setattr(state, "read", lambda: readings.append(1) or read())
+    MetricsServer(config(), state).answer(path, "")
+    assert len(readings) == 1
 
 
 def test_it_listens_where_the_configuration_says_and_moves_with_it(tmp_path, logged, monkeypatch):

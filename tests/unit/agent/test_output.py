@@ -9,8 +9,9 @@ import re
 import pytest
 from rich.console import Console
 from scalr_backup import output
-from scalr_backup.output import HumanOutput, JsonOutput, Outcome, human_seconds
+from scalr_backup.output import HumanOutput, JsonOutput, Outcome
 from scalr_backup.progress import Pace, log, progress
+from scalr_backup.words import human_seconds
 
 MEBIBYTE = 1024 * 1024
 STATUS = {

@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup import serve
+from scalr_backup import courier, serve, watch
 from scalr_backup.config import Config
+from scalr_backup.heartbeat import Beat
 from scalr_backup.jobs import PASS, TRY_AGAIN_AFTER, Job
+from scalr_backup.notify import Service
 from scalr_backup.progress import Pace
 from scalr_backup.state import State
+from scalr_backup.status import judge
+
+from tests.support.containers import wait_until
 
 MIDNIGHT = datetime(2026, 11, 23, tzinfo=UTC)
 HOURLY = "0 * * * *"
@@ -34,9 +40,6 @@ class Journal:
     def __init__(self):
         self.told = []
 
-    def tick(self, now):
-        self.told.append("tick")
-
     def started(self, job):
         self.told.append(f"started {job.name}")
 
@@ -50,7 +53,7 @@ class House:
     def __init__(self, directory, monkeypatch, capsys):
         self.clock, self.journal, self.runs = Clock(), Journal(), []
         self.state, self.capsys = State(directory), capsys
-        self.printed = {}
+        self.printed, self.hangs = {}, False
         monkeypatch.setattr(serve, "utc_now", self.clock)
         monkeypatch.setattr(serve.subprocess, "Popen", self.popen(serve.subprocess.Popen))
 
@@ -60,6 +63,8 @@ class House:
             self.runs.append((verb, self.clock.now))
             lines, exit_code, stderr = self.printed.get(verb, ((), 0, ""))
             program = "import sys; print(sys.argv[1], end=''); print(sys.argv[3], file=sys.stderr); sys.exit(int(sys.argv[2]))"
+            if self.hangs:
+                program = "import time; time.sleep(60)"
             text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
             return real([sys.executable, "-c", program, text, str(exit_code), stderr], **keywords)
 
@@ -90,7 +95,6 @@ def job(name, schedule=HOURLY, *, retried=False):
 def turn(server):
     """What the server does every five seconds."""
     server._run_due()
-    server._tell(lambda companion: companion.tick(serve.utc_now()))
 
 
 def test_each_job_runs_when_it_is_due_and_once(house):
@@ -156,7 +160,7 @@ def test_companions_are_told_of_each_run_and_of_its_result(house):
     server._plan()
     house.clock.now += timedelta(hours=1)
     turn(server)
-    assert house.journal.told == ["started pass", ("ended pass", 3, {"failed": 1}), "tick"]
+    assert house.journal.told == ["started pass", ("ended pass", 3, {"failed": 1})]
 
 
 def test_a_companion_that_fails_is_logged_and_stops_nothing(house):
@@ -229,3 +233,42 @@ def test_nothing_is_started_once_it_was_told_to_stop(house):
     server._run_job(serve.JOBS[0])
     assert house.runs == []
     assert house.journal.told == []
+
+
+class Taker(Service):
+    """A service, and a switch, that note what they are told and while what."""
+
+    def __init__(self, told):
+        super().__init__("json://localhost", 1)
+        self.told = told
+
+    def deliver(self, message):
+        self.told.append(message.title)
+
+    def send(self, signal, _run, _body=""):
+        self.told.append(f"beat {signal}")
+        return Beat(None)
+
+
+def test_a_pass_that_hangs_is_told_while_it_hangs_and_its_end_when_it_is_stopped(house, monkeypatch):
+    monkeypatch.setattr(courier, "_TURN_SECONDS", 0.05)
+    house.hangs, told = True, []
+    config = Config(host="h", repository="/r", schedule=HOURLY)
+
+    def judged(config, document):
+        later = datetime.now(UTC) + timedelta(hours=13)
+        return judge(config, "/r", document, later, later)
+
+    taker = Taker(told)
+    carrier = courier.Courier(house.state, lambda: courier.Recipients((taker,), taker), lambda *_, **__: None)
+    with watch.Watch(house.state, lambda: config, carrier, judged) as looker:
+        server = house.server((PASS,), [looker])
+        running = threading.Thread(target=server._run_job, args=(PASS,))
+        running.start()
+        wait_until(lambda: "[h] Warning: pass runs long" in told, f"it is told: {told}", 10)
+        assert running.is_alive()
+        server._stop()
+        running.join(10)
+        wait_until(lambda: "[h] Recovered: 1 problem is over" in told, f"its end is told: {told}", 10)
+    assert [line for line in told if line.startswith("beat")] == ["beat start", "beat fail"]
+    assert "[h] FAILED: pass refused" in told

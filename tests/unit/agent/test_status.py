@@ -95,6 +95,15 @@ def test_a_database_that_every_night_misses_is_given_up_in_the_end():
     assert judged(document(entry(), gone)).healthy
 
 
+def test_nothing_is_given_up_by_a_pass_that_has_not_looked_yet_or_never_does():
+    # For 15 days the agent was down, or every pass failed before it could look: what it will find is not known.
+    old = entry(good=15 * 24, tried=15 * 24)
+    status = judged({**document(old, nightly=0.1), "nightly_looked": ago(days=15)})
+    assert [one.code for one in status.findings] == ["backup_too_old"]
+    assert not status.health.ok
+    assert judged({**document(old, nightly=0.1), "nightly_looked": ago(hours=0.1)}).databases == ()
+
+
 def test_nothing_is_given_up_while_no_pass_looks_for_it():
     # For 20 nights no pass ran; then somebody backs up one container by hand.
     forgotten = entry(container="scalr-blog-db", good=20 * 24, tried=20 * 24)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is news, what is folded, and what becomes of a message that nobody takes."""
+"""What is news, what is folded, and what is told of a pass before and after its end."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,10 +11,10 @@ from scalr_backup import watch
 from scalr_backup.config import Config, parse_addresses
 from scalr_backup.errors import ConfigurationError
 from scalr_backup.findings import Finding
-from scalr_backup.heartbeat import Beat, Heartbeat
+from scalr_backup.heartbeat import Heartbeat
 from scalr_backup.jobs import CHECK, PASS
-from scalr_backup.notify import Message, Service, services
-from scalr_backup.state import State
+from scalr_backup.notify import services
+from scalr_backup.state import PASS_LOCK, State
 from scalr_backup.status import judge
 
 NOW = datetime(2026, 11, 22, 3, 5, tzinfo=UTC)
@@ -53,7 +52,7 @@ def test_a_message_says_what_since_when_how_old_and_what_to_run() -> None:
     assert message.body.splitlines() == [
         "scalr-shop-db/shop failed",
         "Since: 2026-11-22 03:05 UTC (0 min)",
-        "Last good snapshot: 2026-11-21 03:00 UTC (24 h 5 min old)",
+        "Last good snapshot: 2026-11-21 03:00 UTC (1 d 0 h old)",
         f"Run next: {COMMAND}",
     ]
 
@@ -66,8 +65,8 @@ def test_what_stays_wrong_is_told_once_a_day_with_how_long_it_has_been_so() -> N
         assert again.noted == found.noted
 
     _first, [second], [third] = nights([failed()], [failed()], [failed()])
-    assert "Since: 2026-11-22 03:05 UTC (24 h 0 min); this is told for the 2. time" in second.body
-    assert "(2 days); this is told for the 3. time" in third.body
+    assert "Since: 2026-11-22 03:05 UTC (1 d 0 h); this is told for the 2. time" in second.body
+    assert "(2 d 0 h); this is told for the 3. time" in third.body
 
 
 def test_many_at_once_are_one_message_and_few_of_a_flood_are_spelled_out() -> None:
@@ -88,7 +87,7 @@ def test_the_end_is_told_with_how_long_it_was_so() -> None:
     _first, [message], nothing = nights([failed()], [], [])
 
     assert (message.kind, message.title) == ("recovery", "[web1] Recovered: 1 problem is over")
-    assert message.body == "It is over, after 24 h 0 min: scalr-shop-db/shop failed"
+    assert message.body == "It is over, after 1 d 0 h: scalr-shop-db/shop failed"
     assert nothing == []
 
 
@@ -99,124 +98,41 @@ def test_one_that_becomes_worse_is_news_and_no_end_of_the_other() -> None:
     assert "Since: 2026-11-22 03:05 UTC" in message.body
 
 
-class Taker(Service):
-    """A service that takes messages or does not, as it is told."""
-
-    def __init__(self, name="json", error=None):
-        super().__init__(f"json://{name}", 1)
-        self.error, self.taken = error, []
-
-    def deliver(self, message: Message) -> str | None:
-        if self.error is None:
-            self.taken.append(message)
-        return self.error
-
-
 @pytest.fixture
 def state(tmp_path) -> State:
     return State(tmp_path)
 
 
-@pytest.fixture
-def said() -> list:
-    return []
+class Carrier:
+    """A courier that keeps what it was given."""
 
+    def __init__(self):
+        self.messages, self.beats, self.hurried = [], [], 0
 
-@pytest.fixture
-def outbox(state, said) -> watch.Outbox:
-    return watch.Outbox(state, lambda level, text, **facts: said.append((level, text, facts)))
+    def put(self, message, now):
+        self.messages.append(message)
 
+    def deliver(self):
+        self.hurried += 1
 
-HELLO = Message("failure", "title", "body")
-
-
-def test_a_message_waits_only_for_those_who_have_not_taken_it(outbox, state, said) -> None:
-    good, bad = Taker("good"), Taker("bad", "bad refused it.")
-    outbox.put(HELLO, [good, bad], NOW)
-    outbox.send([good, bad], NOW)
-    assert outbox.summary() == {"sent": 1, "failed": 1, "last_error": "bad refused it.", "pending": 1}
-    assert ("error", "A message was not delivered.", {"reason": "bad refused it.", "tries": 1}) in said
-
-    bad.error = None
-    outbox.send([good, bad], NOW + timedelta(seconds=59))
-    assert bad.taken == []  # Not before its pause is over, …
-    watch.Outbox(State(state._directory), lambda *_, **__: None).send([good, bad], NOW + timedelta(seconds=60))
-    assert (len(good.taken), bad.taken) == (1, [HELLO])  # … and then even by an agent that was started anew.
-    assert outbox.summary() == {"sent": 2, "failed": 1, "last_error": None, "pending": 0}
-
-
-def test_pauses_grow_a_pass_tries_at_once_and_three_days_are_enough(outbox, said) -> None:
-    bad = Taker("bad", "bad refused it.")
-    outbox.put(HELLO, [bad], NOW)
-    tried = []
-    for minute in range(180):
-        before = outbox.summary()["failed"]
-        outbox.send([bad], NOW + timedelta(minutes=minute))
-        tried += [minute] if outbox.summary()["failed"] > before else []
-    assert tried == [0, 1, 6, 21, 81, 141]
-
-    outbox.send([bad], NOW + timedelta(minutes=181), at_once=True)
-    assert outbox.summary()["failed"] == 7
-    outbox.send([bad], NOW + timedelta(days=4))
-    assert outbox.summary()["pending"] == 0
-    assert said[-1][1] == "A message is given up: it was not delivered for three days."
-
-
-def test_a_service_that_is_named_no_more_is_not_waited_for(outbox) -> None:
-    outbox.put(HELLO, [Taker("bad", "no")], NOW)
-    outbox.send([], NOW)
-    assert outbox.summary()["pending"] == 0
-
-
-def test_two_that_count_at_the_same_time_lose_nothing(state) -> None:
-    def count() -> None:
-        mine = watch.Outbox(State(state._directory), lambda *_, **__: None)
-        for _number in range(40):
-            mine.count(failed=False, error=None)
-
-    threads = [threading.Thread(target=count) for _number in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert state.part("notifications")["sent"] == 120
-
-
-class Switch:
-    def __init__(self, error=None):
-        self.beats, self.error = [], error
-
-    def send(self, signal, run, body=""):
+    def beat(self, signal, run, body=""):
         self.beats.append((signal, run, body))
-        return Beat(self.error, datetime.now(UTC) + timedelta(minutes=5))
 
 
-def watcher(state, said, service=None, switch=None, events=("failure", "warning", "recovery")):
+@pytest.fixture
+def carrier() -> Carrier:
+    return Carrier()
+
+
+def watcher(state, carrier, events=("failure", "warning", "recovery"), later=timedelta(0)):
+    """One that looks so much later than it is, on an agent that was just installed."""
     config = CONFIG.model_copy(update={"notify_events": events})
-    recipients = watch.Recipients((service,) if service else (), switch)
-    return watch.Watch(
-        state, lambda: config, lambda: recipients,
-        lambda config: judge(config, "/repository", state.read(), NOW, datetime.now(UTC)),
-        lambda level, text, **facts: said.append((level, text, facts)),
-    )  # fmt: skip
 
+    def judged(config, document):
+        now = datetime.now(UTC) + later
+        return judge(config, "/repository", document, now, now)
 
-def test_the_switch_is_told_of_passes_alone_each_with_a_run_of_its_own(state, said) -> None:
-    switch = Switch()
-    looker = watcher(state, said, switch=switch)
-    for exit_code in (0, 3):
-        looker.started(CHECK)
-        looker.ended(CHECK, 1, None)
-        looker.started(PASS)
-        state.put("last_pass", {**GOOD_PASS, "run": f"run{exit_code}"})
-        looker.ended(PASS, exit_code, {"error": {"message": "one failed"}} if exit_code else None)
-
-    assert [signal for signal, _run, _body in switch.beats] == ["start", "", "start", "fail"]
-    runs = [run for _signal, run, _body in switch.beats]
-    assert runs[0] == runs[1] != runs[2] == runs[3]
-    assert switch.beats[3][2].startswith("one failed")
-    # What the server's clock says is compared with the host's.
-    assert -301 <= state.part("clock")["skew_seconds"] <= -299
+    return watch.Watch(state, lambda: config, carrier, judged)
 
 
 GOOD_PASS = {
@@ -225,27 +141,116 @@ GOOD_PASS = {
 }  # fmt: skip
 
 
-def test_a_pass_that_could_not_even_begin_is_told_though_it_left_no_record(state, said) -> None:
-    taker = Taker()
-    looker = watcher(state, said, taker)
+def test_the_switch_is_told_of_passes_alone_each_with_a_run_of_its_own(state, carrier) -> None:
+    looker = watcher(state, carrier)
+    for exit_code in (0, 3):
+        looker.started(CHECK)
+        looker.ended(CHECK, 1, None)
+        looker.started(PASS)
+        state.put("last_pass", {**GOOD_PASS, "run": f"run{exit_code}"})
+        looker.ended(PASS, exit_code, {"error": {"message": "one failed"}} if exit_code else None)
+
+    assert [signal for signal, _run, _body in carrier.beats] == ["start", "", "start", "fail"]
+    runs = [run for _signal, run, _body in carrier.beats]
+    assert runs[0] == runs[1] != runs[2] == runs[3]
+    assert carrier.beats[3][2].startswith("one failed")
+    assert carrier.hurried == 4
+
+
+def test_the_switch_hears_of_the_end_also_where_nothing_can_be_written(state, carrier, monkeypatch) -> None:
+    def refuse(*_words):
+        raise OSError("No space left on device")
+
+    looker = watcher(state, carrier)
+    monkeypatch.setattr(state, "put", refuse)
+    with pytest.raises(OSError, match="No space"):
+        looker.started(PASS)
+    with pytest.raises(OSError, match="No space"):
+        looker.ended(PASS, 1, None)
+    assert [signal for signal, _run, _body in carrier.beats] == ["start", "fail"]
+
+
+def test_a_pass_that_could_not_even_begin_is_told_though_it_left_no_record(state, carrier) -> None:
+    looker = watcher(state, carrier)
     state.put("last_pass", GOOD_PASS)
     looker.started(PASS)
     looker.ended(PASS, 1, {"error": {"code": "busy", "message": "A pass is already running."}})
 
-    assert "The last pass could not even begin: A pass is already running." in taker.taken[0].body
+    assert "The last pass could not even begin: A pass is already running." in carrier.messages[0].body
 
 
-def test_only_the_chosen_events_are_told(state, said) -> None:
-    taker = Taker()
-    looker = watcher(state, said, taker, events=("success",))
+def test_only_the_chosen_events_are_told(state, carrier) -> None:
+    looker = watcher(state, carrier, events=("success",))
     looker.started(PASS)
     state.put("last_pass", {**GOOD_PASS, "error": {"code": "x", "message": "no"}})
     looker.ended(PASS, 1, None)
-    assert taker.taken == []
+    assert carrier.messages == []
     looker.started(PASS)
     state.put("last_pass", {**GOOD_PASS, "run": "next"})
     looker.ended(PASS, 0, None)
-    assert [message.kind for message in taker.taken] == ["success"]
+    assert [message.kind for message in carrier.messages] == ["success"]
+
+
+def kinds(carrier):
+    return [message.title.partition("] ")[2] for message in carrier.messages]
+
+
+@pytest.mark.parametrize("by", ["schedule", "hand"])
+def test_of_a_pass_that_still_runs_nothing_is_told_until_it_has_ended(state, carrier, by: str) -> None:
+    wrong = {"code": "x", "message": "no"}
+    looker = watcher(state, carrier)
+    state.put("last_pass", {**GOOD_PASS, "error": wrong})
+    looker.tick(NOW)
+    assert kinds(carrier) == ["FAILED: pass failed"]
+
+    if by == "schedule":
+        looker.started(PASS)
+    with state.lock(PASS_LOCK, "a pass"):
+        # It is good so far, has forgotten nothing, and goes on with pruning or the second repository.
+        state.record_maintenance("forget", {"ok": False, "error": wrong, "time": NOW.isoformat(), "repository": "r"})
+        looker.tick(NOW)
+        state.put("last_pass", {**GOOD_PASS, "run": "next"})
+        looker.tick(NOW)
+        state.put("last_pass", {**GOOD_PASS, "run": "next", "retention": {"ok": False, "removed": [], "error": wrong}})
+        looker.tick(NOW)
+        assert kinds(carrier) == ["FAILED: pass failed"]
+    if by == "schedule":
+        looker.ended(PASS, 1, None)
+    looker.tick(NOW)
+    assert kinds(carrier) == ["FAILED: pass failed", "FAILED: retention failed", "Recovered: 1 problem is over"]
+
+
+def test_what_does_not_wait_for_the_pass_is_told_while_it_runs(state, carrier) -> None:
+    looker = watcher(state, carrier)
+    state.put("last_pass", GOOD_PASS)
+    looker.started(PASS)
+    with state.lock(PASS_LOCK, "a pass"):
+        state.put("clock", {"time": datetime.now(UTC).isoformat(), "skew_seconds": 300.0})
+        looker.tick(NOW)
+    assert kinds(carrier) == ["Warning: clock skew"]
+
+
+def test_a_pass_that_hangs_is_told_while_it_does_and_its_end_too(state, carrier) -> None:
+    for hours, told in ((11, []), (13, ["Warning: pass runs long"])):
+        looker = watcher(state, carrier, later=timedelta(hours=hours))
+        looker.started(PASS)
+        with state.lock(PASS_LOCK, "a pass"):
+            looker.tick(NOW)
+        assert kinds(carrier) == told
+    assert carrier.messages[0].body.splitlines()[-1] == "Run next: docker logs --tail 50 scalr-backup"
+    state.put("last_pass", GOOD_PASS)
+    looker.ended(PASS, 0, None)
+    assert kinds(carrier)[1:] == ["Recovered: 1 problem is over"]
+    assert carrier.beats[-1][2] == "Waiting for the first pass."
+
+
+def test_a_killed_agent_leaves_no_pass_that_runs(state, carrier) -> None:
+    watcher(state, carrier).started(PASS)
+    carrier.start = lambda look: look(datetime.now(UTC))
+    carrier.stop = lambda: None
+    with watcher(state, carrier, later=timedelta(hours=20)):
+        assert state.part("running") == {}
+        assert kinds(carrier) == []
 
 
 @pytest.mark.parametrize(

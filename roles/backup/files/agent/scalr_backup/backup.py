@@ -40,10 +40,11 @@ from scalr_backup.model import (
     DatabaseBackup,
     Failure,
     Snapshot,
+    Volume,
     dump_path,
     new_run_id,
 )
-from scalr_backup.postgres import APPLICATION_PREFIX
+from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
 from scalr_backup.progress import log
 from scalr_backup.state import PASS_LOCK, State, container_lock, utc_now
 from scalr_backup.use_case import Tools, UseCase
@@ -73,6 +74,8 @@ class PassResult:
     copy: Copied | None = None
     # What a pass over all containers has not found as it was: databases that are gone, containers that do not run.
     matches: dict[str, list[str]] | None = None
+    # How much room each cluster has; None of one that does not tell.
+    volumes: dict[str, Volume | None] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
@@ -104,6 +107,7 @@ class PassResult:
             "error": asdict(self.error) if self.error else None,
             "copy": self.copy.as_dict() if self.copy else None,
             "matches": self.matches,
+            "volumes": {container: volume and asdict(volume) for container, volume in self.volumes.items()},
         }
 
 
@@ -378,10 +382,8 @@ class Pass(UseCase):
         except ScalrBackupError as error:
             globals_sql = None
             self._warn(result, f"The roles of {container.name} were not saved: {error.message}")
-        try:
-            libraries: str | None = postgres.setting("shared_preload_libraries")
-        except ScalrBackupError:
-            libraries = None  # Only who may read all settings is told.
+        libraries, directory = self._settings(postgres)
+        result.volumes[container.name] = self._volume(postgres, directory)
         return {
             "container": container.name,
             "image": container.image,
@@ -395,6 +397,21 @@ class Pass(UseCase):
                 if (container.name, database.name) in dumped
             ],
         }
+
+    def _settings(self, postgres: Postgres) -> tuple[str | None, str | None]:
+        """The libraries that the server loads, and its data directory; only who may read all settings is told."""
+        try:
+            libraries, directory = postgres.settings("shared_preload_libraries", "data_directory")
+        except ScalrBackupError:
+            return None, None
+        return libraries, directory
+
+    def _volume(self, postgres: Postgres, directory: str | None) -> Volume | None:
+        """How much room a cluster has; that it cannot be measured says nothing against its backups."""
+        try:
+            return postgres.volume(directory) if directory else None
+        except ScalrBackupError:
+            return None
 
     def _apply_retention(self, result: PassResult, snapshots: Sequence[Snapshot]) -> None:
         """Forget and prune, but only among the snapshots of databases that this pass has dumped well.

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -50,6 +50,7 @@ from scalr_backup.config import (
     parse_password,
     parse_secrets,
 )
+from scalr_backup.courier import Courier, Outbox, Recipients
 from scalr_backup.discovery import Discovered, Discovery
 from scalr_backup.docker_host import DockerHost
 from scalr_backup.errors import (
@@ -82,6 +83,8 @@ FromCopy = Annotated[bool, typer.Option("--from-copy", help="Restore from the se
 Scheduled = Annotated[
     bool, typer.Option("--scheduled", help="As the schedule does: give way to a pass, a restore or a drill.")
 ]
+Snapshot = Annotated[str, typer.Argument(help="The snapshot's id, or the beginning of it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 Copy = Annotated[bool, typer.Option("--copy", help="The second repository instead of the first.")]
 
 
@@ -412,8 +415,8 @@ def prune(copy: Copy = False, scheduled: Scheduled = False, json: Json = False) 
 
 @app.command()
 def pin(
-    snapshot: Annotated[str, typer.Argument(help="The snapshot's id, or the beginning of it.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    snapshot: Snapshot,
+    dry_run: DryRun = False,
     copy: Copy = False,
     json: Json = False,
 ) -> None:
@@ -423,8 +426,8 @@ def pin(
 
 @app.command()
 def unpin(
-    snapshot: Annotated[str, typer.Argument(help="The snapshot's id, or the beginning of it.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    snapshot: Snapshot,
+    dry_run: DryRun = False,
     copy: Copy = False,
     json: Json = False,
 ) -> None:
@@ -491,7 +494,7 @@ def key_verb(
     unused_by: Annotated[
         list[str] | None, typer.Option("--unused-by", help="With remove: a host that is known not to need the key.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    dry_run: DryRun = False,
     copy: Copy = False,
     json: Json = False,
 ) -> None:
@@ -576,7 +579,7 @@ def notify_verb(
         recipients = _recipients(load_addresses())
         if not recipients.services:
             raise UsageError("Nobody is told: backup_notify names no service.")
-        outbox = watch.Outbox(State(), lambda level, text, **facts: agent.emit(log(level, text, **facts)))
+        outbox = Outbox(State(), lambda level, text, **facts: agent.emit(log(level, text, **facts)))
         if not test:
             outbox.send(recipients.services, utc_now(), at_once=True)
         told = watch.deliver_test(config, recipients.services) if test else []
@@ -615,8 +618,8 @@ def serve_verb() -> None:
         # A restic that was killed with the container left its spool; nothing else runs yet.
         Restic(config, load_secrets()).clear_spool()
         _recipients(load_addresses())  # Refused now, and not at three in the morning.
-        with MetricsServer(config, state):
-            exit_code = serve.Server(config, state, [_watch(config, state)]).run()
+        with MetricsServer(config, state), _watch(config, state) as looker:
+            exit_code = serve.Server(config, state, [looker]).run()
         sys.exit(exit_code)
     except ScalrBackupError as error:
         make_logger().error("The agent cannot start.", code=error.code, reason=error.message)
@@ -773,45 +776,51 @@ def _typed(prompt: str) -> str:
         signal.signal(signal.SIGINT, while_running)
 
 
-def _recipients(addresses: Addresses) -> watch.Recipients:
+def _recipients(addresses: Addresses) -> Recipients:
     """Whom to tell. Raises ConfigurationError where an address is none."""
     services = notify.services(addresses.notify)
     for service in services:
         service.check()
-    return watch.Recipients(services, heartbeat.Heartbeat(addresses.heartbeat) if addresses.heartbeat else None)
+    return Recipients(services, heartbeat.Heartbeat(addresses.heartbeat) if addresses.heartbeat else None)
 
 
 def _watch(config: Config, state: State) -> watch.Watch:
     """Whoever looks on while the agent serves; it reads the configuration anew, as the server does."""
-    known = {"config": config, "addresses": Addresses(), "recipients": watch.Recipients()}
+    known = {"config": config, "addresses": Addresses(), "recipients": Recipients()}
     logger = make_logger()
+    # The courier's threads ask, and the server's does.
+    asking = threading.Lock()
 
     def latest() -> Config:
-        with suppress(ConfigurationError):  # The server logs it; the one before stays in force.
+        with asking, suppress(ConfigurationError):  # The server logs it; the one before stays in force.
             known["config"] = load_config()
         return cast(Config, known["config"])
 
-    def recipients() -> watch.Recipients:
-        try:
-            if (addresses := load_addresses()) != known["addresses"]:
-                known.update(recipients=_recipients(addresses), addresses=addresses)
-        except ConfigurationError as error:
-            if error.message != known.get("refused"):
-                known["refused"] = error.message
-                logger.error("The addresses are not valid; those before stay in force.", reason=error.message)
-        return cast(watch.Recipients, known["recipients"])
+    def recipients() -> Recipients:
+        with asking:
+            try:
+                if (addresses := load_addresses()) != known["addresses"]:
+                    known.update(recipients=_recipients(addresses), addresses=addresses)
+            except ConfigurationError as error:
+                if error.message != known.get("refused"):
+                    known["refused"] = error.message
+                    logger.error("The addresses are not valid; those before stay in force.", reason=error.message)
+            return cast(Recipients, known["recipients"])
 
     def say(level: str, text: str, **facts: Any) -> None:
         logger.log(LEVELS[level], text, **facts)
 
-    return watch.Watch(state, latest, recipients, _status, say)
+    return watch.Watch(state, latest, Courier(state, recipients, say), _judge)
 
 
 def _status(config: Config) -> status.Status:
-    state = State()
+    return _judge(config, State().read())
+
+
+def _judge(config: Config, document: Mapping[str, Any]) -> status.Status:
     now = utc_now()
     # A status needs no secrets, so that health can never be wrong for want of one.
-    return status.judge(config, redact(config.repository), state.read(), state.first_started(now), now)
+    return status.judge(config, redact(config.repository), document, State().first_started(now), now)
 
 
 def _discovered(host: str, found: Discovered) -> dict[str, Any]:

@@ -103,8 +103,10 @@ class Config(BaseModel):
     )
     # By how many percent a dump or its rows must shrink from one pass to the next to be found wrong; 0 for never.
     shrink_percent: Annotated[int, Field(ge=0, le=99)] = 50
-    # From how many percent on the repository's file system counts as nearly full.
+    # From how many percent on the file system of the repository, or of a cluster, counts as nearly full.
     nearly_full_percent: Annotated[int, Field(ge=1, le=100)] = 90
+    # Hours after which a scheduled pass that still runs is found wrong; 0 for never.
+    pass_hours: Annotated[int, Field(ge=0)] = 12
     # Hours after which a lock on the repository is found wrong.
     lock_hours: Annotated[int, Field(ge=1)] = 24
     # Seconds after which a restic call that only looks something up counts as unanswered.

@@ -7,6 +7,7 @@ that it will come to that unless somebody acts within days. A pure function of w
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,8 @@ from scalr_backup.config import Config
 from scalr_backup.errors import NoMemoryError
 
 FAILURE, WARNING = "failure", "warning"
+# The part of the record that says since when the agent runs a pass; empty while it does not.
+RUNNING = "running"
 
 # A clock that is off by more makes stores refuse what is signed by it, and snapshots land on the wrong night.
 _SKEW_SECONDS = 60
@@ -71,12 +74,14 @@ def find(
         *_of_databases(config, databases),
         *_of_drills(config, databases),
         *_of_pass(config, document),
+        *_of_running(config, document.get(RUNNING) or {}, now),
         *_of_maintenance(config, document),
         *_of_copy(copy, document.get("last_pass")),
         *_of_emptiness(config, is_overdue=is_overdue),
         *_of_matches(document.get("matches") or {}),
         *_shrunk(config, document, databases),
         *_of_room(config, document.get("repository") or {}),
+        *_of_volumes(config, document.get("volumes") or {}, databases),
         *_of_locks(config, document.get("repository") or {}, now),
         *_of_clock(document.get("clock") or {}, now),
         *_of_messages(document.get("notifications") or {}),
@@ -152,6 +157,21 @@ def _of_pass(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
         message = f"Retention failed: {error['message']}"
         since = last_pass.get("finished")
         yield Finding("retention_failed", FAILURE, "retention", message, _playbook("prune", config), since=since)
+
+
+def _of_running(config: Config, running: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+    """A pass that hangs, or takes so long that the next one will not begin."""
+    if not config.pass_hours or "since" not in running:
+        return
+    since = datetime.fromisoformat(running["since"])
+    if now - since > timedelta(hours=config.pass_hours):
+        hours = int((now - since).total_seconds() // 3600)
+        message = (
+            f"A pass has been running for {hours} h, and may for {config.pass_hours}; no other begins meanwhile. Where the log "
+            "shows that it hangs, docker restart scalr-backup ends it, and keeps what it has saved."
+        )
+        command = "docker logs --tail 50 scalr-backup"
+        yield Finding("pass_runs_long", WARNING, "running", message, command, since=running["since"])
 
 
 def _of_maintenance(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
@@ -230,13 +250,34 @@ def _shrunk(config: Config, document: Mapping[str, Any], databases: Sequence[Map
 
 
 def _of_room(config: Config, repository: Mapping[str, Any]) -> Iterator[Finding]:
-    free, total = repository.get("free_bytes"), repository.get("total_bytes")
-    if free is None or not total:
-        return
-    full = 100 * (1 - free / total)
-    if full >= config.nearly_full_percent:
-        message = f"The file system of the repository is {full:.0f} % full: {free:,} bytes are left."
+    full = _full(repository)
+    if full is not None and full >= config.nearly_full_percent:
+        message = (
+            f"The file system of the repository is {full:.0f} % full: {repository['free_bytes']:,} bytes are left."
+        )
         yield Finding("repository_nearly_full", WARNING, "room", message, _playbook("prune", config))
+
+
+def _of_volumes(
+    config: Config, volumes: Mapping[str, Any], databases: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    """A cluster whose data has nearly no room left: once for each container that databases are backed up of."""
+    for container in sorted({database["container"] for database in databases} & set(volumes)):
+        volume = volumes[container]
+        full = _full(volume)
+        if full is not None and full >= config.nearly_full_percent:
+            message = (
+                f"The volume of {container} is {full:.0f} % full: {volume['free_bytes']:,} bytes are left, and a server without "
+                "room stops."
+            )
+            command = f"docker exec {container} df -h {shlex.quote(volume['directory'])}"
+            yield Finding("volume_nearly_full", WARNING, "volume", message, command, container)
+
+
+def _full(room: Mapping[str, Any]) -> float | None:
+    """By how many percent a file system is full; None where it was not measured."""
+    free, total = room.get("free_bytes"), room.get("total_bytes")
+    return None if free is None or not total else 100 * (1 - free / total)
 
 
 def _of_locks(config: Config, repository: Mapping[str, Any], now: datetime) -> Iterator[Finding]:

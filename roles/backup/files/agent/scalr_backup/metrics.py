@@ -103,6 +103,13 @@ STORED = Metric("database_stored_bytes", "What that came to in the repository, c
 ROWS = Metric("database_rows", "Rows in the last good dump, where they are counted.", _OF_DATABASE)
 ERROR = Metric("database_error_info", "Why the last backup failed, while it has; always 1.", (*_OF_DATABASE, "code"))
 
+VOLUME_FREE = Metric(
+    "volume_free_bytes", "Room that was left to the container's server when it was last backed up.", ("container",)
+)
+VOLUME_SIZE = Metric(
+    "volume_size_bytes", "Size of the file system that the container's server keeps its data on.", ("container",)
+)
+
 DRILL_SUCCESS = Metric("drill_success", "Whether the last drill of the database was good.", _OF_DATABASE)
 DRILL_TIME = Metric("drill_timestamp_seconds", "When the last drill of the database ended.", _OF_DATABASE)
 RECOVERY = Metric("drill_recovery_seconds", "How long the restore of the last drill took.", _OF_DATABASE)
@@ -206,6 +213,11 @@ def samples(facts: Facts) -> Iterator[Sample]:
     for judged in facts.status["databases"]:
         recorded = facts.document.get("databases", {}).get(f"{judged['container']}/{judged['database']}", {})
         yield from _database(judged, recorded)
+    answered_for = {judged["container"] for judged in facts.status["databases"]}
+    for container, volume in (facts.document.get("volumes") or {}).items():
+        if container in answered_for:
+            yield Sample(VOLUME_FREE, volume["free_bytes"], (container,))
+            yield Sample(VOLUME_SIZE, volume["total_bytes"], (container,))
     yield from _pass(facts.document.get("last_pass"))
     yield Sample(NEXT_PASS, _timestamp(facts.status["next_pass"]))
     yield Sample(REPOSITORY_INFO, 1, (store.kind(facts.repository),))

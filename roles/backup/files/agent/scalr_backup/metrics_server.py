@@ -11,6 +11,7 @@ import gzip
 import threading
 import time
 from contextlib import suppress
+from datetime import datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -68,7 +69,7 @@ class MetricsServer:
             body, content_type = self._metrics.render(accept)
             return HTTPStatus.OK, content_type, body
         if path == "/healthz":
-            health = self._judge().health
+            health = self._judge()[2].health
             return HTTPStatus.OK if health.ok else HTTPStatus.SERVICE_UNAVAILABLE, _PLAIN, _line(health.sentence)
         return HTTPStatus.NOT_FOUND, _PLAIN, _line("There are /metrics and /healthz.")
 
@@ -125,21 +126,25 @@ class MetricsServer:
             self._written = (changed, now)
             self._said.pop(what, None)
 
-    def _judge(self) -> status.Status:
-        now = utc_now()
-        return status.judge(
-            self._config, redact(self._config.repository), self._state.read(), self._state.first_started(now), now
+    def _judge(self) -> tuple[dict[str, Any], datetime, status.Status]:
+        """What is on record, since when this agent is there, and the verdict on that; out of one reading."""
+        now, document = utc_now(), self._state.read()
+        installed = self._state.first_started(now, document)
+        return (
+            document,
+            installed,
+            status.judge(self._config, redact(self._config.repository), document, installed, now),
         )
 
     def _facts(self) -> Facts:
-        judged = self._judge()
+        document, installed, judged = self._judge()
         return Facts(
             host=self._config.host,
             repository=self._config.repository,
-            document=self._state.read(),
+            document=document,
             status=judged.as_dict(),
             backed_up=judged.health.ok,
-            installed=self._state.first_started(utc_now()),
+            installed=installed,
         )
 
 

@@ -225,6 +225,15 @@ class RepositorySize:
 
 
 @dataclass(frozen=True)
+class Volume:
+    """The file system that a cluster's data directory lies on, in bytes."""
+
+    directory: str
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why something failed, as the JSON contract shows it."""
 

@@ -21,6 +21,7 @@ from rich.text import Text
 from scalr_backup.errors import ExitCode
 from scalr_backup.model import Failure
 from scalr_backup.progress import Event, Pace
+from scalr_backup.words import human_age, human_bytes, human_seconds
 
 # Lines of progress in --json: no more than one per second and kind, so that a log stays readable.
 _PROGRESS_SECONDS = 1.0
@@ -221,36 +222,6 @@ def _of(done: float, total: float | None, said: Callable[[float], str]) -> str:
     if not total or total < done:
         return said(done)
     return f"{said(done)} of {said(total)} ({int(100 * done / total)} %)"
-
-
-def human_seconds(seconds: float) -> str:
-    """A short time in its two largest units."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def human_bytes(count: float | None) -> str:
-    """A size in the units that restic uses."""
-    if count is None:
-        return "–"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
-def human_age(seconds: float | None) -> str:
-    """An age in its two largest units."""
-    if seconds is None:
-        return "never"
-    minutes = int(seconds) // 60
-    days, hours = minutes // 1440, minutes % 1440 // 60
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
 
 
 def _table(console: Console, columns: list[str], rows: list[list[str]]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from scalr_backup.docker_host import STDOUT, DockerHost, ExecStream, MessageTail
 from scalr_backup.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
-from scalr_backup.model import Credentials, Database
+from scalr_backup.model import Credentials, Database, Volume
 from scalr_backup.sql import connection_string, quote_identifier, quote_literal
 
 # Every connection of a run carries the run's id, so that what a killed run left behind can be told from the app's.
@@ -146,6 +146,11 @@ _PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1";
 _MOST_JOBS = 8
 
 RowCounts = dict[str, int]
+# As POSIX has it: the device, its size, used and free in KiB, how full, and where it is mounted.
+_DF_LINE = re.compile(r"\s[0-9]+\s+(?P<used>[0-9]+)\s+(?P<free>[0-9]+)\s+[0-9]+%\s+/.*\s*\Z")
+# A network file system that is gone would let df wait for ever.
+_DF_SECONDS = 10.0
+
 # By container and what is known of it.
 Facts = dict[tuple[str, str], str]
 SequenceValues = dict[str, tuple[int, bool]]
@@ -407,10 +412,24 @@ class Postgres:
             return None
         return LiveDatabase(size[0], sum(one["sessions"] for one in connected), tuple(connected), prepared)
 
-    def setting(self, name: str) -> str:
-        """A setting of the server, such as ``shared_preload_libraries``."""
-        value: str = self.query(self._home, f"SELECT to_jsonb(current_setting({quote_literal(name)}));")[0]
-        return value
+    def settings(self, *names: str) -> list[str]:
+        """Settings of the server, such as ``shared_preload_libraries``."""
+        rows = ", ".join(f"({number}, {quote_literal(name)})" for number, name in enumerate(names))
+        sql = f"SELECT to_jsonb(current_setting(name)) FROM (VALUES {rows}) AS wanted (number, name) ORDER BY number;"
+        return self.query(self._home, sql)
+
+    def volume(self, directory: str) -> Volume | None:
+        """The file system that a directory of the container lies on; None where ``df`` does not tell.
+
+        Raises what keeps the container from answering.
+        """
+        result = self._docker.run(self.container, ["df", "-Pk", directory], silence_seconds=_DF_SECONDS)
+        told = _DF_LINE.search(result.stdout.decode("utf-8", "replace")) if result.exit_code == 0 else None
+        if told is None:
+            return None
+        free, used = int(told["free"]) * 1024, int(told["used"]) * 1024
+        # What is kept for root, or by a quota, is neither free nor used: df's own percentage leaves it out as well.
+        return Volume(directory, free, free + used)
 
     def roles(self) -> RolesOnTarget:
         """Every role there is, PostgreSQL's own among them."""

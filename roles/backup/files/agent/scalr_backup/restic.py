@@ -333,7 +333,9 @@ class Restic:
             raise ResticError(
                 f"The file system of the repository {self.repository} cannot be measured: {error.strerror}."
             ) from None
-        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        # As df has it: what is kept for root, or by a quota, is neither free nor used.
+        there_is = found.f_blocks - found.f_bfree + found.f_bavail
+        return found.f_bavail * found.f_frsize, there_is * found.f_frsize
 
     def list_keys(self) -> list[Key]:
         """The repository's keys: each is another password that opens it. The oldest first."""

@@ -32,12 +32,9 @@ _PROGRESS_SECONDS = 30.0
 class Companion(Protocol):
     """Whoever looks on while the agent serves, such as the one that tells a dead man's switch.
 
-    It is called in the server's own thread, so it bounds what it does in time. What it raises is logged, and stops
+    It is called in the server's own thread, so what takes time it leaves to another. What it raises is logged, and stops
     nothing.
     """
-
-    def tick(self, now: datetime) -> None:
-        """Nothing runs; called about every five seconds."""
 
     def started(self, job: Job) -> None:
         """A job is about to be started."""
@@ -71,7 +68,6 @@ class Server:
         while not self._stopping.wait(_TICK_SECONDS):
             # First what is due: a configuration that changed in this very moment must not put it off.
             self._run_due()
-            self._tell(lambda companion: companion.tick(utc_now()))
             if self._reload():
                 self._plan()
         self._log.info("The agent ends.")

@@ -21,7 +21,7 @@ from typing import Any, TextIO, TypeVar
 
 from scalr_backup.errors import BusyError, InterruptedRunError
 from scalr_backup.history import History, entries_of_pass, entry_of_drill
-from scalr_backup.model import DatabaseBackup
+from scalr_backup.model import NIGHTLY, DatabaseBackup
 
 STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-backup"))
 
@@ -84,9 +84,9 @@ class State:
         except OSError:
             return None
 
-    def first_started(self, now: datetime) -> datetime:
-        """When this agent first saw its state directory; *now* the first time."""
-        known = self.read().get("first_started")
+    def first_started(self, now: datetime, document: dict[str, Any] | None = None) -> datetime:
+        """When this agent first saw its state directory; *now* the first time. *document* is what was just read, if it was."""
+        known = (self.read() if document is None else document).get("first_started")
         if known is None:
             known = now.isoformat()
             self._change(lambda document: document.setdefault("first_started", known))
@@ -103,6 +103,11 @@ class State:
             document["last_pass"] = result
             if result.get("matches") is not None:
                 document["matches"] = {**result["matches"], "time": result["finished"]}
+                if result["reason"] == NIGHTLY:
+                    document["nightly_looked"] = result["finished"]
+            # Of one that does not tell any more nothing is known.
+            volumes = {**document.get("volumes", {}), **result.get("volumes", {})}
+            document["volumes"] = {container: volume for container, volume in volumes.items() if volume}
             databases = document.setdefault("databases", {})
             for outcome in outcomes:
                 _record_outcome(databases, outcome, result)
@@ -231,6 +236,10 @@ class State:
             temporary.replace(self._directory / "state.json")
 
     # -- locks -------------------------------------------------------------------------------------------
+
+    def pass_runs(self) -> bool:
+        """Whether some process is at a pass now, by schedule or by hand."""
+        return _holder(self._locks / PASS_LOCK) is not None
 
     def under_way(self) -> str | None:
         """What a run that holds a lock says of itself, whichever it is; None while nobody holds any."""

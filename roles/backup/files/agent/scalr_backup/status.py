@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -79,12 +79,15 @@ class Status:
         }
 
 
-def judge(config: Config, repository: str, document: dict[str, Any], first_started: datetime, now: datetime) -> Status:
+def judge(
+    config: Config, repository: str, document: Mapping[str, Any], first_started: datetime, now: datetime
+) -> Status:
     """Judge the recorded state; a pure function of it and of the time."""
     entries = [
         entry
         for _key, entry in sorted(document.get("databases", {}).items())
-        if not _given_up(entry, document.get("nightly_started")) and not name_fits(entry["container"], config.exclude)
+        if not _given_up(entry, document.get("nightly_looked") or document.get("nightly_started"))
+        and not name_fits(entry["container"], config.exclude)
     ]
     drills = document.get("drills", {})
     databases = tuple(
@@ -111,11 +114,11 @@ def judge(config: Config, repository: str, document: dict[str, Any], first_start
     )
 
 
-def _given_up(entry: dict[str, Any], nightly_started: str | None) -> bool:
-    """Only nightly passes look for every database: where none runs, nothing is given up."""
-    if nightly_started is None:
+def _given_up(entry: dict[str, Any], nightly_looked: str | None) -> bool:
+    """Only nightly passes look for every database: where none runs, or none comes to look, nothing is given up."""
+    if nightly_looked is None:
         return False
-    return datetime.fromisoformat(nightly_started) - datetime.fromisoformat(entry["last_tried"]) > _GIVEN_UP
+    return datetime.fromisoformat(nightly_looked) - datetime.fromisoformat(entry["last_tried"]) > _GIVEN_UP
 
 
 def _judge_database(entry: dict[str, Any], drill: dict[str, Any] | None, now: datetime) -> dict[str, Any]:

@@ -1,36 +1,35 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells whoever is to know what has become wrong, what is over, and that a pass has begun and ended.
+"""Finds out what is to be told: what has become wrong, what is over, and that a pass has begun and ended.
 
 What is wrong is in ``findings.py``. Here it is decided what of it is news: the same finding is told once, then once a day
-with how long it has been so, and its end is told. What could not be delivered waits on record, and is tried again with
-growing pauses and after each pass, until it is too old to be of use.
+with how long it has been so, and its end is told. ``courier.py`` delivers it.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import TracebackType
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from scalr_backup.config import Config
-from scalr_backup.findings import FAILURE, WARNING, Finding
-from scalr_backup.heartbeat import FAIL, START, SUCCESS, Beat, Heartbeat
+from scalr_backup.courier import Courier
+from scalr_backup.findings import FAILURE, RUNNING, WARNING, Finding
+from scalr_backup.heartbeat import FAIL, START, SUCCESS
 from scalr_backup.jobs import PASS, Job
 from scalr_backup.notify import Message, Service
 from scalr_backup.state import State, utc_now
 from scalr_backup.status import Status
+from scalr_backup.words import human_age
 
 RECOVERY, DIGEST = "recovery", "digest"
 
 # How often what stays wrong is told again; a little less than a day, so that it is not an hour later each night.
 _REMIND = timedelta(hours=23)
-# Pauses between tries to deliver a message; the last one is repeated.
-_PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
-# A message that is so old would only confuse.
-_TOO_OLD = timedelta(days=3)
 # How long nobody looks at what is wrong while nothing is put on record: it goes by the clock, too.
 _LOOK = timedelta(seconds=60)
 # Findings of one message; how many more there are is said.
@@ -108,12 +107,12 @@ def _headline(finding: Finding) -> str:
 
 def _paragraph(finding: Finding, times: int, now: datetime) -> str:
     since = datetime.fromisoformat(finding.since) if finding.since else now
-    lines = [finding.message, f"Since: {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({_age(now - since)})"]
+    lines = [finding.message, f"Since: {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({_age(since, now)})"]
     if times > 1:
         lines[1] += f"; this is told for the {times}. time"
     if finding.last_good:
         made = datetime.fromisoformat(finding.last_good)
-        lines.append(f"Last good snapshot: {made.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({_age(now - made)} old)")
+        lines.append(f"Last good snapshot: {made.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({_age(made, now)} old)")
     elif finding.topic == "backup":
         lines.append("Last good snapshot: none")
     lines.append(f"Run next: {finding.command}")
@@ -122,7 +121,7 @@ def _paragraph(finding: Finding, times: int, now: datetime) -> str:
 
 def _recovery(config: Config, over: Sequence[Mapping[str, Any]], now: datetime) -> Message:
     lines = [
-        f"It is over, after {_age(now - datetime.fromisoformat(entry['since']))}: {entry['message']}"
+        f"It is over, after {_age(datetime.fromisoformat(entry['since']), now)}: {entry['message']}"
         for entry in over[:_MOST]
     ]
     if len(over) > _MOST:
@@ -155,7 +154,7 @@ def deliver_test(config: Config, services: Sequence[Service]) -> list[tuple[str,
 def _summary(judged: Status) -> str:
     lines = [judged.summary]
     lines += [
-        f"{one['container']}/{one['database']}: last good backup {_seconds(one['age_seconds'])} old"
+        f"{one['container']}/{one['database']}: last good backup {human_age(one['age_seconds'])} old"
         + (f", {one['rows']:,} rows" if one["rows"] is not None else "")
         for one in judged.databases[:_MOST]
     ]
@@ -164,15 +163,8 @@ def _summary(judged: Status) -> str:
     return "\n".join([*lines, *(f"{one.message} Run next: {one.command}" for one in judged.findings[:_MOST])])
 
 
-def _seconds(seconds: int | None) -> str:
-    return "never" if seconds is None else _age(timedelta(seconds=seconds))
-
-
-def _age(age: timedelta) -> str:
-    minutes = max(0, int(age.total_seconds() // 60))
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes < 48 * 60 else f"{minutes // 1440} days"
+def _age(moment: datetime, now: datetime) -> str:
+    return human_age((now - moment).total_seconds())
 
 
 def digest_is_due(config: Config, last: str | None, now: datetime) -> bool:
@@ -183,158 +175,110 @@ def digest_is_due(config: Config, last: str | None, now: datetime) -> bool:
     return last is None or now - datetime.fromisoformat(last) > timedelta(days=1)
 
 
-@dataclass(frozen=True)
-class Recipients:
-    """Whom to tell: services, and the dead man's switch where there is one."""
-
-    services: tuple[Service, ...] = ()
-    heartbeat: Heartbeat | None = None
-
-
-_EMPTY_BOX: Mapping[str, Any] = {"sent": 0, "failed": 0, "last_error": None}
-
-
-class Outbox:
-    """Messages on their way: each waits for every service that has not taken it yet."""
-
-    def __init__(self, state: State, say: Callable[..., None]) -> None:
-        self._state = state
-        self._say = say
-
-    def put(self, message: Message, services: Sequence[Service], now: datetime) -> None:
-        """Note a message for services, so that not even a restart loses it."""
-        if services:
-            entry = {
-                "kind": message.kind, "title": message.title, "body": message.body, "time": now.isoformat(), "tries": 0,
-                "next": now.isoformat(), "to": [service.id for service in services],
-            }  # fmt: skip
-            self._change(lambda box: box["pending"].append(entry))
-
-    def send(self, services: Sequence[Service], now: datetime, *, at_once: bool = False) -> None:
-        """Try what is due, or all of it *at_once*; what a service does not take waits for the next try."""
-        for entry in self._box()["pending"]:
-            if at_once or datetime.fromisoformat(entry["next"]) <= now:
-                self._try(entry, {service.id: service for service in services}, now)
-
-    def _try(self, entry: dict[str, Any], by_id: Mapping[str, Service], now: datetime) -> None:
-        message = Message(entry["kind"], entry["title"], entry["body"])
-        # A service that is no longer named is not waited for.
-        wanted = [by_id[one] for one in entry["to"] if one in by_id]
-        errors = {service.id: error for service in wanted if (error := service.deliver(message))}
-        for error in errors.values():
-            self._say("error", "A message was not delivered.", reason=error, tries=entry["tries"] + 1)
-        if sent := len(wanted) - len(errors):
-            self._say("info", "A message was delivered.", kind=entry["kind"], services=sent)
-        gives_up = bool(errors) and now - datetime.fromisoformat(entry["time"]) > _TOO_OLD
-        if gives_up:
-            self._say("error", "A message is given up: it was not delivered for three days.", kind=entry["kind"])
-
-        def change(box: dict[str, Any]) -> None:
-            box["sent"] += sent
-            box["failed"] += len(errors)
-            box["last_error"] = next(iter(errors.values()), None)
-            kept = [one for one in box["pending"] if not _is_same(one, entry)]
-            if errors and not gives_up:
-                pause = _PAUSES[min(entry["tries"], len(_PAUSES) - 1)]
-                retried = {"tries": entry["tries"] + 1, "next": (now + pause).isoformat(), "to": list(errors)}
-                kept.append({**entry, **retried})
-            box["pending"] = kept
-
-        self._change(change)
-
-    def count(self, *, failed: bool, error: str | None) -> None:
-        """Count what was sent past the box, such as a heartbeat."""
-
-        def change(box: dict[str, Any]) -> None:
-            box["failed" if failed else "sent"] += 1
-            if error:
-                box["last_error"] = error
-
-        self._change(change)
-
-    def summary(self) -> dict[str, Any]:
-        """How many messages were sent, failed and wait, and the last error; without what they say."""
-        box = self._box()
-        return {**{name: box[name] for name in ("sent", "failed", "last_error")}, "pending": len(box["pending"])}
-
-    def _box(self) -> dict[str, Any]:
-        return {**_EMPTY_BOX, "pending": [], **self._state.part("notifications")}
-
-    def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
-        def amend(box: dict[str, Any]) -> None:
-            box.update({**_EMPTY_BOX, "pending": [], **box})
-            change(box)
-
-        # The verb and the agent's main process may both be at it.
-        self._state.amend("notifications", amend)
-
-
-def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return all(one[name] == other[name] for name in ("kind", "title", "body", "time"))
+# What a pass replaces on record, piece by piece, until it has ended.
+_OF_A_PASS = {
+    "copy", "databases", "last_pass", "maintenance", "matches", "nightly_looked", "nightly_started", "repository", "volumes",
+}  # fmt: skip
 
 
 class Watch:
-    """Looks on while the agent serves: at what is wrong, and at passes as they begin and end."""
+    """Looks on while the agent serves: at what is wrong, and at passes as they begin and end.
+
+    It looks in the courier's thread, so that a job that runs keeps nobody from being told. Of a pass that still runs it
+    tells nothing: until that has ended, what it replaces counts as it was before. Only that it takes too long is told at once.
+    """
 
     def __init__(
         self,
         state: State,
         config: Callable[[], Config],
-        recipients: Callable[[], Recipients],
-        judge: Callable[[Config], Status],
-        say: Callable[..., None],
+        courier: Courier,
+        judge: Callable[[Config, Mapping[str, Any]], Status],
     ) -> None:
         self._state = state
         self._config = config
-        self._recipients = recipients
+        self._courier = courier
         self._judge = judge
-        self._say = say
-        self._outbox = Outbox(state, say)
+        # The server's thread and the courier's both look.
+        self._looking = threading.Lock()
         self._looked: tuple[Any, datetime] | None = None
+        self._before: dict[str, Any] | None = None
         self._run = str(uuid4())
         self._pass_before: str | None = None
 
+    def __enter__(self) -> Watch:
+        if self._state.part(RUNNING):  # An agent that was killed has left it.
+            self._state.put(RUNNING, {})
+        self._courier.start(self.tick)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._courier.stop()
+
     def tick(self, now: datetime) -> None:
-        """Look at what is wrong when something was put on record, and once a minute; deliver what is due."""
-        changed = self._state.changed()
-        if self._looked is None or changed != self._looked[0] or now - self._looked[1] >= _LOOK:
-            self._look(now)
-            self._outbox.send(self._recipients().services, now)
-            self._looked = changed, now
+        """Look at what is wrong when something was put on record, when a pass ends, and once a minute."""
+        with self._looking:
+            seen = self._state.changed(), self._state.pass_runs()
+            if self._looked is None or seen != self._looked[0] or now - self._looked[1] >= _LOOK:
+                self._look(self._settled(), now)
+                self._looked = seen, now
 
     def started(self, job: Job) -> None:
-        """Tell the dead man's switch that a pass begins."""
-        if job is PASS:
+        """Have the dead man's switch told that a pass begins, and note since when it runs."""
+        if job is not PASS:
+            return
+        with self._looking:
             self._run, self._pass_before = str(uuid4()), self._last_run()
-            self._beat(START)
+            self._courier.beat(START, self._run)
+            self._before = self._state.read()
+            self._state.put(RUNNING, {"since": utc_now().isoformat()})
 
     def ended(self, job: Job, exit_code: int, result: dict[str, Any] | None) -> None:
-        """Tell how a pass ended, and deliver at once what has to be told of it and what had to wait."""
+        """Tell how a pass ended, and have delivered at once what has to be told of it and what had to wait."""
         now = utc_now()
-        if job is PASS:
-            self._note_refusal(exit_code, result, now)
-            judged = self._judge(self._config())
-            body = judged.summary if exit_code == 0 else _reason(exit_code, result, judged)
-            self._beat(SUCCESS if exit_code == 0 else FAIL, body)
-            if exit_code == 0 and "success" in self._config().notify_events:
-                self._outbox.put(success(self._config(), judged), self._recipients().services, now)
-        self._look(now)
-        self._outbox.send(self._recipients().services, now, at_once=True)
+        with self._looking:
+            if job is PASS:
+                self._pass_ended(exit_code, result, now)
+            self._look(self._settled(), now)
+        self._courier.deliver()
 
-    def _look(self, now: datetime) -> None:
+    def _pass_ended(self, exit_code: int, result: dict[str, Any] | None, now: datetime) -> None:
         config = self._config()
-        judged = self._judge(config)
-        noted = self._state.part("findings")
+        judged = self._judge(config, {**self._state.read(), RUNNING: {}})
+        body = judged.summary if exit_code == 0 else _reason(exit_code, result, judged)
+        # First of all: the switch has to hear of it also where nothing can be written any more.
+        self._courier.beat(SUCCESS if exit_code == 0 else FAIL, self._run, body)
+        self._state.put(RUNNING, {})
+        self._note_refusal(exit_code, result, now)
+        self._before = self._state.read()
+        if exit_code == 0 and "success" in config.notify_events:
+            self._courier.put(success(config, judged), now)
+
+    def _settled(self) -> dict[str, Any]:
+        """What is on record, and of what a pass is still at, what was on record before it."""
+        runs = self._state.pass_runs()
+        document = self._state.read()
+        if not runs or self._before is None:
+            self._before = document
+            return document
+        others = {name: part for name, part in document.items() if name not in _OF_A_PASS}
+        return others | {name: part for name, part in self._before.items() if name in _OF_A_PASS}
+
+    def _look(self, document: dict[str, Any], now: datetime) -> None:
+        config = self._config()
+        judged = self._judge(config, document)
+        noted = document.get("findings") or {}
         news = compare(noted, judged.findings, now)
-        recipients = self._recipients().services
         for message in messages(config, news, now):
             if message.kind in config.notify_events:
-                self._outbox.put(message, recipients, now)
+                self._courier.put(message, now)
         if news.noted != noted:
             self._state.put("findings", news.noted)
-        last = self._state.part("digest").get("time")
+        last = (document.get("digest") or {}).get("time")
         if DIGEST in config.notify_events and digest_is_due(config, last, now):
-            self._outbox.put(digest(config, judged), recipients, now)
+            self._courier.put(digest(config, judged), now)
             self._state.put("digest", {"time": now.isoformat()})
 
     def _note_refusal(self, exit_code: int, result: dict[str, Any] | None, now: datetime) -> None:
@@ -346,23 +290,6 @@ class Watch:
 
     def _last_run(self) -> str | None:
         return self._state.part("last_pass").get("run")
-
-    def _beat(self, signal: str, body: str = "") -> None:
-        heartbeat = self._recipients().heartbeat
-        if heartbeat is None:
-            return
-        beat = heartbeat.send(signal, self._run, body)
-        self._outbox.count(failed=beat.error is not None, error=beat.error)
-        if beat.error:
-            self._say("error", "The heartbeat was not delivered.", job=PASS.name, reason=beat.error)
-        self._note_clock(beat)
-
-    def _note_clock(self, beat: Beat) -> None:
-        if beat.server_time is not None:
-            now = utc_now()
-            self._state.put(
-                "clock", {"time": now.isoformat(), "skew_seconds": round((now - beat.server_time).total_seconds(), 1)}
-            )
 
 
 def _reason(exit_code: int, result: dict[str, Any] | None, judged: Status) -> str:
