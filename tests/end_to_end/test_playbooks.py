@@ -305,6 +305,7 @@ class TestSite:
         [
             ("backup_filter", "Config.Labels.app == ", r"filter: .* does not parse at position \d+"),
             ("backup_schedule", "every night", r"schedule: 'every night' is no cron expression"),
+            ("backup_repository", "relative/directory", r"repository: it is neither an absolute path nor"),
         ],
     )
     def test_a_configuration_that_makes_no_sense_is_refused(

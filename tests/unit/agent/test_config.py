@@ -50,6 +50,9 @@ def test_the_defaults_are_those_of_the_contract():
         ({"metrics_port": 70000}, "metrics_port: Input should be less than or equal to 65535"),
         ({"metrics_textfile": "textfiles"}, "metrics_textfile: 'textfiles' is no absolute path"),
         ({"append_only": True}, "whoever has this host can remove its directory /repository"),
+        ({"repository": "backups"}, "repository: it is neither an absolute path nor begins as restic's addresses do"),
+        ({"repository": "s3:"}, "repository: it is neither an absolute path nor begins"),
+        ({"copy": {"repository": "ftp://host/x"}}, "copy.repository: it is neither an absolute path nor begins"),
         ({"keep_within": "a month"}, "keep_within: 'a month' is no duration such as 30d"),
         ({"keep_within": "0d"}, "keep_within: '0d' is no duration"),
         ({"keep_within": "2w"}, "keep_within: '2w' is no duration"),
@@ -58,6 +61,15 @@ def test_the_defaults_are_those_of_the_contract():
         ({"parallel": 0}, "parallel: Input should be greater than or equal to 1"),
         ({"containers": ["a b"]}, "containers: 'a b' is no container name"),
         ({"repositry": "/x"}, "repositry: no such key"),
+        ({"schedule": "0 3 * * * *"}, "schedule: '0 3 * * * *' is no cron expression: it must have five fields"),
+        ({"timezone": "localtime"}, "timezone: 'localtime' is no time zone"),
+        ({"keep": {"daily": 10**20}}, "keep.daily: Input should be less than or equal to 1000000"),
+        ({"lock_hours": 10**30}, "lock_hours: Input should be less than or equal to 8784"),
+        (
+            {"filter": "begins_with(Name, 'x')"},
+            "filter: the JMESPath expression \"begins_with(Name, 'x')\" cannot be applied",
+        ),
+        ({"filter": "contains(Name)"}, "filter: the JMESPath expression 'contains(Name)' cannot be applied"),
         ({"filter": "Config.Labels.[("}, "does not parse at position 16"),
         ({"filter": "contains(Name"}, "does not parse at position 13"),
         ({"filter": "contains(Name, 'x'"}, "does not parse"),
@@ -69,6 +81,13 @@ def test_what_cannot_be_done_is_refused_with_its_key(changes, sentence):
     assert sentence in refused.value.message
     assert "\n" not in refused.value.message
     assert refused.value.exit_code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    "expression", ["contains(Name, 'shop')", "length(Config.Labels) > `2`", "Config.Labels.\"scalr.tier\" == 'gold'"]
+)
+def test_a_filter_is_not_refused_for_what_only_a_container_has(expression):
+    assert parse(filter=expression).filter == expression
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from scalr_backup import maintenance
 from scalr_backup.config import Config
-from scalr_backup.errors import InterruptedRunError, RepositoryUnreachableError, ResticError
+from scalr_backup.errors import InterruptedRunError, RepositoryUnreachableError, ResticError, UsageError
 from scalr_backup.jobs import CHECK as CHECK_JOB
 from scalr_backup.maintenance import Maintenance, Place, Rotation, count_parts, recall_rotation, recorded
 from scalr_backup.model import Failure
@@ -210,6 +210,21 @@ class TestDamage:
             care.case.scheduled_check([Place(here)])
         entry = care.state.maintenance("check")
         assert (entry["ok"], entry["rotation"]["read"], entry["rotation"]["damaged"]) == (False, {}, [])
+
+
+@pytest.mark.parametrize("subset", ["abc", "", "200%", "0%", "-1", "0", "8/7", "0/7", "1/300", "5 %", "1/7\n"])
+def test_a_share_of_the_data_that_is_none_is_refused_and_is_no_failed_check(care, subset):
+    here = Repository()
+    with pytest.raises(UsageError, match=r"is no share of the data to read, such as 5%, 2G or 1/7\."):
+        care.case.check(Place(here), subset)
+    assert (here.calls, care.state.maintenance("check")) == ([], {})
+
+
+@pytest.mark.parametrize("subset", ["5%", "0.5%", "100%", "2G", "512m", "1/7", "256/256", "1048576"])
+def test_a_share_of_the_data_is_said_as_restic_takes_it(care, subset):
+    here = Repository()
+    care.case.check(Place(here), subset)
+    assert here.calls == [subset]
 
 
 def test_a_check_does_not_begin_beside_a_pass(care):

@@ -8,7 +8,8 @@ import re
 
 import pytest
 from rich.console import Console
-from scalr_backup import output
+from scalr_backup import cli, output
+from scalr_backup.model import Failure
 from scalr_backup.output import HumanOutput, JsonOutput, Outcome
 from scalr_backup.progress import Pace, log, progress
 from scalr_backup.words import human_seconds
@@ -151,3 +152,43 @@ def test_elsewhere_the_first_line_is_the_bare_sentence_however_long(pipe):
 
 def test_short_times_are_told_in_two_units():
     assert [human_seconds(seconds) for seconds in (0.4, 59, 61, 3700)] == ["0 s", "59 s", "1 min 1 s", "1 h 1 min"]
+
+
+def test_the_command_to_run_next_is_one_line_however_narrow_the_terminal_is(screen):
+    command = f"ansible-playbook scalr.backup.backup --limit {'w' * 80} -e db=scalr-shop-db"
+    finding = {"severity": "failure", "message": "word " * 60, "command": command}
+    HumanOutput().result("status", Outcome(STATUS | {"findings": [finding]}))
+    assert f"  → {command}\n" in text(screen)
+
+
+def test_no_name_of_a_database_steers_the_terminal(pipe):
+    written, _clock = pipe
+    name = "shop\x1b]0;evil\x07\x1b[2J\r\u202e\nSafe: \x9b1A"
+    out = HumanOutput()
+    out.event(log("warning", "gone", container="scalr-shop-db", database=name))
+    out.event(progress("dump", container="scalr-shop-db", database=name))
+    out.result(
+        "backup", Outcome({"plan": [{"container": "scalr-shop-db", "database": name}]}, error=Failure("x", name))
+    )
+    said = written.getvalue()
+    assert said.count("shop?]0;evil??[2J???Safe: ?1A") == 4
+    assert all(character.isprintable() or character == "\n" for character in said)
+
+
+def test_a_test_of_the_alerts_says_whom_it_did_not_reach(pipe):
+    written, _clock = pipe
+    tested = [{"service": "json (number 1)", "error": None}, {"service": "ntfy (number 2)", "error": "no answer."}]
+    data = {"tested": tested, "sent": 3, "failed": 1, "last_error": "ntfy (number 2): no answer.", "pending": 1}
+    HumanOutput().result("notify", Outcome(data))
+    assert written.getvalue().splitlines() == [
+        "json (number 1): delivered",
+        "ntfy (number 2): NOT delivered: no answer.",
+        "3 sent so far, 1 tries failed, 1 messages wait; the last try: ntfy (number 2): no answer.",
+    ]
+
+
+def test_wrong_usage_names_the_command_as_it_is_typed(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["/opt/scalr-backup/lib/__main__.py", "nosuch"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "Usage: scalr-backup [OPTIONS] COMMAND" in capsys.readouterr().err

@@ -277,7 +277,16 @@ def test_an_address_that_apprise_does_not_know_is_refused_without_being_shown(ur
 
 
 @pytest.mark.parametrize(
-    "url", ["hc-ping.com/secret", "ftp://host/secret", "https://", "https://ho st/secret", "http://h:x/secret"]
+    "url",
+    [
+        "hc-ping.com/secret",
+        "ftp://host/secret",
+        "https://",
+        "https://ho st/secret",
+        "http://h:x/secret",
+        "https://hc-ping..com/secret",
+        f"https://{'a' * 64}.com/secret",
+    ],
 )
 def test_a_heartbeat_that_is_no_address_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(ConfigurationError, match="backup_heartbeat_url is no address") as refused:

@@ -39,8 +39,19 @@ HOSTS = {
         {"backup_metrics_publish": "9797"},
         "backup_metrics_publish is 9797: it must be an address of the host",
     ),
+    "elsewhere": (
+        {},
+        {"backup_metrics_publish": "192.0.2.10:9797"},
+        "backup_metrics_publish is 192.0.2.10:9797, and elsewhere has no such address",
+    ),
+    "slashed": (
+        {},
+        {"backup_repository": "rest:https://user:pa/ss@backup.example.com/"},
+        "The address in backup_repository holds a password",
+    ),
     # A clock that is a little off is none of our business.
-    "fit": ({"date": "echo $(( $(/bin/date +%s) + 200 ))"}, {}, ""),
+    "fit": ({"date": "echo $(( $(/bin/date +%s) + 200 ))"}, {"backup_metrics_publish": "127.0.0.1:9797"}, ""),
+    "ported": ({}, {"backup_repository": "s3:https://s3.example.com:9000/bucket/who@where"}, ""),
 }
 
 

@@ -634,7 +634,7 @@ def version() -> None:
 
 def main() -> None:
     """The ``scalr-backup`` command."""
-    app()
+    app(prog_name="scalr-backup")
 
 
 def _run(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:

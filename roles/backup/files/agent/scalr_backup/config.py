@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import jmespath
 from cronsim import CronSim, CronSimError
-from jmespath.exceptions import JMESPathError, ParseError
+from jmespath.exceptions import ArityError, JMESPathError, JMESPathTypeError, ParseError, UnknownFunctionError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from scalr_backup.errors import ConfigurationError
@@ -27,7 +28,13 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CONTAINER_GLOB = re.compile(r"[a-zA-Z0-9_.\-*?\[\]!]+\Z")
 # restic's notation of a duration: years, months, days and hours, in this order, each at most once.
 _DURATION = re.compile(r"(?=\d)(?:(\d{1,5})y)?(?:(\d{1,5})m)?(?:(\d{1,5})d)?(?:(\d{1,5})h)?\Z")
+# The stores that restic knows; it takes everything else for a directory, and one that is not absolute lies nobody knows where.
+_REPOSITORY = re.compile(r"/|(local:/|s3:|sftp:|rest:|b2:|azure:|gs:|swift:|rclone:)\S", re.ASCII)
 _HOURS_OF_UNITS = (366 * 24, 31 * 24, 24, 1)
+# More than anybody can make, and as restic can still read it.
+_MOST_KEPT = 1_000_000
+# Names that zoneinfo finds on a disk, and that mean the clock of whatever machine it is on: in a container, nobody's.
+_CLOCKS_OF_A_MACHINE = {"localtime", "posixrules", "Factory"}
 
 
 class Keep(BaseModel):
@@ -35,12 +42,12 @@ class Keep(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    last: int = Field(default=0, ge=0)
-    hourly: int = Field(default=0, ge=0)
-    daily: int = Field(default=30, ge=0)
-    weekly: int = Field(default=4, ge=0)
-    monthly: int = Field(default=6, ge=0)
-    yearly: int = Field(default=0, ge=0)
+    last: int = Field(default=0, ge=0, le=_MOST_KEPT)
+    hourly: int = Field(default=0, ge=0, le=_MOST_KEPT)
+    daily: int = Field(default=30, ge=0, le=_MOST_KEPT)
+    weekly: int = Field(default=4, ge=0, le=_MOST_KEPT)
+    monthly: int = Field(default=6, ge=0, le=_MOST_KEPT)
+    yearly: int = Field(default=0, ge=0, le=_MOST_KEPT)
 
     @property
     def rules(self) -> dict[str, int]:
@@ -55,6 +62,11 @@ class CopyTo(BaseModel):
 
     repository: str = Field(min_length=1)
     keep: Keep = Keep()
+
+    @field_validator("repository")
+    @classmethod
+    def _repository_is_somewhere(cls, repository: str) -> str:
+        return _somewhere(repository)
 
     @field_validator("keep")
     @classmethod
@@ -108,13 +120,18 @@ class Config(BaseModel):
     # Hours after which a scheduled pass that still runs is found wrong; 0 for never.
     pass_hours: Annotated[int, Field(ge=0)] = 12
     # Hours after which a lock on the repository is found wrong.
-    lock_hours: Annotated[int, Field(ge=1)] = 24
+    lock_hours: Annotated[int, Field(ge=1, le=8784)] = 24
     # Seconds after which a restic call that only looks something up counts as unanswered.
     answer_seconds: Annotated[int, Field(ge=5)] = 120
     # Seconds without a byte after which a dump or a restore counts as stalled.
     stall_seconds: Annotated[int, Field(ge=5)] = 1800
     # Seconds after which prune and check are ended, whatever they say.
     maintenance_seconds: Annotated[int, Field(ge=60)] = 6 * 3600
+
+    @field_validator("repository")
+    @classmethod
+    def _repository_is_somewhere(cls, repository: str) -> str:
+        return _somewhere(repository)
 
     @field_validator("containers", "exclude")
     @classmethod
@@ -129,7 +146,11 @@ class Config(BaseModel):
     def _filter_parses(cls, expression: str) -> str:
         if expression:
             try:
-                jmespath.compile(expression)
+                # Whether there is such a function is seen only where it is called.
+                with suppress(JMESPathTypeError):
+                    jmespath.compile(expression).search({})
+            except (UnknownFunctionError, ArityError) as error:
+                raise ValueError(f"the JMESPath expression {expression!r} cannot be applied: {error}") from None
             except ParseError as error:
                 raise ValueError(
                     f"the JMESPath expression {expression!r} does not parse at position "
@@ -144,6 +165,9 @@ class Config(BaseModel):
     def _schedule_happens(cls, schedule: str, info: ValidationInfo) -> str:
         if not schedule and info.field_name != "schedule":
             return schedule
+        # With six, CronSim takes the first for seconds: "0 3 * * * *" would be every hour.
+        if len(schedule.split()) != 5:
+            raise ValueError(f"{schedule!r} is no cron expression: it must have five fields")
         try:
             next(CronSim(schedule, datetime.now(UTC)))
         except CronSimError as error:
@@ -156,6 +180,8 @@ class Config(BaseModel):
     @classmethod
     def _timezone_exists(cls, name: str) -> str:
         try:
+            if name in _CLOCKS_OF_A_MACHINE:
+                raise ValueError
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError(f"{name!r} is no time zone of the tz database, such as Europe/Paris or UTC") from None
@@ -210,6 +236,13 @@ class Config(BaseModel):
         if self.copy_to and self.copy_to.repository.rstrip("/") == self.repository.rstrip("/"):
             raise ValueError("copy.repository is the repository itself, so that there would be no copy")
         return self
+
+
+def _somewhere(repository: str) -> str:
+    if not _REPOSITORY.match(repository):
+        # It is not repeated: what is no address may be a password.
+        raise ValueError("it is neither an absolute path nor begins as restic's addresses do, such as s3: or sftp:")
+    return repository
 
 
 def _something(keep: Keep) -> Keep:

@@ -9,6 +9,7 @@ other servers of that kind works as well. The address is a secret: whoever has i
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -25,6 +26,10 @@ _TRY_SECONDS = 10.0
 _PAUSES = (1.0, 4.0)
 # Bytes of what a server of that kind keeps of a body.
 _BODY_BYTES = 10_000
+# Bytes of an answer that are read.
+_ANSWER_BYTES = 100
+# Healthchecks answers 200 where the address is of no check of it, and says so in words.
+_NOT_FOUND = b"OK (not found)"
 
 
 @dataclass(frozen=True)
@@ -55,14 +60,26 @@ class Heartbeat:
 
     def _send(self, signal: str, run: str, body: str) -> Beat:
         try:
-            answer = requests.post(
-                self._address(signal), params={"rid": run}, data=body.encode()[:_BODY_BYTES], timeout=_TRY_SECONDS
-            )
-        except requests.RequestException as error:
+            with requests.post(
+                self._address(signal),
+                params={"rid": run},
+                data=body.encode()[:_BODY_BYTES],
+                timeout=_TRY_SECONDS,
+                stream=True,  # Else its answer is waited for however long it goes on.
+            ) as answer:
+                told = _server_time(answer.headers.get("Date"))
+                return Beat(self._fault(answer), told)
+        except Exception as error:  # noqa: BLE001 (a name that cannot be looked up is not always a RequestException)
             # Its text quotes the address.
             return Beat(f"{self.name} cannot be reached: {type(error).__name__}.")
-        told = _server_time(answer.headers.get("Date"))
-        return Beat(None if answer.ok else f"{self.name} answered {answer.status_code}.", told)
+
+    def _fault(self, answer: requests.Response) -> str | None:
+        if not answer.ok:
+            return f"{self.name} answered {answer.status_code}."
+        said = b""
+        with suppress(Exception):  # It has taken the call, whatever keeps it from saying more.
+            said = answer.raw.read1(_ANSWER_BYTES)
+        return f"{self.name} has no check at the address." if said.startswith(_NOT_FOUND) else None
 
     def _address(self, signal: str) -> str:
         path = self._url.path.rstrip("/") + (f"/{signal}" if signal else "")
@@ -73,6 +90,7 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _port = parts.port
+        (parts.hostname or "").encode("idna")
     except ValueError:
         parts = SplitResult("", "", "", "", "")
     if parts.scheme not in {"http", "https"} or not parts.hostname or any(character.isspace() for character in url):

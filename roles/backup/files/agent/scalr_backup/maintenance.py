@@ -14,6 +14,7 @@ begun gives way to a pass, a restore and a drill of this host, and is tried agai
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -28,6 +29,7 @@ from scalr_backup.errors import (
     RepositoryMissingError,
     RepositoryUnreachableError,
     ScalrBackupError,
+    UsageError,
     WrongPasswordError,
 )
 from scalr_backup.model import Failure, new_run_id
@@ -41,6 +43,10 @@ CHECK, FORGET, PRUNE = "check", "forget", "prune"
 OF_COPY = "copy_"
 # restic divides by the first byte of a pack's id.
 _MOST_PARTS = 256
+# How restic's check is told what to read: a part of so many, a percentage, or a size.
+_SUBSET = re.compile(
+    r"(?P<part>\d{1,3})/(?P<parts>\d{1,3})|(?P<percent>\d{1,3}(\.\d+)?)%|(?P<size>\d{1,9})[KMGTkmgt]?", re.ASCII
+)
 # The share of the time between two checks by which one may be late without the next having to read more.
 _PATIENCE = 0.25
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -108,6 +114,18 @@ def count_parts(config: Config, now: datetime) -> int:
     while parts < _MOST_PARTS and (moment := next_moment(config, config.check_schedule, moment)) <= end:
         parts += 1
     return max(1, parts)
+
+
+def require_data_subset(text: str) -> None:
+    """Raise UsageError where restic's check would not take it: a word of the operator says nothing of the repository."""
+    match = _SUBSET.fullmatch(text)
+    said = match.groupdict(default="0") if match else {"part": "0", "parts": "0", "percent": "0", "size": "0"}
+    if not (
+        1 <= int(said["part"]) <= int(said["parts"]) <= _MOST_PARTS
+        or 0 < float(said["percent"]) <= 100
+        or int(said["size"]) > 0
+    ):
+        raise UsageError(f"{text!r} is no share of the data to read, such as 5%, 2G or 1/7.")
 
 
 @contextmanager
@@ -183,8 +201,10 @@ class Maintenance:
 
         Where those have found damage, it is looked for again, too: else this one would call good what is not.
 
-        Raises ResticError.
+        Raises ResticError, and UsageError where the subset is none, before anything is done.
         """
+        if read_data_subset is not None:
+            require_data_subset(read_data_subset)
         entry = self._state.maintenance(f"{place.prefix}{CHECK}")
         parts = (entry.get("rotation") or {}).get("parts", 0)
         rotation = recall_rotation(entry, place.restic.repository, parts, utc_now())

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # Seconds that one service has for one message, whatever its own limits are.
 _DELIVERY_SECONDS = 30.0
+# Seconds that it has to answer: Apprise's own four are too few for a webhook that wakes up first, which would then get the same
+# message again and again.
+_ANSWER_SECONDS = 20.0
 # Apprise's word for how urgent a message is, by the kinds of ours.
 _TYPES = {"failure": "failure", "warning": "warning", "recovery": "success", "success": "success"}
 
@@ -82,9 +85,14 @@ def services(urls: Sequence[str]) -> tuple[Service, ...]:
 
 def _instance(url: str) -> NotifyBase | None:
     # Apprise brings more than a hundred services: importing them takes longer than most verbs run.
-    from apprise import Apprise  # noqa: PLC0415
+    from apprise import Apprise, AppriseAsset  # noqa: PLC0415
 
     # What it logs may quote an address.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
-    instance = Apprise.instantiate(url, suppress_exceptions=True)
-    return instance or None
+    # A message that is redirected arrives without its text, since a POST becomes a GET, and counts as delivered.
+    asset = AppriseAsset(http_redirects=False)
+    instance = Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+    if not instance:
+        return None
+    instance.socket_read_timeout = max(instance.socket_read_timeout, _ANSWER_SECONDS)
+    return instance

@@ -103,6 +103,7 @@ class HumanOutput:
 
     def event(self, event: Event) -> None:
         """Draw progress as bars on a terminal, and elsewhere as a line now and then; say the rest as a line."""
+        event = _harmless(event)
         with self._lock:
             if event["event"] == "log":
                 self._say(event)
@@ -119,9 +120,9 @@ class HumanOutput:
         if self._bars:
             self._bars.stop()
         if outcome.data:
-            _TABLES[verb](self._out, outcome.data)
+            _TABLES[verb](self._out, _harmless(outcome.data))
         if outcome.error is not None:
-            self._err.print(f"[bold red]{escape(outcome.error.message)}[/]", soft_wrap=True)
+            self._err.print(f"[bold red]{escape(_harmless(outcome.error.message))}[/]", soft_wrap=True)
 
     def _say(self, event: Event) -> None:
         style = {"error": "bold red", "warning": "yellow"}.get(event["level"], "dim")
@@ -183,6 +184,17 @@ class _HowFar(ProgressColumn):
         if task.total is not None and task.time_remaining is not None and task.completed:
             facts["seconds_left"] = task.time_remaining
         return Text(_how_far({**event, "elapsed_seconds": task.elapsed, **facts}), style="cyan")
+
+
+def _harmless(said: Any) -> Any:
+    """The same without what would steer a terminal: whoever may name a database could else write over a restore's plan."""
+    if isinstance(said, str):
+        return "".join(character if character.isprintable() else "?" for character in said)
+    if isinstance(said, dict):
+        return {key: _harmless(value) for key, value in said.items()}
+    if isinstance(said, list | tuple):
+        return [_harmless(value) for value in said]
+    return said
 
 
 def _whom(event: Event) -> tuple[str, str]:
@@ -401,8 +413,9 @@ def _status(console: Console, data: dict[str, Any]) -> None:
         console.print(f"copy in {data['copy']['repository']}: last good {age}", markup=False, highlight=False)
     for finding in data["findings"]:
         mark = "•" if finding["severity"] == "failure" else "◦"
-        console.print(f"{mark} {finding['message']}", markup=False, highlight=False)
-        console.print(f"  → {finding['command']}", markup=False, highlight=False)
+        console.print(f"{mark} {finding['message']}", markup=False, highlight=False, soft_wrap=True)
+        # Folded by us it would be two commands for whoever copies it.
+        console.print(f"  → {finding['command']}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"host {data['host']}, next pass {_moment(data['next_pass'])}", markup=False, highlight=False)
 
 
@@ -426,6 +439,15 @@ def _history(console: Console, data: dict[str, Any]) -> None:
         _table(console, columns, rows)
     else:
         console.print(f"Nothing is on record since {_moment(data['since'])}.", markup=False, highlight=False)
+
+
+def _notify(console: Console, data: dict[str, Any]) -> None:
+    for one in data["tested"]:
+        fate = f"NOT delivered: {one['error']}" if one["error"] else "delivered"
+        console.print(f"{one['service']}: {fate}", markup=False, highlight=False, soft_wrap=True)
+    counts = f"{data['sent']} sent so far, {data['failed']} tries failed, {data['pending']} messages wait"
+    last = f"; the last try: {data['last_error']}" if data["last_error"] else ""
+    console.print(f"{counts}{last}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _took(entry: dict[str, Any]) -> str:
@@ -496,5 +518,5 @@ _TABLES = {
     "init": _facts,
     "unlock": _facts,
     "validate": _facts,
-    "notify": _facts,
+    "notify": _notify,
 }
