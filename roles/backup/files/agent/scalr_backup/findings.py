@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from scalr_backup.config import Config
 from scalr_backup.errors import NoMemoryError
+from scalr_backup.words import printable
 
 FAILURE, WARNING = "failure", "warning"
 # The part of the record that says since when the agent runs a pass; empty while it does not.
@@ -87,13 +88,14 @@ def find(
         *_of_messages(document.get("notifications") or {}),
     ]
     noted = document.get("findings") or {}
-    dated = [_dated(one, noted) for one in found]
-    return tuple(sorted(dated, key=lambda one: one.severity != FAILURE))
+    told = [_told(one, noted) for one in found]
+    return tuple(sorted(told, key=lambda one: one.severity != FAILURE))
 
 
-def _dated(finding: Finding, noted: Mapping[str, Any]) -> Finding:
+def _told(finding: Finding, noted: Mapping[str, Any]) -> Finding:
+    """With since when it is known to be so, and one line whatever names and words of others are in it."""
     since = (noted.get(finding.key) or {}).get("since") or finding.since
-    return Finding(**{**asdict(finding), "since": since})
+    return replace(finding, since=since, message=printable(finding.message))
 
 
 def _playbook(name: str, config: Config, container: str = "") -> str:

@@ -14,6 +14,8 @@ from scalr_backup.model import NIGHTLY
 
 # How long after a job that came to no end, such as a check that gave way to a restore, it is tried again.
 TRY_AGAIN_AFTER = timedelta(minutes=15)
+# How often a pass is begun in one night that comes to no end.
+_MOST_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,17 @@ def _last_maintenance(kind: str) -> Callable[[Mapping[str, Any]], str | None]:
     return read
 
 
-PASS = Job(
-    "pass", ("backup", "--reason", NIGHTLY), lambda config: config.schedule, lambda state: state.get("nightly_started")
-)
+def _last_pass(state: Mapping[str, Any]) -> str | None:
+    """When the last one began that came to an end, be it a bad one.
+
+    One that did not, because the host went down or the agent was restarted, is made up for at the next start; but not for
+    ever, as it may be the pass itself that takes the agent down.
+    """
+    unfinished = 0 < state.get("nightly_unfinished", 0) < _MOST_TRIES
+    return state.get("nightly_before" if unfinished else "nightly_started")
+
+
+PASS = Job("pass", ("backup", "--reason", NIGHTLY), lambda config: config.schedule, _last_pass)
 PRUNE = Job(
     "prune", ("prune", "--scheduled"), lambda config: config.prune_schedule, _last_maintenance("prune"), retried=True
 )

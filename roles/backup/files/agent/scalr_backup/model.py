@@ -18,6 +18,7 @@ MANIFEST_PATH = "/manifest.json"
 PINNED_TAG = "pinned"
 # The name of a database in the outcome of a cluster that could not even be asked what it holds.
 WHOLE_CLUSTER = "*"
+# PostgreSQL lets a database have that name too; that one was backed up at some time, see ``is_whole_cluster``.
 # A manifest is tagged with the agent that saved it, so that two of them under one host's name find out.
 AGENT_TAG = "agent="
 # Why a snapshot was made; one of these words is a tag of each.
@@ -29,6 +30,11 @@ _CLOCK_SKEW = timedelta(hours=1)
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # A database's name is one component of a snapshot's path: these characters would be more, or end it.
 _UNSAFE_IN_PATH = re.compile(r"[%/\x00-\x1f\x7f]")
+
+
+def is_whole_cluster(entry: Mapping[str, Any]) -> bool:
+    """Whether what is on record of a database speaks of a cluster that could not be asked what it holds."""
+    return bool(entry["database"] == WHOLE_CLUSTER and entry["last_success"] is None)
 
 
 def new_run_id(now: datetime | None = None) -> str:

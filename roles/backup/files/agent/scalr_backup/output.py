@@ -21,7 +21,7 @@ from rich.text import Text
 from scalr_backup.errors import ExitCode
 from scalr_backup.model import Failure
 from scalr_backup.progress import Event, Pace
-from scalr_backup.words import human_age, human_bytes, human_seconds
+from scalr_backup.words import human_age, human_bytes, human_seconds, printable
 
 # Lines of progress in --json: no more than one per second and kind, so that a log stays readable.
 _PROGRESS_SECONDS = 1.0
@@ -189,7 +189,7 @@ class _HowFar(ProgressColumn):
 def _harmless(said: Any) -> Any:
     """The same without what would steer a terminal: whoever may name a database could else write over a restore's plan."""
     if isinstance(said, str):
-        return "".join(character if character.isprintable() else "?" for character in said)
+        return printable(said)
     if isinstance(said, dict):
         return {key: _harmless(value) for key, value in said.items()}
     if isinstance(said, list | tuple):

@@ -15,16 +15,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from scalr_backup.errors import BusyError, InterruptedRunError
 from scalr_backup.history import History, entries_of_pass, entry_of_drill
-from scalr_backup.model import NIGHTLY, DatabaseBackup
+from scalr_backup.model import NIGHTLY, WHOLE_CLUSTER, DatabaseBackup, is_whole_cluster
 
 STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-backup"))
 
+# A scheduled pass that begins so long after the last one does not make up for it.
+_ANOTHER_NIGHT = timedelta(hours=12)
 PASS_LOCK = "pass"  # noqa: S105 (a pass over all databases)
 DRILL_LOCK = "drill"
 
@@ -93,14 +95,28 @@ class State:
         return datetime.fromisoformat(known)
 
     def nightly_started(self, now: datetime) -> None:
-        """Remember that a scheduled pass has begun, so that it counts as not missed."""
-        self._change(lambda document: document.update(nightly_started=now.isoformat()))
+        """Remember that a scheduled pass has begun; until one is recorded that was not told to stop, it came to no end."""
+
+        def change(document: dict[str, Any]) -> None:
+            before, unfinished = document.get("nightly_started"), document.get("nightly_unfinished", 0)
+            if not unfinished or before is None or now - datetime.fromisoformat(before) > _ANOTHER_NIGHT:
+                document["nightly_before"], unfinished = before, 0
+            document["nightly_unfinished"] = unfinished + 1
+            document["nightly_started"] = now.isoformat()
+
+        self._change(change)
 
     def record_pass(self, result: dict[str, Any], outcomes: list[DatabaseBackup]) -> None:
-        """Keep a pass's result and each database's outcome."""
+        """Keep a pass's result and each database's outcome.
+
+        A database whose turn did not come, or did not end, when the pass was told to stop is as it was before.
+        """
+        was_stopped = (result["error"] or {}).get("code") == InterruptedRunError.code
 
         def change(document: dict[str, Any]) -> None:
             document["last_pass"] = result
+            if result["reason"] == NIGHTLY and not was_stopped:
+                document["nightly_unfinished"] = 0
             if result.get("matches") is not None:
                 document["matches"] = {**result["matches"], "time": result["finished"]}
                 if result["reason"] == NIGHTLY:
@@ -110,7 +126,8 @@ class State:
             document["volumes"] = {container: volume for container, volume in volumes.items() if volume}
             databases = document.setdefault("databases", {})
             for outcome in outcomes:
-                _record_outcome(databases, outcome, result)
+                if outcome.error is None or outcome.error.code != InterruptedRunError.code:
+                    _record_outcome(databases, outcome, result)
 
         self._change(change)
         self.history.append(entries_of_pass(result, outcomes, self.read().get("repository")))
@@ -350,9 +367,10 @@ def _record_outcome(databases: dict[str, Any], outcome: DatabaseBackup, result: 
             bytes_stored=outcome.bytes_stored,
             rows=outcome.rows,
         )
-    if outcome.ok and outcome.database != "*":
+    whole = f"{outcome.container}/{WHOLE_CLUSTER}"
+    if outcome.ok and whole in databases and is_whole_cluster(databases[whole]):
         # The cluster answers again: what was said of it as a whole is over.
-        databases.pop(f"{outcome.container}/*", None)
+        del databases[whole]
 
 
 def utc_now() -> datetime:

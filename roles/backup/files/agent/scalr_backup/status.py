@@ -11,7 +11,7 @@ from typing import Any
 from scalr_backup import __version__
 from scalr_backup.config import Config
 from scalr_backup.findings import FAILURE, Finding, find
-from scalr_backup.model import WHOLE_CLUSTER, name_fits
+from scalr_backup.model import is_whole_cluster, name_fits
 from scalr_backup.restic import redact
 from scalr_backup.schedule import next_pass
 
@@ -175,11 +175,11 @@ def _judge_health(databases: tuple[dict[str, Any], ...], *, is_overdue: bool) ->
 
     A cluster that could not be asked what it holds counts by its databases, where these are known.
     """
-    known = {database["container"] for database in databases if database["database"] != WHOLE_CLUSTER}
+    known = {database["container"] for database in databases if not is_whole_cluster(database)}
     stale = [
         f"{database['container']}/{database['database']}"
         for database in databases
-        if not database["fresh"] and not (database["database"] == WHOLE_CLUSTER and database["container"] in known)
+        if not database["fresh"] and not (is_whole_cluster(database) and database["container"] in known)
     ]
     if stale:
         more = f" and {len(stale) - _NAMED} more" if len(stale) > _NAMED else ""

@@ -24,7 +24,7 @@ from scalr_backup.jobs import PASS, Job
 from scalr_backup.notify import Message, Service
 from scalr_backup.state import State, utc_now
 from scalr_backup.status import Status
-from scalr_backup.words import human_age
+from scalr_backup.words import human_age, printable
 
 RECOVERY, DIGEST = "recovery", "digest"
 
@@ -102,7 +102,7 @@ def _message(config: Config, kind: str, told: Sequence[tuple[Finding, int]], now
 def _headline(finding: Finding) -> str:
     subject = "/".join(part for part in (finding.container, finding.database) if part)
     words = finding.code.replace("_", " ")
-    return f"{subject} {words}" if subject else words
+    return printable(f"{subject} {words}" if subject else words)
 
 
 def _paragraph(finding: Finding, times: int, now: datetime) -> str:
@@ -154,7 +154,7 @@ def deliver_test(config: Config, services: Sequence[Service]) -> list[tuple[str,
 def _summary(judged: Status) -> str:
     lines = [judged.summary]
     lines += [
-        f"{one['container']}/{one['database']}: last good backup {human_age(one['age_seconds'])} old"
+        f"{one['container']}/{printable(one['database'])}: last good backup {human_age(one['age_seconds'])} old"
         + (f", {one['rows']:,} rows" if one["rows"] is not None else "")
         for one in judged.databases[:_MOST]
     ]
@@ -294,5 +294,5 @@ class Watch:
 
 def _reason(exit_code: int, result: dict[str, Any] | None, judged: Status) -> str:
     error = (result or {}).get("error") or {}
-    first = error.get("message") or f"The pass ended with exit code {exit_code}."
+    first = printable(error.get("message") or "") or f"The pass ended with exit code {exit_code}."
     return "\n".join([first, *(f"{one.message}\nRun next: {one.command}" for one in judged.findings[:_MOST])])

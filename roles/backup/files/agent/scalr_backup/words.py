@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How times and sizes are said to people, in tables and in messages alike."""
+"""How names, times and sizes are said to people, in tables and in messages alike."""
 
 from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """The same without what would steer a terminal, or pass for a line of ours: anybody who may make a database names it."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def human_seconds(seconds: float) -> str:
