@@ -456,7 +456,7 @@ def test_judges_as_the_agent_does(house: House, tmp_path: Path) -> None:
     assert found["fits"] == [fnmatchcase(name, glob) for name in names for glob in globs]
     expected = []
     for case in judged:
-        config = Config(host="h", repository="r", containers=case["containers"], exclude=case["exclude"])
+        config = Config(host="h", repository="/r", containers=case["containers"], exclude=case["exclude"])
         own = {"scalr.backup": case["label"]} if case["label"] else {}
         name = str(case["name"])
         expected.append(may_match(config, name, own) and exclusion(config, name, own) is None)
