@@ -253,6 +253,10 @@ class TestWhatIsSeen:
         assert "\x1b[1A" in drawn, "it is drawn in its own place"
 
 
+# Messages and heartbeats leave in their own time, beside whatever runs then.
+TOLD_TO_OTHERS = {"The heartbeat was not delivered.", "A message was delivered.", "A message was not delivered."}
+
+
 class TestTheLog:
     def test_has_no_field_and_no_level_that_is_not_declared(self, town: Town) -> None:
         lines = town.agent.log_lines()
@@ -266,7 +270,7 @@ class TestTheLog:
         for line in lines:
             if line["event"].endswith("it runs now."):
                 within = line["job"]
-            elif within and line["event"] != "The heartbeat was not delivered.":
+            elif within and line["event"] not in TOLD_TO_OTHERS:
                 assert line.get("run"), line
                 runs.setdefault(within, set()).add(line["run"])
                 within = None if line["event"] == f"The {within} has ended." else within
