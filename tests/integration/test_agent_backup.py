@@ -400,6 +400,33 @@ class TestServe:
         events = {line["event"] for line in agent.log_lines()}
         assert "A pass was missed while the agent was down; it runs now." in events
 
+    def test_makes_up_once_for_a_pass_that_was_cut_short(
+        self, agent: AgentContainer, broken: DatabaseContainer
+    ) -> None:
+        def said(event: str) -> int:
+            return sum((line["event"], line.get("job")) == (event, "pass") for line in agent.log_lines())
+
+        missed, planned = "A pass was missed while the agent was down; it runs now.", "The next pass is scheduled."
+        before = said(missed)
+        # Once a year: nothing but the restart can make it run again.
+        agent.configure(containers=[broken.name], schedule="0 3 1 1 *")
+        broken.wrap("pg_dump", HANGING_DUMP)
+        installed = '{"first_started": "2025-12-01T00:00:00+00:00"}'
+        docker("exec", "-i", agent.name, "sh", "-c", "cat > /var/lib/scalr-backup/state.json", stdin=installed)
+        docker("restart", "--time", "60", agent.name)
+        wait_until(broken.reached, "the pass runs")
+        docker("kill", agent.name)
+        broken.unwrap("pg_dump")
+
+        starts = said(planned)
+        for start in (1, 2):
+            docker("start" if start == 1 else "restart", agent.name)
+            wait_until(lambda start=start: said(planned) == starts + start, "what was missed is made up for")
+
+        assert said(missed) == before + 2, "the pass that was killed, and the one that made up for it"
+        status = agent.ok("status")
+        assert [(one["container"], one["ok"]) for one in status["databases"]] == [(broken.name, True)]
+
     def test_takes_a_changed_schedule_without_a_restart(self, agent: AgentContainer) -> None:
         agent.configure(schedule="17 4 * * *")
         wait_until(
