@@ -381,16 +381,21 @@ class TestTwoAtOnce:
         assert agent.restic("list", "locks", "--no-lock") == ""
 
 
+def restart_into_a_pass(agent: AgentContainer, database: DatabaseContainer, schedule: str) -> None:
+    """Have the agent find at its start that it has missed a pass, whose dump hangs."""
+    agent.configure(containers=[database.name], schedule=schedule)
+    database.wrap("pg_dump", HANGING_DUMP)
+    long_ago = '{"first_started": "2025-12-01T00:00:00+00:00"}'
+    docker("exec", "-i", agent.name, "sh", "-c", "cat > /var/lib/scalr-backup/state.json", stdin=long_ago)
+    docker("restart", "--time", "60", agent.name)
+    wait_until(database.reached, "the missed pass runs at start")
+
+
 class TestServe:
     def test_runs_a_pass_that_was_missed_and_ends_it_cleanly_when_stopped(
         self, agent: AgentContainer, broken: DatabaseContainer
     ) -> None:
-        agent.configure(containers=[broken.name], schedule="* * * * *")
-        broken.wrap("pg_dump", HANGING_DUMP)
-        long_ago = '{"first_started": "2026-01-01T00:00:00+00:00"}'
-        docker("exec", "-i", agent.name, "sh", "-c", "cat > /var/lib/scalr-backup/state.json", stdin=long_ago)
-        docker("restart", "--time", "60", agent.name)
-        wait_until(broken.reached, "the missed pass runs at start")
+        restart_into_a_pass(agent, broken, "* * * * *")
 
         started = time.monotonic()
         docker("stop", "--time", "100", agent.name)
@@ -409,12 +414,7 @@ class TestServe:
         missed, planned = "A pass was missed while the agent was down; it runs now.", "The next pass is scheduled."
         before = said(missed)
         # Once a year: nothing but the restart can make it run again.
-        agent.configure(containers=[broken.name], schedule="0 3 1 1 *")
-        broken.wrap("pg_dump", HANGING_DUMP)
-        installed = '{"first_started": "2025-12-01T00:00:00+00:00"}'
-        docker("exec", "-i", agent.name, "sh", "-c", "cat > /var/lib/scalr-backup/state.json", stdin=installed)
-        docker("restart", "--time", "60", agent.name)
-        wait_until(broken.reached, "the pass runs")
+        restart_into_a_pass(agent, broken, "0 3 1 1 *")
         docker("kill", agent.name)
         broken.unwrap("pg_dump")
 
