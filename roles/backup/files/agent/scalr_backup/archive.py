@@ -89,7 +89,6 @@ _CODECS = {
 }
 _FALLBACK_CODEC = "utf-8"
 
-
 # What makes a partition of a table or of an index, and what locks no other tables than one and its partitions.
 _ATTACHMENTS = frozenset({"TABLE ATTACH", "INDEX ATTACH"})
 _OF_ONE_TABLE = frozenset({"INDEX", "CONSTRAINT"})
@@ -264,18 +263,6 @@ class ArchiveHead:
         named = {entry.tablespace for entry in self.entries} | {self.database_tablespace}
         return frozenset(name for name in named if name)
 
-    def _after_the_data(self) -> list[TocEntry]:
-        """The entries of the last section; comments and the like are of the section that they stand in.
-
-        So it is to pg_restore, see ``_tocEntryRequired`` and its callers in PostgreSQL's pg_backup_archiver.c.
-        """
-        section, found = Section.PRE_DATA, []
-        for entry in self.entries:
-            section = section if entry.section is Section.NONE else entry.section
-            if section is Section.POST_DATA:
-                found.append(entry)
-        return found
-
     def create_database_sql(self, new_name: str, owner: str | None = None, *, with_tablespace: bool = True) -> str:
         """The statement that creates an empty database like the archive's: same encoding, locale, tablespace.
 
@@ -307,6 +294,18 @@ class ArchiveHead:
                 "RESET standard_conforming_strings;\n",
             ]
         return tuple(texts)
+
+    def _after_the_data(self) -> list[TocEntry]:
+        """The entries of the last section; comments and the like are of the section that they stand in.
+
+        So it is to pg_restore, see ``_tocEntryRequired`` and its callers in PostgreSQL's pg_backup_archiver.c.
+        """
+        section, found = Section.PRE_DATA, []
+        for entry in self.entries:
+            section = section if entry.section is Section.NONE else entry.section
+            if section is Section.POST_DATA:
+                found.append(entry)
+        return found
 
     def _database_options(self) -> str:
         """What the archive's CREATE DATABASE says after the database's name."""

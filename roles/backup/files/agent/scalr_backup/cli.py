@@ -820,7 +820,7 @@ def _status(config: Config) -> status.Status:
 def _judge(config: Config, document: Mapping[str, Any]) -> status.Status:
     now = utc_now()
     # A status needs no secrets, so that health can never be wrong for want of one.
-    return status.judge(config, redact(config.repository), document, State().first_started(now), now)
+    return status.judge(config, redact(config.repository), document, State().first_started(now, document), now)
 
 
 def _discovered(host: str, found: Discovered) -> dict[str, Any]:

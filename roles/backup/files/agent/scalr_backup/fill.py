@@ -93,9 +93,10 @@ class Filler:
         with _clock(seconds, "data"):
             head, head_bytes = self._load(plan, new)
         jobs = 1
-        if head.post_data.count:
+        post_data = head.post_data
+        if post_data.count:
             with _clock(seconds, "post_data"):
-                jobs = self._finish(plan, new, head, head_bytes, most_jobs)
+                jobs = self._finish(plan, new, post_data, head_bytes, most_jobs)
         filled = Filled(head, jobs, seconds=seconds)
         with _clock(seconds, "verify"):
             filled.verified = self._verify(plan, head, new)
@@ -177,14 +178,14 @@ class Filler:
         if not whole:
             raise RestoreError("pg_restore ended well before it had read the whole archive, which cannot be right.")
 
-    def _finish(self, plan: DatabasePlan, new: str, head: ArchiveHead, head_bytes: bytes, most_jobs: int) -> int:
+    def _finish(self, plan: DatabasePlan, new: str, post_data: PostData, head_bytes: bytes, most_jobs: int) -> int:
         """Make indexes, keys, triggers and the like; returns how many jobs did it.
 
         Raises RestoreError in pg_restore's words.
         """
-        tell, total, done = self._teller("indexes-and-constraints", plan), head.post_data.count, 0
+        tell, total, done = self._teller("indexes-and-constraints", plan), post_data.count, 0
         try:
-            steps = self._steps(new, head.post_data, head_bytes, most_jobs)
+            steps = self._steps(new, post_data, head_bytes, most_jobs)
             for step in steps:
                 self._make(plan, new, step, head_bytes, partial(_tell_items, tell, done, total))
                 done += step.count

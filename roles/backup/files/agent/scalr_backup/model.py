@@ -16,9 +16,9 @@ ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
 
 MANIFEST_PATH = "/manifest.json"
 PINNED_TAG = "pinned"
-# The name of a database in the outcome of a cluster that could not even be asked what it holds.
+# The name of a database in the outcome of a cluster that could not even be asked what it holds. PostgreSQL lets a database
+# have that name, too: see ``is_whole_cluster``.
 WHOLE_CLUSTER = "*"
-# PostgreSQL lets a database have that name too; that one was backed up at some time, see ``is_whole_cluster``.
 # A manifest is tagged with the agent that saved it, so that two of them under one host's name find out.
 AGENT_TAG = "agent="
 # Why a snapshot was made; one of these words is a tag of each.

@@ -145,12 +145,12 @@ _PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1";
 # More jobs than this compete for the disk rather than share the work.
 _MOST_JOBS = 8
 
-RowCounts = dict[str, int]
 # As POSIX has it: the device, its size, used and free in KiB, how full, and where it is mounted.
 _DF_LINE = re.compile(r"\s[0-9]+\s+(?P<used>[0-9]+)\s+(?P<free>[0-9]+)\s+[0-9]+%\s+/.*\s*\Z")
 # A network file system that is gone would let df wait for ever.
 _DF_SECONDS = 10.0
 
+RowCounts = dict[str, int]
 # By container and what is known of it.
 Facts = dict[tuple[str, str], str]
 SequenceValues = dict[str, tuple[int, bool]]

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -86,7 +86,7 @@ class State:
         except OSError:
             return None
 
-    def first_started(self, now: datetime, document: dict[str, Any] | None = None) -> datetime:
+    def first_started(self, now: datetime, document: Mapping[str, Any] | None = None) -> datetime:
         """When this agent first saw its state directory; *now* the first time. *document* is what was just read, if it was."""
         known = (self.read() if document is None else document).get("first_started")
         if known is None:
