@@ -45,6 +45,12 @@ host:
   returned: success
   type: str
   sample: web1
+next_pass:
+  description: When the next pass begins.
+  returned: success
+  type: str
+  sample: "2026-11-29T03:00:00+00:00"
+  version_added: 0.4.0
 containers:
   description: The database containers of the host.
   returned: success

@@ -1,12 +1,13 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tables, durations, and what an image is built from."""
+"""Tables, durations, deployments, and what an image is built from."""
 
 from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.scalr.backup.plugins.filter.build_context import build_context
+from ansible_collections.scalr.backup.plugins.filter.deployment import deployment
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
 from ansible_collections.scalr.backup.plugins.filter.tally import tally
 from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
@@ -161,3 +162,40 @@ def test_a_directory_must_be_there(tmp_path):
 )
 def test_a_tally_begins_with_the_worst(outcomes, line):
     assert tally(outcomes, "host", ["not reached", "failed"]) == line
+
+
+def discovered(**changes):
+    """What the agent of a host has found: a container with two databases, and one that cannot be backed up."""
+    good = {"name": "scalr-shop-db", "status": "ok", "databases": [{"name": "shop"}, {"name": "cart"}]}
+    bad = {"name": "scalr-wiki-db", "status": "stopped", "databases": []}
+    found = {"host": "web1", "next_pass": "2026-11-29T03:00:00+00:00", "containers": [good, bad]}
+    return {**found, **changes}
+
+
+def test_a_deployment_ends_with_one_line_of_summary_after_the_notes():
+    notes = ["The clock is wrong.", "The moon is full."]
+
+    lines = deployment(discovered(), "s3:https://s3.test/b", "sftp:b@nas.test:/c", "/root/web1.password", True, notes)
+
+    assert lines == [
+        "web1: The clock is wrong.",
+        "web1: The moon is full.",
+        "web1 backs up 2 databases in 1 container (scalr-shop-db) to s3:https://s3.test/b, and copies them to sftp:b@nas.test:/c. "
+        "Next pass: 2026-11-29 03:00 UTC. Password: /root/web1.password. For a first backup now, run backup.yml.",
+    ]
+
+
+def test_a_later_deployment_asks_for_no_first_backup():
+    (line,) = deployment(discovered(), "/repository", password="/root/web1.password")
+
+    assert line.endswith("Password: /root/web1.password.")
+
+
+def test_a_deployment_that_backs_up_nothing_says_what_is_to_be_done():
+    nothing = discovered(containers=[])
+    del nothing["next_pass"]  # as an agent before 0.4.0
+
+    (line,) = deployment(nothing, "/repository", password="/root/web1.password", first=True)
+
+    assert line.startswith("web1 backs up 0 databases in 0 containers (none so far) to /repository. Password: ")
+    assert line.endswith("Start a database container that backup_containers matches, then look again with status.yml.")

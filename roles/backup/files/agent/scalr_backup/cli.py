@@ -31,6 +31,7 @@ from scalr_backup import (
     notify,
     restore,
     retention,
+    schedule,
     serve,
     status,
     undo,
@@ -174,7 +175,8 @@ def discover(
     def call(agent: Agent) -> Outcome:
         config = agent.config()
         found = Discovery(config, DockerHost()).clusters(db or ())
-        return Outcome(_discovered(config.host, found))
+        due = schedule.next_pass(config, utc_now()).isoformat()
+        return Outcome({**_discovered(config.host, found), "next_pass": due})
 
     _run("discover", json, call)
 

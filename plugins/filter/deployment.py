@@ -1,0 +1,95 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+DOCUMENTATION = r"""
+name: deployment
+short_description: Say in a few lines what a deployment of the agent has come to
+version_added: 0.4.0
+description:
+  - Puts into words what the role M(scalr.backup.backup#role) has deployed on a host. Notes come first, the summary comes last.
+options:
+  _input:
+    description: What M(scalr.backup.database_info) returns for the host.
+    type: dict
+    required: true
+  repository:
+    description: Where the backups go.
+    type: str
+    required: true
+  copy:
+    description: Where they are copied to.
+    type: str
+    default: ''
+  password:
+    description: Where the password of the repository lies.
+    type: str
+    required: true
+  first:
+    description: Whether the host was deployed for the first time.
+    type: bool
+    default: false
+  notes:
+    description: Sentences that the operator has to know beside that.
+    type: list
+    elements: str
+    default: []
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Say what was deployed
+  scalr.backup.report:
+    lines: "{{ discovered | scalr.backup.deployment('s3:https://s3.example.com/backups', password='/root/passwords/web1') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The lines.
+  type: list
+  elements: str
+  sample:
+    - >-
+      web1 backs up 1 database in 1 container (scalr-shop-db) to s3:https://s3.example.com/backups. Next pass: 2026-11-29 03:00 UTC.
+      Password: /root/passwords/web1.
+"""
+
+
+def deployment(discovered, repository, copy="", password="", first=False, notes=()):
+    """What a deployment has come to: the notes, a line each, and one line of summary."""
+    host = discovered["host"]
+    running = [one for one in discovered["containers"] if one["status"] == "ok"]
+    names = ", ".join(one["name"] for one in running) or "none so far"
+    databases = _count(sum(len(one["databases"]) for one in running), "database")
+    copied = f", and copies them to {copy}" if copy else ""
+    summary = [f"{host} backs up {databases} in {_count(len(running), 'container')} ({names}) to {repository}{copied}."]
+    if discovered.get("next_pass"):
+        summary.append(f"Next pass: {_moment(discovered['next_pass'])}.")
+    summary.append(f"Password: {password}.")
+    if first and running:
+        summary.append("For a first backup now, run backup.yml.")
+    elif not running:
+        summary.append("Start a database container that backup_containers matches, then look again with status.yml.")
+    return [*(f"{host}: {note}" for note in notes), " ".join(summary)]
+
+
+def _count(number, thing):
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _moment(text):
+    """An ISO 8601 time in UTC, to the minute."""
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+class FilterModule:
+    """The plugin, as Ansible loads it."""
+
+    def filters(self):
+        """Return the filter by its name."""
+        return {"deployment": deployment}
