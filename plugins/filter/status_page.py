@@ -16,7 +16,7 @@ short_description: Draw the backups of a fleet as a page
 version_added: 0.3.0
 description:
   - Turns what the hosts of a fleet have answered into one HTML document, with the health of the fleet, a calendar of
-    nights for every database, how much is stored and how it grows, drills, and what to do about each problem.
+    nights for every database, the snapshots it can be restored from, how much is stored and how it grows, drills, and what to do about each problem.
   - The document needs nothing but itself. Its policy forbids it to load anything, or to send anything anywhere.
 options:
   _input:
@@ -30,6 +30,11 @@ options:
   now:
     description: The time that the page is made for, in ISO 8601. Without it, the controller's clock counts.
     type: str
+  name:
+    description: What the fleet is called, for the page's title and head.
+    type: str
+    default: ""
+    version_added: 0.4.0
 author:
   - Contributors to the scalr.backup collection (@scalr)
 """
@@ -50,11 +55,11 @@ _value:
 """
 
 
-def status_page(answers, now=None):
+def status_page(answers, now=None, name=""):
     """The page about a fleet."""
     moment = datetime.fromisoformat(now) if now else datetime.now(UTC)
     try:
-        return page(fleet(answers, moment))
+        return page(fleet(answers, moment, name))
     except (KeyError, TypeError, ValueError) as error:
         raise AnsibleFilterError(f"The answers of the hosts make no page: {type(error).__name__}: {error}") from error
 

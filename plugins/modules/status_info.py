@@ -21,6 +21,13 @@ options:
     type: int
     default: 0
     version_added: 0.3.0
+  snapshots:
+    description:
+      - Whether to ask the repository for its snapshots, too, and return them as RV(snapshots).
+      - A repository that does not answer is a warning, and never a failure.
+    type: bool
+    default: false
+    version_added: 0.4.0
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._attributes.info_module
@@ -80,6 +87,8 @@ findings:
     - What is wrong and what will be unless somebody acts, the gravest first. Each has its C(code), C(severity) (V(failure) or
       V(warning)), C(message), C(container), C(database), C(since), C(last_good), C(last_good_age_seconds), and in C(command) the
       one command to run next.
+    - Where a failure is behind it, C(cause) is its code, C(reason) its sentence, C(remedy) what helps against failures of that
+      code, all three empty where there is none. C(help) is the address of what says more.
     - An agent that is older than the collection is one of them.
   returned: success
   type: list
@@ -160,6 +169,12 @@ history:
     recovery_seconds:
       description: How long the drill took to restore the database, or null.
       type: float
+snapshots:
+  description: The host's snapshots, as M(scalr.backup.snapshot_info) returns them, or null where the repository did not answer.
+  returned: when O(snapshots) is true
+  type: list
+  elements: dict
+  version_added: 0.4.0
 timezone:
   description: The time zone of the host's schedule.
   returned: when O(history_days) is not V(0)
@@ -228,11 +243,16 @@ from ansible_collections.scalr.backup.plugins.module_utils._agent import (
 
 
 def main():
-    arguments = {"history_days": {"type": "int", "default": 0}}
+    arguments = {
+        "history_days": {"type": "int", "default": 0},
+        "snapshots": {"type": "bool", "default": False},
+    }
     module = AnsibleModule(argument_spec=dict(AGENT_ARGUMENTS, **arguments), supports_check_mode=True)
     changed, values = call_or_fail(module, "status")
     if module.params["history_days"]:
         values.update(_remembered(module, values))
+    if module.params["snapshots"]:
+        values["snapshots"] = _listed(module)
     found = values["findings"] if "findings" in values else _of_an_older_agent(values)
     values["findings"] = found + _outdated(values)
     module.exit_json(changed=changed, **values)
@@ -282,6 +302,16 @@ def _remembered(module, values):
         module.warn("The agent remembers no nights, as one that is older than this collection: run site.yml.")
         return {"history": [], "timezone": "UTC"}
     return {"history": data["entries"], "timezone": data["timezone"]}
+
+
+def _listed(module):
+    """The snapshots in the repository; None where it does not tell them, which is no reason to tell nothing else."""
+    try:
+        _changed, data = Agent(module).call("snapshots")
+    except AgentError as error:
+        module.warn(f"The repository does not tell its snapshots: {error}")
+        return None
+    return data.get("snapshots", [])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ A night is a date in the time zone of the host's schedule: the one on which the 
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,15 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_problems import (
+    Card,
+    Problem,
+    cards,
+    problems_of,
+    silence,
+)
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_snapshots import Snapshot, by_database
 
 #: How many nights the page looks back.
 NIGHTS = 90
@@ -39,19 +47,6 @@ _WHOLE_CLUSTER = "*"
 _SHORTEST_GROWTH = timedelta(days=7)
 
 Entry = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that is wrong, and the one command to run next."""
-
-    severity: str
-    host: str
-    subject: str
-    message: str
-    since: str | None = None
-    last_good_age_seconds: float | None = None
-    command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +109,8 @@ class Database:
     bytes_read: float | None
     rows: int | None
     drill: Mapping[str, Any] | None
+    # The newest first; None where the repository was not asked or did not answer.
+    snapshots: tuple[Snapshot, ...] | None = None
 
     @property
     def full_name(self) -> str:
@@ -121,11 +118,16 @@ class Database:
         return f"{self.container}/{self.name}"
 
     @property
+    def place(self) -> tuple[Any, ...]:
+        """Its place among all, by the names of host, container and database."""
+        return _by_number(self.host), _by_number(self.container), self.name
+
+    @property
     def rank(self) -> tuple[Any, ...]:
         """The worst first, the oldest of those first."""
         age = float("inf") if self.age_seconds is None else self.age_seconds
         worst = _WORST_FIRST.index(self.condition)
-        return worst, -age if worst == 0 else 0, _by_number(self.host), _by_number(self.container), self.name
+        return worst, -age if worst == 0 else 0, *self.place
 
     @property
     def recovery_seconds(self) -> float | None:
@@ -178,6 +180,7 @@ class Fleet:
 
     now: datetime
     hosts: tuple[Host, ...]
+    name: str = ""
     nights: int = field(default=NIGHTS)
 
     @cached_property
@@ -190,6 +193,11 @@ class Fleet:
         """What is wrong, failures first, and in the order of the hosts."""
         found = [problem for host in self.hosts for problem in host.problems]
         return sorted(found, key=lambda problem: problem.severity != "failure")
+
+    @cached_property
+    def cards(self) -> list[Card]:
+        """The same, a card for each cause."""
+        return cards(self.problems)
 
     @property
     def silent(self) -> list[Host]:
@@ -286,26 +294,26 @@ def _ratio(read: float, added: float) -> float | None:
     return read / added if read and added else None
 
 
-def fleet(answers: Iterable[Mapping[str, Any]], now: datetime) -> Fleet:
+def fleet(answers: Iterable[Mapping[str, Any]], now: datetime, name: str = "") -> Fleet:
     """The fleet out of what each host has answered.
 
     An answer has the host's ``name``, its ``outcome``, a ``summary``, and, where it has said anything, its ``status``
-    with the ``history`` in it, as the module status_info returns them.
+    with the ``history`` and the ``snapshots`` in it, as the module status_info returns them. *name* is what the fleet is called.
     """
     hosts = [_host(answer, now) for answer in answers]
-    return Fleet(
-        now, tuple(sorted(hosts, key=lambda host: (_WORST_FIRST.index(host.condition), _by_number(host.name))))
-    )
+    ordered = sorted(hosts, key=lambda host: (_WORST_FIRST.index(host.condition), _by_number(host.name)))
+    return Fleet(now, tuple(ordered), name)
 
 
 def _host(answer: Mapping[str, Any], now: datetime) -> Host:
     name, outcome, summary = str(answer["name"]), answer["outcome"], answer["summary"]
     if outcome not in {"safe", "not safe"}:
-        return Host(name, outcome, summary, BAD, problems=(_silence(name, outcome, summary),))
+        return Host(name, outcome, summary, BAD, problems=(silence(name, outcome, summary),))
     status = answer["status"]
     nights = _Nights(status, now)
-    problems = tuple(_problems(name, status))
-    databases = tuple(_database(name, entry, status, nights) for entry in status.get("databases") or [])
+    problems = problems_of(name, status)
+    listed = by_database(status["snapshots"]) if status.get("snapshots") is not None else None
+    databases = tuple(_database(name, entry, status, nights, listed) for entry in status.get("databases") or [])
     good = [entry for entry in nights.entries if entry["kind"] == "backup" and entry["ok"]]
     return Host(
         name=name,
@@ -337,35 +345,13 @@ def _condition_of_host(outcome: str, problems: tuple[Problem, ...], databases: t
     return SAFE if databases else NEW
 
 
-def _silence(host: str, outcome: str, summary: str) -> Problem:
-    """The problem of a host that has said nothing."""
-    if outcome == "not reached":
-        message = "The host was not reached, so nothing is known of its databases."
-        return Problem("failure", host, host, message, command=f"ansible {shlex.quote(host)} -m ansible.builtin.ping")
-    command = f"ansible-playbook scalr.backup.site --limit {shlex.quote(host)}"
-    return Problem("failure", host, host, summary, command=command)
-
-
-def _problems(host: str, status: Entry) -> Iterable[Problem]:
-    """What an agent finds wrong; one of an earlier version says it in sentences only."""
-    findings = status.get("findings")
-    if findings is None:
-        return [Problem("failure", host, host, sentence) for sentence in status.get("problems") or []]
-    return [
-        Problem(
-            finding["severity"],
-            host,
-            "/".join(finding[part] for part in ("container", "database") if finding.get(part)) or host,
-            finding["message"],
-            finding.get("since"),
-            finding.get("last_good_age_seconds"),
-            finding.get("command"),
-        )
-        for finding in findings
-    ]
-
-
-def _database(host: str, entry: Entry, status: Entry, nights: _Nights) -> Database:
+def _database(
+    host: str,
+    entry: Entry,
+    status: Entry,
+    nights: _Nights,
+    listed: Mapping[tuple[str, str], tuple[Snapshot, ...]] | None,
+) -> Database:
     container, name = entry["container"], entry["database"]
     states, codes, tries = nights.of(container, name)
     condition, verdict = _judge(entry, status.get("findings"))
@@ -384,6 +370,7 @@ def _database(host: str, entry: Entry, status: Entry, nights: _Nights) -> Databa
         bytes_read=entry.get("bytes_read"),
         rows=entry.get("rows"),
         drill=entry.get("drill"),
+        snapshots=None if listed is None else listed.get((container, name), ()),
     )
 
 

@@ -50,12 +50,12 @@ def page(fleet: Fleet) -> str:
         "body",
         signs(),
         tag("a", "Skip to what is wrong" if fleet.problems else "Skip to the nights", class_="skip", href="#content"),
-        tag("header", _top(parts), _hero(fleet, title), _tiles(fleet)),
+        tag("header", _top(fleet, parts), _hero(fleet, title), _tiles(fleet)),
         tag("main", *main, id="content", tabindex="-1"),
         tag("footer", tag("p", _WHAT_SAFE_MEANS), tag("p", _WHAT_RATIO_MEANS)),
         tag("script", Html(SCRIPT)),
     )
-    return f"<!doctype html>\n{tag('html', _head(title, fleet.condition), body, lang='en')}\n"
+    return f"<!doctype html>\n{tag('html', _head(f'{title} {_brand(fleet)}', fleet.condition), body, lang='en')}\n"
 
 
 def _head(title: str, condition: str) -> Html:
@@ -66,7 +66,7 @@ def _head(title: str, condition: str) -> Html:
         tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name_="color-scheme", content="light dark"),
         tag("meta", name_="robots", content="noindex"),
-        tag("title", f"{title} Backups"),
+        tag("title", title),
         tag("link", rel="icon", href=_favicon(condition)),
         tag("style", Html(STYLE)),
     )
@@ -91,11 +91,15 @@ def _favicon(condition: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(drawn.encode()).decode()
 
 
-def _top(parts: Sequence[tuple[str, str, Html]]) -> Html:
+def _brand(fleet: Fleet) -> str:
+    return f"Backups of {fleet.name}" if fleet.name else "Backups"
+
+
+def _top(fleet: Fleet, parts: Sequence[tuple[str, str, Html]]) -> Html:
     links = [tag("li", tag("a", title, href=f"#{name}")) for name, title, _content in parts]
     return tag(
         "div",
-        tag("span", "Backups", class_="brand"),
+        tag("span", _brand(fleet), class_="brand"),
         tag("nav", tag("ul", *links, role="list"), aria_label="Sections"),
         class_="top",
     )

@@ -3,11 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The sections of the status page: what to do, the nights, growth, drills, hosts. One that has nothing to say is None."""
+"""The sections of the status page: what to do, nights, restore, growth, drills, hosts. One that has nothing to say is None."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
 from ansible_collections.scalr.backup.plugins.plugin_utils._html import Html, join, tag
@@ -31,9 +32,11 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures impor
     Database,
     Fleet,
     Host,
-    Problem,
     Series,
 )
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_problems import Card
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_restore import restore, run
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_tables import below, listing, named, row, wide_table
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import (
     NOTHING,
     ago,
@@ -52,6 +55,13 @@ _OPEN_PROBLEMS = 12
 _LARGEST = 8
 # A table that is longer than this is searched.
 _LONG = 8
+# A table that is longer than this shows what needs somebody; the rest is behind a click.
+_FOLDED = 30
+# So many names of a card stand in the open.
+_NAMED = 3
+
+
+_Thing = TypeVar("_Thing", Database, Host)
 
 
 def sections(fleet: Fleet) -> list[tuple[str, str, Html]]:
@@ -59,6 +69,7 @@ def sections(fleet: Fleet) -> list[tuple[str, str, Html]]:
     makers: list[tuple[str, str, Callable[[Fleet], Html | None]]] = [
         ("todo", "What to do", what_to_do),
         ("nights", "Nights", nights),
+        ("restore", "Restore", restore),
         ("growth", "Growth", growth),
         ("drills", "Drills", drills),
         ("hosts", "Hosts", hosts),
@@ -70,50 +81,95 @@ def sections(fleet: Fleet) -> list[tuple[str, str, Html]]:
 
 
 def what_to_do(fleet: Fleet) -> Html | None:
-    """Every problem, and the command to run next."""
-    if not fleet.problems:
+    """Every cause of trouble, and the command to run next."""
+    if not fleet.cards:
         return None
-    shown, more = fleet.problems[:_OPEN_PROBLEMS], fleet.problems[_OPEN_PROBLEMS:]
-    return join(
-        _problems(shown), tag("details", tag("summary", f"{len(more)} more"), _problems(more)) if more else None
-    )
+    shown, more = fleet.cards[:_OPEN_PROBLEMS], fleet.cards[_OPEN_PROBLEMS:]
+    return join(_cards(shown), tag("details", tag("summary", f"{len(more)} more"), _cards(more)) if more else None)
 
 
-def _problems(problems: Sequence[Problem]) -> Html:
-    return tag("ul", *map(_problem, problems), class_="todo", role="list")
+def _cards(cards: Sequence[Card]) -> Html:
+    return tag("ul", *map(_card, cards), class_="todo", role="list")
 
 
-def _problem(problem: Problem) -> Html:
+def _card(card: Card) -> Html:
+    problem = card.first
     kind = BAD if problem.severity == "failure" else WARNING
     unseen = tag("span", "Failure: " if kind == BAD else "Warning: ", class_="unseen")
-    host = None if problem.subject == problem.host else tag("span", f"on {problem.host}", class_="host")
-    known = []
-    if problem.since:
-        known.append(f"Since {clock(problem.since)}.")
-    if problem.last_good_age_seconds is not None:
-        known.append(f"The last good backup is {duration(problem.last_good_age_seconds)} old.")
     return tag(
         "li",
-        tag("h3", icon(kind), unseen, problem.subject, host),
-        tag("p", _without_subject(problem)),
-        tag("p", " ".join(known), class_="when") if known else None,
-        _command(problem) if problem.command else None,
+        tag("h3", icon(kind), unseen, *_about(card)),
+        tag("p", _without_subject(card)),
+        _affected(card),
+        tag("p", _known(card), class_="when") if _known(card) else None,
+        tag("p", _remedy(card)) if problem.remedy else None,
+        _commands(card),
         class_=kind,
     )
 
 
-def _without_subject(problem: Problem) -> str:
+def _about(card: Card) -> tuple[Html | str, ...]:
+    """What the card is about: one thing by its name, several by their number."""
+    problem = card.first
+    if len(card.problems) == 1:
+        host = None if problem.subject == problem.host else tag("span", f"on {problem.host}", class_="host")
+        return (problem.subject, host) if host else (problem.subject,)
+    if all(one.subject == one.host for one in card.problems):
+        return (count(len(card.hosts), "host"),)
+    what = "database" if all("/" in one.subject for one in card.problems) else "container"
+    where = problem.host if len(card.hosts) == 1 else count(len(card.hosts), "host")
+    return count(len(card.problems), what), tag("span", f"on {where}", class_="host")
+
+
+def _without_subject(card: Card) -> str:
     """What is wrong, without the name that stands above it already."""
+    problem = card.first
     rest = problem.message.removeprefix(f"{problem.subject} ")
-    return rest[:1].upper() + rest[1:]
+    said = rest[:1].upper() + rest[1:]
+    return said if len(card.problems) == 1 else f"For example {problem.subject}: {said}"
 
 
-def _command(problem: Problem) -> Html:
-    """What to run next, and where."""
-    where = f"On {problem.host}" if str(problem.command).startswith("docker ") else "On the controller"
-    return join(
-        tag("p", f"{where}:", class_="where"), tag("div", tag("pre", problem.command, tabindex="0"), class_="run")
-    )
+def _affected(card: Card) -> Html | None:
+    """Whom one cause has hit, where it is several."""
+    names = card.subjects
+    if len(names) == 1:
+        return None
+    if len(names) <= _NAMED:
+        return tag("p", ", ".join(names), class_="when")
+    return tag("details", tag("summary", f"All {len(names)}"), tag("p", ", ".join(names), class_="when"))
+
+
+def _known(card: Card) -> str:
+    known = []
+    if card.since:
+        known.append(f"Since {clock(card.since)}.")
+    if card.oldest_good_seconds is not None:
+        which = "The last good backup" if len(card.problems) == 1 else "The oldest of the last good backups"
+        known.append(f"{which} is {duration(card.oldest_good_seconds)} old.")
+    return " ".join(known)
+
+
+def _remedy(card: Card) -> Html:
+    """What helps against a failure of this kind, and the page that says more."""
+    problem = card.first
+    more = tag("a", "Read more", href=problem.help, rel="noreferrer") if _is_address(problem.help) else None
+    return join(problem.remedy, " " if more else None, more)
+
+
+def _is_address(text: str | None) -> bool:
+    """Whether an agent's word may become a link: nothing but a page on the web."""
+    return text is not None and text.startswith("https://")
+
+
+def _commands(card: Card) -> Html | None:
+    """What to run next, and where; of many commands the first ones."""
+    commands = card.commands
+    if not commands:
+        return None
+    on_hosts = f"On {card.first.host}" if len(card.hosts) == 1 else "On each of these hosts"
+    shown = [run("On the controller" if not one.startswith("docker ") else on_hosts, one) for one in commands[:_NAMED]]
+    rest = [run("On the controller" if not one.startswith("docker ") else on_hosts, one) for one in commands[_NAMED:]]
+    return join(*shown, tag("details", tag("summary", f"{len(rest)} more commands"), *rest) if rest else None)
 
 
 # -- nights ------------------------------------------------------------------------------------------------------
@@ -127,24 +183,39 @@ def nights(fleet: Fleet) -> Html | None:
     if len(fleet.databases) > 1 and fleet.good_share is not None:
         calendar = months(fleet.databases[0].first_night, fleet.nights)
         together = tag("div", legend(), columns(fleet), calendar, class_="card fleet")
-    table = _wide_table(
-        "databases",
-        "Every database, those in need first. A night is a day in the time zone of the host's schedule.",
-        {
-            "name": "Database",
-            "state": "State",
-            "nights": f"Last {fleet.nights} nights",
-            "age": "Last good",
-            "size": "Dump",
-            "drill": "Last drill",
-        },
-        [_database(one) for one in fleet.databases],
-    )
+    in_need, well = _fold(fleet.databases)
+    heads = {
+        "name": "Database",
+        "state": "State",
+        "nights": f"Last {fleet.nights} nights",
+        "age": "Last good",
+        "size": "Dump",
+        "drill": "Last drill",
+    }
+    which = "The databases that need somebody" if well else "Every database, those in need first"
+    caption = f"{which}. A night is a day in the time zone of the host's schedule."
+    table = wide_table("databases", caption, heads, [_database(one) for one in in_need]) if in_need else None
     return join(
         tag("p", _nights_in_words(fleet), class_="quiet"),
         together,
         _search() if len(fleet.databases) > _LONG else None,
-        tag("div", None if together else tag("div", legend(), class_="above"), table, class_="card"),
+        tag("div", None if together else tag("div", legend(), class_="above"), table, class_="card") if table else None,
+        _folded(f"{count(len(well), 'safe database')}", "databases", heads, [_database(one) for one in well]),
+    )
+
+
+def _fold(things: Sequence[_Thing]) -> tuple[list[_Thing], list[_Thing]]:
+    """What stands in the open, and what is behind a click: where there are many, those that need nobody."""
+    if len(things) <= _FOLDED:
+        return list(things), []
+    return [one for one in things if one.condition != SAFE], [one for one in things if one.condition == SAFE]
+
+
+def _folded(what: str, name: str, heads: dict[str, str], rows: Sequence[Html]) -> Html | None:
+    if not rows:
+        return None
+    return tag(
+        "details", tag("summary", what), tag("div", wide_table(name, what, heads, rows), class_="card"), class_="folded"
     )
 
 
@@ -178,10 +249,10 @@ def _database(one: Database) -> Html:
     grown = one.dumps.growth
     below_size = percent(grown) if grown is not None else None
     verdict = tag("span", icon(one.condition), one.verdict, class_="verdict")
-    sizes = tag("div", tag("span", size(one.bytes_read), _below(below_size)), spark(one.dumps), class_="sizes")
-    return _row(
+    sizes = tag("div", tag("span", size(one.bytes_read), below(below_size)), spark(one.dumps), class_="sizes")
+    return row(
         one.condition,
-        _named(one, class_="name"),
+        named(one, class_="name", link=True),
         state=verdict,
         nights=strip(one),
         age=ago(one.age_seconds),
@@ -194,7 +265,7 @@ def _last_drill(one: Database) -> Html:
     if not one.drill:
         return Html("Never")
     when = f"{roughly(one.drill.get('age_seconds') or 0)} ago"
-    return join("Passed" if one.drill["ok"] else "Failed", _below(when))
+    return join("Passed" if one.drill["ok"] else "Failed", below(when))
 
 
 # -- growth ------------------------------------------------------------------------------------------------------
@@ -237,13 +308,13 @@ def _growers(fleet: Fleet) -> Html | None:
     rows = [
         tag(
             "tr",
-            _named(one),
+            named(one),
             tag("td", size(one.bytes_read), class_="number"),
-            tag("td", f"+{size(added)}", _below(percent(one.dumps.growth or 0)), class_="number"),
+            tag("td", f"+{size(added)}", below(percent(one.dumps.growth or 0)), class_="number"),
         )
         for added, one in largest
     ]
-    return _list("What grows most", {"Database": None, "Dump": "number", "Grown by": "number"}, rows)
+    return listing("What grows most", {"Database": None, "Dump": "number", "Grown by": "number"}, rows)
 
 
 # -- drills ------------------------------------------------------------------------------------------------------
@@ -272,14 +343,14 @@ def _slowest(slowest: Sequence[Database]) -> Html | None:
     rows = [
         tag(
             "tr",
-            _named(one),
+            named(one),
             tag("td", share_bar((one.recovery_seconds or 0) / most), class_="share"),
             tag("td", duration(one.recovery_seconds), class_="number"),
         )
         for one in slowest
     ]
     heads = {"Database": None, "Beside the longest": "share", "Recovery": "number"}
-    return _list("Measured time to restore, longest first", heads, rows)
+    return listing("Measured time to restore, longest first", heads, rows)
 
 
 def _failed_drills(failed: Sequence[Database]) -> Html | None:
@@ -288,13 +359,13 @@ def _failed_drills(failed: Sequence[Database]) -> Html | None:
     rows = [
         tag(
             "tr",
-            _named(one),
+            named(one),
             tag("td", ((one.drill or {}).get("error") or {}).get("message", NOTHING)),
             tag("td", ago((one.drill or {}).get("age_seconds")), class_="number"),
         )
         for one in failed
     ]
-    return _list("Failed drills", {"Database": None, "Reason": None, "When": "number"}, rows)
+    return listing("Failed drills", {"Database": None, "Reason": None, "When": "number"}, rows)
 
 
 # -- hosts -------------------------------------------------------------------------------------------------------
@@ -309,8 +380,13 @@ def hosts(fleet: Fleet) -> Html:
         "ratio": "Deduplication",
         "next": "Next pass",
     }
-    caption = "Every host, those in need first, and what it stores where."
-    return tag("div", _wide_table("hosts", caption, heads, [_host(host) for host in fleet.hosts]), class_="card")
+    in_need, well = _fold(fleet.hosts)
+    which = "The hosts that need somebody" if well else "Every host, those in need first"
+    table = wide_table("hosts", f"{which}, and what it stores where.", heads, [_host(host) for host in in_need])
+    return join(
+        tag("div", table, class_="card") if in_need else None,
+        _folded(count(len(well), "safe host"), "hosts", heads, [_host(host) for host in well]),
+    )
 
 
 def _host(host: Host) -> Html:
@@ -320,55 +396,11 @@ def _host(host: Host) -> Html:
     verdict = tag("span", icon(host.condition), tag("b", host.name), class_="verdict")
     stored = host.sizes.known[-1][1] if host.sizes and host.sizes.known else None
     snapshots = count(host.snapshots, "snapshot") if host.snapshots else None
-    return _row(
+    return row(
         host.condition,
-        tag("th", verdict, _below(said), class_="name", scope="row", role="rowheader"),
+        tag("th", verdict, below(said), class_="name", scope="row", role="rowheader"),
         repository=host.repository or host.summary,
-        stored=join(size(stored), _below(snapshots)),
+        stored=join(size(stored), below(snapshots)),
         ratio=ratio(host.dedup_ratio),
         next=clock(host.next_pass) if host.next_pass else NOTHING,
     )
-
-
-# -- tables ------------------------------------------------------------------------------------------------------
-
-
-def _wide_table(name: str, caption: str, heads: dict[str, str], rows: Sequence[Html]) -> Html:
-    """A table that is a list of cards on a phone; its roles say what it is even where it looks like none."""
-    columns_ = (tag("th", text, class_=kind, scope="col", role="columnheader") for kind, text in heads.items())
-    return tag(
-        "table",
-        tag("caption", caption),
-        tag("thead", tag("tr", *columns_, role="row"), role="rowgroup"),
-        tag("tbody", *rows, role="rowgroup"),
-        class_=name,
-        role="table",
-    )
-
-
-def _row(kind: str, head: Html, **cells: object) -> Html:
-    """A row of such a table; each cell has the name of its column."""
-    return tag(
-        "tr",
-        head,
-        *(tag("td", cell, class_=name, role="cell") for name, cell in cells.items()),
-        class_=kind,
-        role="row",
-    )
-
-
-def _list(caption: str, heads: dict[str, str | None], rows: Sequence[Html]) -> Html:
-    """A short table."""
-    head = tag("tr", *(tag("th", text, scope="col", class_=kind) for text, kind in heads.items()))
-    table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *rows))
-    return tag("div", table, class_="card list")
-
-
-def _named(one: Database, class_: str | None = None) -> Html:
-    """The head of a database's row."""
-    role = "rowheader" if class_ else None
-    return tag("th", one.container, "/", tag("b", one.name), _below(one.host), scope="row", class_=class_, role=role)
-
-
-def _below(text: str | None) -> Html | None:
-    return tag("span", text, class_="sub") if text else None

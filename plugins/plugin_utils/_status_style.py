@@ -367,6 +367,40 @@ summary {
   color: var(--text);
   font-weight: 500;
 }
+.folded {
+  margin-top: .75rem;
+}
+.restore > details {
+  padding: .25rem 1.125rem;
+}
+.restore > details + details {
+  border-top: 1px solid var(--line);
+}
+.restore > details[open] {
+  padding-bottom: 1.125rem;
+}
+.restore summary b {
+  font-weight: 600;
+}
+.restore .host, .restore .where {
+  font-size: .875rem;
+  font-weight: 400;
+  color: var(--quiet);
+}
+.restore .where {
+  margin-top: .75rem;
+}
+.restore summary .sub {
+  font-weight: 400;
+}
+.snapshots {
+  list-style: none;
+  font-size: .875rem;
+}
+.snapshots code {
+  font: .8125rem/1.6 ui-monospace, "SF Mono", "DejaVu Sans Mono", "Liberation Mono", monospace;
+  user-select: all;
+}
 .legend {
   display: flex;
   flex-wrap: wrap;
@@ -899,7 +933,9 @@ SCRIPT = """
     const [words, state] = [filter.querySelector("input"), filter.querySelector("select")];
     const shown = filter.querySelector("output");
     const rows = all(".databases tbody tr").map((row) => [row, row.querySelector(".name").textContent.toLowerCase()]);
+    const folded = all(".folded").filter((details) => details.querySelector(".databases"));
     const apply = () => {
+      for (const details of folded) details.open = details.open || Boolean(words.value || state.value);
       const wanted = words.value.toLowerCase().split(/\\s+/).filter(Boolean);
       let count = 0;
       for (const [row, name] of rows) {
@@ -915,6 +951,16 @@ SCRIPT = """
     filter.addEventListener("input", apply);
     apply();
   }
+
+  // A link to how a database is restored opens what it leads to.
+  const open = () => {
+    let part = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    const target = part;
+    for (; part; part = part.parentElement) if (part.localName === "details") part.open = true;
+    if (target) target.scrollIntoView();
+  };
+  window.addEventListener("hashchange", open);
+  open();
 
   const words = { g: "backed up", f: "FAILED", m: "no backup", d: "due today", u: "not on record" };
   const tip = make("div", "");

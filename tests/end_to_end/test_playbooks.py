@@ -525,14 +525,14 @@ class TestRestore:
         assert site.shop.fingerprint(kept) == damaged
 
         # The host that knows this run is found by itself, and an undo can be undone.
-        of_restore = re.search(r"restore.yml -e undo=(\S+)", run.output)[1]
+        of_restore = re.search(r"ansible-playbook scalr\.backup\.restore -e undo=(\S+)", run.output)[1]
         command = documented(
             "ansible-playbook restore.yml -e undo=20261122T101500Z-3f9a", {"20261122T101500Z-3f9a": of_restore}
         )
         undone = site.controller.shell_on_terminal(command, answer=site.shop.name)
         assert site.shop.fingerprint("shop") == damaged
         assert re.search(r"shop +put back ", undone.output)
-        of_undo = re.search(r"restore.yml -e undo=(\S+)", undone.output)[1]
+        of_undo = re.search(r"ansible-playbook scalr\.backup\.restore -e undo=(\S+)", undone.output)[1]
         site.controller.play("restore", "-e", f"undo={of_undo}", "-e", f"confirm={site.shop.name}")
         assert site.shop.fingerprint("shop") == before
         for name in site.shop.databases() - {"postgres", "shop"}:

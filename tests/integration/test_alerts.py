@@ -82,7 +82,10 @@ def test_every_failure_is_told_with_what_to_run_and_so_is_its_end(
     pager.refuses = False
     assert agent.ok("notify")["pending"] == 0
     lost = pager.wait_for("The last pass failed")
-    assert "Run next: ansible-playbook scalr.backup.backup --limit test-host" in lost["message"]
+    assert (
+        "What helps: Put the right one back, from your copy.\nRun next: ansible-playbook scalr.backup.site --limit test-host"
+        in lost["message"]
+    )
     assert any(line["event"] == "A message was not delivered." for line in agent.log_lines())
 
     # All is mended, and said to be.
@@ -123,7 +126,7 @@ def test_a_scheduled_pass_that_hangs_pages_while_it_does_and_the_dead_mans_switc
     docker("exec", agent.name, *python, "-c", program)
     long = pager.wait_for("pass runs long")
     assert "A pass has been running for 13 h, and may for 12" in long["message"]
-    assert long["message"].endswith("Run next: docker logs --tail 50 scalr-backup")
+    assert "\nRun next: docker logs --tail 50 scalr-backup\n" in long["message"]
     assert len(pager.beats) == 1
 
     docker("exec", database.name, "rm", "/tmp/reached")

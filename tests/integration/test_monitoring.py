@@ -186,7 +186,7 @@ def test_every_alert_is_tested_and_says_what_to_run_next() -> None:
         assert f"alertname: {alert}, exp_alerts: []" in tested, alert
         assert re.search(rf"alertname: {alert}\n +exp_alerts:\n +- exp_labels", tested), alert
         assert rule["labels"]["severity"] in {"critical", "warning"}
-        assert rule["annotations"].keys() == {"summary", "description", "command"}, alert
+        assert rule["annotations"].keys() == {"summary", "description", "command", "runbook_url"}, alert
         program, _space, words = rule["annotations"]["command"].partition(" ")
         assert program == "docker" or set(re.findall(r"\w+", words)) & playbooks, alert
 

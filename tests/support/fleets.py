@@ -98,6 +98,7 @@ def _status(host: str, histories: list[_Past]) -> dict[str, Any]:
         "last_pass": {"duration_seconds": 42.0} if histories else None,
         "timezone": "Europe/Berlin",
         "history": history + passes,
+        "snapshots": [snapshot for past in histories for snapshot in past.snapshots()],
     }
 
 
@@ -137,6 +138,16 @@ class _Past:
                     "container": self.container, "database": self.name, "ok": ok, "seconds": self.size(back) / 90e6,
                     "bytes_read": int(self.size(back)) if ok else 0, "bytes_added": int(self.added(back)),
                     "rows": int(self.size(back) / 180) if ok else None, "error": None if ok else "dump_failed",
+                }  # fmt: skip
+
+    def snapshots(self) -> Iterator[dict[str, Any]]:
+        """What retention has left of them: a month of nights."""
+        for back in range(min(self._born, 30), -1, -1):
+            if back not in self._bad | self._skipped:
+                yield {
+                    "id": f"{back:02x}5f0c8e1b4c7d", "short_id": f"{back:02x}5f0c8e", "time": _night(back).isoformat(),
+                    "host": self.host, "container": self.container, "database": self.name, "run": f"r{back}",
+                    "reason": "nightly", "dump_bytes": int(self.size(back)), "pinned": back == 20,
                 }  # fmt: skip
 
     def database(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scalr_backup import cli
+from scalr_backup import cli, remedies
 from scalr_backup.errors import ExitCode, ScalrBackupError
 from scalr_backup.metrics import METRICS
 
@@ -31,6 +31,12 @@ NOT_RUN = {
 NOT_VARIABLES = {"backup_hosts", "backup_serial", "backup_failed", "backup_too_old"}
 # Codes of a result that are no exception class: made where several failures become one.
 COMPOSED_CODES = {"databases_failed", "internal", "manifest", "retention", "unreachable"}
+# Codes that no finding is made of, or that say no more than their sentence; every other one has its cure in remedies.py.
+CODES_OF_AN_ANSWER = {
+    "ambiguous_snapshot", "append_only", "databases_failed", "failed", "key_in_use", "no_image", "no_memory", "no_room",
+    "not_confirmed", "prepared_transactions", "retention", "throwaway_container", "unknown_database", "unknown_run",
+    "unknown_snapshot", "usage",
+}  # fmt: skip
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -169,6 +175,20 @@ def test_the_alerts_are_those_of_the_rules() -> None:
     assert sorted(rows) == sorted((one["alert"], one["labels"]["severity"]) for one in rules["groups"][0]["rules"])
 
 
+def test_every_alert_leads_to_what_to_do() -> None:
+    rules = yaml.safe_load((CHECKOUT / "roles/monitoring/files/prometheus/scalr-backup.rules.yml").read_text())
+    blob = "https://github.com/scalr/ansible-backup/blob/main/"
+    for rule in rules["groups"][0]["rules"]:
+        page, _hash, place = rule["annotations"]["runbook_url"].removeprefix(blob).partition("#")
+        text = (CHECKOUT / page).read_text()
+        headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+        # A code of a finding or a failure has its place in a table: see the tests of these.
+        assert place == "{{ $labels.code }}" or place in headings, rule["alert"]
+    anchors = re.findall(r'<a id="([a-z_]+)"></a>`([a-z_]+)`', (CHECKOUT / "docs/alerts.md").read_text())
+    assert {anchor for anchor, _code in anchors} == table(CHECKOUT / "docs/alerts.md", "finding")
+    assert all(anchor == code for anchor, code in anchors)
+
+
 def test_the_modules_are_documented() -> None:
     modules = {path.stem for path in (CHECKOUT / "plugins/modules").glob("*.py")}
     # What only the collection's own playbooks use needs no place in the user's documentation.
@@ -182,6 +202,23 @@ def test_the_modules_are_documented() -> None:
 def test_the_error_codes_are_those_of_the_agent() -> None:
     codes = {derived.code for derived in error_classes()} | COMPOSED_CODES
     assert table(CHECKOUT / "docs/troubleshooting.md", "code") == codes
+
+
+def test_the_cures_are_those_that_findings_tell() -> None:
+    rows = re.findall(
+        r'^\| <a id="(\w+)"></a>`(\w+)` \| .*? \| (.*?) \|$',
+        (CHECKOUT / "docs/troubleshooting.md").read_text(),
+        re.MULTILINE,
+    )
+    assert all(anchor == code for anchor, code, _cure in rows)
+    written = {code: re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cure).replace("`", "") for _anchor, code, cure in rows}
+    assert {derived.code for derived in error_classes()} | COMPOSED_CODES == set(written)
+    told = {code: remedies.cure(code) for code in written}
+    assert {code: cure for code, cure in told.items() if cure} == {
+        code: f"{cure[:1].upper()}{cure[1:]}." for code, cure in written.items() if told[code]
+    }
+    # Nothing is ever found wrong by these: they answer somebody who is there and has asked, or say no more than their sentence.
+    assert {code for code, cure in told.items() if not cure} == CODES_OF_AN_ANSWER
 
 
 def test_composed_codes_are_in_the_agent() -> None:

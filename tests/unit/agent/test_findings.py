@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from scalr_backup.config import Config
+from scalr_backup.remedies import ALERTS, TROUBLESHOOTING, cure
 from scalr_backup.status import judge
 from scalr_backup.watch import compare, digest, messages
 
@@ -56,7 +57,8 @@ def last_pass(**changes):
     return {**document()["last_pass"], **changes}
 
 
-ERROR = {"code": "repository_refused", "message": "The store refuses the key."}
+# A failure that is known by its sentence only: to try again is all that can be said.
+ERROR = {"code": "failed", "message": "The store refuses the key."}
 
 WRONG = {
     "backup_failed": (
@@ -129,6 +131,35 @@ WRONG = {
         "docker exec scalr-backup scalr-backup notify --test",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "command"),
+    [
+        ("unreachable", "docker logs --tail 20 scalr-shop-db"),
+        ("postgres", "docker logs --tail 20 scalr-shop-db"),
+        ("container_stopped", "docker start scalr-shop-db"),
+        ("repository_refused", "ansible-playbook scalr.backup.site --limit web1"),
+        ("repository_locked", "docker exec scalr-backup scalr-backup unlock"),
+        ("dump_failed", "ansible-playbook scalr.backup.backup --limit web1 -e db=scalr-shop-db"),
+    ],
+)
+def test_a_failure_whose_cause_is_known_is_not_told_to_be_run_again(code: str, command: str) -> None:
+    error = {"code": code, "message": "In its own words."}
+    [finding] = judged(document(databases=shop(ok=False, error=error))).findings
+    assert (finding.command, finding.cause, finding.reason) == (command, code, "In its own words.")
+    assert finding.remedy == cure(code) != ""
+    assert finding.help == f"{TROUBLESHOOTING}#{code}"
+    assert finding.as_dict()["remedy"] == finding.remedy
+    [message] = messages(CONFIG, compare({}, [finding], NOW), NOW)
+    assert f"What helps: {finding.remedy}\nRun next: {command}\nRead more: {finding.help}" in message.body
+
+
+def test_what_nothing_is_known_of_has_no_cure() -> None:
+    [finding] = judged(document(databases=shop(ok=False, error=ERROR))).findings
+    assert (finding.remedy, finding.help) == ("", f"{ALERTS}#backup_failed")
+    [message] = messages(CONFIG, compare({}, [finding], NOW), NOW)
+    assert "What helps" not in message.body
 
 
 def test_where_all_is_well_nothing_is_found() -> None:

@@ -17,6 +17,7 @@ GROUND = {
     "config",
     "memory",
     "progress",
+    "remedies",
     "sql",
     "archive",
     "schedule",

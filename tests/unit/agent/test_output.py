@@ -156,7 +156,7 @@ def test_short_times_are_told_in_two_units():
 
 def test_the_command_to_run_next_is_one_line_however_narrow_the_terminal_is(screen):
     command = f"ansible-playbook scalr.backup.backup --limit {'w' * 80} -e db=scalr-shop-db"
-    finding = {"severity": "failure", "message": "word " * 60, "command": command}
+    finding = {"severity": "failure", "message": "word " * 60, "command": command, "remedy": ""}
     HumanOutput().result("status", Outcome(STATUS | {"findings": [finding]}))
     assert f"  → {command}\n" in text(screen)
 

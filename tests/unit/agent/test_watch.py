@@ -14,6 +14,7 @@ from scalr_backup.findings import Finding
 from scalr_backup.heartbeat import Heartbeat
 from scalr_backup.jobs import CHECK, PASS
 from scalr_backup.notify import services
+from scalr_backup.remedies import ALERTS
 from scalr_backup.state import PASS_LOCK, State
 from scalr_backup.status import judge
 
@@ -54,6 +55,7 @@ def test_a_message_says_what_since_when_how_old_and_what_to_run() -> None:
         "Since: 2026-11-22 03:05 UTC (0 min)",
         "Last good snapshot: 2026-11-21 03:00 UTC (1 d 0 h old)",
         f"Run next: {COMMAND}",
+        f"Read more: {ALERTS}#backup_failed",
     ]
 
 
@@ -237,7 +239,10 @@ def test_a_pass_that_hangs_is_told_while_it_does_and_its_end_too(state, carrier)
         with state.lock(PASS_LOCK, "a pass"):
             looker.tick(NOW)
         assert kinds(carrier) == told
-    assert carrier.messages[0].body.splitlines()[-1] == "Run next: docker logs --tail 50 scalr-backup"
+    assert carrier.messages[0].body.splitlines()[-2:] == [
+        "Run next: docker logs --tail 50 scalr-backup",
+        f"Read more: {ALERTS}#pass_runs_long",
+    ]
     state.put("last_pass", GOOD_PASS)
     looker.ended(PASS, 0, None)
     assert kinds(carrier)[1:] == ["Recovered: 1 problem is over"]

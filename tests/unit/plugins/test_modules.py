@@ -479,3 +479,23 @@ def test_the_keys_are_listed(docker, run_module):
 
     assert run_module("repository_key_info")["keys"] == [{"id": "k"}]
     assert docker.verb == ["key", "list"]
+
+
+def test_status_with_the_snapshots_of_the_repository(docker, run_module):
+    docker.agent_returns({"healthy": True}, to="status")
+    docker.agent_returns({"snapshots": [SNAPSHOT]}, to="snapshots")
+
+    assert run_module("status_info", snapshots=True)["snapshots"] == [SNAPSHOT]
+    assert "snapshots" not in run_module("status_info")
+
+
+def test_a_repository_that_does_not_answer_hides_nothing_of_the_status(docker, run_module):
+    docker.agent_returns({"healthy": True}, to="status")
+    docker.agent_returns(
+        {}, to="snapshots", exit_code=1, error=("repository_unreachable", "The store does not answer.")
+    )
+
+    result = run_module("status_info", snapshots=True)
+
+    assert (result["healthy"], result["snapshots"]) == (True, None)
+    assert "failed" not in result

@@ -18,6 +18,12 @@ from ansible_collections.scalr.backup.plugins.filter.status_page import status_p
 from ansible_collections.scalr.backup.plugins.plugin_utils._html import Html, tag
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_charts import nights_in_words, strip
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import Series, fleet
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_problems import Problem, cards, together
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_snapshots import (
+    list_on_host,
+    restore_from_controller,
+    restore_on_host,
+)
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import (
     details,
     headline,
@@ -304,6 +310,154 @@ def test_the_worst_and_oldest_go_first_and_names_are_ordered_as_people_count():
     assert [host.name for host in known.hosts] == ["web1", "web2", "web10"]
 
 
+# -- one cause, one card -------------------------------------------------------------------------------------------
+
+
+def section(page, name):
+    """The markup of one section."""
+    return page[page.index(f'<section id="{name}"') :].partition("</section>")[0]
+
+
+def failed(host, container, reason="The store does not answer.", code="backup_failed"):
+    command = f"ansible-playbook scalr.backup.backup --limit {host} -e db={container}"
+    message = f"{container}/shop failed in its last pass: {reason}"
+    return Problem("failure", host, f"{container}/shop", message, command=command, code=code, reason=reason)
+
+
+def test_one_cause_on_many_hosts_is_one_card_with_one_command():
+    found = cards([failed(f"web{number}", "scalr-shop-db") for number in range(1, 41)])
+    assert len(found) == 1
+    assert found[0].hosts == [f"web{number}" for number in range(1, 41)]
+    hosts = ",".join(found[0].hosts)
+    assert found[0].commands == [f"ansible-playbook scalr.backup.backup --limit {hosts} -e db=scalr-shop-db"]
+
+
+def test_a_reason_that_names_its_own_host_and_container_is_the_same_cause():
+    one = failed("web1", "scalr-a-db", "pg_dump in scalr-a-db on web1 ended with 1.")
+    other = failed("web2", "scalr-b-db", "pg_dump in scalr-b-db on web2 ended with 1.")
+    assert len(cards([one, other])) == 1
+    assert len(cards([one, failed("web2", "scalr-b-db", "pg_dump in scalr-b-db on web2 ended with 2.")])) == 2
+    # A name counts as a word, not as letters: "db" is in many words.
+    assert len(cards([failed("a", "b", "a bad cat"), failed("c", "b", "c bad bat")])) == 2
+
+
+def test_failures_of_different_kinds_stay_apart_and_go_before_warnings():
+    warned = Problem("warning", "web1", "web1", "The store does not answer.", code="clock_skew")
+    found = cards([warned, failed("web1", "a"), failed("web2", "a", code="backup_too_old")])
+    assert [(one.first.severity, one.first.code) for one in found] == [
+        ("failure", "backup_failed"), ("failure", "backup_too_old"), ("warning", "clock_skew"),
+    ]  # fmt: skip
+
+
+def test_sentences_that_differ_in_their_numbers_are_one_cause_where_no_reason_is_known():
+    old = [
+        Problem("failure", f"web{age}", f"c{age}/shop", f"c{age}/shop has no good backup younger than {age} h.")
+        for age in (30, 56)
+    ]
+    assert len(cards(old)) == 1
+
+
+@pytest.mark.parametrize(
+    ("commands", "merged"),
+    [
+        (["docker start a", "docker start a"], ["docker start a"]),
+        (["docker start a", "docker start b"], ["docker start a", "docker start b"]),
+        (
+            ["ansible-playbook scalr.backup.backup --limit w1 -e db=a", "ansible-playbook scalr.backup.backup --limit w2 -e db=b"],
+            ["ansible-playbook scalr.backup.backup --limit w1,w2"],
+        ),
+        (
+            ["ansible-playbook scalr.backup.site --limit w1", "ansible-playbook scalr.backup.backup --limit w1"],
+            ["ansible-playbook scalr.backup.site --limit w1", "ansible-playbook scalr.backup.backup --limit w1"],
+        ),
+        (["ansible web1 -m ansible.builtin.ping"], ["ansible web1 -m ansible.builtin.ping"]),
+        (["ansible-playbook", "echo 'open", ""], ["ansible-playbook", "echo 'open", ""]),
+    ],
+)  # fmt: skip
+def test_calls_of_one_playbook_become_one_and_other_commands_stay(commands, merged):
+    assert together(commands) == merged
+
+
+def test_a_card_of_several_names_them_all_and_says_what_helps():
+    findings = [
+        finding(
+            "failure", container=f"scalr-{number}-db", message=f"scalr-{number}-db/shop failed: no.", reason="no.",
+            remedy="Give it a role.", help="https://example.com/help#postgres",
+        )
+        for number in range(5)
+    ]  # fmt: skip
+    todo = section(status_page([answer(findings=findings)], NOW.isoformat()), "todo")
+    assert todo.count("<li") == 1
+    assert "5 databases" in todo
+    assert all(f"scalr-{number}-db/shop on web1" in todo for number in range(5))
+    assert 'Give it a role. <a href="https://example.com/help#postgres"' in todo
+
+
+def test_an_agent_cannot_slip_a_link_into_the_page():
+    nasty = finding("failure", remedy="Click.", help="javascript:alert(1)")
+    assert "javascript:" not in status_page([answer(findings=[nasty])], NOW.isoformat())
+
+
+# -- restore -----------------------------------------------------------------------------------------------------
+
+
+def snapshot(number, **changes):
+    entry = {"id": f"{number:02d}" * 32, "short_id": f"{number:08d}", "time": ago(days=number), "reason": "nightly"}
+    entry |= {"container": "scalr-shop-db", "database": "shop", "dump_bytes": 2**20, "pinned": False}
+    return entry | changes
+
+
+def test_a_database_shows_its_newest_snapshots_and_the_command_that_restores_it():
+    listed = [snapshot(number) for number in range(1, 31)] + [snapshot(40, pinned=True), snapshot(2, container="other")]
+    shown = section(status_page([answer(snapshots=listed)], NOW.isoformat()), "restore")
+    assert "31 snapshots, the newest of Sat 21 Nov, 12:00 UTC" in shown
+    assert [f"{number:08d}" in shown for number in (1, 5, 6, 40)] == [True, True, False, True]
+    assert "pinned" in shown
+    assert "ansible-playbook scalr.backup.restore --limit web1 -e db=scalr-shop-db -e database=shop" in shown
+    assert "docker exec scalr-backup scalr-backup snapshots --db=scalr-shop-db" in shown
+
+
+@pytest.mark.parametrize(("snapshots", "said"), [(None, "did not say which"), ([], "There is no snapshot.")])
+def test_unknown_snapshots_and_none_are_told_apart(snapshots, said):
+    assert said in section(status_page([answer(snapshots=snapshots)], NOW.isoformat()), "restore")
+
+
+@pytest.mark.parametrize("name", ["my shop", "o'brien", 'a"b', "a=b c", "$HOME", "Größe"])
+def test_a_command_to_restore_means_exactly_that_database(name):
+    command = restore_from_controller("web 1", "scalr-shop-db", name)
+    words = shlex.split(command)
+    assert words[:4] == ["ansible-playbook", "scalr.backup.restore", "--limit", "web 1"]
+    assert json.loads(words[5]) == {"db": "scalr-shop-db", "database": name}
+    assert f"--database={name}" in shlex.split(restore_on_host("scalr-shop-db", name))
+    assert shlex.split(list_on_host(name))[-1] == f"--db={name}"
+
+
+def test_a_name_that_ansible_would_read_as_a_template_is_restored_on_the_host():
+    assert restore_from_controller("web1", "scalr-shop-db", "{{ lookup('pipe', 'id') }}") is None
+    shown = section(status_page([answer(databases=[database("{{ x }}")], snapshots=[])], NOW.isoformat()), "restore")
+    assert "restore --db=scalr-shop-db &#x27;--database={{ x }}&#x27;" in shown
+
+
+# -- many --------------------------------------------------------------------------------------------------------
+
+
+def test_among_many_databases_and_hosts_those_that_need_nobody_are_behind_a_click():
+    page = status_page(fleets.failing(500), fleets.NOW.isoformat())
+    for name in ("nights", "hosts"):
+        in_the_open, _details, folded = section(page, name).partition("<details")
+        assert 'class="bad"' in in_the_open
+        assert 'class="safe"' not in in_the_open or name == "hosts"
+        assert 'class="bad"' not in folded
+    assert "safe databases</summary>" in section(page, "nights")
+
+
+def test_the_fleet_has_its_name_in_the_title_and_at_the_head():
+    page = status_page([answer()], NOW.isoformat(), "production <eu>")
+    assert "<title>The database is safe. Backups of production &lt;eu&gt;</title>" in page
+    assert '<span class="brand">Backups of production &lt;eu&gt;</span>' in page
+    assert "<title>The database is safe. Backups</title>" in status_page([answer()], NOW.isoformat())
+
+
 # -- markup ------------------------------------------------------------------------------------------------------
 
 
@@ -344,7 +498,7 @@ def test_the_policy_lets_in_what_is_in_the_page_and_nothing_else():
 
 @pytest.mark.parametrize("make", [fleets.healthy, fleets.failing, fleets.empty])
 def test_a_page_of_five_hundred_stays_small(make):
-    assert len(status_page(make(500), fleets.NOW.isoformat()).encode()) < 800_000
+    assert len(status_page(make(500), fleets.NOW.isoformat()).encode()) < 1_100_000
 
 
 def test_answers_that_are_none_are_an_error_in_one_sentence():
@@ -396,7 +550,8 @@ def page_of(fleet, tmp_path):
 def told(docker, made_up):
     """The agent of a host answers as one that is made up."""
     status = dict(made_up["status"])
-    entries, zone = status.pop("history"), status.pop("timezone")
+    entries, zone, listed = status.pop("history"), status.pop("timezone"), status.pop("snapshots")
+    docker.agent_returns({"snapshots": listed}, to="snapshots")
     docker.agent_returns({**status, "summary": made_up["summary"]}, to="status")
     docker.agent_returns({"host": "h", "timezone": zone, "entries": entries}, to="history")
 
@@ -424,6 +579,7 @@ def test_the_playbook_writes_the_page_of_all_hosts(fleet, page_of, tmp_path):
     assert "ansible web4 -m ansible.builtin.ping" in page
     assert "ansible-playbook scalr.backup.site --limit web3" in page
     assert 'data-n="' in page
+    assert "31 snapshots, the newest of" in page
     assert "5 hosts: 1 not reached, 1 without an answer, 1 not safe, 2 safe." in run.stdout
     assert fleet.run("status", "--limit", "web1").returncode == 0
 

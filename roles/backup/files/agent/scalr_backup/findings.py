@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from scalr_backup import remedies
 from scalr_backup.config import Config
 from scalr_backup.errors import NoMemoryError
 from scalr_backup.words import printable
@@ -34,6 +35,9 @@ class Finding:
     *topic* says what it is about: a finding whose code changes while its topic stays has become another one, and is not
     over. A command that begins with ``docker`` is for the host, one that begins with ``ansible-playbook`` for the
     controller. *last_good* is when the last good snapshot of the database was made.
+
+    *cause* and *reason* are the code and the sentence of the failure behind it, where there is one; *remedy* is what helps against
+    failures of that code, and *help* is the page that says more.
     """
 
     code: str
@@ -46,6 +50,18 @@ class Finding:
     since: str | None = None
     last_good: str | None = None
     last_good_age_seconds: int | None = None
+    cause: str = ""
+    reason: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """What helps; empty where nothing is known but the command."""
+        return remedies.cure(self.cause)
+
+    @property
+    def help(self) -> str:
+        """The address of what says more."""
+        return remedies.page(self.cause, self.code)
 
     @property
     def key(self) -> str:
@@ -54,7 +70,7 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """The finding as the JSON contract shows it."""
-        return asdict(self)
+        return asdict(self) | {"remedy": self.remedy, "help": self.help}
 
 
 def find(
@@ -77,7 +93,7 @@ def find(
         *_of_pass(config, document),
         *_of_running(config, document.get(RUNNING) or {}, now),
         *_of_maintenance(config, document),
-        *_of_copy(copy, document.get("last_pass")),
+        *_of_copy(config, copy, document.get("last_pass")),
         *_of_emptiness(config, is_overdue=is_overdue),
         *_of_matches(document.get("matches") or {}),
         *_shrunk(config, document, databases),
@@ -95,7 +111,7 @@ def find(
 def _told(finding: Finding, noted: Mapping[str, Any]) -> Finding:
     """With since when it is known to be so, and one line whatever names and words of others are in it."""
     since = (noted.get(finding.key) or {}).get("since") or finding.since
-    return replace(finding, since=since, message=printable(finding.message))
+    return replace(finding, since=since, message=printable(finding.message), reason=printable(finding.reason))
 
 
 def _playbook(name: str, config: Config, container: str = "") -> str:
@@ -104,6 +120,16 @@ def _playbook(name: str, config: Config, container: str = "") -> str:
 
 def _verb(words: str) -> str:
     return f"docker exec scalr-backup scalr-backup {words}"
+
+
+def _caused(error: Mapping[str, Any] | None, otherwise: str, config: Config, container: str = "") -> dict[str, Any]:
+    """The failure behind a finding, and the command that its cause asks for; *otherwise* where it asks for none.
+
+    What is known to fail again for the same reason is not told to be run again.
+    """
+    cause = str((error or {}).get("code") or "")
+    command = remedies.command(cause, config.host, container) or otherwise
+    return {"cause": cause, "reason": str((error or {}).get("message") or ""), "command": command}
 
 
 def _subject(database: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,9 +152,10 @@ def _of_databases(config: Config, databases: Sequence[Mapping[str, Any]]) -> Ite
         else:
             code, since = "backup_too_old", f"has no good backup younger than {database['age_seconds'] // 3600} h"
         reason = f": {database['error']['message']}" if database["error"] else ""
+        again = _playbook("backup", config, database["container"])
         yield Finding(
-            code, FAILURE, "backup", f"{_name(database)} {since}{reason}",
-            _playbook("backup", config, database["container"]), **_subject(database),
+            code, FAILURE, "backup", f"{_name(database)} {since}{reason}", **_subject(database),
+            **_caused(database["error"], again, config, database["container"]),
         )  # fmt: skip
 
 
@@ -142,8 +169,11 @@ def _of_drills(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterat
         drill = database["drill"]
         if drill is not None and not drill["ok"] and drill["error"]["code"] != NoMemoryError.code:
             message = f"{_name(database)} failed its last drill: {drill['error']['message']}"
-            command = _playbook("drill", config, database["container"])
-            yield Finding("drill_failed", FAILURE, "drill", message, command, since=drill["time"], **_subject(database))
+            again = _playbook("drill", config, database["container"])
+            yield Finding(
+                "drill_failed", FAILURE, "drill", message, since=drill["time"], **_subject(database),
+                **_caused(drill["error"], again, config),
+            )  # fmt: skip
 
 
 def _of_pass(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
@@ -154,11 +184,13 @@ def _of_pass(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
     elif last_pass and last_pass["error"]:
         message = f"The last pass failed: {last_pass['error']['message']}"
         since = last_pass.get("finished")
-        yield Finding("pass_failed", FAILURE, "pass", message, _playbook("backup", config), since=since)
+        caused = _caused(last_pass["error"], _playbook("backup", config), config)
+        yield Finding("pass_failed", FAILURE, "pass", message, since=since, **caused)
     if last_pass and (error := last_pass["retention"]["error"]):
         message = f"Retention failed: {error['message']}"
         since = last_pass.get("finished")
-        yield Finding("retention_failed", FAILURE, "retention", message, _playbook("prune", config), since=since)
+        caused = _caused(error, _playbook("prune", config), config)
+        yield Finding("retention_failed", FAILURE, "retention", message, since=since, **caused)
 
 
 def _of_running(config: Config, running: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
@@ -186,10 +218,11 @@ def _of_maintenance(config: Config, document: Mapping[str, Any]) -> Iterator[Fin
         message = (
             f"The last {kind} of the repository failed: {(entry.get('error') or {}).get('message', 'see the log')}"
         )
-        yield Finding(f"{kind}_failed", FAILURE, kind, message, _playbook(playbook, config), since=entry.get("time"))
+        caused = _caused(entry.get("error"), _playbook(playbook, config), config)
+        yield Finding(f"{kind}_failed", FAILURE, kind, message, since=entry.get("time"), **caused)
 
 
-def _of_copy(copy: Mapping[str, Any] | None, last_pass: Mapping[str, Any] | None) -> Iterator[Finding]:
+def _of_copy(config: Config, copy: Mapping[str, Any] | None, last_pass: Mapping[str, Any] | None) -> Iterator[Finding]:
     """A copy that was never tried is not wrong before a pass could have made it."""
     if copy is None or (copy["ok"] is None and last_pass is None):
         return
@@ -203,7 +236,7 @@ def _of_copy(copy: Mapping[str, Any] | None, last_pass: Mapping[str, Any] | None
     else:
         return
     last_good = {"last_good": copy["last_success"], "last_good_age_seconds": age}
-    yield Finding("copy_failed", FAILURE, "copy", message, _verb("copy"), **last_good)
+    yield Finding("copy_failed", FAILURE, "copy", message, **last_good, **_caused(copy["error"], _verb("copy"), config))
 
 
 def _of_emptiness(config: Config, *, is_overdue: bool) -> Iterator[Finding]:

@@ -414,6 +414,8 @@ def _status(console: Console, data: dict[str, Any]) -> None:
     for finding in data["findings"]:
         mark = "•" if finding["severity"] == "failure" else "◦"
         console.print(f"{mark} {finding['message']}", markup=False, highlight=False, soft_wrap=True)
+        if finding["remedy"]:
+            console.print(f"  {finding['remedy']}", markup=False, highlight=False, soft_wrap=True)
         # Folded by us it would be two commands for whoever copies it.
         console.print(f"  → {finding['command']}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"host {data['host']}, next pass {_moment(data['next_pass'])}", markup=False, highlight=False)

@@ -115,7 +115,9 @@ def _paragraph(finding: Finding, times: int, now: datetime) -> str:
         lines.append(f"Last good snapshot: {made.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({_age(made, now)} old)")
     elif finding.topic == "backup":
         lines.append("Last good snapshot: none")
-    lines.append(f"Run next: {finding.command}")
+    if finding.remedy:
+        lines.append(f"What helps: {finding.remedy}")
+    lines += [f"Run next: {finding.command}", f"Read more: {finding.help}"]
     return "\n".join(lines)
 
 

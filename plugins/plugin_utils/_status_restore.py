@@ -1,0 +1,99 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""What the status page tells to restore: for each database its newest snapshots, and commands to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from ansible_collections.scalr.backup.plugins.plugin_utils._html import Html, join, tag
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import Database, Fleet
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_snapshots import (
+    Snapshot,
+    list_on_host,
+    restore_from_controller,
+    restore_on_host,
+)
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_tables import place
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import clock, count, size
+
+# So many snapshots of a database are listed; the command that lists all is beside them.
+_LISTED = 5
+# Of so many databases each host's are behind a click.
+_MANY = 30
+
+_SAYS = (
+    "The commands are for the controller. Each shows what it would replace and asks before it replaces anything. For another "
+    "snapshot than the newest add -e snapshot=ID. On the host itself, without the controller:"
+)
+_ON_THE_HOST = "docker exec -it scalr-backup scalr-backup restore --db=CONTAINER --database=NAME --snapshot=ID"
+
+
+def restore(fleet: Fleet) -> Html | None:
+    """Every database, in the order of names, and how to get it back."""
+    if not fleet.databases:
+        return None
+    ordered = sorted(fleet.databases, key=lambda one: one.place)
+    entries = [tag("div", *map(_database, ordered), class_="card restore")]
+    if len(ordered) > _MANY:
+        entries = [_of_host(host, list(several)) for host, several in groupby(ordered, key=lambda one: one.host)]
+    return join(tag("p", _SAYS, class_="quiet"), tag("p", tag("code", _ON_THE_HOST), class_="quiet"), *entries)
+
+
+def run(where: str, command: str) -> Html:
+    """A command to copy, and where it is run."""
+    return join(tag("p", f"{where}:", class_="where"), _to_copy(command))
+
+
+def _to_copy(command: str) -> Html:
+    return tag("div", tag("pre", command, tabindex="0"), class_="run")
+
+
+def _of_host(host: str, databases: Sequence[Database]) -> Html:
+    summary = tag("summary", tag("b", host), f", {count(len(databases), 'database')}")
+    return tag("details", summary, tag("div", *map(_database, databases), class_="card restore"), class_="folded")
+
+
+def _database(one: Database) -> Html:
+    where = tag("span", f"on {one.host}", class_="host")
+    newest = tag("span", _newest(one), class_="sub")
+    controller = restore_from_controller(one.host, one.container, one.name)
+    return tag(
+        "details",
+        tag("summary", one.container, "/", tag("b", one.name), " ", where, newest),
+        _listed(one),
+        _to_copy(controller) if controller else run(f"On {one.host}", restore_on_host(one.container, one.name)),
+        id=place(one),
+    )
+
+
+def _newest(one: Database) -> str:
+    if one.snapshots is None:
+        return "The repository did not say which snapshots there are."
+    if not one.snapshots:
+        return "There is no snapshot."
+    return f"{count(len(one.snapshots), 'snapshot')}, the newest of {clock(one.snapshots[0].time)}"
+
+
+def _listed(one: Database) -> Html | None:
+    if not one.snapshots:
+        return None
+    pinned = [snapshot for snapshot in one.snapshots[_LISTED:] if snapshot.pinned]
+    shown = [*one.snapshots[:_LISTED], *pinned[:_LISTED]]
+    more = len(one.snapshots) - len(shown)
+    return join(
+        tag("ul", *map(_snapshot, shown), class_="snapshots", role="list"),
+        run(f"{count(more, 'older one')} on {one.host}", list_on_host(one.container)) if more else None,
+    )
+
+
+def _snapshot(one: Snapshot) -> Html:
+    known = [clock(one.time), size(one.dump_bytes) if one.dump_bytes else None]
+    # Most are of a night, which needs no word.
+    known += [one.reason if one.reason != "nightly" else None, "pinned" if one.pinned else None]
+    words = ", ".join(word for word in known if word)
+    return tag("li", tag("code", one.id), " ", words)
