@@ -18,6 +18,8 @@ description:
     containers.
   - One database's failure does not stop the others. The module fails when any of them failed, and returns what happened to
     each.
+  - What keeps a drill from being tried, such as too little memory or an image that is not there, says nothing about the
+    backup. The module fails then, too, and the agent does not record it as a failed drill.
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._agent
@@ -107,6 +109,12 @@ failed_databases:
   returned: when a drill was made
   type: int
   sample: 0
+not_tried:
+  description: How many databases could not be tried, which says nothing about their backups.
+  returned: when a drill was made
+  type: int
+  sample: 0
+  version_added: 0.4.0
 databases:
   description: What happened to each database.
   returned: when a drill was made
@@ -125,6 +133,16 @@ databases:
       description: Whether it can be restored and is what it was.
       type: bool
       sample: true
+    tried:
+      description: Whether there was a drill at all. When there was none, C(error) says what stood in the way.
+      type: bool
+      sample: true
+      version_added: 0.4.0
+    own_image:
+      description: Whether the image was the one that the source ran.
+      type: bool
+      sample: true
+      version_added: 0.4.0
     snapshot_id:
       description: The snapshot that was restored.
       type: str

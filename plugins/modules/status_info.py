@@ -94,6 +94,14 @@ findings:
   type: list
   elements: dict
   version_added: 0.3.0
+kept_databases:
+  description:
+    - Copies that restores have left beside the live databases, as the last pass found them. They are not backed up. Each has its
+      C(container), C(database), C(kept_since), C(size_bytes), and in C(command) what drops it.
+  returned: success
+  type: list
+  elements: dict
+  version_added: 0.4.0
 next_pass:
   description: When the next pass begins.
   returned: success

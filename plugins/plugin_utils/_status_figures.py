@@ -39,8 +39,8 @@ GOOD, FAILED, MISSED, DUE, UNKNOWN = "g", "f", "m", "d", "u"
 BAD, WARNING, NEW, SAFE = "bad", "warning", "new", "safe"
 _WORST_FIRST = [BAD, WARNING, NEW, SAFE]
 
-# A drill that did not begin for want of memory says nothing against the backup.
-_NO_VERDICT = "no_memory"
+# A drill that could not be tried says nothing about the backup; agents before 0.4.0 have put it on record nevertheless.
+_NO_VERDICT = {"no_memory", "no_image", "throwaway_container", "call_refused", "docker_unreachable"}
 # What a container's failure as a whole is recorded under.
 _WHOLE_CLUSTER = "*"
 # Growth over less than a week is noise.
@@ -383,7 +383,7 @@ def _judge(entry: Entry, findings: list[Entry] | None) -> tuple[str, str]:
         return BAD, "No recent backup"
     if not entry["ok"]:
         return BAD, "Last try failed"
-    if drill and not drill["ok"] and (drill.get("error") or {}).get("code") != _NO_VERDICT:
+    if drill and not drill["ok"] and (drill.get("error") or {}).get("code") not in _NO_VERDICT:
         return BAD, "Drill failed"
     severities = {
         finding["severity"]

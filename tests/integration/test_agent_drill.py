@@ -112,6 +112,20 @@ class House:
     def state(self) -> dict[str, Any]:
         return json.loads(docker("exec", self.agent.name, "cat", "/var/lib/scalr-backup/state.json").stdout)
 
+    @contextmanager
+    def recording_nothing(self, database: str | None = None) -> Iterator[None]:
+        """Hold what the test does to leaving the record of drills as it was, or that of one database."""
+
+        def recorded() -> list[Any]:
+            drills = [one for one in self.state().get("drills", {}).values() if database in (None, one["database"])]
+            entries = self.agent.ok("history")["entries"]
+            history = [one for one in entries if one["kind"] == "drill" and database in (None, one["database"])]
+            return [drills, history, self.agent.ok("status")["healthy"]]
+
+        before = recorded()
+        yield
+        assert recorded() == before
+
     def is_clean(self) -> bool:
         """Whether no drill has left anything: a container, a journal, a lock."""
         assert self.throwaways() == []
@@ -321,13 +335,22 @@ class TestDrill:
         assert "Traceback" not in done.stderr
         assert "Exception" not in done.stderr
 
+    def test_is_refused_to_the_agent_itself_before_anything_is_begun(self, house: House) -> None:
+        """Behind its proxy it may make no containers; the module and the host's script start one that may."""
+        with house.recording_nothing():
+            call = house.agent.call("drill", "--db", house.name)
+        assert (call.exit_code, call.error["code"]) == (2, "drill_refused"), call.output
+        assert "drill.yml" in call.error["message"]
+        assert not call.events
+
     def test_needs_the_memory_that_it_may_use(self, house: House) -> None:
         def enormous(cluster: dict[str, Any]) -> None:
             described(cluster, "shop")["size_bytes"] = 10**13
 
-        with house.falsified(enormous):
+        with house.falsified(enormous), house.recording_nothing("shop"):
             call = house.drill()
-        assert call.exit_code == 3, call.output
+        assert (call.exit_code, call.error["code"]) == (2, "no_memory"), call.output
+        assert (call.data["failed"], call.data["not_tried"]) == (0, 1)
         error = outcome(call, "shop")["error"]
         assert error["code"] == "no_memory"
         assert "may need 13001141 MB" in error["message"]
@@ -335,9 +358,9 @@ class TestDrill:
         assert outcome(call, "ledger")["ok"] is True
         phases = [event["phase"] for event in call.events if event.get("database") == "shop" and "phase" in event]
         assert phases == []
-        # It says nothing against the backup, and is shown.
-        assert house.agent.ok("status")["healthy"]
-        assert house.drills()["shop"]["error"]["code"] == "no_memory"
+        assert [event["level"] for event in call.events if "could not be drilled" in event.get("message", "")] == [
+            "warning"
+        ]
 
     def test_loads_the_libraries_that_the_source_had_loaded(self, house: House) -> None:
         def preloading(cluster: dict[str, Any]) -> None:
@@ -443,15 +466,33 @@ class TestThrowawayContainer:
         assert house.is_clean()
 
     def test_that_does_not_start_says_why(self, house: House, variant: Callable[[str], str]) -> None:
-        call = house.drill("--image", variant('ENTRYPOINT ["sh", "-c", "echo no luck today; exit 1"]'))
-        assert call.exit_code == 3
+        with house.recording_nothing():
+            call = house.drill("--image", variant('ENTRYPOINT ["sh", "-c", "echo no luck today; exit 1"]'))
+        assert (call.exit_code, call.error["code"]) == (2, "throwaway_container")
         assert [one["error"]["code"] for one in call.data["databases"]] == ["throwaway_container"] * 2
         assert "no luck today" in outcome(call, "shop")["error"]["message"]
         assert house.is_clean()
 
-    def test_of_an_image_that_nobody_has_is_refused(self, house: House) -> None:
-        call = house.drill("--image", "localhost:1/nobody/postgres:17")
-        assert {one["error"]["code"] for one in call.data["databases"]} == {"no_image"}, call.output
+    def test_that_the_engine_does_not_make_is_no_failed_drill(
+        self, house: House, variant: Callable[[str], str]
+    ) -> None:
+        with house.recording_nothing():
+            call = house.drill("--image", variant("ENV PGDATA=nowhere"), "--database", "ledger")
+        assert (call.exit_code, call.error["code"]) == (2, "throwaway_container"), call.output
+        assert "cannot be made: the Docker Engine says: " in call.error["message"]
+        assert house.is_clean()
+
+    @pytest.mark.parametrize("image", ["localhost:1/nobody/postgres:17", "postgres 17", "Postgres:17"])
+    def test_of_an_image_that_nobody_has_is_refused(self, house: House, image: str) -> None:
+        with house.recording_nothing():
+            call = house.drill("--image", image)
+        assert (call.exit_code, call.error["code"]) == (2, "no_image"), call.output
+        assert {one["error"]["code"] for one in call.data["databases"]} == {"no_image"}
+
+    def test_of_an_image_that_is_too_old_says_nothing_about_the_backup(self, house: House) -> None:
+        with house.recording_nothing():
+            call = house.drill("--image", "postgres:15", "--database", "ledger")
+        assert (call.exit_code, call.error["code"]) == (2, "older_server"), call.output
 
 
 class TestInterrupted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -289,10 +290,19 @@ def test_what_was_replaced_is_kept_on_request(house: House) -> None:
     assert kept.startswith("shop_before_restore_")
     assert kept in house.database.databases()
     assert house.database.fingerprint(kept) == damaged
-    # A kept database is a database like any other: no later run may drop it.
+    # No later run drops it, and none backs it up; a database of the user's that sounds alike is one of his.
+    house.database.sql("CREATE DATABASE shop_restored_items")
     assert house.restore("--no-safety-snapshot").exit_code == 0
     assert house.database.fingerprint(kept) == damaged
-    house.database.sql(f'DROP DATABASE "{kept}"')
+    planned = {one["database"] for one in house.agent.ok("backup", "--db", house.name, "--dry-run")["plan"]}
+    [found] = house.agent.ok("discover", "--db", house.name)["containers"]
+    assert {"shop", "shop_restored_items"} <= planned == {one["name"] for one in found["databases"]}
+    [copy] = found["kept_databases"]
+    assert (copy["container"], copy["database"]) == (house.name, kept)
+    assert kept not in planned
+    docker(*shlex.split(copy["command"])[1:])
+    house.database.sql("DROP DATABASE shop_restored_items")
+    assert kept not in house.database.databases()
     assert house.is_good()
 
 

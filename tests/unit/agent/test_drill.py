@@ -22,7 +22,22 @@ from scalr_backup.drill_plan import (
     require_memory,
     throwaway,
 )
-from scalr_backup.errors import NoImageError, NoMemoryError, UnknownDatabaseError
+from scalr_backup.errors import (
+    CODES_OF_DRILLS_NOT_TRIED,
+    DockerUnreachableError,
+    MissingExtensionError,
+    NoImageError,
+    NoMemoryError,
+    NoRoomError,
+    OlderServerError,
+    RepositoryRefusedError,
+    RepositoryUnreachableError,
+    RestoreError,
+    ThrowawayError,
+    UnknownDatabaseError,
+    UnreadableArchiveError,
+    VerificationError,
+)
 from scalr_backup.model import Failure, Snapshot, dump_path
 from scalr_backup.progress import nobody
 from scalr_backup.state import RestoreJournal, State, container_lock
@@ -202,6 +217,7 @@ class FakeDocker:
         self.registry = registry or {}
         self.removed: list[str] = []
         self.summaries: list[dict[str, Any]] = []
+        self.silent = False
 
     def image(self, reference: str) -> Image | None:
         return Image(self.images[reference], (), (), (), {}) if reference in self.images else None
@@ -212,7 +228,12 @@ class FakeDocker:
             raise NoImageError(f"no {name}")
         self.images[name] = self.registry[name]
 
+    def require_throwaways(self) -> None:
+        pass
+
     def containers(self) -> list[dict[str, Any]]:
+        if self.silent:
+            raise DockerUnreachableError("The Docker Engine does not answer.")
         return self.summaries
 
     def remove_container(self, container: str) -> None:
@@ -268,6 +289,20 @@ class TestState:
         make_drill(FakeDocker({}), state)._record(Request(from_host="web1"), result, outcome)
         assert state.read()["drills"]["c/d"]["ok"] is True
 
+    def test_keeps_no_drill_that_was_not_tried_and_no_failure_in_an_image_that_was_asked_for(self, tmp_path):
+        state, result = State(tmp_path), DrillResult("r", "web1", NOW, NOW)
+        failure = Failure("restore_failed", ".")
+        not_tried = DatabaseDrill("c", "d", "id", NOW, tried=False, error=failure)
+        in_another_image = DatabaseDrill("c", "d", "id", NOW, own_image=False, error=failure)
+        drills = make_drill(FakeDocker({}), state)
+        drills._record(Request(), result, not_tried)
+        drills._record(Request(image="postgres:18"), result, in_another_image)
+        assert "drills" not in state.read()
+        assert state.history.read(NOW) == []
+        # The image of the same name that the host has now is the one that a restore would get, too.
+        drills._record(Request(), result, in_another_image)
+        assert state.read()["drills"]["c/d"]["ok"] is False
+
     def test_forgets_journals_and_locks_of_containers_that_are_gone(self, tmp_path):
         state = State(tmp_path)
         for container in ("scalr-backup-drill-x-1", "scalr-shop-db"):
@@ -293,16 +328,66 @@ class TestState:
         assert State(tmp_path).agent_id() == state.agent_id()
 
 
+class Store:
+    """A repository that answers, or does not."""
+
+    def __init__(self, silent: bool) -> None:
+        self.silent = silent
+
+    def snapshots(self, host: str) -> list[Snapshot]:
+        if self.silent:
+            raise RepositoryUnreachableError("The store does not answer.")
+        return []
+
+
+class TestFailure:
+    @pytest.mark.parametrize(
+        ("error", "own_image", "speaks"),
+        [
+            (VerificationError("."), True, True),
+            (VerificationError("."), False, True),
+            (RestoreError("."), True, True),
+            (RepositoryRefusedError("."), True, True),
+            (NoRoomError("."), True, False),
+            (ThrowawayError("."), True, False),
+            # The source's own image could read and serve what the source has dumped; another one need not.
+            *((kind("."), True, True) for kind in (OlderServerError, MissingExtensionError, UnreadableArchiveError)),
+            *((kind("."), False, False) for kind in (OlderServerError, MissingExtensionError, UnreadableArchiveError)),
+        ],
+    )
+    def test_speaks_of_the_backup_or_of_what_surrounds_it(self, error, own_image, speaks):
+        outcome = DatabaseDrill("c", "d", "id", NOW, own_image=own_image)
+        assert make_drill(FakeDocker({}))._speaks_of_the_backup(error, subject(), outcome) is speaks
+
+    @pytest.mark.parametrize("silent", [False, True])
+    def test_of_somebody_who_is_silent_to_everybody_is_his_own(self, silent):
+        """The server may have been brought down by what was restored into it, and the store may lack a file."""
+        docker, store = FakeDocker({}), Store(silent)
+        docker.silent = silent
+        asked = make_drill(docker, source=store)
+        outcome = DatabaseDrill("c", "d", "id", NOW)
+        for error in (DockerUnreachableError("."), RepositoryUnreachableError(".")):
+            assert asked._speaks_of_the_backup(error, subject(), outcome) is not silent
+
+
 class TestResult:
     @pytest.mark.parametrize(
         ("oks", "error", "code"),
-        [([True], None, 0), ([True, False], None, 3), ([False], None, 3), ([True], Failure("interrupted", "."), 1)],
+        [
+            ([True], None, 0),
+            ([True, False], None, 3),
+            ([False], None, 3),
+            ([True], Failure("interrupted", "."), 1),
+            ([True, None], None, 2),
+            ([None, False], None, 3),
+        ],
     )
     def test_tells_by_its_exit_code(self, oks, error, code):
-        outcomes = [DatabaseDrill("c", "d", "id", NOW, ok=ok) for ok in oks]
+        outcomes = [DatabaseDrill("c", "d", "id", NOW, ok=bool(ok), tried=ok is not None) for ok in oks]
         result = DrillResult("r", "web1", NOW, NOW + timedelta(seconds=9), outcomes, error=error)
         assert int(result.exit_code) == code
         assert result.as_dict()["failed"] == oks.count(False)
+        assert result.as_dict()["not_tried"] == oks.count(None)
         assert result.as_dict()["duration_seconds"] == 9.0
 
 
@@ -341,10 +426,11 @@ class TestStatus:
         status = judged(ok=False)
         assert status.problems == ("c/d failed its last drill: Rows differ.",)
 
-    def test_shows_a_drill_without_memory_and_counts_it_as_none(self):
-        status = judged(ok=False, code=NoMemoryError.code)
+    @pytest.mark.parametrize("code", sorted(CODES_OF_DRILLS_NOT_TRIED))
+    def test_takes_a_drill_that_an_earlier_version_could_not_try_for_none(self, code):
+        status = judged(ok=False, code=code)
         assert status.healthy
-        assert status.databases[0]["drill"]["ok"] is False
+        assert status.databases[0]["drill"] is None
 
 
 def test_the_assertions_lie_beside_the_configuration():

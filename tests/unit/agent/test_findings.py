@@ -60,6 +60,8 @@ def last_pass(**changes):
 # A failure that is known by its sentence only: to try again is all that can be said.
 ERROR = {"code": "failed", "message": "The store refuses the key."}
 
+PASSED = {"ok": True, "time": ago(days=39), "snapshot_id": "aa", "recovery_seconds": 4.2, "error": None}
+
 WRONG = {
     "backup_failed": (
         {"databases": shop(ok=False, error=ERROR)}, "failure",
@@ -77,6 +79,9 @@ WRONG = {
         {"drills": {"scalr-shop-db/shop": {
             "ok": False, "time": ago(days=1), "snapshot_id": "aa", "recovery_seconds": None, "error": ERROR,
         }}}, "failure", "ansible-playbook scalr.backup.drill --limit web1 -e db=scalr-shop-db",
+    ),
+    "drill_overdue": (
+        {"databases": shop(first_success=ago(days=41))}, "warning", "ansible-playbook scalr.backup.drill --limit web1",
     ),
     "pass_failed": ({"last_pass": last_pass(error=ERROR)}, "failure", "ansible-playbook scalr.backup.backup --limit web1"),
     "pass_refused": (
@@ -186,6 +191,8 @@ def test_each_thing_that_is_wrong_is_found_and_says_what_to_run(code: str) -> No
     [
         {"databases": shop(rows=50, bytes_read=500)},
         {"databases": shop(rows=None, bytes_read=900)},
+        {"databases": shop(first_success=ago(days=39))},
+        {"databases": shop(first_success=ago(days=90)), "drills": {"scalr-shop-db/shop": PASSED}},
         {"repository": {"free_bytes": 11, "total_bytes": 100}},
         {"running": {"since": ago(hours=12)}},
         {"volumes": {"scalr-shop-db": {"directory": "/d", "free_bytes": 11, "total_bytes": 100}}},
@@ -213,6 +220,25 @@ def test_limits_are_the_configurations() -> None:
         repository={"free_bytes": 5, "total_bytes": 100, "oldest_lock": ago(hours=47)},
     )
     assert judged(state, config).findings == ()
+
+
+def test_databases_that_no_drill_has_proved_are_one_finding_that_names_the_longest_first() -> None:
+    databases = shop(first_success=ago(days=60)) | {
+        f"scalr-{name}-db/{name}": shop(container=f"scalr-{name}-db", database=name, first_success=ago(days=90))[
+            "scalr-shop-db/shop"
+        ]
+        for name in ("blog", "wiki")
+    }
+    failed = PASSED | {"ok": False, "error": ERROR}
+    drills = {"scalr-blog-db/blog": PASSED | {"time": ago(days=80)}, "scalr-wiki-db/wiki": failed}
+    wiki, untested = judged(document(databases=databases, drills=drills)).findings
+    assert wiki.code == "drill_failed"
+    assert untested.since == ago(days=80)
+    assert "restore: scalr-blog-db/blog (last on 2026-09-03), scalr-shop-db/shop (never). " in untested.message
+    never = CONFIG.model_copy(update={"drill_overdue_days": 0})
+    assert [one.code for one in judged(document(databases=databases, drills=drills), never).findings] == [
+        "drill_failed"
+    ]
 
 
 def test_failures_come_first_and_what_retention_said_is_not_said_twice() -> None:

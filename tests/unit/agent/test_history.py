@@ -102,6 +102,16 @@ def test_a_drill_adds_an_entry(state, ok):
     assert entry["error"] == (None if ok else "verification_failed")
 
 
+def test_a_drill_that_an_earlier_version_could_not_try_is_none(state):
+    drill = {
+        "container": "c", "database": "d", "ok": False, "time": NOW.isoformat(), "run": "r", "recovery_seconds": None,
+        "error": {"code": "call_refused", "message": "."},
+    }  # fmt: skip
+    state.record_drill(drill)
+    state.record_drill({**drill, "run": "s", "error": {"code": "verification_failed", "message": "."}})
+    assert [entry["run"] for entry in state.history.read(NOW)] == ["s"]
+
+
 def test_only_what_is_asked_for_is_read(state):
     state.record_pass(result("old", NOW - timedelta(days=9)), [SHOP])
     state.record_pass(result("new"), [SHOP])

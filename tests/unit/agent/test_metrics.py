@@ -96,15 +96,6 @@ def test_a_name_that_needs_it_is_escaped():
     assert ("scalr-foo-db", odd) in values(facts)["scalr_backup_database_fresh"]
 
 
-def test_a_drill_that_found_no_memory_is_neither_good_nor_bad():
-    facts = example_facts(NOW)
-    database = next(one for one in facts.status["databases"] if one["drill"])
-    database["drill"].update(ok=False, error={"code": "no_memory", "message": "too little"}, recovery_seconds=None)
-    found = values(facts)
-    assert "scalr_backup_drill_success" not in found
-    assert "scalr_backup_drill_timestamp_seconds" in found
-
-
 def test_the_file_is_replaced_in_one_piece(tmp_path):
     """Whoever reads it again and again while it is written sees a whole one each time."""
     metrics = Metrics(lambda: example_facts(NOW))

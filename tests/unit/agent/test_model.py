@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scalr_backup.backup import Request
 from scalr_backup.errors import UsageError
-from scalr_backup.model import dump_path, is_run_id, new_run_id, parse_dump_path
+from scalr_backup.model import dump_path, is_run_id, kept_since, new_run_id, parse_dump_path
 from scalr_backup.postgres import different_counts, last_words
 from scalr_backup.restic import parse_snapshot, parse_version, redact
+from scalr_backup.restore import cut_name, old_name
 from scalr_backup.sql import connection_string, quote_identifier, quote_literal
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=63)
@@ -30,6 +31,32 @@ def test_ordinary_names_stand_as_they_are():
 @pytest.mark.parametrize("path", ["/manifest.json", "/a/b/c.dump", "/a/b", "a/b.dump", "//b.dump"])
 def test_other_paths_are_no_dumps(path):
     assert parse_dump_path(path) is None
+
+
+@pytest.mark.parametrize("name", ["shop", "odd_before_restore_x", "x" * 80, "größer" * 20, "two\nlines"])
+def test_what_a_restore_keeps_is_known_by_its_name(name):
+    run = "20261122T030000Z-3f9a"
+    for kept in (old_name(name, run), cut_name(name, f"_restored_{run.lower()}")):
+        assert kept_since(kept) == datetime(2026, 11, 22, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shop_restored_items",
+        "shop_before_restore_",
+        "shop_before_restore_2026",
+        "shop_before_restore_20261122T030000Z-3f9a",
+        "shop_before_restore_20261322t030000z-3f9a",
+        "shop_before_restore_20261122t030000z-3f9a_2",
+        "shop_restored_20261122t030000z",
+        "_restored_20261122t030000z-3f9a",
+        "restored_20261122t030000z-3f9a",
+        "shop 20261122t030000z-3f9a",
+    ],
+)
+def test_a_users_database_that_only_sounds_alike_is_backed_up(name):
+    assert kept_since(name) is None
 
 
 def test_run_ids_sort_by_time():

@@ -23,7 +23,7 @@ STATUS = {
             "kept": {"snapshots": 12, "why": {"daily": 9, "weekly": 2, "pinned": 1}}, "drill": None,
         }
     ],
-    "findings": [], "next_pass": "2026-11-23T03:00:00+00:00",
+    "findings": [], "kept_databases": [], "next_pass": "2026-11-23T03:00:00+00:00",
 }  # fmt: skip
 
 
@@ -159,6 +159,19 @@ def test_the_command_to_run_next_is_one_line_however_narrow_the_terminal_is(scre
     finding = {"severity": "failure", "message": "word " * 60, "command": command, "remedy": ""}
     HumanOutput().result("status", Outcome(STATUS | {"findings": [finding]}))
     assert f"  → {command}\n" in text(screen)
+
+
+def test_a_copy_that_a_restore_kept_is_told_with_what_drops_it(pipe):
+    written, _clock = pipe
+    copy = {
+        "container": "scalr-shop-db", "database": "shop_before_restore_20261122t030000z-3f9a", "size_bytes": 1024,
+        "kept_since": "2026-11-22T03:00:00+00:00", "command": "docker exec scalr-shop-db dropdb -- shop",
+    }  # fmt: skip
+    HumanOutput().result("status", Outcome({**STATUS, "kept_databases": [copy]}))
+    said = written.getvalue()
+    assert "shop_before_restore_20261122t030000z-3f9a" in said
+    assert "kept by a restore on 2026-11-22 and is not backed up" in said
+    assert "  → docker exec scalr-shop-db dropdb -- shop\n" in said
 
 
 def test_no_name_of_a_database_steers_the_terminal(pipe):

@@ -52,6 +52,27 @@ def test_a_night_with_every_database_is_safe():
     assert status.as_dict()["problems"] == []
 
 
+def test_copies_that_restores_have_kept_are_no_databases_of_the_app_and_are_shown():
+    """Versions before have backed them up: what is on record of them makes no host unsafe, nor does it count."""
+    name = "shop_before_restore_20261122t030000z-3f9a"
+    copy = {
+        "container": "scalr-shop-db",
+        "database": name,
+        "kept_since": ago(hours=9),
+        "size_bytes": 9,
+        "command": "dropdb",
+    }
+    state = document(entry(), entry(database=name, good=90, ok=False, error="gone"))
+    state["drills"] = {f"scalr-shop-db/{name}": {"ok": False, "error": {"code": "restore_failed", "message": "."}}}
+    state["matches"] = {"gone": [f"scalr-shop-db/{name}"], "stopped": [], "kept": [copy], "time": ago(hours=9)}
+    status = judged(state)
+    assert status.findings == ()
+    assert [one["database"] for one in status.databases] == ["shop"]
+    assert status.summary.startswith("Safe: 1 database,")
+    assert status.as_dict()["kept_databases"] == [copy]
+    assert judged(document(entry())).as_dict()["kept_databases"] == []
+
+
 def test_one_failure_among_many_is_not_safe():
     failed = entry(database="ledger", ok=False, good=20, error="the dump was empty")
     status = judged(document(entry(), failed))

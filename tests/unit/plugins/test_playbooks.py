@@ -654,6 +654,25 @@ def test_drill_shows_one_table_and_fails_for_those_that_failed(fleet):
     assert web1.calls[-1][-3:] == ["drill", "--snapshot=tag=release", "--json"]
 
 
+def test_drill_that_could_not_be_tried_is_no_failed_one(fleet):
+    web1 = fleet.host("web1")
+    web1.agents_image_is("sha256:5f0c")
+    error = {"code": "no_memory", "message": "web1 has 500 MB of memory available."}
+    databases = [drilled("scalr-foo-db", "foo"), drilled("scalr-bar-db", "bar", error) | {"tried": False}]
+    web1.agent_returns(
+        {"databases": databases, "failed": 0, "not_tried": 1},
+        to="drill",
+        exit_code=2,
+        error=("no_memory", "1 of 2 databases could not be drilled."),
+    )
+
+    run = fleet.run("drill")
+
+    assert run.returncode == 2
+    assert "not tried: web1 has 500 MB of memory available." in line_with(run.stdout, "scalr-bar-db")
+    assert "\n1 host: 1 not tried.\n" in run.stdout
+
+
 def test_drill_of_a_container_that_no_host_has(fleet):
     web1 = fleet.host("web1")
     web1.agents_image_is("sha256:5f0c")

@@ -225,6 +225,7 @@ def test_numbers_are_said_in_few_letters(said, words):
         ({"ok": False}, "bad", "Last try failed"),
         ({"drill": {"ok": False, "error": {"code": "verification_failed", "message": "."}}}, "bad", "Drill failed"),
         ({"drill": {"ok": False, "error": {"code": "no_memory", "message": "."}}}, "safe", "Safe"),
+        ({"drill": {"ok": False, "error": {"code": "call_refused", "message": "."}}}, "safe", "Safe"),
     ],
 )
 def test_a_database_is_as_its_backups_are(changes, condition, verdict):

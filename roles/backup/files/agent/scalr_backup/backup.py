@@ -42,6 +42,7 @@ from scalr_backup.model import (
     Snapshot,
     Volume,
     dump_path,
+    kept_since,
     new_run_id,
 )
 from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
@@ -72,8 +73,9 @@ class PassResult:
     manifest_snapshot_id: str | None = None
     error: Failure | None = None
     copy: Copied | None = None
-    # What a pass over all containers has not found as it was: databases that are gone, containers that do not run.
-    matches: dict[str, list[str]] | None = None
+    # What a pass over all containers has not found as it was: databases that are gone, containers that do not run, and the
+    # copies that restores have kept.
+    matches: dict[str, list[Any]] | None = None
     # How much room each cluster has; None of one that does not tell.
     volumes: dict[str, Volume | None] = field(default_factory=dict)
 
@@ -270,7 +272,8 @@ class Pass(UseCase):
             for key in gone:
                 self._warn(result, f"{key} was backed up before and is gone.")
             stopped = [container.name for container in discovered.containers if container.status == "stopped"]
-            result.matches = {"gone": gone, "stopped": stopped}
+            kept = [copy for cluster in discovered.clusters for copy in cluster.kept_as_dicts()]
+            result.matches = {"gone": gone, "stopped": stopped, "kept": kept}
 
     def _gone(self, discovered: Discovered) -> list[str]:
         """Databases that had good backups lately and that nobody can see any more."""
@@ -286,6 +289,7 @@ class Pass(UseCase):
             and datetime.fromisoformat(entry["last_success"]) > horizon
             and (entry["container"], entry["database"]) not in seen
             and entry["container"] not in accounted_for
+            and not kept_since(entry["database"])
         ]
 
     def _dump_all(

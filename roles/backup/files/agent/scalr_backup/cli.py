@@ -840,6 +840,7 @@ def _discovered(host: str, found: Discovered) -> dict[str, Any]:
                 "reason": container.reason,
                 "server_version": cluster.server_version if cluster else None,
                 "databases": [asdict(database) for database in cluster.databases] if cluster else [],
+                "kept_databases": cluster.kept_as_dicts() if cluster else [],
             }
         )
     return {"host": host, "containers": containers, "warnings": found.warnings}
@@ -849,16 +850,18 @@ def _drill_failure(result: drill.DrillResult) -> Failure | None:
     """The one sentence for a drill that was not all good."""
     if result.error:
         return result.error
-    failed = [outcome for outcome in result.databases if outcome.error]
-    if not failed:
-        return None
-    first = failed[0]
-    assert first.error is not None
-    return Failure(
-        "databases_failed",
-        f"{len(failed)} of {len(result.databases)} databases failed their drill; first: "
-        f"{first.container}/{first.database}: {first.error.message}",
-    )
+    failed = [(one, one.error) for one in result.databases if one.error and one.tried]
+    not_tried = [(one, one.error) for one in result.databases if one.error and not one.tried]
+    if failed:
+        first, error = failed[0]
+        how_many = f"{len(failed)} of {len(result.databases)} databases failed their drill"
+        return Failure("databases_failed", f"{how_many}; first: {first.container}/{first.database}: {error.message}")
+    if not_tried:
+        first, error = not_tried[0]
+        which = f"{len(not_tried)} of {len(result.databases)} databases could not be drilled"
+        of_it = f"{which}, which says nothing about their backups"
+        return Failure(error.code, f"{of_it}; first: {first.container}/{first.database}: {error.message}")
+    return result.missing[0] if result.missing else None
 
 
 def _pass_failure(result: backup.PassResult) -> Failure | None:

@@ -23,7 +23,7 @@ from scalr_backup.errors import (
     ScalrBackupError,
     UnknownDatabaseError,
 )
-from scalr_backup.model import Cluster, Container, Credentials, name_fits
+from scalr_backup.model import Cluster, Container, Credentials, kept_since, name_fits
 from scalr_backup.postgres import APPLICATION_PREFIX, Facts, Postgres
 
 LABEL = "scalr.backup"
@@ -134,7 +134,10 @@ class Discovery:
     def _describe(self, container: Container, application: str) -> Cluster:
         credentials = resolve_credentials(container.environment, lambda path: self._read_file(container, path))
         postgres = self.postgres(container, credentials, application)
-        return Cluster(container, credentials, postgres.server_version(), postgres.databases())
+        version, found = postgres.server_version(), postgres.databases()
+        kept = tuple(database for database in found if kept_since(database.name))
+        databases = tuple(database for database in found if database not in kept)
+        return Cluster(container, credentials, version, databases, kept)
 
     def _read_file(self, container: Container, path: str) -> str:
         result = self._docker.run(container.name, ["cat", "--", path])

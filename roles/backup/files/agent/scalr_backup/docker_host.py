@@ -41,6 +41,7 @@ from scalr_backup.errors import (
     ContainerGoneError,
     ContainerStoppedError,
     DockerUnreachableError,
+    DrillRefusedError,
     NoImageError,
     ThrowawayError,
 )
@@ -342,10 +343,30 @@ class DockerHost:
 
     # -- containers to throw away ------------------------------------------------------------------------
 
-    def image(self, reference: str) -> Image | None:
-        """An image of this host by its id or name; None when it is not here."""
+    def require_throwaways(self) -> None:
+        """Ask whether containers may be made at all, before anything is begun that needs one.
+
+        What is asked for is a container of no image: who may make containers is told that this is none, and everybody else
+        that he may not.
+
+        Raises DrillRefusedError, or DockerUnreachableError when nobody answers.
+        """
         try:
-            document = dict(_translate(lambda: self._api.inspect_image(reference), reference))  # type: ignore[no-untyped-call]
+            self._api.create_container_from_config({"Image": ""})  # type: ignore[no-untyped-call]
+        except APIError as error:
+            if error.status_code == requests.codes.forbidden:
+                raise DrillRefusedError(
+                    "This container may not make others, which a drill needs: the socket proxy keeps that from the agent. "
+                    "Run drill.yml from the controller, or the script drill in backup_directory on the host; both start the "
+                    "drill in a container of its own, which may."
+                ) from None
+        except (DockerException, requests.RequestException, OSError) as error:
+            raise DockerUnreachableError(f"The Docker Engine does not answer: {error}.") from None
+
+    def image(self, reference: str) -> Image | None:
+        """An image of this host by its id or name; None when it is not here, or when there can be none of that name."""
+        try:
+            document = _translate(lambda: self._inspect_image(reference), reference)
         except ContainerGoneError:
             return None
         settings = document["Config"]
@@ -356,6 +377,14 @@ class DockerHost:
             volumes=tuple(settings.get("Volumes") or ()),
             environment=dict(entry.split("=", 1) for entry in settings.get("Env") or () if "=" in entry),
         )
+
+    def _inspect_image(self, reference: str) -> dict[str, Any]:
+        try:
+            return dict(self._api.inspect_image(reference))  # type: ignore[no-untyped-call]
+        except APIError as error:
+            if error.status_code == requests.codes.bad_request:
+                raise NotFound(str(error.explanation or error)) from None  # No image can have such a name.
+            raise
 
     def pull(self, name: str, waiting: Callable[[], None]) -> None:
         """Get an image from its registry; *waiting* is called whenever the engine tells of a step.
@@ -369,7 +398,7 @@ class DockerHost:
                 waiting()
                 if "error" in step:
                     raise NoImageError(f"The image {name} is not on this host and cannot be pulled: {step['error']}.")
-        except (ContainerGoneError, DockerUnreachableError) as error:
+        except (CallRefusedError, ContainerGoneError, DockerUnreachableError) as error:
             raise NoImageError(f"The image {name} is not on this host and cannot be pulled: {error.message}") from None
         except (DockerException, requests.RequestException) as error:
             raise NoImageError(f"The image {name} is not on this host and cannot be pulled: {error}.") from None
@@ -412,7 +441,7 @@ class DockerHost:
             )
             return str(created["Id"])
 
-        container = _translate(create, spec.name)
+        container = _of_throwaway(create, "made")
         try:
             if reason := place_on_disk(self.inspect(container), host_memory()):
                 raise ThrowawayError(f"{spec.name} was not started: {reason}.")
@@ -433,10 +462,7 @@ class DockerHost:
             self._api.start(container)
             return output
 
-        try:
-            return _translate(start, container)
-        except (ContainerGoneError, ContainerStoppedError, DockerUnreachableError) as error:
-            raise ThrowawayError(f"The throwaway container cannot be started: {error.message}") from None
+        return _of_throwaway(start, "started")
 
     def remove_container(self, container: str) -> None:
         """Remove a container, running or not, with its anonymous volumes, and see that it is gone; none is fine too.
@@ -569,6 +595,20 @@ def _no_answer(error: Exception, address: str | None) -> str:
     if not address:
         return f"The Docker Engine does not answer: {error}."
     return f"The Docker Engine does not answer through the socket proxy at {address}; does the proxy run? {error}."
+
+
+def _of_throwaway(call: Callable[[], Result], what: str) -> Result:
+    """Have a container made or started; an engine that answers and does not has its reasons, and says them.
+
+    Raises ThrowawayError, or DockerUnreachableError when nobody answers.
+    """
+    try:
+        return call()
+    except APIError as error:
+        reason = str(error.explanation or error).rstrip(".")
+        raise ThrowawayError(f"The throwaway container cannot be {what}: the Docker Engine says: {reason}.") from None
+    except (DockerException, requests.RequestException, OSError) as error:
+        raise DockerUnreachableError(f"The Docker Engine does not answer: {error}.") from None
 
 
 def _translate(call: Callable[[], Result], subject: str) -> Result:

@@ -32,8 +32,10 @@ from scalr_backup.drill_plan import (
     Subject,
     assertion_files,
     choose_containers,
+    is_own_image,
     judge_values,
     require_memory,
+    speaks_of_the_backup,
     throwaway,
 )
 from scalr_backup.errors import (
@@ -45,13 +47,15 @@ from scalr_backup.errors import (
     ExitCode,
     InterruptedRunError,
     NoImageError,
+    NotTriedError,
+    RepositoryUnreachableError,
     ScalrBackupError,
     ThrowawayError,
     UnknownDatabaseError,
     UnknownSnapshotError,
 )
 from scalr_backup.manifest import Manifests
-from scalr_backup.model import Credentials, Failure, new_run_id
+from scalr_backup.model import Credentials, Failure, kept_since, new_run_id
 from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
 from scalr_backup.progress import Event, log, progress
 from scalr_backup.restic import Restic
@@ -88,13 +92,18 @@ class Request:
 
 @dataclass
 class DatabaseDrill:
-    """The outcome for one database; seconds. *tables* and *rows* are those that were compared with the manifest."""
+    """The outcome for one database; seconds. *tables* and *rows* are those that were compared with the manifest.
+
+    One that was not *tried* says nothing about the backup; *error* is what stood in the way. *own_image* tells whether it was
+    restored into the image that the source ran.
+    """
 
     container: str
     database: str
     snapshot_id: str
     snapshot_time: datetime
     ok: bool = False
+    tried: bool = True
     image: str | None = None
     tables: int | None = None
     rows: int | None = None
@@ -102,6 +111,7 @@ class DatabaseDrill:
     amcheck: str | None = None
     assertions: dict[str, int] = field(default_factory=lambda: {"passed": 0, "failed": 0})
     error: Failure | None = None
+    own_image: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as the JSON contract shows it."""
@@ -119,18 +129,27 @@ class DrillResult:
     databases: list[DatabaseDrill] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: Failure | None = None
+    # Why containers that were asked for by name have nothing to drill.
+    missing: list[Failure] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
-        """How many databases did not pass."""
-        return sum(not outcome.ok for outcome in self.databases)
+        """How many databases were tried and did not pass."""
+        return sum(outcome.tried and not outcome.ok for outcome in self.databases)
+
+    @property
+    def not_tried(self) -> int:
+        """How many databases could not be tried."""
+        return sum(not outcome.tried for outcome in self.databases)
 
     @property
     def exit_code(self) -> ExitCode:
-        """1 when the drill did not come to its end, 3 when databases failed, else 0."""
+        """1 when the drill did not come to its end, 3 when databases failed, 2 when some could not be tried, else 0."""
         if self.error:
             return ExitCode.FAILED
-        return ExitCode.SOME_DATABASES_FAILED if self.failed else ExitCode.GOOD
+        if self.failed:
+            return ExitCode.SOME_DATABASES_FAILED
+        return ExitCode.USAGE if self.not_tried or self.missing else ExitCode.GOOD
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as the JSON contract shows it."""
@@ -141,6 +160,7 @@ class DrillResult:
             "finished": self.finished.isoformat(),
             "duration_seconds": round((self.finished - self.started).total_seconds(), 1),
             "failed": self.failed,
+            "not_tried": self.not_tried,
             "warnings": self.warnings,
             "databases": [outcome.as_dict() for outcome in self.databases],
         }
@@ -160,9 +180,11 @@ class Drill(UseCase):
     def run(self, request: Request) -> DrillResult:
         """Drill; one database's failure never stops the others, and is in the result.
 
-        Raises BusyError beside a running drill, or the ScalrBackupError that keeps every database from being drilled.
+        Raises BusyError beside a running drill, or the ScalrBackupError that keeps every database from being drilled, such
+        as DrillRefusedError.
         """
         started = utc_now()
+        self._docker.require_throwaways()
         result = DrillResult(new_run_id(), self._config.host, started, started)
         self._begin(result.run)
         holder = f"run {result.run}, since {started:%Y-%m-%d %H:%M:%S} UTC"
@@ -185,6 +207,8 @@ class Drill(UseCase):
     def _subjects(self, request: Request, result: DrillResult) -> list[Subject]:
         """What is drilled, in the order of names; containers whose choice fails are warnings beside others.
 
+        One that was asked for by its name is more than that: the drill was not what was asked for.
+
         Raises the ScalrBackupError of the first one when there is nothing to drill.
         """
         host = request.from_host or self._config.host
@@ -199,15 +223,18 @@ class Drill(UseCase):
                 )
             except (UnknownDatabaseError, UnknownSnapshotError) as error:
                 obstacles.append(error)
+                if container in request.patterns:
+                    result.missing.append(Failure(error.code, error.message))
                 continue
             for sentence in chosen.warnings:
                 self._warn(result, f"{container}: {sentence}")
+            # Earlier versions have backed up what restores have kept, too.
+            meant = [one for one in chosen.snapshots if request.database or not kept_since(one.database or "")]
             subjects += [
-                Subject(one, manifests.describe(one), manifests.cluster(one), alone=len(chosen.snapshots) == 1)
-                for one in chosen.snapshots
+                Subject(one, manifests.describe(one), manifests.cluster(one), alone=len(meant) == 1) for one in meant
             ]
         if not subjects:
-            raise obstacles[0]
+            raise obstacles[0] if obstacles else UnknownDatabaseError("There is nothing to drill but kept copies.")
         for obstacle in obstacles:
             self._warn(result, obstacle.message)
         return subjects
@@ -218,11 +245,14 @@ class Drill(UseCase):
         Raises InterruptedRunError.
         """
         outcome = DatabaseDrill(subject.container, subject.database, subject.snapshot.id, subject.snapshot.time)
+        outcome.tried = False
         try:
             image = self._image(request, result, subject, outcome)
             require_memory(subject, host_memory(), self._config.host)
             name = f"{NAME_PREFIX}{result.run.lower()}-{number}"
             with self._server(result, subject, image, name) as postgres:
+                # What goes wrong before this says nothing about the backup, whatever it is.
+                outcome.tried = True
                 self._restore(request, result, subject, outcome, name)
                 self._look_through(subject, outcome, postgres)
             outcome.ok = True
@@ -231,9 +261,28 @@ class Drill(UseCase):
         except ScalrBackupError as error:
             # An error may also be what it looks like when the drill is told to stop.
             self._stop_if_told()
+            outcome.tried = outcome.tried and self._speaks_of_the_backup(error, subject, outcome)
             outcome.error = Failure(error.code, error.message)
-            self._emit(log("error", f"{subject.container}/{subject.database} failed its drill: {error.message}"))
+            level, fate = ("error", "failed its drill") if outcome.tried else ("warning", "could not be drilled")
+            self._emit(log(level, f"{subject.container}/{subject.database} {fate}: {error.message}"))
         return outcome
+
+    def _speaks_of_the_backup(self, error: ScalrBackupError, subject: Subject, outcome: DatabaseDrill) -> bool:
+        """Whether a drill that was begun has failed for a reason that may lie with the backup.
+
+        A server that goes away may have been brought down by what was restored into it, and a store may not have what it
+        should. So one that does not answer is asked again: only who is silent to everybody is to blame himself.
+        """
+        if isinstance(error, NotTriedError) or not speaks_of_the_backup(error.code, own_image=outcome.own_image):
+            return False
+        try:
+            if error.code == DockerUnreachableError.code:
+                self._docker.containers()
+            if error.code == RepositoryUnreachableError.code:
+                self._source.snapshots(subject.snapshot.host)
+        except (DockerUnreachableError, RepositoryUnreachableError):
+            return False
+        return True
 
     def _image(self, request: Request, result: DrillResult, subject: Subject, outcome: DatabaseDrill) -> Image:
         """The image to drill with: the asked one, else the source's very image, else what its name means here.
@@ -246,6 +295,11 @@ class Drill(UseCase):
                 f"No manifest tells the image of {subject.container}; name one that has its PostgreSQL (--image)."
             )
         outcome.image = str(name)
+        image = self._find_image(request, result, subject, outcome.image)
+        outcome.own_image = is_own_image(subject, image, request.image)
+        return image
+
+    def _find_image(self, request: Request, result: DrillResult, subject: Subject, name: str) -> Image:
         image_id = None if request.image else subject.cluster.get("image_id")
         if image_id and (image := self._docker.image(image_id)):
             return image
@@ -406,8 +460,12 @@ class Drill(UseCase):
             return error.message.rstrip(".")
 
     def _record(self, request: Request, result: DrillResult, outcome: DatabaseDrill) -> None:
-        """Remember the outcome, if it says something of this host's own backups."""
-        if self._is_own and request.from_host in (None, self._config.host):
+        """Remember the outcome, if it says something of this host's own backups.
+
+        One that could not be tried does not, nor does a failure in an image that the source never ran.
+        """
+        speaks = outcome.ok or (outcome.tried and (outcome.own_image or request.image is None))
+        if speaks and self._is_own and request.from_host in (None, self._config.host):
             self._state.record_drill(outcome.as_dict() | {"run": result.run, "time": utc_now().isoformat()})
 
     def _remove_leftovers(self, result: DrillResult) -> None:

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from scalr_backup.docker_host import HostMemory, Image, Throwaway
-from scalr_backup.errors import NoMemoryError, UnknownDatabaseError
+from scalr_backup.errors import (
+    MissingExtensionError,
+    MissingRoleError,
+    NoMemoryError,
+    NoRoomError,
+    OlderServerError,
+    RepositoryLockedError,
+    UnknownDatabaseError,
+    UnreadableArchiveError,
+)
 from scalr_backup.model import Snapshot, dump_path, name_fits
 
 USER = "postgres"
@@ -30,6 +39,11 @@ _SMALL_TMPFS_BYTES = 64 * _MIB
 _LIFE_SECONDS = 12 * 3600
 # Where Bitnami's images write besides their volume (their chart's read-only root file system has these too).
 _BITNAMI_TMPFS = tuple(f"/opt/bitnami/postgresql/{name}" for name in ("conf", "logs", "tmp"))
+
+# What stands against a restore before it begins, and lies with the server that it was to go into.
+_OF_THE_SERVER = {NoRoomError.code, RepositoryLockedError.code}
+# What another image than the source's may lack, and the source's own would not.
+_OF_AN_IMAGE = {OlderServerError.code, UnreadableArchiveError.code, MissingExtensionError.code, MissingRoleError.code}
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,17 @@ def require_memory(subject: Subject, memory: HostMemory, host: str) -> None:
             f"{subject.container}/{subject.database} may need {needed / 1e6:.0f} MB, because its rows are kept in memory "
             f"and never on a disk; run the drill on a machine with more memory, with from_host={subject.snapshot.host}."
         )
+
+
+def is_own_image(subject: Subject, image: Image, asked: str | None) -> bool:
+    """Whether a drill uses the source's own image; *asked* is the one that the operator named, if he did."""
+    known = subject.cluster.get("image_id")
+    return image.id == known if known else asked is None
+
+
+def speaks_of_the_backup(code: str, *, own_image: bool) -> bool:
+    """Whether what ended a restore into a throwaway server may lie with the backup, by its code."""
+    return code not in _OF_THE_SERVER and (own_image or code not in _OF_AN_IMAGE)
 
 
 def throwaway(subject: Subject, image: Image, name: str, password: str, labels: Mapping[str, str]) -> Throwaway:

@@ -166,19 +166,31 @@ class VerificationError(ScalrBackupError):
     code = "verification_failed"
 
 
-class NoMemoryError(ScalrBackupError):
+class NotTriedError(ScalrBackupError):
+    """A drill that could not be tried: it says nothing about the backup, neither good nor bad."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DrillRefusedError(NotTriedError):
+    """The Docker Engine, or what stands before it, lets this agent make no containers."""
+
+    code = "drill_refused"
+
+
+class NoMemoryError(NotTriedError):
     """The host has too little memory for a drill, which keeps every row in memory."""
 
     code = "no_memory"
 
 
-class NoImageError(ScalrBackupError):
+class NoImageError(NotTriedError):
     """The image for a drill is not on this host and cannot be had."""
 
     code = "no_image"
 
 
-class ThrowawayError(ScalrBackupError):
+class ThrowawayError(NotTriedError):
     """The throwaway container of a drill cannot be made, would write to a disk, or its server does not answer."""
 
     code = "throwaway_container"
@@ -291,3 +303,9 @@ class RepositoryLockedError(ResticError):
     """Somebody else's lock on the repository did not go away in time."""
 
     code = "repository_locked"
+
+
+# What earlier versions put on record of drills that they could not try, as if these had failed.
+CODES_OF_DRILLS_NOT_TRIED = frozenset(
+    kind.code for kind in (NoMemoryError, NoImageError, ThrowawayError, CallRefusedError, DockerUnreachableError)
+)

@@ -15,13 +15,15 @@ from typing import Any
 
 from scalr_backup import remedies
 from scalr_backup.config import Config
-from scalr_backup.errors import NoMemoryError
+from scalr_backup.model import kept_since
 from scalr_backup.words import printable
 
 FAILURE, WARNING = "failure", "warning"
 # The part of the record that says since when the agent runs a pass; empty while it does not.
 RUNNING = "running"
 
+# How many names a sentence lists.
+_LISTED = 10
 # A clock that is off by more makes stores refuse what is signed by it, and snapshots land on the wrong night.
 _SKEW_SECONDS = 60
 # A skew that was seen so long ago says nothing of today's clock.
@@ -90,6 +92,7 @@ def find(
     found = [
         *_of_databases(config, databases),
         *_of_drills(config, databases),
+        *_of_untested(config, document, databases, now),
         *_of_pass(config, document),
         *_of_running(config, document.get(RUNNING) or {}, now),
         *_of_maintenance(config, document),
@@ -160,20 +163,45 @@ def _of_databases(config: Config, databases: Sequence[Mapping[str, Any]]) -> Ite
 
 
 def _of_drills(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    """A drill that could not begin for want of memory says nothing against the backup: it is shown, and not found wrong.
-
-    The drill itself has ended with an error and told what to do. A finding that only more memory could end would hide
-    every other.
-    """
     for database in databases:
         drill = database["drill"]
-        if drill is not None and not drill["ok"] and drill["error"]["code"] != NoMemoryError.code:
+        if drill is not None and not drill["ok"]:
             message = f"{_name(database)} failed its last drill: {drill['error']['message']}"
             again = _playbook("drill", config, database["container"])
             yield Finding(
                 "drill_failed", FAILURE, "drill", message, since=drill["time"], **_subject(database),
                 **_caused(drill["error"], again, config),
             )  # fmt: skip
+
+
+def _of_untested(
+    config: Config, document: Mapping[str, Any], databases: Sequence[Mapping[str, Any]], now: datetime
+) -> Iterator[Finding]:
+    """Databases that nobody has proved to restore for a long time: never drilled, or drilled no more. Once for the host.
+
+    A drill that cannot be tried leaves no record, so this is what is seen of one that never can.
+    """
+    if not config.drill_overdue_days:
+        return
+    untested = []
+    for database in databases:
+        drill = database["drill"]
+        recorded = document.get("databases", {}).get(_name(database)) or {}
+        since = drill["time"] if drill else recorded.get("first_success") or database["last_success"]
+        if (
+            (drill is None or drill["ok"])
+            and since
+            and now - datetime.fromisoformat(since) > timedelta(days=config.drill_overdue_days)
+        ):
+            untested.append((since, f"{_name(database)} ({f'last on {since[:10]}' if drill else 'never'})"))
+    if untested:
+        listed = ", ".join(words for _since, words in sorted(untested)[:_LISTED])
+        more = f" and {len(untested) - _LISTED} more" if len(untested) > _LISTED else ""
+        message = (
+            f"No drill has proved for {config.drill_overdue_days} days that these backups restore: {listed}{more}. "
+            "The drill says what keeps it from running."
+        )
+        yield Finding("drill_overdue", WARNING, "untested", message, _playbook("drill", config), since=min(untested)[0])
 
 
 def _of_pass(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
@@ -249,6 +277,8 @@ def _of_matches(matches: Mapping[str, Any]) -> Iterator[Finding]:
     """What the last pass over all containers has looked for and not found as it was."""
     for name in matches.get("gone", ()):
         container, _slash, database = name.rpartition("/")
+        if kept_since(database):
+            continue
         message = f"{name} was backed up before and is gone."
         command = _verb(f"snapshots --db {container}")
         yield Finding(

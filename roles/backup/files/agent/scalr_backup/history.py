@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from scalr_backup.errors import CODES_OF_DRILLS_NOT_TRIED
 from scalr_backup.model import DatabaseBackup
 
 Entry = dict[str, Any]
@@ -61,7 +62,7 @@ class History:
         """
         latest: dict[tuple[Any, ...], Entry] = {}
         for entry in self._entries():
-            if _time_of(entry) >= since:
+            if _time_of(entry) >= since and not _is_drill_not_tried(entry):
                 key = entry["kind"], entry.get("run"), entry.get("container"), entry.get("database")
                 latest.pop(key, None)
                 latest[key] = entry
@@ -137,6 +138,11 @@ def entry_of_drill(drill: dict[str, Any]) -> Entry:
         "recovery_seconds": drill["recovery_seconds"],
         "error": drill["error"]["code"] if drill["error"] else None,
     }
+
+
+def _is_drill_not_tried(entry: Entry) -> bool:
+    """Whether an earlier version has written down a drill that it could not even try."""
+    return entry["kind"] == DRILL and entry.get("error") in CODES_OF_DRILLS_NOT_TRIED
 
 
 def _end_of_torn_line(file: Any) -> str:

@@ -26,7 +26,6 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from scalr_backup import __version__, store
-from scalr_backup.errors import NoMemoryError
 
 PREFIX = "scalr_backup_"
 
@@ -249,14 +248,9 @@ def _database(judged: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterato
     if judged["error"]:
         yield Sample(ERROR, 1, (*whose, judged["error"]["code"]))
     if drill := judged["drill"]:
-        yield Sample(DRILL_SUCCESS, None if _could_not_begin(drill) else drill["ok"], whose)
+        yield Sample(DRILL_SUCCESS, drill["ok"], whose)
         yield Sample(DRILL_TIME, _timestamp(drill["time"]), whose)
         yield Sample(RECOVERY, drill["recovery_seconds"], whose)
-
-
-def _could_not_begin(drill: Mapping[str, Any]) -> bool:
-    """A drill for which there was no memory says nothing of the backup, neither good nor bad."""
-    return bool(drill["error"]) and drill["error"]["code"] == NoMemoryError.code
 
 
 def _pass(last_pass: Mapping[str, Any] | None) -> Iterator[Sample]:

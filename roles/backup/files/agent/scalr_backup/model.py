@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,9 @@ REASONS = (NIGHTLY, MANUAL, PRE_RESTORE)
 _CLOCK_SKEW = timedelta(hours=1)
 
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
+# What a restore keeps beside the live database: the old one, or a new one that is not what was saved. Its run's id ends
+# the name; a user's database that only sounds alike is not ours to leave out.
+_KEPT_COPY = re.compile(r".+_(?:before_restore|restored)_(\d{8}t\d{6}z)-[0-9a-f]{4}\Z", re.DOTALL)
 # A database's name is one component of a snapshot's path: these characters would be more, or end it.
 _UNSAFE_IN_PATH = re.compile(r"[%/\x00-\x1f\x7f]")
 
@@ -46,6 +50,19 @@ def new_run_id(now: datetime | None = None) -> str:
 def is_run_id(text: str) -> bool:
     """Whether *text* is what ``new_run_id`` makes."""
     return bool(_RUN_ID.match(text))
+
+
+def kept_since(database: str) -> datetime | None:
+    """When a restore kept this database as a copy, by its name; None for every database that is no such copy.
+
+    A copy is neither backed up nor drilled: what it is a copy of is, or was.
+    """
+    if not (found := _KEPT_COPY.match(database)):
+        return None
+    try:
+        return datetime.strptime(found.group(1), "%Y%m%dt%H%M%Sz").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def dump_path(container: str, database: str) -> str:
@@ -109,12 +126,37 @@ class Database:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A database container that answers, and what it holds."""
+    """A database container that answers, and what it holds; *kept* are copies that restores have left beside it."""
 
     container: Container
     credentials: Credentials
     server_version: str
     databases: tuple[Database, ...]
+    kept: tuple[Database, ...] = ()
+
+    def kept_as_dicts(self) -> list[dict[str, Any]]:
+        """The kept copies as the JSON contract shows them, each with the command that drops it."""
+        return [
+            {
+                "container": self.container.name,
+                "database": copy.name,
+                "kept_since": since.isoformat(),
+                "size_bytes": copy.size_bytes,
+                "command": shlex.join(
+                    [
+                        "docker",
+                        "exec",
+                        self.container.name,
+                        "dropdb",
+                        f"--username={self.credentials.user}",
+                        "--",
+                        copy.name,
+                    ]
+                ),
+            }
+            for copy in self.kept
+            if (since := kept_since(copy.name))
+        ]
 
 
 @dataclass(frozen=True)

@@ -254,6 +254,7 @@ def _discover(console: Console, data: dict[str, Any]) -> None:
         version = container["server_version"] or "–"
         rows.append([container["name"], container["status"], version, names or container["reason"] or ""])
     _table(console, ["CONTAINER", "STATUS", "POSTGRESQL", "DATABASES"], rows)
+    _kept_databases(console, [copy for container in data["containers"] for copy in container["kept_databases"]])
 
 
 def _backup(console: Console, data: dict[str, Any]) -> None:
@@ -342,7 +343,7 @@ def _drill(console: Console, data: dict[str, Any]) -> None:
             [
                 one["container"],
                 one["database"],
-                "passed" if one["ok"] else "FAILED",
+                "passed" if one["ok"] else "FAILED" if one["tried"] else "not tried",
                 one["snapshot_id"][:8],
                 _moment(one["snapshot_time"]),
                 "–" if one["recovery_seconds"] is None else f"{one['recovery_seconds']:.1f} s",
@@ -357,7 +358,10 @@ def _drill(console: Console, data: dict[str, Any]) -> None:
         if one["error"]:
             reason = one["error"]["message"]
             console.print(f"{one['container']}/{one['database']}: {reason}", markup=False, highlight=False)
-    console.print(f"run {data['run']}: {data['duration_seconds']} s, {data['failed']} failed", highlight=False)
+    not_tried = f", {data['not_tried']} not tried" if data["not_tried"] else ""
+    console.print(
+        f"run {data['run']}: {data['duration_seconds']} s, {data['failed']} failed{not_tried}", highlight=False
+    )
 
 
 def _snapshots(console: Console, data: dict[str, Any]) -> None:
@@ -418,7 +422,17 @@ def _status(console: Console, data: dict[str, Any]) -> None:
             console.print(f"  {finding['remedy']}", markup=False, highlight=False, soft_wrap=True)
         # Folded by us it would be two commands for whoever copies it.
         console.print(f"  → {finding['command']}", markup=False, highlight=False, soft_wrap=True)
+    _kept_databases(console, data["kept_databases"])
     console.print(f"host {data['host']}, next pass {_moment(data['next_pass'])}", markup=False, highlight=False)
+
+
+def _kept_databases(console: Console, copies: list[dict[str, Any]]) -> None:
+    """What restores have left beside the live databases, and how to be rid of it."""
+    for copy in copies:
+        what = f"{copy['container']}/{copy['database']} ({human_bytes(copy['size_bytes'])})"
+        text = f"◦ {what} was kept by a restore on {copy['kept_since'][:10]} and is not backed up; when you need it no more:"
+        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(f"  → {copy['command']}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def _history(console: Console, data: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from scalr_backup.docker_host import STDOUT, DockerHost, ExecStream, MessageTail
 from scalr_backup.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
-from scalr_backup.model import Credentials, Database, Volume
+from scalr_backup.model import Credentials, Database, Volume, kept_since
 from scalr_backup.sql import connection_string, quote_identifier, quote_literal
 
 # Every connection of a run carries the run's id, so that what a killed run left behind can be told from the app's.
@@ -281,9 +281,11 @@ class Postgres:
     def databases(self) -> tuple[Database, ...]:
         """Every database that allows connections and is no template, an empty ``postgres`` among others left out."""
         found = tuple(Database(**row) for row in self.query(self._home, _DATABASES))
-        if len(found) > 1 and any(database.name == "postgres" for database in found) and self._is_empty("postgres"):
+        found = tuple(database for database in found if not _HALF_MADE.match(database.name))
+        apps = [database.name for database in found if not kept_since(database.name)]
+        if len(apps) > 1 and "postgres" in apps and self._is_empty("postgres"):
             found = tuple(database for database in found if database.name != "postgres")
-        return tuple(database for database in found if not _HALF_MADE.match(database.name))
+        return found
 
     def globals_sql(self) -> str:
         """Roles and tablespaces as ``pg_dumpall --globals-only`` writes them; holds password hashes.

@@ -356,6 +356,8 @@ def _record_outcome(databases: dict[str, Any], outcome: DatabaseBackup, result: 
         error=asdict(outcome.error) if outcome.error else None,
     )
     if outcome.ok:
+        # Of a record that an earlier version began, the first that is known.
+        entry.setdefault("first_success", entry["last_success"] or result["finished"])
         if entry["last_success"]:
             entry["previous"] = {"bytes_read": entry.get("bytes_read"), "rows": entry.get("rows")}
         entry.update(

@@ -10,8 +10,9 @@ from typing import Any
 
 from scalr_backup import __version__
 from scalr_backup.config import Config
+from scalr_backup.errors import CODES_OF_DRILLS_NOT_TRIED
 from scalr_backup.findings import FAILURE, Finding, find
-from scalr_backup.model import is_whole_cluster, name_fits
+from scalr_backup.model import is_whole_cluster, kept_since, name_fits
 from scalr_backup.restic import redact
 from scalr_backup.schedule import next_pass
 
@@ -50,6 +51,7 @@ class Status:
     summary: str
     health: Health
     copy: dict[str, Any] | None = None
+    kept_databases: tuple[dict[str, Any], ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -76,6 +78,7 @@ class Status:
             "next_pass": self.next_pass.isoformat(),
             "append_only": self.append_only,
             "copy": self.copy,
+            "kept_databases": list(self.kept_databases),
         }
 
 
@@ -88,6 +91,8 @@ def judge(
         for _key, entry in sorted(document.get("databases", {}).items())
         if not _given_up(entry, document.get("nightly_looked") or document.get("nightly_started"))
         and not name_fits(entry["container"], config.exclude)
+        # Earlier versions have backed them up, too.
+        and not kept_since(entry["database"])
     ]
     drills = document.get("drills", {})
     databases = tuple(
@@ -111,6 +116,7 @@ def judge(
         summary=_summary(findings, databases) + (_ADDS_ONLY if config.append_only else ""),
         health=_judge_health(databases, is_overdue=is_overdue),
         copy=copy,
+        kept_databases=tuple((document.get("matches") or {}).get("kept", ())),
     )
 
 
@@ -135,8 +141,13 @@ def _judge_database(entry: dict[str, Any], drill: dict[str, Any] | None, now: da
         "bytes_read": entry.get("bytes_read"),
         "rows": entry.get("rows"),
         "error": entry.get("error"),
-        "drill": drill and _judge_drill(drill, now),
+        "drill": None if drill is None or _was_not_tried(drill) else _judge_drill(drill, now),
     }
+
+
+def _was_not_tried(drill: dict[str, Any]) -> bool:
+    """Whether an earlier version has recorded a drill that it could not even try: it says nothing."""
+    return not drill["ok"] and (drill["error"] or {}).get("code") in CODES_OF_DRILLS_NOT_TRIED
 
 
 def _judge_drill(drill: dict[str, Any], now: datetime) -> dict[str, Any]:
