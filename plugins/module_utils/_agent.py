@@ -213,10 +213,11 @@ def _socket_group():
         return []  # The docker command has the words for what is wrong.
 
 
-def call_or_fail(module, verb, *arguments, secrets=None, apart=False, image=None):
+def call_or_fail(module, verb, *arguments, secrets=None, apart=False, image=None, answers=()):
     """Run one verb and return ``(changed, values)``, values being what the module returns.
 
-    ``secrets`` are handed to the verb on its standard input, where nobody sees them in a list of processes.
+    ``secrets`` are handed to the verb on its standard input, where nobody sees them in a list of processes. ``answers`` are
+    codes that are an answer, and no failure of the call.
 
     Ends the module with the agent's own sentence and code when the verb failed. The values are complete
     even then: of seven databases six may have been saved.
@@ -231,7 +232,9 @@ def call_or_fail(module, verb, *arguments, secrets=None, apart=False, image=None
             progress_file=module.params.get("progress_file"),
         )
     except AgentError as error:
-        module.fail_json(msg=str(error), code=error.code, **_values(module, error.data))
+        if error.code not in answers:
+            module.fail_json(msg=str(error), code=error.code, **_values(module, error.data))
+        changed, data = False, error.data
     return changed, _values(module, data)
 
 

@@ -45,6 +45,12 @@ host:
   returned: success
   type: str
   sample: web1
+repository_note:
+  description: What is to be said where no repository of the host lies elsewhere, or an empty text.
+  returned: success
+  type: str
+  sample: ""
+  version_added: 0.4.0
 next_pass:
   description: When the next pass begins.
   returned: success
@@ -106,6 +112,13 @@ containers:
           description: Encoding of the database.
           type: str
           sample: UTF8
+    kept_databases:
+      description:
+        - Copies that restores have left beside the live databases, which are not backed up. Each has its C(container),
+          C(database), C(kept_since), C(size_bytes), and in C(command) what drops it.
+      type: list
+      elements: dict
+      version_added: 0.4.0
 """
 
 from ansible.module_utils.basic import AnsibleModule

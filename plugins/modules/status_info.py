@@ -165,7 +165,13 @@ history:
     bytes_stored:
       description: What that came to when it was compressed.
       type: int
-    rows:
+    count_error:
+      description: Why the rows were not counted in the last good backup, where they should have been, or null.
+      type: str
+      version_added: 0.4.0
+    kept:
+      description:
+        - How many C(snapshots)
       description: How many rows the dump holds, or null where they were not counted.
       type: int
     size_bytes:
@@ -256,7 +262,8 @@ def main():
         "snapshots": {"type": "bool", "default": False},
     }
     module = AnsibleModule(argument_spec=dict(AGENT_ARGUMENTS, **arguments), supports_check_mode=True)
-    changed, values = call_or_fail(module, "status")
+    # That a host is not safe is what was asked, and told in RV(healthy).
+    changed, values = call_or_fail(module, "status", answers=("not_safe",))
     if module.params["history_days"]:
         values.update(_remembered(module, values))
     if module.params["snapshots"]:

@@ -4,14 +4,31 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from scalr_backup.backup import Pass, PassResult, Request
 from scalr_backup.docker_host import ExecResult
-from scalr_backup.errors import RepositoryUnreachableError, TwoHostsError, UnknownDatabaseError, WrongPasswordError
-from scalr_backup.model import Credentials, RepositorySize, Snapshot, Volume
+from scalr_backup.dump import Dumped, Dumper
+from scalr_backup.errors import (
+    PostgresError,
+    RepositoryUnreachableError,
+    TwoHostsError,
+    UnknownDatabaseError,
+    WrongPasswordError,
+)
+from scalr_backup.model import (
+    Cluster,
+    Container,
+    Credentials,
+    Database,
+    RepositorySize,
+    Saved,
+    Snapshot,
+    Volume,
+)
 from scalr_backup.postgres import Postgres
 from scalr_backup.progress import nobody
 from scalr_backup.state import State
@@ -41,6 +58,61 @@ def test_a_question_about_an_unknown_database_is_not(tmp_path):
     with pytest.raises(UnknownDatabaseError):
         a_pass_that_meets(UnknownDatabaseError("not here"), state).run(Request())
     assert "last_pass" not in state.read()
+
+
+class Door(Postgres):
+    """A server that lets nobody in, or only into some of its databases."""
+
+    def __init__(self, answers):
+        super().__init__(None, "scalr-roles-db", Credentials("app", None), "look")
+        self._answers = answers
+
+    def query(self, database, sql):
+        if isinstance(self._answers.get(database), list):
+            return self._answers[database]
+        raise PostgresError(f"scalr-roles-db/{database}: {self._answers[database]}")
+
+
+@pytest.mark.parametrize("rows", [[], [False]])
+def test_where_there_is_no_database_postgres_template1_is_stood_in_whatever_the_words(rows):
+    assert Door({"postgres": "FATAL: Datenbank gibt es nicht", "template1": rows})._home == "template1"
+
+
+@pytest.mark.parametrize("template1", [[True], 'FATAL: role "app" does not exist'])
+def test_whoever_is_not_let_in_for_another_reason_is_told_that_reason(template1):
+    with pytest.raises(PostgresError, match='postgres: FATAL: role "app" does not exist'):
+        Door({"postgres": 'FATAL: role "app" does not exist', "template1": template1})._home  # noqa: B018
+
+
+class TestCounts:
+    """A dump is whole whether its rows could be counted or not; that they could not is said wherever it matters."""
+
+    def test_that_fail_are_told_and_cost_no_dump(self):
+        dumper = Dumper(None, None, None, nobody, "r", None)
+        failed, counted = Future(), Future()
+        failed.set_exception(PostgresError("could not read block 7"))
+        counted.set_result({"t": 3})
+        assert dumper._counts(failed) == (None, "could not read block 7")
+        assert dumper._counts(counted) == ({"t": 3}, None)
+        assert dumper._counts(None) == (None, None)
+
+    def test_that_failed_are_a_warning_of_the_pass_and_on_record(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("scalr_backup.leftovers.clean_up", lambda *_: [])
+        state = State(tmp_path)
+        one = Dumped(Saved("aa", 10, 10, 5), {}, None, 1.0, "could not read block 7")
+        cluster = Cluster(
+            Container("c" * 64, "scalr-shop-db", "postgres:17", "sha256:aa", "running", "ok"),
+            Credentials("app", None), "17.6", (Database("shop", 10, "app", "UTF8"),),
+        )  # fmt: skip
+        a_pass = Pass(Tools(SimpleNamespace(host="h", parallel=1), None, None, state, nobody, threading.Event()))
+        now = datetime(2026, 11, 22, 3, tzinfo=UTC)
+        result = PassResult("r", "nightly", "h", now, now)
+        a_pass._dump_all(SimpleNamespace(dump=lambda *_: one), Request(), result, [cluster])
+        [warning] = result.warnings
+        assert warning.startswith("scalr-shop-db/shop is backed up, but its rows could not be counted")
+        assert "could not read block 7" in warning
+        a_pass._record(result)
+        assert state.known_databases()["scalr-shop-db/shop"]["count_error"] == "could not read block 7"
 
 
 class TestAnotherAgentOfTheSameName:

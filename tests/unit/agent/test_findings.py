@@ -80,6 +80,10 @@ WRONG = {
             "ok": False, "time": ago(days=1), "snapshot_id": "aa", "recovery_seconds": None, "error": ERROR,
         }}}, "failure", "ansible-playbook scalr.backup.drill --limit web1 -e db=scalr-shop-db",
     ),
+    "rows_not_counted": (
+        {"databases": shop(rows=None, count_error="permission denied for table t")}, "warning",
+        "ansible-playbook scalr.backup.backup --limit web1 -e db=scalr-shop-db",
+    ),
     "drill_overdue": (
         {"databases": shop(first_success=ago(days=41))}, "warning", "ansible-playbook scalr.backup.drill --limit web1",
     ),
@@ -241,6 +245,23 @@ def test_databases_that_no_drill_has_proved_are_one_finding_that_names_the_longe
     ]
 
 
+def test_a_repository_that_is_lost_with_the_host_stands_beside_the_word_safe_and_is_told_once() -> None:
+    state = document(matches={"gone": [], "stopped": ["scalr-blog-db"], "time": ago(hours=9)})
+    status = judge(CONFIG, "/repository", state, NOW - timedelta(days=100), NOW, lost_with_host=True)
+    assert status.healthy
+    assert [(one.code, one.severity) for one in status.findings] == [
+        ("repository_on_host", "warning"), ("container_stopped", "warning"),
+    ]  # fmt: skip
+    assert status.summary.startswith("Safe: 1 database")
+    assert (
+        " 2 warnings; first: The repository /repository lies on this host, so whatever takes the host "
+        in status.summary
+    )
+    noted = compare({}, status.findings, NOW).noted
+    later = compare(noted, status.findings, NOW + timedelta(days=1))
+    assert [finding.code for finding, _times in later.again] == ["container_stopped"]
+
+
 def test_failures_come_first_and_what_retention_said_is_not_said_twice() -> None:
     state = document(
         matches={"gone": [], "stopped": ["scalr-blog-db"], "time": ago(hours=9)},
@@ -260,7 +281,7 @@ def test_the_page_of_alerts_names_every_finding() -> None:
     page = (Path(__file__).resolve().parents[3] / "docs/alerts.md").read_text().split("| finding |")[1].split("\n\n")[0]
     named = set(re.findall(r"`([a-z_]+)`", "\n".join(line.split("|")[1] for line in page.splitlines()[2:])))
     # The agent cannot know that it is older than the collection: status_info does.
-    assert named == set(WRONG) | {"copy_failed", "agent_outdated"}
+    assert named == set(WRONG) | {"copy_failed", "agent_outdated", "repository_on_host"}
 
 
 def test_a_name_that_somebody_chose_adds_no_line_and_steers_no_terminal():

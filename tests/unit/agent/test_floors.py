@@ -24,6 +24,7 @@ GROUND = {
     "roles",
     "jobs",
     "logs",
+    "place",
     "words",
 }
 TOOLS = {"docker_host", "heartbeat", "history", "metrics", "notify", "postgres", "restic", "state"}

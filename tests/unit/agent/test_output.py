@@ -9,6 +9,7 @@ import re
 import pytest
 from rich.console import Console
 from scalr_backup import cli, output
+from scalr_backup.errors import ExitCode
 from scalr_backup.model import Failure
 from scalr_backup.output import HumanOutput, JsonOutput, Outcome
 from scalr_backup.progress import Pace, log, progress
@@ -157,8 +158,22 @@ def test_short_times_are_told_in_two_units():
 def test_the_command_to_run_next_is_one_line_however_narrow_the_terminal_is(screen):
     command = f"ansible-playbook scalr.backup.backup --limit {'w' * 80} -e db=scalr-shop-db"
     finding = {"severity": "failure", "message": "word " * 60, "command": command, "remedy": ""}
+    finding |= {"container": "", "database": ""}
     HumanOutput().result("status", Outcome(STATUS | {"findings": [finding]}))
     assert f"  → {command}\n" in text(screen)
+
+
+def test_a_database_whose_drill_failed_is_not_ok(pipe):
+    """Its backup is good and fresh, and does not restore."""
+    written, _clock = pipe
+    finding = {"container": "scalr-shop-db", "database": "shop", "severity": "failure", "message": ".", "command": "c"}
+    finding |= {"remedy": ""}
+    summary = "NOT SAFE: 1 problem"
+    told = {**STATUS, "healthy": False, "summary": summary, "findings": [finding]}
+    HumanOutput().result("status", Outcome(told, exit_code=ExitCode.FAILED, error=Failure("not_safe", summary)))
+    [line] = [line for line in written.getvalue().splitlines() if line.startswith("scalr-shop-db")]
+    assert line.split()[2] == "PROBLEM"
+    assert written.getvalue().count(summary) == 1
 
 
 def test_a_copy_that_a_restore_kept_is_told_with_what_drops_it(pipe):

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
+from scalr_backup import cli
 from scalr_backup.config import Config
+from scalr_backup.state import State
 from scalr_backup.status import judge
+from typer.testing import CliRunner
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=100)
@@ -183,3 +188,19 @@ def test_a_copy_that_no_pass_could_make_yet_is_waited_for():
 def test_without_a_second_repository_nothing_is_said_of_one():
     assert judged({**document(entry()), "copy": copied(30)}).healthy
     assert judged(document(entry())).as_dict()["copy"] is None
+
+
+@pytest.mark.parametrize(("good", "code"), [(True, 0), (False, 1)])
+def test_the_verb_tells_by_its_exit_code_too_and_by_its_result_in_any_case(tmp_path, monkeypatch, good, code):
+    monkeypatch.setattr("scalr_backup.state.STATE_DIRECTORY", tmp_path)
+    monkeypatch.setattr(cli, "load_config", lambda: CONFIG)
+    now = datetime.now(UTC).isoformat()
+    one = entry(ok=good, error=None if good else "the dump was empty") | {"last_tried": now, "last_success": now}
+    State(tmp_path).put("databases", {"scalr-shop-db/shop": one})
+    done = CliRunner().invoke(cli.app, ["status", "--json"])
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert done.exit_code == told["exit_code"] == code
+    assert (told["ok"], told["data"]["healthy"]) == (good, good)
+    assert (told["error"] or {}).get("code") == (None if good else "not_safe")
+    assert told["data"]["databases"][0]["database"] == "shop"
+    assert CliRunner().invoke(cli.app, ["status"]).exit_code == code

@@ -259,7 +259,9 @@ def test_snapshots(docker, run_module):
 
 
 def test_status_of_an_unhealthy_host_is_no_failure(docker, run_module):
-    docker.agent_returns({"healthy": False, "summary": "2 problems", "last_pass": {"failed": 2}})
+    """The agent says so by its exit code, too; what is asked for is its answer."""
+    data = {"healthy": False, "summary": "2 problems", "last_pass": {"failed": 2}}
+    docker.agent_returns(data, exit_code=1, error=("not_safe", "2 problems"))
 
     result = run_module("status_info")
 
@@ -267,6 +269,14 @@ def test_status_of_an_unhealthy_host_is_no_failure(docker, run_module):
     assert result["healthy"] is False
     assert result["last_pass"] == {"failed": 2}
     assert "failed" not in result
+
+
+def test_status_of_an_agent_that_fails_is_a_failure(docker, run_module):
+    docker.agent_returns({}, exit_code=2, error=("configuration", "There is no configuration."))
+
+    result = run_module("status_info")
+
+    assert (result["failed"], result["code"]) == (True, "configuration")
 
 
 def test_status_of_an_agent_that_is_older_than_the_collection_says_so(docker, run_module):

@@ -673,6 +673,25 @@ def test_drill_that_could_not_be_tried_is_no_failed_one(fleet):
     assert "\n1 host: 1 not tried.\n" in run.stdout
 
 
+def test_status_of_a_repository_on_the_host_and_of_a_kept_copy(fleet):
+    lost = {"code": "repository_on_host", "severity": "warning", "message": "It lies on this host.", "command": "site"}
+    copy = {
+        "container": "scalr-foo-db", "database": "foo_before_restore_x", "kept_since": "2026-11-22T03:00:00+00:00",
+        "size_bytes": 9, "command": "docker exec scalr-foo-db dropdb -- foo_before_restore_x",
+    }  # fmt: skip
+    well = {"healthy": True, "summary": "Safe.", "problems": [], "next_pass": "", "databases": []}
+    fleet.host("web1").agent_returns({**well, "findings": [lost], "kept_databases": [copy]})
+    fleet.host("web2").agent_returns({**well, "findings": []})
+
+    run = fleet.run("status")
+
+    assert run.returncode == 0, run.stdout
+    assert "\n2 hosts: 1 safe as long as the host lives, 1 safe.\n" in run.stdout
+    assert "web1: It lies on this host." in run.stdout
+    assert "web1: scalr-foo-db/foo_before_restore_x was kept by a restore on 2026-11-22" in run.stdout
+    assert "    docker exec scalr-foo-db dropdb -- foo_before_restore_x" in run.stdout
+
+
 def test_drill_of_a_container_that_no_host_has(fleet):
     web1 = fleet.host("web1")
     web1.agents_image_is("sha256:5f0c")
@@ -716,6 +735,7 @@ def test_status_shows_the_last_drills(fleet):
 
     assert line_with(run.stdout, "scalr-foo-db", " foo ").endswith("5f0c8e1b  passed 1 d 1 h ago        8.9 s")
     assert "FAILED 1 d 1 h ago" in line_with(run.stdout, "scalr-foo-db", " bar ")
+    assert line_with(run.stdout, "scalr-foo-db", " bar ").split()[3:5] == ["drill", "failed"]
     assert "never" in line_with(run.stdout, "scalr-foo-db", " new ")
 
 

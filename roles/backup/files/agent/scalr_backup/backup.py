@@ -18,7 +18,7 @@ from typing import Any
 from scalr_backup import __version__, leftovers, maintenance, retention
 from scalr_backup.copies import Copied, Copier
 from scalr_backup.discovery import Discovered
-from scalr_backup.dump import Dumped, Dumper
+from scalr_backup.dump import Dumped, Dumper, uncounted
 from scalr_backup.errors import (
     ExitCode,
     InterruptedRunError,
@@ -316,6 +316,8 @@ class Pass(UseCase):
                     one = dumper.dump(cluster, database, tags)
             except ScalrBackupError as error:
                 return self._failed(container, database, error.code, error.message)
+            if one.count_error:
+                self._warn(result, uncounted(container.name, database, one.count_error))
             dumped[container.name, database] = one
             return self._succeeded(cluster, database, one)
 
@@ -343,6 +345,7 @@ class Pass(UseCase):
             bytes_stored=dumped.saved.bytes_stored,
             duration_seconds=round(dumped.seconds, 1),
             rows=None if dumped.row_counts is None else sum(dumped.row_counts.values()),
+            count_error=dumped.count_error,
         )
         self._emit(log("info", "database backed up", **outcome.as_dict()))
         return outcome

@@ -24,11 +24,13 @@ from scalr_backup import (
     backup,
     copies,
     drill,
+    findings,
     heartbeat,
     history,
     keys,
     maintenance,
     notify,
+    place,
     restore,
     retention,
     schedule,
@@ -87,6 +89,10 @@ Scheduled = Annotated[
 Snapshot = Annotated[str, typer.Argument(help="The snapshot's id, or the beginning of it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 Copy = Annotated[bool, typer.Option("--copy", help="The second repository instead of the first.")]
+
+
+# The code of a status that is not good.
+NOT_SAFE = "not_safe"
 
 
 class Agent:
@@ -176,7 +182,8 @@ def discover(
         config = agent.config()
         found = Discovery(config, DockerHost()).clusters(db or ())
         due = schedule.next_pass(config, utc_now()).isoformat()
-        return Outcome({**_discovered(config.host, found), "next_pass": due})
+        note = findings.of_repository_on_host(config) if place.is_lost_with_the_host(config) else ""
+        return Outcome({**_discovered(config.host, found), "next_pass": due, "repository_note": note})
 
     _run("discover", json, call)
 
@@ -527,10 +534,13 @@ def key_verb(
 
 @app.command(name="status")
 def status_verb(json: Json = False) -> None:
-    """Am I safe? The health of every database's backups."""
+    """Am I safe? The health of every database's backups. Exits with 1 when the answer is no."""
 
     def call(agent: Agent) -> Outcome:
-        return Outcome(_status(agent.config()).as_dict())
+        answer = _status(agent.config())
+        if answer.healthy:
+            return Outcome(answer.as_dict())
+        return Outcome(answer.as_dict(), exit_code=ExitCode.FAILED, error=Failure(NOT_SAFE, answer.summary))
 
     _run("status", json, call)
 
@@ -822,7 +832,14 @@ def _status(config: Config) -> status.Status:
 def _judge(config: Config, document: Mapping[str, Any]) -> status.Status:
     now = utc_now()
     # A status needs no secrets, so that health can never be wrong for want of one.
-    return status.judge(config, redact(config.repository), document, State().first_started(now, document), now)
+    return status.judge(
+        config,
+        redact(config.repository),
+        document,
+        State().first_started(now, document),
+        now,
+        lost_with_host=place.is_lost_with_the_host(config),
+    )
 
 
 def _discovered(host: str, found: Discovered) -> dict[str, Any]:

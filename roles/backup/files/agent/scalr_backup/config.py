@@ -119,6 +119,10 @@ class Config(BaseModel):
     nearly_full_percent: Annotated[int, Field(ge=1, le=100)] = 90
     # Hours after which a scheduled pass that still runs is found wrong; 0 for never.
     pass_hours: Annotated[int, Field(ge=0)] = 12
+    # The names and addresses that the inventory has for this host, beside its own.
+    host_addresses: tuple[str, ...] = ()
+    # Whether a repository that is lost with the host is on purpose.
+    repository_on_host_accepted: bool = False
     # Days without a passed drill after which a database counts as untested; 0 for never, as where nothing drills by itself.
     drill_overdue_days: Annotated[int, Field(ge=0, le=3660)] = 40
     # Hours after which a lock on the repository is found wrong.

@@ -33,6 +33,8 @@ class Dumped:
     description: dict[str, Any]
     row_counts: RowCounts | None
     seconds: float
+    # Why the rows were not counted, where they should have been.
+    count_error: str | None = None
 
 
 class Dumper:
@@ -79,7 +81,7 @@ class Dumper:
                     # The session may be counting for a long time yet: without its server process it ends now.
                     self._end_leftovers(cluster, application)
                     raise
-                row_counts = self._counts(counting, cluster, database)
+                row_counts, count_error = self._counts(counting)
         except BaseException:
             self._end_leftovers(cluster, application)
             raise
@@ -88,8 +90,9 @@ class Dumper:
             "dump_bytes": saved.bytes_read,
             "head_bytes": head_bytes,
             "row_counts": row_counts,
+            "count_error": count_error,
         }
-        return Dumped(saved, description, row_counts, time.monotonic() - started)
+        return Dumped(saved, description, row_counts, time.monotonic() - started, count_error)
 
     def _save(
         self, cluster: Cluster, database: str, exported: str, application: str, tags: Sequence[str], number: int
@@ -136,20 +139,14 @@ class Dumper:
         total = {"total_bytes": last} if last else {}
         return lambda count: self._emit(progress("dump", container=container, database=database, bytes=count, **total))
 
-    def _counts(self, counting: Future[RowCounts] | None, cluster: Cluster, database: str) -> RowCounts | None:
+    def _counts(self, counting: Future[RowCounts] | None) -> tuple[RowCounts | None, str | None]:
+        """The counts, and why there are none where there should be."""
         if counting is None:
-            return None
+            return None, None
         try:
-            return counting.result()
+            return counting.result(), None
         except PostgresError as error:
-            self._emit(
-                log(
-                    "warning",
-                    f"The rows of {cluster.container.name}/{database} could not be counted: {error.message}",
-                    run=self._run,
-                )
-            )
-            return None
+            return None, error.message
 
     def _end_leftovers(self, cluster: Cluster, application: str) -> None:
         """Leave nothing of a failed dump in its container; a container that is gone keeps nothing either."""
@@ -158,3 +155,8 @@ class Dumper:
             postgres.end_leftovers(f"{application}$")
         except ScalrBackupError as error:
             self._emit(log("debug", f"Nothing more to end in {cluster.container.name}: {error.message}", run=self._run))
+
+
+def uncounted(container: str, database: str, reason: str) -> str:
+    """The warning for a dump whose rows could not be counted."""
+    return f"{container}/{database} is backed up, but its rows could not be counted, so a restore cannot verify them: {reason}"

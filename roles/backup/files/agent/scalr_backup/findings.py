@@ -16,11 +16,13 @@ from typing import Any
 from scalr_backup import remedies
 from scalr_backup.config import Config
 from scalr_backup.model import kept_since
+from scalr_backup.restic import redact
 from scalr_backup.words import printable
 
 FAILURE, WARNING = "failure", "warning"
 # The part of the record that says since when the agent runs a pass; empty while it does not.
 RUNNING = "running"
+REPOSITORY_ON_HOST = "repository_on_host"
 
 # How many names a sentence lists.
 _LISTED = 10
@@ -83,15 +85,20 @@ def find(
     now: datetime,
     *,
     is_overdue: bool,
+    lost_with_host: bool = False,
 ) -> tuple[Finding, ...]:
     """Find everything, failures first.
 
-    *databases* and *copy* are as the status judges them; *is_overdue* says that nothing was ever backed up for too long.
+    *databases* and *copy* are as the status judges them; *is_overdue* says that nothing was ever backed up for too long, and
+    *lost_with_host* that no repository lies elsewhere.
     Since when is known of what has been noted before (``watch.py``).
     """
     found = [
+        # The first warning stands beside the word that all is safe.
+        *_of_place(config, lost_with_host=lost_with_host),
         *_of_databases(config, databases),
         *_of_drills(config, databases),
+        *_of_uncounted(config, databases),
         *_of_untested(config, document, databases, now),
         *_of_pass(config, document),
         *_of_running(config, document.get(RUNNING) or {}, now),
@@ -144,6 +151,20 @@ def _subject(database: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def of_repository_on_host(config: Config) -> str:
+    """The sentence for a host whose backups are lost with it."""
+    copy = f" and its copy {redact(config.copy_to.repository)} lie" if config.copy_to else " lies"
+    return (
+        f"The repository {redact(config.repository)}{copy} on this host, so whatever takes the host takes its backups too: set "
+        "backup_repository or backup_copy_repository to a place elsewhere, or backup_repository_on_host_accepted to true."
+    )
+
+
+def _of_place(config: Config, *, lost_with_host: bool) -> Iterator[Finding]:
+    if lost_with_host:
+        yield Finding(REPOSITORY_ON_HOST, WARNING, "place", of_repository_on_host(config), _playbook("site", config))
+
+
 def _of_databases(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     for database in databases:
         if database["fresh"] and database["ok"]:
@@ -172,6 +193,18 @@ def _of_drills(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterat
                 "drill_failed", FAILURE, "drill", message, since=drill["time"], **_subject(database),
                 **_caused(drill["error"], again, config),
             )  # fmt: skip
+
+
+def _of_uncounted(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Good dumps whose rows nobody has counted, though they should have been."""
+    for database in databases:
+        if database["count_error"]:
+            message = (
+                f"The rows of {_name(database)} could not be counted in its last backup, so a restore cannot verify them: "
+                f"{database['count_error']}"
+            )
+            command = _playbook("backup", config, database["container"])
+            yield Finding("rows_not_counted", WARNING, "counts", message, command, **_subject(database))
 
 
 def _of_untested(

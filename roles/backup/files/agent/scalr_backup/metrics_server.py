@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-from scalr_backup import status
+from scalr_backup import place, status
 from scalr_backup.config import Config, load_config
 from scalr_backup.errors import ConfigurationError
 from scalr_backup.logs import make_logger
@@ -133,7 +133,14 @@ class MetricsServer:
         return (
             document,
             installed,
-            status.judge(self._config, redact(self._config.repository), document, installed, now),
+            status.judge(
+                self._config,
+                redact(self._config.repository),
+                document,
+                installed,
+                now,
+                lost_with_host=place.is_lost_with_the_host(self._config),
+            ),
         )
 
     def _facts(self) -> Facts:

@@ -303,6 +303,8 @@ class DatabaseBackup:
     duration_seconds: float = 0.0
     rows: int | None = None
     error: Failure | None = None
+    # Why the rows were not counted, where they should have been; the dump is whole nevertheless.
+    count_error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as the JSON contract shows it."""

@@ -121,7 +121,8 @@ class HumanOutput:
             self._bars.stop()
         if outcome.data:
             _TABLES[verb](self._out, _harmless(outcome.data))
-        if outcome.error is not None:
+        # A status has said it in its first line.
+        if outcome.error is not None and outcome.error.message != outcome.data.get("summary"):
             self._err.print(f"[bold red]{escape(_harmless(outcome.error.message))}[/]", soft_wrap=True)
 
     def _say(self, event: Event) -> None:
@@ -398,11 +399,12 @@ def _status(console: Console, data: dict[str, Any]) -> None:
     # The answer first, in one line of its own, whatever the terminal's width.
     style = "bold green" if data["healthy"] else "bold red"
     console.print(f"[{style}]{escape(data['summary'])}[/]", soft_wrap=True, highlight=False)
+    failing = {(one["container"], one["database"]) for one in data["findings"] if one["severity"] == "failure"}
     rows = [
         [
             one["container"],
             one["database"],
-            "ok" if one["ok"] and one["fresh"] else "PROBLEM",
+            "PROBLEM" if (one["container"], one["database"]) in failing else "ok",
             human_age(one["age_seconds"]),
             human_bytes(one["bytes_read"]),
             _kept(one["kept"]),

@@ -672,8 +672,16 @@ class Postgres:
     def _find_home(self) -> str:
         try:
             self.query("postgres", "SELECT to_jsonb(true);")
-        except PostgresError as error:
-            if "does not exist" not in error.message or "role" in error.message:
+        except PostgresError:
+            # psql has no code for why it was not let in. Whoever is let in elsewhere can ask whether there is such a database;
+            # who is not either, fails for another reason, which the first try has told.
+            try:
+                open_to_all = self.query(
+                    "template1", "SELECT to_jsonb(datallowconn) FROM pg_database WHERE datname = 'postgres';"
+                )
+            except PostgresError:
+                open_to_all = [True]
+            if open_to_all == [True]:
                 raise
             return "template1"
         return "postgres"

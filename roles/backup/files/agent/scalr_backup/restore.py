@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from scalr_backup import leftovers
 from scalr_backup.archive import ArchiveHead
-from scalr_backup.dump import Dumper
+from scalr_backup.dump import Dumper, uncounted
 from scalr_backup.errors import (
     ExitCode,
     InterruptedRunError,
@@ -267,7 +267,7 @@ class Restore(UseCase):
             known = self._state.known_databases()
             dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, Path(reports), known)
             try:
-                return dumper.dump(cluster, plan.database, (PRE_RESTORE,)).saved.snapshot_id
+                dumped = dumper.dump(cluster, plan.database, (PRE_RESTORE,))
             except InterruptedRunError:
                 raise
             except ScalrBackupError as error:
@@ -275,6 +275,9 @@ class Restore(UseCase):
                     f"The safety snapshot of the live database failed, so nothing was changed: {error.message} "
                     "(safety_snapshot=false restores without one)."
                 ) from None
+        if dumped.count_error:
+            self._warn(result, uncounted(cluster.container.name, plan.database, dumped.count_error))
+        return dumped.saved.snapshot_id
 
     def _swap(self, postgres: Postgres, plan: DatabasePlan, journal: RestoreJournal, head: ArchiveHead) -> str | None:
         """Put the new database in the live one's place; returns the replaced one's name, None where there was none.

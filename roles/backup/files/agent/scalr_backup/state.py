@@ -368,6 +368,7 @@ def _record_outcome(databases: dict[str, Any], outcome: DatabaseBackup, result: 
             bytes_added=outcome.bytes_added,
             bytes_stored=outcome.bytes_stored,
             rows=outcome.rows,
+            count_error=outcome.count_error,
         )
     whole = f"{outcome.container}/{WHOLE_CLUSTER}"
     if outcome.ok and whole in databases and is_whole_cluster(databases[whole]):

@@ -83,9 +83,18 @@ class Status:
 
 
 def judge(
-    config: Config, repository: str, document: Mapping[str, Any], first_started: datetime, now: datetime
+    config: Config,
+    repository: str,
+    document: Mapping[str, Any],
+    first_started: datetime,
+    now: datetime,
+    *,
+    lost_with_host: bool = False,
 ) -> Status:
-    """Judge the recorded state; a pure function of it and of the time."""
+    """Judge the recorded state; a pure function of it and of the time.
+
+    *lost_with_host* says that no repository lies elsewhere.
+    """
     entries = [
         entry
         for _key, entry in sorted(document.get("databases", {}).items())
@@ -104,7 +113,7 @@ def judge(
     last_pass = document.get("last_pass")
     copy = _judge_copy(config, document.get("copy"), now)
     is_overdue = not databases and now - first_started > FRESH
-    findings = find(config, document, databases, copy, now, is_overdue=is_overdue)
+    findings = find(config, document, databases, copy, now, is_overdue=is_overdue, lost_with_host=lost_with_host)
     return Status(
         host=config.host,
         repository=repository,
@@ -140,6 +149,7 @@ def _judge_database(entry: dict[str, Any], drill: dict[str, Any] | None, now: da
         "snapshot_id": entry.get("snapshot_id"),
         "bytes_read": entry.get("bytes_read"),
         "rows": entry.get("rows"),
+        "count_error": entry.get("count_error"),
         "error": entry.get("error"),
         "drill": None if drill is None or _was_not_tried(drill) else _judge_drill(drill, now),
     }

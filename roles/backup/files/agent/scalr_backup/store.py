@@ -39,6 +39,27 @@ def kind(repository: str) -> str:
     return scheme if colon and scheme in {*_VARIABLES, "sftp"} else "local"
 
 
+def server(repository: str) -> str | None:
+    """The machine that an address names, empty where it names none; None for a directory."""
+    store = kind(repository)
+    try:
+        if store == "local":
+            return None
+        if store == "s3":
+            return urlsplit(f"//{_split_s3(repository)[1]}").hostname or ""
+        if store == "rest":
+            return urlsplit(repository.removeprefix("rest:")).hostname or ""
+        if store == "sftp":
+            place = repository.removeprefix("sftp:")
+            if place.startswith("//"):
+                return urlsplit(place).hostname or ""
+            machine = place.rpartition("@")[2]
+            return machine[1:].partition("]")[0] if machine.startswith("[") else machine.partition(":")[0]
+    except ValueError:
+        pass  # restic has the words for what is wrong with it.
+    return ""
+
+
 def relevant(repository: str, environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that the store of a repository may need: its own, and those that belong to no store."""
     own = _VARIABLES.get(kind(repository), ())

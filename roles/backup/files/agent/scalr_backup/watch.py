@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from scalr_backup.config import Config
 from scalr_backup.courier import Courier
-from scalr_backup.findings import FAILURE, RUNNING, WARNING, Finding
+from scalr_backup.findings import FAILURE, REPOSITORY_ON_HOST, RUNNING, WARNING, Finding
 from scalr_backup.heartbeat import FAIL, START, SUCCESS
 from scalr_backup.jobs import PASS, Job
 from scalr_backup.notify import Message, Service
@@ -30,6 +30,8 @@ RECOVERY, DIGEST = "recovery", "digest"
 
 # How often what stays wrong is told again; a little less than a day, so that it is not an hour later each night.
 _REMIND = timedelta(hours=23)
+# What no night changes, and is decided once: the status goes on showing it.
+_TOLD_ONCE = {REPOSITORY_ON_HOST}
 # How long nobody looks at what is wrong while nothing is put on record: it goes by the clock, too.
 _LOOK = timedelta(seconds=60)
 # Findings of one message; how many more there are is said.
@@ -59,7 +61,7 @@ def compare(noted: Mapping[str, Mapping[str, Any]], findings: Iterable[Finding],
         told = now.isoformat()
         if before is None or before["code"] != finding.code:
             new.append(finding)
-        elif now - datetime.fromisoformat(before["told"]) >= _REMIND:
+        elif finding.code not in _TOLD_ONCE and now - datetime.fromisoformat(before["told"]) >= _REMIND:
             times = before["times"] + 1
             again.append((finding, times))
         else:
