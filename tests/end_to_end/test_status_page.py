@@ -201,7 +201,7 @@ def test_a_command_is_copied_and_says_so(desk: Desk, failing: Path) -> None:
         page.keyboard.press("Enter")
         page.get_by_role("status").filter(has_text="Copied.").first.wait_for(state="attached")
         copied = page.evaluate("navigator.clipboard.readText()")
-        assert copied == "ansible-playbook scalr.backup.backup --limit web1,web2,web3"
+        assert copied == "ansible-playbook scalr.backup.backup --limit web1,web2,web3 -e db=scalr-shop-db"
 
 
 def test_a_name_leads_to_what_restores_it(desk: Desk) -> None:
@@ -212,7 +212,8 @@ def test_a_name_leads_to_what_restores_it(desk: Desk) -> None:
         command = f"-e db={row.locator('a').inner_text().partition('/')[0]} "
         assert not page.locator(".restore pre").filter(visible=True).count()
         row.locator("a").click()
-        shown = page.locator(".restore details[open] > .run pre").filter(visible=True)
+        commands = page.locator(".restore details[open] > .run pre").filter(visible=True)
+        shown = commands.filter(has_text="ansible-playbook scalr.backup.restore")
         assert shown.count() == 1
         assert command in shown.inner_text()
 
