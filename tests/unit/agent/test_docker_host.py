@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import re
+from http.client import RemoteDisconnected
 from types import SimpleNamespace
 
 import pytest
 import requests
 from docker.errors import APIError, DockerException
+from docker.transport.unixconn import UnixHTTPConnectionPool
 from scalr_backup import docker_host
 from scalr_backup.docker_host import DockerHost
 from scalr_backup.errors import CallRefusedError, DockerUnreachableError
+from urllib3.exceptions import MaxRetryError, ProtocolError, ReadTimeoutError
 
 PROXY = "unix:///run/scalr-backup/docker.sock"
 SENTENCE = "The agent may not look into web, which is none of its database containers."
@@ -26,7 +30,7 @@ class Clients:
     def __call__(self, base_url, version, timeout):
         self.addresses.append(base_url)
         if len(self.addresses) <= self.failures:
-            raise DockerException("Connection refused")
+            raise DockerException("Error while fetching server API version") from ConnectionRefusedError(111, "x")
         return SimpleNamespace(inspect_container=self.refuse)
 
     def refuse(self, _container):
@@ -69,6 +73,53 @@ def test_a_proxy_that_stays_away_is_named(engine, monkeypatch):
 
 def test_an_engine_that_does_not_answer_is_not_waited_for(engine):
     engine.failures = 1000
-    with pytest.raises(DockerUnreachableError, match=r"^The Docker Engine does not answer: Connection refused\.$"):
+    with pytest.raises(
+        DockerUnreachableError, match=r"^The Docker Engine does not answer: nobody listens at its address"
+    ):
         DockerHost()
     assert len(engine.addresses) == 1
+
+
+def aborted(inner):
+    """What requests raises when a connection breaks: urllib3's exception, with the operating system's in its arguments."""
+    return requests.ConnectionError(ProtocolError("Connection aborted.", inner))
+
+
+POOL = UnixHTTPConnectionPool("/run/docker.sock", 60)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (aborted(FileNotFoundError(2, "No such file or directory")), "there is no socket at its address"),
+        (aborted(PermissionError(13, "Permission denied")), "this agent may not use its socket"),
+        (aborted(ConnectionResetError(104, "Connection reset by peer")), "it broke the connection off"),
+        (aborted(RemoteDisconnected("Remote end closed connection without response")), "it broke the connection off"),
+        (requests.ConnectionError(MaxRetryError(POOL, "/version", ConnectionRefusedError(111, "x"))), "nobody listens"),
+        (requests.ReadTimeout(ReadTimeoutError(POOL, "/containers", "Read timed out.")), "it has said nothing for too long"),
+        (TimeoutError("timed out"), "it has said nothing for too long"),
+        (OSError(28, "No space left on device"), "no space left on device"),
+        (requests.exceptions.InvalidJSONError("<html>"), "it gave an answer that makes no sense (InvalidJSONError)"),
+    ],
+)  # fmt: skip
+def test_no_answer_is_a_sentence_and_no_librarys_text(engine, error, words):
+    host = DockerHost()
+    host._api.inspect_container = lambda _container: (_ for _ in ()).throw(error)
+
+    with pytest.raises(DockerUnreachableError) as caught:
+        host.inspect("web")
+
+    assert caught.value.message.startswith(f"The Docker Engine does not answer: {words}")
+    assert not re.search(r"Pool|aborted|\(\d+,|object at|HTTPConnection", caught.value.message)
+
+
+def test_a_refusal_without_words_is_its_number(engine):
+    response = requests.Response()
+    response.status_code = 502
+    host = DockerHost()
+    host._api.inspect_container = lambda _container: (_ for _ in ()).throw(
+        APIError("502 for http+docker://x", response)
+    )
+
+    with pytest.raises(DockerUnreachableError, match=r"^The Docker Engine refused: status 502\.$"):
+        host.inspect("web")

@@ -27,7 +27,7 @@ GROUND = {
     "place",
     "words",
 }
-TOOLS = {"docker_host", "heartbeat", "history", "metrics", "notify", "postgres", "restic", "state"}
+TOOLS = {"docker_host", "engine_silence", "heartbeat", "history", "metrics", "notify", "postgres", "restic", "state"}
 USE_CASES = {
     "backup",
     "copies",
@@ -42,6 +42,7 @@ USE_CASES = {
     "leftovers",
     "maintenance",
     "manifest",
+    "opening",
     "producer",
     "restore",
     "restore_plan",
@@ -59,7 +60,7 @@ FLOORS = [GROUND, TOOLS, USE_CASES, DOORS]
 # What a use case must not touch, and the files that may: the tools, the server that runs a pass as a process of
 # its own, and nobody else.
 OUTSIDE_WORLD = {"subprocess", "socket", "docker", "requests"}
-MAY_TOUCH_IT = {"docker_host", "heartbeat", "restic", "serve"}
+MAY_TOUCH_IT = {"docker_host", "engine_silence", "heartbeat", "restic", "serve"}
 
 
 def modules() -> list[Path]:

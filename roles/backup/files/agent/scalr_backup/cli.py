@@ -30,6 +30,7 @@ from scalr_backup import (
     keys,
     maintenance,
     notify,
+    opening,
     place,
     restore,
     retention,
@@ -42,6 +43,7 @@ from scalr_backup import (
 from scalr_backup.config import (
     Addresses,
     Config,
+    Given,
     Keep,
     Secrets,
     load_addresses,
@@ -50,6 +52,7 @@ from scalr_backup.config import (
     load_secrets,
     parse_addresses,
     parse_config,
+    parse_given,
     parse_password,
     parse_secrets,
 )
@@ -60,7 +63,6 @@ from scalr_backup.errors import (
     AppendOnlyError,
     ConfigurationError,
     ExitCode,
-    RepositoryMissingError,
     ScalrBackupError,
     UnknownSnapshotError,
     UsageError,
@@ -122,6 +124,14 @@ class Agent:
             raise UsageError("There is no second repository: backup_copy_repository names none.")
         config = config.model_copy(update={"repository": config.copy_to.repository, "keep": config.copy_to.keep})
         return Restic(config, load_copy_secrets(), cancelled=self.cancelled)
+
+    def given_restic(self, given: Given) -> tuple[Restic, Restic | None]:
+        """The repositories of a configuration that is not in use, through restic: the first one, and the second if any."""
+        first = Restic(given.config, given.secrets, cancelled=self.cancelled)
+        if given.config.copy_to is None:
+            return first, None
+        update = {"repository": given.config.copy_to.repository, "keep": given.config.copy_to.keep}
+        return first, Restic(given.config.model_copy(update=update), given.copy_secrets, cancelled=self.cancelled)
 
     def copier(self) -> copies.Copier:
         """The use case of a copy."""
@@ -456,20 +466,34 @@ def init(
     def call(agent: Agent) -> Outcome:
         restic = agent.restic(copy=copy)
         restic.require_version()
-        created = False
-        try:
-            repository_id: str | None = restic.repository_id()
-        except RepositoryMissingError:
-            if must_exist:
-                raise
-            created = True
-            if not dry_run:
-                restic.init(agent.restic() if copy else None)
-            repository_id = None if dry_run else restic.repository_id()
-        data = {"repository": restic.repository, "created": created, "repository_id": repository_id}
-        return Outcome(data, changed=created)
+        opened = opening.open_or_make(
+            restic, copy_of=agent.restic() if copy else None, make=not dry_run, must_exist=must_exist
+        )
+        return Outcome(asdict(opened), changed=opened.created)
 
     _run("init", json, call)
+
+
+@app.command()
+def rehearse(
+    make: Annotated[
+        list[opening.Which] | None, typer.Option("--make", help="Make this one where it is missing; repeatable.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Open the repositories of a configuration to come, which comes with its secrets from standard input, as JSON."""
+
+    def call(agent: Agent) -> Outcome:
+        # The links lie there; what they lead to is memory of this process, and goes with it however it ends.
+        with tempfile.TemporaryDirectory() as directory:
+            given = parse_given(sys.stdin.read(), Path(directory))
+            first, copy = agent.given_restic(given)
+            first.require_version()
+            done = opening.rehearse(first, copy, make or ())
+        exit_code = ExitCode.FAILED if done.error else ExitCode.GOOD
+        return Outcome(done.as_dict(), done.changed, exit_code, done.error)
+
+    _run("rehearse", json, call)
 
 
 @app.command()

@@ -30,6 +30,16 @@ _CONTAINER_GLOB = re.compile(r"[a-zA-Z0-9_.\-*?\[\]!]+\Z")
 _DURATION = re.compile(r"(?=\d)(?:(\d{1,5})y)?(?:(\d{1,5})m)?(?:(\d{1,5})d)?(?:(\d{1,5})h)?\Z")
 # The stores that restic knows; it takes everything else for a directory, and one that is not absolute lies nobody knows where.
 _REPOSITORY = re.compile(r"/|(local:/|s3:|sftp:|rest:|b2:|azure:|gs:|swift:|rclone:)\S", re.ASCII)
+# What the role writes to the directory of the secrets, and a repository may need.
+_SECRET_FILES = {
+    "password",
+    "environment",
+    "ssh_private_key",
+    "ssh_known_hosts",
+    "ca_certificate",
+    "copy_password",
+    "copy_environment",
+}
 _HOURS_OF_UNITS = (366 * 24, 31 * 24, 24, 1)
 # More than anybody can make, and as restic can still read it.
 _MOST_KEPT = 1_000_000
@@ -280,6 +290,15 @@ class Addresses:
     heartbeat: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True)
+class Given:
+    """A configuration that is not in use yet, with the secrets of its repository, and of the second one."""
+
+    config: Config
+    secrets: Secrets
+    copy_secrets: Secrets
+
+
 def duration_hours(duration: str) -> int:
     """About how many hours restic's notation of a duration means, never too few; 0 for what is none."""
     match = _DURATION.match(duration)
@@ -411,6 +430,33 @@ def parse_secrets(text: str, directory: Path) -> Secrets:
     }
     access = _existing(_access_files(SECRETS_DIRECTORY)) | given
     return Secrets(password_file, parse_environment(lines, "the other repository's environment"), **access)
+
+
+def parse_given(text: str, directory: Path) -> Given:
+    """A configuration that is not in use yet and its secrets, given as JSON: ``config``, and ``secrets``.
+
+    The secrets are the texts of the files that the role would write, by their names; an empty one is no file. They are kept
+    where *directory* leads to, for as long as this process lives.
+
+    Raises ConfigurationError, never with a part of a secret.
+    """
+    try:
+        document = json.loads(text)
+        config, files = document["config"], document["secrets"]
+        unknown = not set(files) <= _SECRET_FILES or not all(isinstance(content, str) for content in files.values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        config, files, unknown = None, {}, True
+    if unknown:
+        raise ConfigurationError(
+            'What is to be rehearsed must be {"config": {…}, "secrets": {…}}, with the secrets\' files by their names.'
+        )
+    for name, content in files.items():
+        if content:
+            # A key's last line is one only with its line break; a password's would be part of it.
+            _write_secret(directory / name, content if name.endswith("password") else content.rstrip("\n") + "\n")
+    return Given(
+        parse_config(json.dumps(config), "The configuration"), load_secrets(directory), load_copy_secrets(directory)
+    )
 
 
 def _access_files(directory: Path) -> dict[str, Path]:

@@ -36,6 +36,7 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 from docker.utils.socket import SocketError, frames_iter
 
+from scalr_backup.engine_silence import why_silent
 from scalr_backup.errors import (
     CallRefusedError,
     ContainerGoneError,
@@ -156,7 +157,9 @@ class ExecStream:
             try:
                 received = self._reader.read1(_READ_BYTES)
             except OSError as error:
-                raise DockerUnreachableError(f"The connection to the Docker Engine broke: {error}.") from None
+                raise DockerUnreachableError(
+                    f"The connection to the Docker Engine broke: {why_silent(error)}."
+                ) from None
             if not received:
                 break
             pending += received
@@ -184,7 +187,7 @@ class ExecStream:
         try:
             return bool(self._reader.peek())
         except OSError as error:
-            raise DockerUnreachableError(f"The connection to the Docker Engine broke: {error}.") from None
+            raise DockerUnreachableError(f"The connection to the Docker Engine broke: {why_silent(error)}.") from None
         finally:
             self._make_patient()
 
@@ -202,7 +205,7 @@ class ExecStream:
         try:
             return bool(select.select([self._socket], [], [], 0.5)[0])
         except (OSError, ValueError) as error:
-            raise DockerUnreachableError(f"The connection to the Docker Engine broke: {error}.") from None
+            raise DockerUnreachableError(f"The connection to the Docker Engine broke: {why_silent(error)}.") from None
 
     def end_input(self) -> None:
         """Let the command see the end of its standard input."""
@@ -593,8 +596,8 @@ def _connect(address: str | None, timeout_seconds: int) -> docker.APIClient:
 def _no_answer(error: Exception, address: str | None) -> str:
     """The sentence for an engine that does not answer, with what may stand before it."""
     if not address:
-        return f"The Docker Engine does not answer: {error}."
-    return f"The Docker Engine does not answer through the socket proxy at {address}; does the proxy run? {error}."
+        return f"The Docker Engine does not answer: {why_silent(error)}."
+    return f"The Docker Engine does not answer through the socket proxy at {address}; does the proxy run? ({why_silent(error)})"
 
 
 def _of_throwaway(call: Callable[[], Result], what: str) -> Result:
@@ -621,7 +624,12 @@ def _translate(call: Callable[[], Result], subject: str) -> Result:
         if error.status_code == requests.codes.conflict:
             raise ContainerStoppedError(f"The container {subject} does not run; start it first.") from None
         if error.status_code == requests.codes.forbidden:
-            raise CallRefusedError(str(error.explanation or error)) from None
-        raise DockerUnreachableError(f"The Docker Engine refused: {error.explanation or error}.") from None
+            raise CallRefusedError(_refusal(error)) from None
+        raise DockerUnreachableError(f"The Docker Engine refused: {_refusal(error)}.") from None
     except (DockerException, requests.RequestException, OSError) as error:
-        raise DockerUnreachableError(f"The Docker Engine does not answer: {error}.") from None
+        raise DockerUnreachableError(f"The Docker Engine does not answer: {why_silent(error)}.") from None
+
+
+def _refusal(error: APIError) -> str:
+    """The engine's own words, in one line; without any, its number for them."""
+    return " ".join(str(error.explanation or f"status {error.status_code}").split())

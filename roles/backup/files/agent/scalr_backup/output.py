@@ -517,6 +517,13 @@ def _facts(console: Console, data: dict[str, Any]) -> None:
         console.print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False)
 
 
+def _rehearsal(console: Console, data: dict[str, Any]) -> None:
+    for which, opened in data.items():
+        if opened:
+            state = "opens" if not opened["created"] else "was made" if opened["repository_id"] else "is not there yet"
+            console.print(f"{which}: {opened['repository']} {state}", markup=False, highlight=False)
+
+
 _TABLES = {
     "discover": _discover,
     "backup": _backup,
@@ -534,6 +541,7 @@ _TABLES = {
     "unpin": _pin,
     "check": _facts,
     "init": _facts,
+    "rehearse": _rehearsal,
     "unlock": _facts,
     "validate": _facts,
     "notify": _notify,

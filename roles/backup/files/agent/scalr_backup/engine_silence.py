@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Why the Docker Engine gave no answer, in words: what the libraries under its SDK raise is made for programmers.
+
+Their exceptions hold one another, as causes and as arguments; the innermost one that the operating system has raised says
+what is wrong.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+import requests
+
+# By the operating system's number, what an operator can do something with.
+_REASONS = {
+    errno.ENOENT: "there is no socket at its address, so it does not run",
+    errno.ECONNREFUSED: "nobody listens at its address, so it does not run",
+    errno.EACCES: "this agent may not use its socket",
+    errno.EPERM: "this agent may not use its socket",
+    errno.ECONNRESET: "it broke the connection off, as it does when it is restarted",
+    errno.EPIPE: "it broke the connection off, as it does when it is restarted",
+    errno.EMFILE: "this agent has too many files open",
+    errno.ENFILE: "this host has too many files open",
+}
+_MOST_EXCEPTIONS = 50
+
+
+def why_silent(error: BaseException) -> str:
+    """What follows "The Docker Engine does not answer: ", without the full stop at the end."""
+    chain = list(_within(error))
+    for one in chain:
+        if isinstance(one, (requests.Timeout, TimeoutError)):
+            return "it has said nothing for too long"
+    for one in reversed(chain):
+        if isinstance(one, OSError) and one.errno in _REASONS:
+            return _REASONS[one.errno]
+    for one in reversed(chain):
+        if isinstance(one, OSError) and one.strerror:
+            return one.strerror[:1].lower() + one.strerror[1:]
+    if any(isinstance(one, (requests.ConnectionError, ConnectionError, EOFError)) for one in chain):
+        return _REASONS[errno.ECONNRESET]
+    return f"it gave an answer that makes no sense ({type(error).__name__})"
+
+
+def _within(error: BaseException) -> Iterator[BaseException]:
+    """An exception, and those that it holds: its arguments, its reason, its cause, and what it was raised in the course of."""
+    waiting, seen = [error], set[int]()
+    while waiting and len(seen) < _MOST_EXCEPTIONS:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        held = [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+        waiting.extend(inner for inner in held if isinstance(inner, BaseException))
