@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import merge_hash
 from ansible_collections.scalr.backup.plugins.plugin_utils._progress import Lines, process
+from ansible_collections.scalr.backup.plugins.plugin_utils._reason import without_rubble
 
 display = Display()
 
@@ -42,21 +43,31 @@ grep -qs '^{{"started"' {job}"""
 _ABOUT_THE_JOB = ("ansible_job_id", "results_file", "started", "finished")
 
 
-class AgentActionBase(ActionBase):
-    """An action that is its module, and shows progress."""
+class ModuleActionBase(ActionBase):
+    """An action that is its module; where that one dies, its end is a sentence."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_async = True
 
     def run(self, tmp=None, task_vars=None):
-        """Run the module, in plain sight unless the task says otherwise."""
+        """Run the module."""
         result = super().run(tmp, task_vars)
+        return merge_hash(result, without_rubble(self._run_module(task_vars), self._task.action))
+
+    def _run_module(self, task_vars):
+        return self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val))
+
+
+class AgentActionBase(ModuleActionBase):
+    """An action that is its module, and shows progress."""
+
+    def _run_module(self, task_vars):
+        """Run the module, in plain sight unless the task says otherwise."""
         shows_nothing = self._task.no_log or self._task.args.get("progress_file")
         if self._task.check_mode or self._task.async_val or shows_nothing:
-            wrap_async = bool(self._task.async_val)
-            return merge_hash(result, self._execute_module(task_vars=task_vars, wrap_async=wrap_async))
-        return merge_hash(result, self._run_in_sight(task_vars))
+            return super()._run_module(task_vars)
+        return self._run_in_sight(task_vars)
 
     def _run_in_sight(self, task_vars):
         """Start the module, follow it to its end, and return its result."""

@@ -4,8 +4,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import tarfile
+
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible_collections.scalr.backup.plugins.filter.build_archive import build_archive
 from ansible_collections.scalr.backup.plugins.filter.build_context import build_context
 from ansible_collections.scalr.backup.plugins.filter.deployment import deployment
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
@@ -108,6 +113,20 @@ def test_what_tools_leave_behind_is_no_part_of_a_context(context, name):
     (context / name).write_text("left behind")
 
     assert build_context(context) == before
+
+
+def test_an_archive_holds_a_context_and_nobody_owns_it(context):
+    (context / "package/__pycache__").mkdir()
+    (context / "Dockerfile").chmod(0o600)
+
+    archive = build_archive(build_context(context), context)
+
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(archive))) as packed:
+        members = packed.getmembers()
+        assert packed.extractfile("package/sub/data.json").read() == b"package/sub/data.json"
+    assert [one.name for one in members if one.isfile()] == build_context(context)["files"]
+    assert [one.name for one in members if one.isdir()] == build_context(context)["directories"]
+    assert {(one.uid, one.gid, one.mode) for one in members if one.isfile()} == {(0, 0, 0o644)}
 
 
 def test_the_checksum_stays_while_nothing_changes(context):

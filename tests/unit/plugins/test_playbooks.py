@@ -770,3 +770,16 @@ def test_restore_that_several_hosts_refuse_lists_why(fleet):
         "No host can restore into a container scalr-new-db: web1 says: web1 knows no host web9; "
         "web2 says: web2 knows no host web9."
     ) in run.stdout
+
+
+def test_a_module_that_is_killed_is_one_sentence(fleet):
+    # The fake docker command starts a shell for what it does first, and the module has started that command.
+    killed = 'kill -9 "$(cut -d" " -f4 /proc/$PPID/stat)"'
+    fleet.host("web1").agent_returns({}, before=killed)
+
+    run = fleet.run("status")
+
+    assert run.returncode == 2
+    assert "the module was ended on the host by SIGKILL" in run.stdout
+    assert "deserialization" not in run.stdout
+    assert "module_stdout" not in run.stdout

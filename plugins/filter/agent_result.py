@@ -1,0 +1,47 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.scalr.backup.plugins.plugin_utils._reason import agent_result
+
+DOCUMENTATION = r"""
+name: agent_result
+short_description: Read what the agent has said in a container of its own
+version_added: 0.4.0
+description:
+  - Reads the result of a verb of the agent out of that of the command that called it. Where the agent has said nothing, the
+    result is a failure, in the words of Docker.
+options:
+  _input:
+    description: The registered result of M(ansible.builtin.command).
+    type: dict
+    required: true
+  image:
+    description: The image that was run.
+    type: str
+    required: true
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Stop where the agent refuses the configuration
+  ansible.builtin.fail:
+    msg: "{{ (validation | scalr.backup.agent_result('scalr-backup:1')).error.message }}"
+"""
+
+RETURN = r"""
+_value:
+  description: C(ok), C(changed), C(error) with its C(code) and C(message), and C(data).
+  type: dict
+"""
+
+
+class FilterModule:
+    """The plugin, as Ansible loads it."""
+
+    def filters(self):
+        """Return the filter by its name."""
+        return {"agent_result": agent_result}

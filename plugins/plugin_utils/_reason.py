@@ -1,0 +1,117 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Why something failed, as one sentence: out of a module's result, of one that died without a result, or of the agent's.
+
+What is decided here hangs on the fields of a result and on exit codes. Words are only shortened for people.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+
+#: How much of what a program has said goes into a sentence.
+_MOST_CHARACTERS = 400
+#: What Ansible adds to a result when the module has printed none.
+_OF_THE_DEAD = ("module_stdout", "module_stderr")
+#: The Docker Engine's own words stand at the end of what its library says, in brackets and quotation marks.
+_ENGINE_SAID = re.compile(r'\("(.+?)"\)[^"]*\Z', re.DOTALL)
+#: An address of the engine's API, or a Python object: nothing that an operator can do anything with.
+_NOISE = re.compile(r"\b(?:https?\+docker://\S+|<[\w.]+ object at 0x[0-9a-f]+>)\s*")
+_NOT_FOUND, _KILLED = 127, 128
+
+
+def reason(result, doing=""):
+    """One sentence about a failed result; *doing* is the name of the task that it comes from."""
+    failed = _failed_item(result)
+    if failed.get("unreachable"):
+        return f"The host was not reached: {_said(failed.get('msg', ''))}"
+    what = f"{doing}: " if doing else ""
+    if is_dead(failed):
+        return f"{what}{death(failed)}"
+    if "cmd" in failed and failed.get("stderr", "").strip():
+        return f"{what}{_said(_last_line(failed['stderr']))}"
+    if failed.get("code"):
+        return _said(failed["msg"])  # The agent's own sentence says what it was about.
+    return f"{what}{_said(failed.get('msg') or 'it gave no reason')}"
+
+
+def is_dead(result):
+    """Whether a result is Ansible's, because the module has ended without one."""
+    return any(name in result for name in _OF_THE_DEAD)
+
+
+def death(result):
+    """How a module came to its end without a result."""
+    code = result.get("rc")
+    said = _last_line(result.get("module_stderr") or "") or _last_line(result.get("module_stdout") or "")
+    told = f" It said: {_said(said)}" if said else ""
+    if code == _NOT_FOUND:
+        return (
+            f"the Python of the host was not found (exit code {code}); name it with ansible_python_interpreter.{told}"
+        )
+    if isinstance(code, int) and (code < 0 or code > _KILLED):
+        number = -code if code < 0 else code - _KILLED
+        hint = ", as it happens when the host runs out of memory" if number == signal.SIGKILL else ""
+        return f"the module was ended on the host by {_signal_name(number)}{hint}; run this again.{told}"
+    how = f" (exit code {code})" if code is not None else ""
+    return f"the module ended on the host without a result{how}, or the connection broke; run this again.{told}"
+
+
+def without_rubble(result, doing):
+    """A module's result; where the module has died, a short one with a sentence instead of all that it had printed."""
+    if not is_dead(result):
+        return result
+    sentence = death(result)
+    kept = {name: result[name] for name in ("rc", "warnings", "deprecations") if name in result}
+    return {**kept, "failed": True, "changed": False, "msg": f"{doing}: {sentence}"}
+
+
+def agent_result(result, image):
+    """What the agent has said of a verb, called by a command in a container of *image*; a failure where it said nothing."""
+    line = (result.get("stdout") or "").strip().rpartition("\n")[2]
+    try:
+        said = json.loads(line)
+    except ValueError:
+        said = None
+    if isinstance(said, dict) and said.get("event") == "result":
+        return {name: said.get(name) for name in ("ok", "changed", "error", "data")}
+    why = _last_line(result.get("stderr") or "") or result.get("msg") or f"exit code {result.get('rc')}"
+    sentence = f"The image {image} does not run: {_said(why)}"
+    return {"ok": False, "changed": False, "error": {"code": None, "message": sentence}, "data": {}}
+
+
+def _failed_item(result):
+    """Of a loop, the first item that failed."""
+    for item in result.get("results") or []:
+        if isinstance(item, dict) and item.get("failed"):
+            return item
+    return result
+
+
+def _said(text):
+    """What somebody has said as the end of a sentence: one line, not too long, with the engine's own words where it has any."""
+    words = _ENGINE_SAID.search(text)
+    line = " ".join(_NOISE.sub("", words[1] if words else text).split())
+    if len(line) > _MOST_CHARACTERS:
+        line = f"{line[:_MOST_CHARACTERS].rstrip()}…"
+    return line if line.endswith((".", "…", "!", "?")) else f"{line}."
+
+
+def _last_line(text):
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    # Where the docker command ends with a hint about its own help, that is not what went wrong.
+    telling = [line for line in lines if not line.startswith(("See 'docker", "Run 'docker"))]
+    return telling[-1] if telling else ""
+
+
+def _signal_name(number):
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
