@@ -207,7 +207,7 @@ def house(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[House]:
     database = make_database("shop")
-    agent = AgentContainer(tmp_path_factory.mktemp("drill") / "agent", [database.name], agent_image)
+    agent = AgentContainer(tmp_path_factory.mktemp("drill") / "agent", [database.name], agent_image, proxied=True)
     database.sql(SHOP)
     try:
         agent.start()

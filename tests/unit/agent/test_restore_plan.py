@@ -184,11 +184,16 @@ def test_tablespaces_that_are_gone_are_said():
 
 
 def test_superusers_and_roles_of_which_only_the_name_is_known_are_said():
-    missing = MissingRoles((Role("boss", superuser=True), Role("app")), (), ("ghost", "spectre"))
-    unknown, superusers = restore_plan._role_warnings(missing)
+    boss, app = Role("boss", superuser=True), Role("app")
+    missing = MissingRoles((boss, app), (), ("ghost", "spectre"))
+    [unknown] = restore_plan._unknown_role_warnings(missing)
+    source = Globals({"postgres": Role("postgres", superuser=True), "boss": boss, "app": app})
+    [superusers] = restore_plan._superuser_warnings(source, missing)
     assert "ghost, spectre" in unknown
     assert superusers.endswith("superusers: boss.")
-    assert list(restore_plan._role_warnings(MissingRoles((Role("app"),)))) == []
+    # Every cluster was made with one.
+    assert list(restore_plan._superuser_warnings(Globals({"boss": boss, "app": app}), missing)) == []
+    assert list(restore_plan._unknown_role_warnings(MissingRoles((app,)))) == []
 
 
 def test_the_rows_of_a_database_are_all_its_tables():

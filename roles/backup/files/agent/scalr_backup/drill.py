@@ -387,6 +387,7 @@ class Drill(UseCase):
                 safety_snapshot=False,
                 target=target,
                 from_host=request.from_host,
+                throwaway=True,
             )
         )
         for sentence in (*restored.plan.warnings, *restored.warnings):

@@ -59,6 +59,8 @@ class Request:
     database_as: str | None = None
     from_host: str | None = None
     strategy: str = BESIDE
+    # Whether the target is a drill's: whoever may do what in it is over when it is gone.
+    throwaway: bool = False
 
     def __post_init__(self) -> None:
         if self.strategy not in get_args(Strategy):
@@ -313,7 +315,7 @@ class Planner(UseCase):
         bare = tuple(Role(name, (f"CREATE ROLE {quote_identifier(name)};",)) for name in missing.unknown)
         return (
             MissingRoles(missing.roles + bare, missing.memberships),
-            [*_role_warnings(missing)],
+            [*_unknown_role_warnings(missing), *([] if request.throwaway else _superuser_warnings(source, missing))],
         )
 
 
@@ -405,13 +407,18 @@ def _subscription_warnings(heads: Sequence[ArchiveHead]) -> Iterator[str]:
         )
 
 
-def _role_warnings(missing: MissingRoles) -> Iterator[str]:
+def _unknown_role_warnings(missing: MissingRoles) -> Iterator[str]:
     if missing.unknown:
         yield (
             f"Nothing is known of {', '.join(missing.unknown)} but the name: made without a password, and may not log "
             "in until you say so."
         )
-    if superusers := [role.name for role in missing.roles if role.superuser]:
+
+
+def _superuser_warnings(source: Globals, missing: MissingRoles) -> Iterator[str]:
+    """A cluster has the superuser that it was made with, who comes along in any case; one with more is worth a look."""
+    has_more = sum(role.superuser for role in source.roles.values()) > 1
+    if has_more and (superusers := [role.name for role in missing.roles if role.superuser]):
         yield f"Among the roles that will be made are superusers: {', '.join(superusers)}."
 
 
