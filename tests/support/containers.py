@@ -290,7 +290,7 @@ class AgentContainer:
         """Call a verb that has to succeed; its data."""
         call = self.call(*arguments, **options)
         # That a host is not safe is an answer, too.
-        is_answered = call.exit_code == 0 or (call.error or {}).get("code") == "not_safe"
+        is_answered = call.exit_code == 0 or (call.result["error"] or {}).get("code") == "not_safe"
         assert is_answered, call.output
         return call.data
 
