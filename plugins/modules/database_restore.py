@@ -66,6 +66,14 @@ options:
     choices: [beside, replace]
     default: beside
     version_added: 0.2.0
+  without_manifest:
+    description:
+      - Whether to do without the manifests of the chosen snapshots, for when one of them cannot be read (the code
+        V(unreadable_manifest)) and the dump itself is good.
+      - Row counts are not verified then, and roles come from the newest other manifest of the container.
+    type: bool
+    default: false
+    version_added: 0.4.0
   undo:
     description:
       - Id of a restore, as in RV(run). The databases that it replaced and kept take their places again.
@@ -303,6 +311,7 @@ def main():
             target={"type": "str"},
             database_as={"type": "str"},
             strategy={"type": "str", "choices": ["beside", "replace"], "default": "beside"},
+            without_manifest={"type": "bool", "default": False},
             undo={"type": "str"},
             confirm={"type": "str"},
             keep_old={"type": "bool", "default": False},
@@ -324,8 +333,10 @@ def arguments(module):
     """What the agent is asked. Ends the module where options contradict each other."""
     wanted = module.params
     if wanted["undo"] is not None:
-        if wanted["snapshot"] != "latest" or wanted["strategy"] != "beside":
-            module.fail_json(msg="undo brings back what a restore has kept: it takes no snapshot and no strategy.")
+        if wanted["snapshot"] != "latest" or wanted["strategy"] != "beside" or wanted["without_manifest"]:
+            module.fail_json(
+                msg="undo brings back what a restore has kept: it takes no snapshot, no strategy and no without_manifest."
+            )
         choice = option("undo", wanted["undo"])
     else:
         choice = [*option("snapshot", wanted["snapshot"]), *option("strategy", wanted["strategy"])]
@@ -338,6 +349,7 @@ def arguments(module):
         *source_options(module),
         *option("confirm", wanted["confirm"]),
         *flag("keep-old", wanted["keep_old"]),
+        *flag("without-manifest", wanted["without_manifest"]),
         *flag("no-safety-snapshot", not wanted["safety_snapshot"]),
         *flag("plan", module.check_mode),
     ]

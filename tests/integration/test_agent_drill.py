@@ -25,6 +25,7 @@ from tests.support.containers import (
     socket_group,
     wait_until,
 )
+from tests.support.restores import save_as_manifest
 
 SECRET_ROW = "Grace Hopper's card number"
 SHOP = f"""
@@ -159,16 +160,11 @@ class House:
         (run,) = [tag for tag in original["tags"] if tag.startswith("run=")]
         self.agent.restic("tag", "--remove", run, original["id"])
         (hidden,) = self._manifests()
-        saved = docker(
-            "exec", "-i", "-e", "RESTIC_REPOSITORY=/repository", "-e", "HOME=/tmp",
-            "-e", "RESTIC_PASSWORD_FILE=/run/secrets/scalr-backup/password", self.agent.name,
-            "restic", "backup", "--json", "--stdin", "--stdin-filename", "/manifest.json", "--host", "test-host",
-            "--tag", run, stdin=json.dumps(manifest),
-        ).stdout.splitlines()[-1]  # fmt: skip
+        saved = save_as_manifest(self.agent, run.removeprefix("run="), json.dumps(manifest))
         try:
             yield
         finally:
-            self.agent.restic("forget", json.loads(saved)["snapshot_id"])
+            self.agent.restic("forget", saved)
             self.agent.restic("tag", "--add", run, hidden["id"])
 
     def _manifests(self) -> list[dict[str, Any]]:
@@ -361,6 +357,17 @@ class TestDrill:
         assert [event["level"] for event in call.events if "could not be drilled" in event.get("message", "")] == [
             "warning"
         ]
+
+    def test_of_a_manifest_that_cannot_be_read_fails_and_says_so(self, house: House) -> None:
+        def wrong(cluster: dict[str, Any]) -> None:
+            cluster["databases"] = "all of them"
+
+        with house.falsified(wrong):
+            call = house.drill("--database", "ledger")
+        assert call.exit_code == 3, call.output
+        assert outcome(call, "ledger")["error"]["code"] == "unreadable_manifest"
+        assert not house.agent.ok("status")["healthy"]
+        assert house.drill("--database", "ledger").exit_code == 0
 
     def test_loads_the_libraries_that_the_source_had_loaded(self, house: House) -> None:
         def preloading(cluster: dict[str, Any]) -> None:

@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 
 from tests.support.containers import AgentContainer, Call, DatabaseContainer, docker, finish, wait_until
-from tests.support.restores import half_made, leftovers, one_sentence, outcome_of, portrait, reasons, session
+from tests.support.restores import (
+    half_made,
+    leftovers,
+    one_sentence,
+    outcome_of,
+    portrait,
+    reasons,
+    save_as_manifest,
+    session,
+)
 
 ROLES = """
 CREATE ROLE shop_owner;
@@ -355,6 +364,32 @@ def test_without_row_counts_the_restore_says_so(house: House) -> None:
     assert call.exit_code == 0, call.output
     assert outcome_of(call)["verified"] is None
     assert any("No row counts" in warning for warning in call.data["plan"]["warnings"])
+    assert house.database.fingerprint("shop") == fingerprint
+
+
+def test_a_manifest_that_cannot_be_read_is_an_error_and_not_nothing(house: House) -> None:
+    saved = house.agent.ok("backup", "--db", house.name)
+    snapshot = next(one["snapshot_id"] for one in saved["databases"] if one["database"] == "shop")
+    fingerprint = house.database.fingerprint("shop")
+    manifest, run = saved["manifest_snapshot_id"], saved["run"]
+    twin = save_as_manifest(house.agent, run, '{"clusters": []}')
+    assert "several claim to be it" in house.refuses("--snapshot", snapshot)["message"]
+    house.agent.restic("forget", manifest, twin)
+    save_as_manifest(house.agent, run, '{"manifest_version": 1, "clusters": [{')
+    error = house.refuses("--snapshot", snapshot)
+    assert error["code"] == "unreadable_manifest"
+    assert f"The manifest of the run {run} cannot be read: it is not whole JSON." in error["message"]
+    house.database.sql("DROP OWNED BY shop_reader; DROP ROLE shop_reader", "shop")
+    spoil(house.database)
+
+    call = house.restore("--snapshot", snapshot, "--no-safety-snapshot", "--without-manifest")
+
+    assert call.exit_code == 0, call.output
+    assert outcome_of(call)["verified"] is None
+    warnings = call.data["plan"]["warnings"]
+    assert any(f"because its run {run} has no manifest that could be used" in one for one in warnings)
+    assert any("The roles come from another pass" in one for one in warnings)
+    assert call.data["roles_created"] == ["shop_reader"]
     assert house.database.fingerprint("shop") == fingerprint
 
 

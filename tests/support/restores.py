@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,17 @@ def outcome_of(call: Call, database: str = "shop") -> dict[str, Any]:
 def reasons(agent: AgentContainer, container: str) -> dict[str, str]:
     """The reason of each snapshot of a container, by id."""
     return {one["id"]: one["reason"] for one in agent.ok("snapshots", "--db", container)["snapshots"]}
+
+
+def save_as_manifest(agent: AgentContainer, run: str, content: str) -> str:
+    """Add a manifest to a run, as whoever may write to the repository can; the new snapshot's id."""
+    saved = docker(
+        "exec", "-i", "-e", "RESTIC_REPOSITORY=/repository", "-e", "HOME=/tmp",
+        "-e", "RESTIC_PASSWORD_FILE=/run/secrets/scalr-backup/password", agent.name,
+        "restic", "backup", "--json", "--stdin", "--stdin-filename", "/manifest.json", "--host", "test-host",
+        "--tag", f"run={run}", stdin=content,
+    ).stdout.splitlines()[-1]  # fmt: skip
+    return str(json.loads(saved)["snapshot_id"])
 
 
 @contextmanager

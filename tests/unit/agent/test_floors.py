@@ -39,6 +39,7 @@ USE_CASES = {
     "findings",
     "fill",
     "keys",
+    "known_roles",
     "leftovers",
     "maintenance",
     "manifest",

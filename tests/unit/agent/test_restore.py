@@ -22,16 +22,17 @@ from scalr_backup.errors import (
     RepositoryUnreachableError,
     ResticError,
     RestoreError,
+    UnreadableManifestError,
     VerificationError,
 )
 from scalr_backup.fill import Filler
 from scalr_backup.manifest import Manifests
-from scalr_backup.model import Credentials
+from scalr_backup.model import Credentials, Snapshot
 from scalr_backup.postgres import _HALF_MADE, Postgres
 from scalr_backup.progress import nobody
 from scalr_backup.restic import Restic
 from scalr_backup.restore import DatabaseRestore, Request, Restore, old_name
-from scalr_backup.state import RestoreJournal, State
+from scalr_backup.state import RestoreJournal, State, utc_now
 from scalr_backup.use_case import Tools
 
 RUN = "20261122T030000Z-3f9a"
@@ -330,39 +331,15 @@ def test_a_slow_reader_is_no_silent_repository(tmp_path, monkeypatch):
     assert received == b"one\ntwo\n"
 
 
-# -- manifests ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        "",
-        "[]",
-        "{",
-        '{"clusters": []}',
-        '{"clusters": [{"databases": [{"snapshot_id": "other"}]}]}',
-        '{"clusters": [{}]}',
-    ],
-)
-def test_a_manifest_that_says_nothing_of_a_snapshot_hinders_nobody(document, tmp_path, monkeypatch):
-    restic = restic_that(f"printf '%s' '{document}'", tmp_path, monkeypatch)
-    dump = SimpleNamespace(id="aa", ids={"aa"}, path="/c/d.dump", run="r", container="c")
-    manifest = SimpleNamespace(id="mm", path="/manifest.json", run="r", container=None, empty=False)
-    assert Manifests(restic, [dump, manifest]).describe(dump) == {}
-
-
-def test_a_manifest_describes_the_snapshot_by_its_id(tmp_path, monkeypatch):
-    document = '{"clusters": [{"container": "c", "databases": [{"snapshot_id": "aa", "size_bytes": 7}]}]}'
-    restic = restic_that(f"printf '%s' '{document}'", tmp_path, monkeypatch)
-    dump = SimpleNamespace(id="aa", ids={"aa"}, path="/c/d.dump", run="r", container="c")
-    manifest = SimpleNamespace(id="mm", path="/manifest.json", run="r", container=None, empty=False)
-    assert Manifests(restic, [dump, manifest]).describe(dump)["size_bytes"] == 7
-    forged = SimpleNamespace(id="ff", path="/manifest.json", run="r", container=None, empty=False)
-    for order in ([dump, manifest, forged], [dump, forged, manifest]):
-        disputed = Manifests(restic, order)
-        assert disputed.describe(dump) == {}, "of two manifests of one run, one is forged"
-        assert disputed.is_disputed(dump)
-    assert not Manifests(restic, [dump, manifest]).is_disputed(dump)
+def test_a_manifest_whose_restic_is_killed_is_read_at_the_second_try(tmp_path, monkeypatch):
+    script = f"""if [ -e {tmp_path}/tried ]; then printf '{{"run": "r", "clusters": []}}'; exit 0; fi
+        touch {tmp_path}/tried; printf '{{"run": "r", '; kill -9 $$"""
+    restic = restic_that(script, tmp_path, monkeypatch)
+    found = Snapshot("aa" * 32, utc_now(), "h", "/manifest.json", ("run=r",), 100)
+    assert Manifests(restic, [found]).listed("r", "c") is None
+    (tmp_path / "restic").write_text('#!/bin/sh\nprintf \'{"run": "r", \'; kill -9 $$\n')
+    with pytest.raises(UnreadableManifestError, match="exit code -9"):
+        Manifests(restic, [found]).listed("r", "c")
 
 
 # -- the operator's word -----------------------------------------------------------------------------------

@@ -158,6 +158,7 @@ def test_a_restore_that_is_undone_says_what_comes_back(docker, run_module):
         ({"undo": "r", "from_host": "h"}, "parameters are mutually exclusive: undo|from_host"),
         ({"undo": "r", "database": "d"}, "parameters are mutually exclusive: undo|database"),
         ({"undo": "r", "snapshot": "5f0c"}, "undo brings back what a restore has kept: it takes no snapshot"),
+        ({"undo": "r", "without_manifest": True}, "undo brings back what a restore has kept: it takes no snapshot"),
         ({"undo": "r", "strategy": "replace"}, "undo brings back what a restore has kept: it takes no snapshot"),
         ({"db": "c", "from_password": "sesame"}, "missing parameter(s) required by 'from_password': from_repository"),
         ({"db": "c", "from_repository": "r"}, "missing parameter(s) required by 'from_repository': from_host"),

@@ -27,6 +27,7 @@ from scalr_backup.errors import (
     UnknownDatabaseError,
     UsageError,
 )
+from scalr_backup.manifest import MANIFEST_VERSION, require_readable_size
 from scalr_backup.memory import in_memory
 from scalr_backup.model import (
     AGENT_TAG,
@@ -49,8 +50,6 @@ from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
 from scalr_backup.progress import log
 from scalr_backup.state import PASS_LOCK, State, container_lock, utc_now
 from scalr_backup.use_case import Tools, UseCase
-
-MANIFEST_VERSION = 1
 
 # Seconds that a pass waits for a restore into the same container.
 _WAIT_FOR_RESTORE_SECONDS = 3600.0
@@ -372,8 +371,10 @@ class Pass(UseCase):
             "clusters": [self._describe(cluster, result, dumped) for cluster in clusters],
         }
         tags = [f"run={result.run}", f"{AGENT_TAG}{self._state.agent_id()}", request.reason, *request.tags]
+        content = json.dumps(manifest).encode()
         try:
-            with in_memory(json.dumps(manifest).encode()) as path:
+            require_readable_size(content)
+            with in_memory(content) as path:
                 saved = self._restic.backup(MANIFEST_PATH, tags, ["cat", path])
         except ScalrBackupError as error:
             result.error = Failure("manifest", f"The manifest was not saved: {error.message}")

@@ -247,6 +247,12 @@ def restore_verb(
     strategy: Annotated[
         str, typer.Option(help="beside, or replace: drop the live database first, where there is no room for two.")
     ] = restore.BESIDE,
+    without_manifest: Annotated[
+        bool,
+        typer.Option(
+            "--without-manifest", help="Do without a manifest that cannot be read: no row counts are verified."
+        ),
+    ] = False,
     undo_run: Annotated[
         str | None, typer.Option("--undo", help="Swap back what the restore of this run has kept.")
     ] = None,
@@ -260,8 +266,9 @@ def restore_verb(
         if db is None:
             raise UsageError("Name the database container with --db, or a restore to undo with --undo.")
         request = restore.Request(
-            db, database, snapshot, confirm, keep_old, not no_safety_snapshot, target, database_as, from_host, strategy
-        )
+            db, database, snapshot, confirm, keep_old, not no_safety_snapshot, target, database_as, from_host, strategy,
+            without_manifest,
+        )  # fmt: skip
         with _source(agent, from_repository, from_host, from_secrets, from_copy) as source:
             use_case = agent.restore(source)
             if plan:

@@ -53,9 +53,10 @@ from scalr_backup.errors import (
     ThrowawayError,
     UnknownDatabaseError,
     UnknownSnapshotError,
+    UnreadableManifestError,
 )
 from scalr_backup.manifest import Manifests
-from scalr_backup.model import Credentials, Failure, kept_since, new_run_id
+from scalr_backup.model import Credentials, Failure, Snapshot, kept_since, new_run_id
 from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
 from scalr_backup.progress import Event, log, progress
 from scalr_backup.restic import Restic
@@ -230,14 +231,26 @@ class Drill(UseCase):
                 self._warn(result, f"{container}: {sentence}")
             # Earlier versions have backed up what restores have kept, too.
             meant = [one for one in chosen.snapshots if request.database or not kept_since(one.database or "")]
-            subjects += [
-                Subject(one, manifests.describe(one), manifests.cluster(one), alone=len(meant) == 1) for one in meant
-            ]
+            subjects += [self._subject(result, manifests, one, alone=len(meant) == 1) for one in meant]
         if not subjects:
             raise obstacles[0] if obstacles else UnknownDatabaseError("There is nothing to drill but kept copies.")
         for obstacle in obstacles:
             self._warn(result, obstacle.message)
         return subjects
+
+    def _subject(self, result: DrillResult, manifests: Manifests, one: Snapshot, *, alone: bool) -> Subject:
+        """One database to drill; a pass that was killed has no manifest, and the pass before knows the cluster too."""
+        try:
+            described, cluster = manifests.describe(one), manifests.cluster(one)
+        except UnreadableManifestError as error:
+            return Subject(one, {}, {}, alone=alone, obstacle=error)
+        if not cluster:
+            complaints: list[str] = []
+            assert one.container is not None
+            _manifest, cluster = next(manifests.others(one.container, [one], complaints), (None, {}))
+            for sentence in complaints:
+                self._warn(result, sentence)
+        return Subject(one, described, cluster, alone=alone)
 
     def _drill(self, request: Request, result: DrillResult, subject: Subject, number: int) -> DatabaseDrill:
         """Drill one database; whatever goes wrong is in the outcome.
@@ -247,6 +260,10 @@ class Drill(UseCase):
         outcome = DatabaseDrill(subject.container, subject.database, subject.snapshot.id, subject.snapshot.time)
         outcome.tried = False
         try:
+            if subject.obstacle is not None:
+                # A manifest that nobody can read is a backup's, whatever was to be drilled with.
+                outcome.tried = outcome.own_image = True
+                raise subject.obstacle
             image = self._image(request, result, subject, outcome)
             require_memory(subject, host_memory(), self._config.host)
             name = f"{NAME_PREFIX}{result.run.lower()}-{number}"

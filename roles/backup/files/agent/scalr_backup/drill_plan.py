@@ -19,6 +19,7 @@ from scalr_backup.errors import (
     RepositoryLockedError,
     UnknownDatabaseError,
     UnreadableArchiveError,
+    UnreadableManifestError,
 )
 from scalr_backup.model import Snapshot, dump_path, name_fits
 
@@ -50,13 +51,15 @@ _OF_AN_IMAGE = {OlderServerError.code, UnreadableArchiveError.code, MissingExten
 class Subject:
     """One database to drill: its snapshot, and what the manifest says of it and of its cluster.
 
-    *alone* tells whether it is the only database of its container in this drill.
+    *alone* tells whether it is the only database of its container in this drill; *obstacle* is why nothing can be said of
+    it, where its manifest cannot be read.
     """
 
     snapshot: Snapshot
     described: Mapping[str, Any]
     cluster: Mapping[str, Any]
     alone: bool
+    obstacle: UnreadableManifestError | None = None
 
     @property
     def container(self) -> str:

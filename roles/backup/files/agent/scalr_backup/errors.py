@@ -112,6 +112,12 @@ class UnreadableArchiveError(ScalrBackupError):
     code = "unreadable_archive"
 
 
+class UnreadableManifestError(ScalrBackupError):
+    """The manifest of a run is there and cannot be read: what it knows is not known, which is not that nothing is."""
+
+    code = "unreadable_manifest"
+
+
 class OlderServerError(ScalrBackupError):
     """The target runs an older major version of PostgreSQL than the dump's server."""
 

@@ -20,6 +20,7 @@ from scalr_backup.errors import (
     PreparedTransactionsError,
     UsageError,
 )
+from scalr_backup.known_roles import known_roles
 from scalr_backup.manifest import Manifests
 from scalr_backup.model import Cluster, Snapshot
 from scalr_backup.postgres import APPLICATION_PREFIX, LiveDatabase, Postgres
@@ -46,7 +47,8 @@ class Request:
     """What to restore from where to where; *confirm* must be what ``Plan.confirm`` says.
 
     *container* is the one that was backed up, by *from_host*, which is this host unless named; *target* the one
-    that is restored into, the same unless named. *database_as* is the name of the restored database.
+    that is restored into, the same unless named. *database_as* is the name of the restored database. *without_manifest*
+    does without the manifests of the chosen snapshots, where one of them cannot be read.
     """
 
     container: str
@@ -59,6 +61,7 @@ class Request:
     database_as: str | None = None
     from_host: str | None = None
     strategy: str = BESIDE
+    without_manifest: bool = False
     # Whether the target is a drill's: whoever may do what in it is over when it is gone.
     throwaway: bool = False
 
@@ -212,6 +215,8 @@ class Planner(UseCase):
             raise UsageError(f"database_as names one database, and there are several; choose with database: {names}.")
         postgres = self._postgres(cluster, "look")
         manifests = Manifests(self._source, snapshots)
+        if request.without_manifest:
+            manifests.leave_out(chosen.snapshots)
         with ThreadPoolExecutor() as aside:
             reading = aside.submit(manifests.read, chosen.snapshots)
             heads = [self._read_head(postgres, cluster, snapshot) for snapshot in chosen.snapshots]
@@ -229,8 +234,7 @@ class Planner(UseCase):
         require_room(databases, free, request)
         warnings = (
             *_age_warnings(databases),
-            *_count_warnings(databases),
-            *_dispute_warnings(manifests, chosen.snapshots),
+            *_count_warnings(databases, manifests),
             *_tablespace_warnings(databases),
             *_extension_warnings(extensions, [manifests.describe(one) for one in chosen.snapshots]),
             *_subscription_warnings(heads),
@@ -298,10 +302,11 @@ class Planner(UseCase):
 
         Raises MissingRoleError when there are some and the agent's user may not make roles.
         """
-        source = _merged([roles.parse_globals(manifests.cluster(one).get("globals") or "") for one in snapshots])
+        known = known_roles(manifests, request.container, snapshots)
+        source = _merged(known.sources)
         wanted = {name for head in heads for name in roles.needed_roles(source, head)}
         if request.is_whole_cluster:
-            wanted |= source.roles.keys()
+            wanted |= known.newest.roles.keys()
         target = postgres.roles()
         missing = roles.missing_roles(source, target.names, wanted)
         absent = [*missing.names, *missing.unknown]
@@ -315,7 +320,11 @@ class Planner(UseCase):
         bare = tuple(Role(name, (f"CREATE ROLE {quote_identifier(name)};",)) for name in missing.unknown)
         return (
             MissingRoles(missing.roles + bare, missing.memberships),
-            [*_unknown_role_warnings(missing), *([] if request.throwaway else _superuser_warnings(source, missing))],
+            [
+                *known.warnings(missing.names),
+                *_unknown_role_warnings(missing),
+                *([] if request.throwaway else _superuser_warnings(source, missing)),
+            ],
         )
 
 
@@ -430,22 +439,25 @@ def _age_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
     ]
 
 
-def _count_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
+def _count_warnings(databases: Sequence[DatabasePlan], manifests: Manifests | None = None) -> list[str]:
     return [
-        f"No row counts are known of the snapshot {plan.snapshot.short_id} of {plan.database}: only the archive itself "
-        "can be verified."
+        f"No row counts are known of the snapshot {plan.snapshot.short_id} of {plan.database}"
+        f"{_why_uncounted(plan.snapshot, manifests)}: only the archive itself can be verified."
         for plan in databases
         if plan.row_counts is None
     ]
 
 
-def _dispute_warnings(manifests: Manifests, snapshots: Sequence[Snapshot]) -> list[str]:
-    runs = sorted({str(one.run) for one in snapshots if manifests.is_disputed(one)})
-    return [
-        f"Several manifests claim to be that of the run {run}, and a run has one: somebody has forged the others, so none is "
-        "believed, and neither roles nor row counts are taken from them."
-        for run in runs
-    ]
+def _why_uncounted(snapshot: Snapshot, manifests: Manifests | None) -> str:
+    if manifests is None or manifests.describe(snapshot):
+        return ""
+    if manifests.has(snapshot):
+        return f", because the manifest of its run {snapshot.run} does not mention it"
+    return (
+        f", because its run {snapshot.run} has no manifest that could be used"
+        if snapshot.run
+        else ", which no pass made"
+    )
 
 
 def _tablespace_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
