@@ -47,8 +47,10 @@ options:
     type: str
   snapshot:
     description:
-      - Which state to restore. V(latest), an id, V(tag=NAME) for the newest with that tag, or a time, which means the newest
-        snapshot at or before it.
+      - Which state to restore. V(latest), an id or several with commas between, the id of a run, V(tag=NAME) for the newest
+        with that tag, or a time, which means the newest snapshot at or before it.
+      - V(latest), a tag and a time mean the newest snapshot of each database, which may come from several passes. A database
+        that a newer pass no longer found was dropped, and is restored only when it is named.
     type: str
     default: latest
   image:

@@ -41,8 +41,10 @@ options:
     type: str
   snapshot:
     description:
-      - Which state to restore. V(latest), an id, V(tag=NAME) for the newest with that tag, or a time, which means the newest
-        snapshot at or before it.
+      - Which state to restore. V(latest), an id or several with commas between, the id of a run, V(tag=NAME) for the newest
+        with that tag, or a time, which means the newest snapshot at or before it.
+      - V(latest), a tag and a time mean the newest snapshot of each database, which may come from several passes. A database
+        that a newer pass no longer found was dropped, and is restored only when it is named.
     type: str
     default: latest
   target:
@@ -219,6 +221,12 @@ plan:
           description: How much room the new database is expected to need.
           type: int
           sample: 371195904
+    missing:
+      description:
+        - Names of databases that belong to the container and that no snapshot holds. The others are restored, and the module
+          fails.
+      type: list
+      elements: str
     free_bytes:
       description: How much room there is on the volume.
       type: int

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from scalr_backup.errors import AmbiguousSnapshotError, ScalrBackupError, UnknownDatabaseError, UnknownSnapshotError
 from scalr_backup.model import MANUAL, NIGHTLY, PRE_RESTORE, Snapshot
-from scalr_backup.selection import LATEST, select
+from scalr_backup.selection import LATEST, nobody_knows, select
 
 C = "scalr-shop-db"
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
@@ -35,8 +35,8 @@ MANIFEST = Snapshot(
 ALL = [*MONDAY, *TUESDAY, SAFETY, STRANGER, MANIFEST]
 
 
-def ids(wanted=LATEST, database=None, timezone="UTC", snapshots=ALL, container=C):
-    return [one.id[:4] for one in select(snapshots, container, database, wanted, timezone, NOW).snapshots]
+def ids(wanted=LATEST, database=None, timezone="UTC", snapshots=ALL, container=C, listed=nobody_knows):
+    return [one.id[:4] for one in select(snapshots, container, database, wanted, timezone, NOW, listed).snapshots]
 
 
 def refusal(kind, *arguments, **options):
@@ -47,7 +47,7 @@ def refusal(kind, *arguments, **options):
     return caught.value.message
 
 
-def test_latest_is_every_database_of_the_newest_pass():
+def test_latest_is_the_newest_of_every_database():
     assert ids() == ["bb22", "bb11"]
 
 
@@ -141,17 +141,117 @@ def test_unknown_containers_and_databases_say_what_there_is():
     assert "nothing" in refusal(UnknownDatabaseError, snapshots=[])
 
 
-def test_a_database_that_the_newest_pass_has_not_is_told_and_not_mixed_in():
-    partial = [*MONDAY, TUESDAY[0]]
-    chosen = select(partial, C, None, LATEST, "UTC", NOW)
-    assert [one.id[:4] for one in chosen.snapshots] == ["bb11"]
-    assert ["ledger" in warning for warning in chosen.warnings] == [True]
-    assert ids(database="ledger", snapshots=partial) == ["aa22"]
-
-
-def test_a_snapshot_that_plain_restic_made_stands_alone():
+def test_a_snapshot_that_plain_restic_made_counts_for_its_database():
     plain = snapshot("ab99", "2026-11-18T03:00:00", run=None, reason=MANUAL)
-    assert ids(snapshots=[*MONDAY, plain]) == ["ab99"]
+    assert ids(snapshots=[*MONDAY, plain]) == ["aa22", "ab99"]
+
+
+# -- passes that did not save everything -------------------------------------------------------------------
+
+PARTIAL = [*MONDAY, TUESDAY[0]]
+
+
+def listing(**runs):
+    """What the manifests of runs list, and a note of who was asked."""
+    asked = []
+
+    def listed(run):
+        asked.append(run)
+        names = runs.get(run)
+        return None if names is None else frozenset(names)
+
+    listed.asked = asked
+    return listed
+
+
+def choose(snapshots=PARTIAL, wanted=LATEST, database=None, now=NOW, **runs):
+    return select(snapshots, C, database, wanted, "UTC", now, listing(**runs))
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        # Its dump failed; the pass was killed; an agent before 0.4 made both.
+        {"tue": ["shop", "ledger"], "mon": ["shop", "ledger"]},
+        {"mon": ["shop", "ledger"]},
+        {},
+    ],
+)
+def test_a_database_that_the_newest_pass_did_not_save_comes_from_the_one_before(runs):
+    chosen = choose(**runs)
+    assert [one.id[:4] for one in chosen.snapshots] == ["aa22", "bb11"]
+    assert chosen.warnings == (
+        "ledger comes from another pass than the rest, of 2026-11-16 03:00 (UTC): it has no snapshot of that of "
+        "2026-11-17 03:00 (UTC).",
+    )
+    assert chosen.missing == ()
+
+
+def test_a_database_that_a_newer_pass_did_not_find_was_dropped_which_is_told():
+    chosen = choose(tue=["shop"], mon=["shop", "ledger"])
+    assert [one.id[:4] for one in chosen.snapshots] == ["bb11"]
+    assert chosen.warnings == (
+        "ledger is not restored, because the pass of 2026-11-17 03:00 (UTC) no longer found it; its last snapshot is "
+        "aa220000 of 2026-11-16 03:00 (UTC): name it with database=ledger if you want it back.",
+    )
+    assert [one.id[:4] for one in choose(database="ledger", tue=["shop"]).snapshots] == ["aa22"]
+
+
+def test_a_database_that_was_made_after_the_pass_that_tells_is_none_that_was_dropped():
+    killed = snapshot("ff11", "2026-11-18T03:00:04", "new", run="wed")
+    chosen = choose([*MONDAY, *TUESDAY, killed], tue=["shop", "ledger"])
+    assert [one.id[:4] for one in chosen.snapshots] == ["bb22", "ff11", "bb11"]
+
+
+def test_only_the_newest_pass_that_tells_says_what_was_dropped():
+    chosen = choose(tue=["shop", "ledger"], mon=["shop"])
+    assert [one.id[:4] for one in chosen.snapshots] == ["aa22", "bb11"], "it was made anew, and its dump failed since"
+
+
+def test_a_pass_that_does_not_list_what_it_saved_is_not_believed():
+    assert [one.id[:4] for one in choose(tue=[]).snapshots] == ["aa22", "bb11"]
+    assert choose(tue=["blob"]).missing == ()
+
+
+def test_a_database_that_no_pass_has_saved_is_missing():
+    chosen = choose(tue=["shop", "ledger", "blob"])
+    assert chosen.missing == ("blob",)
+    assert "blob is missing: the pass of 2026-11-17 03:00 (UTC) found it" in " ".join(chosen.warnings)
+    assert choose(database="shop", tue=["shop", "ledger", "blob"]).missing == ()
+    assert choose(wanted="bb11", tue=["shop", "ledger", "blob"]).missing == ()
+
+
+def test_a_time_means_the_newest_of_each_too():
+    wednesday = snapshot("ff11", "2026-11-18T03:00:04", "ledger", run="wed")
+    chosen = choose([*PARTIAL, wednesday], "2026-11-17", tue=["shop", "ledger"], wed=["ledger"])
+    assert [one.id[:4] for one in chosen.snapshots] == ["aa22", "bb11"]
+    # A moment in the middle of a pass.
+    assert ids("2026-11-17 03:00:05") == ["aa22", "bb11"]
+    assert choose([*MONDAY, wednesday], "2026-11-17", mon=["shop", "ledger", "new"]).missing == ("new",)
+
+
+def test_a_tag_means_the_newest_of_each_that_has_it():
+    tagged = [replace(one, tags=(*one.tags, "pinned")) for one in (MONDAY[0], MONDAY[1], TUESDAY[0])]
+    assert ids("tag=pinned", snapshots=[*tagged, TUESDAY[1]]) == ["aa22", "bb11"]
+
+
+def test_passes_are_asked_from_the_newest_on_and_no_more_than_needed():
+    nights = [snapshot(f"{day:02x}00", f"2026-11-{day:02d}T03:00:04", run=f"day{day}") for day in range(1, 20)]
+    silent = listing()
+    select(nights, C, None, LATEST, "UTC", NOW, silent)
+    assert silent.asked == ["day19", "day18", "day17", "day16", "day15"]
+    told = listing(day18=["shop"])
+    select(nights, C, None, LATEST, "UTC", NOW, told)
+    assert told.asked == ["day19", "day18"]
+    one = listing()
+    select(nights, C, "shop", LATEST, "UTC", NOW, one)
+    assert one.asked == []
+
+
+def test_what_a_restore_replaced_is_no_pass_that_tells():
+    told = listing(res=["shop"], tue=["shop", "ledger"])
+    select([*ALL], C, None, LATEST, "UTC", NOW, told)
+    assert told.asked == ["tue"]
 
 
 RUN = "20261118T030000Z-3f9a"
@@ -167,11 +267,73 @@ def test_a_run_is_all_that_it_saved_safety_snapshots_too():
     assert RUN in refusal(UnknownSnapshotError, RUN)
 
 
-def test_the_reference_chooses_the_same_again_when_newer_ones_have_come():
-    before = select([*MONDAY, OF_RUN[0]], C, None, LATEST, "UTC", NOW)
-    newer = snapshot("ab99", "2026-11-19T03:00:00", run="20261119T030000Z-0000")
-    again = select([*MONDAY, OF_RUN[0], newer], C, None, before.reference, "UTC", NOW)
+def test_a_run_says_what_it_did_not_save():
+    told = listing(**{RUN: ["shop", "ledger", "blob"]})
+    chosen = select([*MONDAY, OF_RUN[0]], C, None, RUN, "UTC", NOW, told)
+    assert [one.id[:4] for one in chosen.snapshots] == ["ff11"]
+    assert chosen.missing == ("blob",)
+    assert f"The run {RUN} saved no snapshot of ledger; another one has." in chosen.warnings
+
+
+def test_several_ids_are_those_snapshots():
+    assert ids("bb11,aa22") == ["aa22", "bb11"]
+    assert ids("bb11,") == ["bb11"]
+    assert ids("bb11,bb11") == ["bb11"]
+    assert "both snapshots of shop" in refusal(UnknownSnapshotError, "bb11,aa11")
+    assert "no snapshot 'feed'" in refusal(UnknownSnapshotError, "bb11,feed")
+    assert "/scalr-blog-db/blog.dump" in refusal(UnknownSnapshotError, "bb11,dd11")
+    assert refusal(AmbiguousSnapshotError, "bb11,aa")
+    assert refusal(UnknownSnapshotError, "bb11,,x")
+
+
+TWO_RUNS = [
+    snapshot("a1", "2026-11-17T03:00:04", "ledger", run="20261117T030000Z-0000"),
+    snapshot("a2", "2026-11-17T03:00:09", run="20261117T030000Z-0000"),
+    snapshot("a3", "2026-11-18T03:00:04", run="20261118T030000Z-0000"),
+]
+NEWER = [
+    snapshot("a4", "2026-11-19T03:00:00", run="20261119T030000Z-0000"),
+    snapshot("a5", "2026-11-19T03:00:00", "blob", run="20261119T030000Z-0000"),
+]
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "names"),
+    [
+        ([*MONDAY, OF_RUN[0]], {}),
+        (TWO_RUNS, {}),
+        (TWO_RUNS[:2], {}),
+        (TWO_RUNS[1:], {}),
+        (TWO_RUNS, {"20261117T030000Z-0000": ["shop", "ledger", "blob"]}),
+        (TWO_RUNS, {"20261118T030000Z-0000": ["shop", "ledger", "blob"]}),
+        (TWO_RUNS, {"20261118T030000Z-0000": ["shop"]}),
+        (TWO_RUNS, {"20261118T030000Z-0000": ["shop", "blob"]}),
+        (TWO_RUNS[2:], {"20261118T030000Z-0000": ["shop", "ledger"]}),
+        (TWO_RUNS[1:], {"20261117T030000Z-0000": ["shop", "ledger"]}),
+    ],
+)
+@pytest.mark.parametrize("wanted", [LATEST, "2026-11-18", "tag=nightly"])
+def test_the_reference_chooses_the_same_again_when_newer_ones_have_come(snapshots, names, wanted):
+    names = {**names, "20261119T030000Z-0000": ["shop", "blob"]}
+    before = select(snapshots, C, None, wanted, "UTC", NOW, listing(**names))
+    again = select([*snapshots, *NEWER], C, None, before.reference, "UTC", NOW, listing(**names))
     assert again.snapshots == before.snapshots
+    assert again.missing == before.missing
+    third = select([*snapshots, *NEWER], C, None, again.reference, "UTC", NOW, listing(**names))
+    assert (third.snapshots, third.missing) == (before.snapshots, before.missing)
+
+
+def test_the_reference_to_hundreds_of_databases_fits_an_argument():
+    many = [
+        snapshot(f"{n:016x}", f"2026-11-{17 + n % 2}T03:00:04", f"d{n}", run=f"2026111{7 + n % 2}T030000Z-0000")
+        for n in range(2000)
+    ]
+    reference = select(many, C, None, LATEST, "UTC", NOW).reference
+    assert len(reference) < 100_000
+    assert len(select(many, C, None, reference, "UTC", NOW).snapshots) == 2000
+
+
+def test_the_reference_to_an_id_is_the_id():
     by_id = select(ALL, C, None, "aa11", "UTC", NOW)
     assert by_id.reference == by_id.snapshots[0].id
 
@@ -189,9 +351,18 @@ def test_latest_never_is_of_the_future():
     assert "ff110000 of 2050-01-01" in refusal(UnknownSnapshotError, snapshots=[forged])
 
 
-def test_a_clock_that_is_a_little_ahead_is_believed():
+def test_a_clock_that_is_a_little_ahead_is_believed_and_told():
     early = snapshot("ff22", "2026-11-30T00:59:00", run="wed")
     assert ids(database="shop", snapshots=[*ALL, early]) == ["ff22"]
+    for wanted in (LATEST, "ff22", "2026-12-24"):
+        assert choose([*ALL, early], wanted, "shop").warnings == (
+            "The snapshot ff220000 of shop is dated 59 minutes ahead of this host's clock: one of the two clocks is wrong, so "
+            "it may not be the newest.",
+        )
+    just = snapshot("ff22", "2026-11-30T00:00:59", run="wed")
+    assert choose([*ALL, just], LATEST, "shop").warnings == ()
+    far = snapshot("ff22", "2026-12-02T00:00:00", run="wed")
+    assert "dated 48 hours ahead" in choose([*ALL, far], "ff22", "shop").warnings[0]
 
 
 def test_an_empty_snapshot_is_never_chosen():

@@ -399,6 +399,8 @@ class Pass(UseCase):
             "server_version": cluster.server_version,
             "shared_preload_libraries": libraries,
             "globals": globals_sql,
+            # Those whose dump failed too: what a later pass no longer lists was dropped.
+            "all_databases": [one.database for one in result.databases if one.container == container.name],
             "databases": [
                 dumped[container.name, database.name].description
                 for database in cluster.databases

@@ -224,9 +224,9 @@ def backup_verb(
 @app.command(name="restore")
 def restore_verb(
     db: Annotated[str | None, typer.Option("--db", help="The database container that was backed up.")] = None,
-    database: Annotated[str | None, typer.Option(help="One database; default all of the chosen pass.")] = None,
+    database: Annotated[str | None, typer.Option(help="One database; default all of the container.")] = None,
     snapshot: Annotated[
-        str, typer.Option(help="latest, an id, a run, tag=NAME, or a time: the newest at or before it.")
+        str, typer.Option(help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it.")
     ] = "latest",
     confirm: Annotated[str | None, typer.Option(help="What the plan asks for: the replaced container's name.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what would be replaced.")] = False,
@@ -284,9 +284,9 @@ def restore_verb(
 @app.command(name="drill")
 def drill_verb(
     db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
-    database: Annotated[str | None, typer.Option(help="One database; default all of the chosen pass.")] = None,
+    database: Annotated[str | None, typer.Option(help="One database; default all of the container.")] = None,
     snapshot: Annotated[
-        str, typer.Option(help="latest, an id, a run, tag=NAME, or a time: the newest at or before it.")
+        str, typer.Option(help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it.")
     ] = "latest",
     from_host: Annotated[str | None, typer.Option(help="The host that made the snapshot; default this one.")] = None,
     from_repository: Annotated[str | None, typer.Option(help="Another repository to restore from.")] = None,

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,12 @@ class Drill(UseCase):
         for container in choose_containers(snapshots, request.patterns, self._config.exclude, host):
             try:
                 chosen = selection.select(
-                    snapshots, container, request.database, request.snapshot, self._config.timezone
+                    snapshots,
+                    container,
+                    request.database,
+                    request.snapshot,
+                    self._config.timezone,
+                    listed=partial(manifests.listed, container=container),
                 )
             except (UnknownDatabaseError, UnknownSnapshotError) as error:
                 obstacles.append(error)

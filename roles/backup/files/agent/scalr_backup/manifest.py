@@ -87,9 +87,13 @@ class Manifests:
     def listed(self, run: str, container: str) -> frozenset[str] | None:
         """The databases that a run found in a container, saved or not; None where its manifest does not tell.
 
-        Raises UnreadableManifestError.
+        One that cannot be read tells nothing here: whoever chooses its snapshots and asks for more gets the error.
         """
-        for cluster in self._clusters(run):
+        try:
+            clusters = self._clusters(run)
+        except UnreadableManifestError:
+            return None
+        for cluster in clusters:
             if cluster["container"] == container and cluster.get("all_databases") is not None:
                 return frozenset(cluster["all_databases"])
         return None

@@ -26,6 +26,7 @@ from scalr_backup.errors import (
     PostgresError,
     RestoreError,
     ScalrBackupError,
+    UnknownSnapshotError,
     VerificationError,
 )
 from scalr_backup.fill import Filler
@@ -140,7 +141,14 @@ class Restore(UseCase):
             self._make_roles(result)
             for number, database in enumerate(plan.databases, start=1):
                 result.databases.append(self._restore(request, result, database, number))
+        result.databases += [self._not_there(request, name) for name in plan.missing]
         return result
+
+    def _not_there(self, request: Request, database: str) -> DatabaseRestore:
+        """What was asked for with the whole container, and cannot be had."""
+        message = f"{request.container}/{database} was not restored: no snapshot holds it, though a pass had found it."
+        self._emit(log("error", message))
+        return DatabaseRestore(database, None, error=Failure(UnknownSnapshotError.code, message))
 
     def _make_roles(self, result: RestoreResult[Plan]) -> None:
         """Make the roles that are missing, all or none; what belongs to a role is tried one by one.

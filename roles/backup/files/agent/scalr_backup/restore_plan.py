@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal, get_args
 
 from scalr_backup import roles, selection
@@ -138,7 +139,10 @@ class DatabasePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a restore would do, found out without changing anything."""
+    """What a restore would do, found out without changing anything.
+
+    *missing* are databases that belong to what was asked for, and that no snapshot holds.
+    """
 
     host: str
     source_host: str
@@ -149,6 +153,7 @@ class Plan:
     free_bytes: int
     warnings: tuple[str, ...]
     reference: str
+    missing: tuple[str, ...] = ()
 
     @property
     def confirm(self) -> str:
@@ -169,6 +174,7 @@ class Plan:
             "snapshot": self.reference,
             "roles": [*self.roles.names],
             "databases": [database.as_dict() for database in self.databases],
+            "missing": [*self.missing],
             "free_bytes": self.free_bytes,
             "warnings": list(self.warnings),
         }
@@ -207,14 +213,19 @@ class Planner(UseCase):
             snapshots = listing.result()
         if not snapshots and request.from_host:
             self._refuse_unknown_host(request.from_host)
+        manifests = Manifests(self._source, snapshots)
         chosen = selection.select(
-            snapshots, request.container, request.database, request.snapshot, self._config.timezone
+            snapshots,
+            request.container,
+            request.database,
+            request.snapshot,
+            self._config.timezone,
+            listed=partial(manifests.listed, container=request.container),
         )
         if request.database_as and len(chosen.snapshots) > 1:
             names = ", ".join(str(one.database) for one in chosen.snapshots)
             raise UsageError(f"database_as names one database, and there are several; choose with database: {names}.")
         postgres = self._postgres(cluster, "look")
-        manifests = Manifests(self._source, snapshots)
         if request.without_manifest:
             manifests.leave_out(chosen.snapshots)
         with ThreadPoolExecutor() as aside:
@@ -242,8 +253,9 @@ class Planner(UseCase):
             *chosen.warnings,
         )
         return Plan(
-            self._config.host, source_host, request, cluster, databases, missing, free, warnings, chosen.reference
-        )
+            self._config.host, source_host, request, cluster, databases, missing, free, warnings, chosen.reference,
+            chosen.missing,
+        )  # fmt: skip
 
     def _refuse_unknown_host(self, host: str) -> None:
         known = ", ".join(sorted({snapshot.host for snapshot in self._source.snapshots(None)})) or "none"
