@@ -107,6 +107,11 @@ duration_seconds:
   returned: when a pass was made
   type: float
   sample: 19.2
+roles:
+  description:
+    - For each container, null where its roles are saved, else why not. A dictionary with C(code) and C(message).
+  returned: when a pass was made
+  type: dict
 databases:
   description: What happened to each database.
   returned: when a pass was made

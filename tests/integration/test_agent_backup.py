@@ -166,6 +166,25 @@ class TestAPass:
         assert night[-1]["bytes_read"] == status["databases"][0]["bytes_read"]
         assert docker("exec", agent.name, "scalr-backup", "health").returncode == 0
 
+    def test_whose_manifest_has_no_roles_ends_with_3_and_is_a_problem(
+        self, agent: AgentContainer, other: DatabaseContainer
+    ) -> None:
+        agent.ok("backup", "--db", other.name)
+        other.wrap("pg_dumpall", 'echo "pg_dumpall: error: terminating connection" >&2; exit 1')
+        try:
+            call = agent.call("backup", "--db", other.name)
+        finally:
+            other.unwrap("pg_dumpall")
+        assert call.exit_code == 3, call.output
+        assert call.error["code"] == "roles_not_saved"
+        assert f"The roles of {other.name} were not saved" in call.error["message"]
+        assert call.data["failed"] == 0
+        assert call.data["retention"]["removed"] == [], "the pass before has the last manifest with roles"
+        assert any("roles of" in problem for problem in agent.ok("status")["problems"])
+        saved = agent.ok("backup", "--db", other.name)
+        assert saved["roles"] == {other.name: None}
+        assert agent.ok("status")["healthy"]
+
     def test_leaves_no_session_and_no_process_behind(self, agent: AgentContainer, other: DatabaseContainer) -> None:
         agent.ok("backup", "--db", other.name)
         assert other.sessions_of_agent() == 0

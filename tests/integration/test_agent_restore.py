@@ -431,6 +431,44 @@ def test_snapshots_by_id_and_by_time(house: House) -> None:
     assert chosen(f"{good_time:%Y-%m-%d %H:%M:%S}") == house.snapshot
 
 
+def test_latest_is_the_newest_good_snapshot_of_each_database(house: House) -> None:
+    def plan(wanted: str) -> dict[str, Any]:
+        return dict(house.agent.ok("restore", "--db", house.name, "--snapshot", wanted, "--plan")["plan"])
+
+    house.database.sql("CREATE DATABASE dropped")
+    before = house.agent.ok("backup", "--db", house.name)["run"]
+    house.database.sql("DROP DATABASE dropped")
+    house.database.sql("CREATE DATABASE never")
+    house.database.wrap("pg_dump", f'case "$*" in *ledger*|*never*) {PG_DUMP_FAILS};; esac; exec "$real" "$@"')
+    call = house.agent.call("backup", "--db", house.name)
+    house.database.unwrap("pg_dump")
+    assert call.exit_code == 3, call.output
+
+    latest = plan("latest")
+
+    runs = {one["database"]: one["snapshot"]["run"] for one in latest["databases"]}
+    assert runs == {"shop": call.data["run"], "ledger": before}
+    assert latest["missing"] == ["never"]
+    for words in ("ledger comes from another pass", "dropped is not restored", "never is missing"):
+        assert any(words in warning for warning in latest["warnings"]), latest["warnings"]
+    good = house.database.fingerprint("shop"), house.database.fingerprint("ledger")
+    spoil(house.database)
+    house.database.sql("DROP DATABASE ledger")
+    house.database.sql("DROP DATABASE never")
+    # Whatever has been saved by then, what was shown is what is restored.
+    house.agent.ok("backup", "--db", house.name)
+    restored = house.agent.call(
+        "restore", "--db", house.name, "--snapshot", latest["snapshot"], "--confirm", house.name, "--no-safety-snapshot"
+    )
+    assert restored.exit_code == 3, restored.output
+    assert "never was not restored" in one_sentence(restored)["message"]
+    assert {one["database"]: one["ok"] for one in restored.data["databases"]} == {
+        "shop": True, "ledger": True, "never": False,
+    }  # fmt: skip
+    assert all(outcome_of(restored, name)["verified"] for name in ("shop", "ledger"))
+    assert (house.database.fingerprint("shop"), house.database.fingerprint("ledger")) == good
+
+
 def test_snapshots_that_cannot_be_meant(house: House) -> None:
     snapshots = house.agent.ok("snapshots")["snapshots"]
     of_ledger = next(one["id"] for one in snapshots if one["database"] == "ledger")

@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from scalr_backup import cli
 from scalr_backup.backup import Pass, PassResult, Request
 from scalr_backup.docker_host import ExecResult
 from scalr_backup.dump import Dumped, Dumper
 from scalr_backup.errors import (
+    ContainerGoneError,
     PostgresError,
     RepositoryUnreachableError,
     TwoHostsError,
@@ -24,6 +26,8 @@ from scalr_backup.model import (
     Container,
     Credentials,
     Database,
+    DatabaseBackup,
+    Failure,
     RepositorySize,
     Saved,
     Snapshot,
@@ -31,6 +35,7 @@ from scalr_backup.model import (
 )
 from scalr_backup.postgres import Postgres
 from scalr_backup.progress import nobody
+from scalr_backup.saved_roles import SavedRoles, read_roles
 from scalr_backup.state import State
 from scalr_backup.use_case import Tools
 
@@ -144,6 +149,87 @@ class TestAnotherAgentOfTheSameName:
 
     def test_is_taken_over_from_by_a_host_that_was_made_anew(self, tmp_path):
         self.refuse(tmp_path, [("stranger", 1)], None)
+
+
+ROLES = "CREATE ROLE shop;\nALTER ROLE shop WITH LOGIN PASSWORD 'x';\n"
+
+
+class TestRoles:
+    """A manifest without roles is a failure: a restore into a new container would make them without passwords."""
+
+    FAILURE = Failure("roles_not_saved", "The roles of c were not saved.")
+
+    def read(self, *said, may_read_passwords=True):
+        answers, asked = list(said), []
+
+        def globals_sql(*, passwords=True):
+            asked.append(passwords)
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        postgres = SimpleNamespace(
+            container="c", globals_sql=globals_sql, may_read_passwords=lambda: may_read_passwords
+        )
+        return read_roles(postgres), asked
+
+    def test_are_saved_as_they_are(self):
+        assert self.read(ROLES) == (SavedRoles(ROLES), [True])
+
+    @pytest.mark.parametrize(
+        ("said", "words"),
+        [
+            ((PostgresError("c: it ended."),), "c: it ended."),
+            ((ContainerGoneError("c is gone."),), "c is gone."),
+            (("",), "wrote none"),
+            (("SET x = 1;",), "wrote none"),
+            (("CREATE ROLE 'a",), "cannot be read"),
+        ],
+    )
+    def test_that_cannot_be_had_are_a_failure(self, said, words):
+        saved, _asked = self.read(*said)
+        assert saved.script is None
+        assert saved.failure.code == "roles_not_saved"
+        assert saved.failure.message.startswith("The roles of c were not saved, its databases were: ")
+        assert words in saved.failure.message
+
+    def test_whose_passwords_nobody_may_read_are_saved_without_which_is_told(self):
+        saved, asked = self.read(PostgresError("permission denied"), ROLES, may_read_passwords=False)
+        assert (saved.script, saved.failure, asked) == (ROLES, None, [True, False])
+        assert "without their passwords" in saved.warning
+        saved, _asked = self.read(PostgresError("no"), PostgresError("not that either"), may_read_passwords=False)
+        assert "not that either" in saved.failure.message
+
+    def result(self, **roles):
+        now = datetime(2026, 11, 22, 3, tzinfo=UTC)
+        outcomes = [DatabaseBackup(name, "d", ok=name != "broken") for name in ("a", "b", "broken")]
+        return PassResult("r", "manual", "h", now, now, databases=outcomes, roles=roles)
+
+    def test_that_were_not_saved_end_the_pass_as_a_database_does(self):
+        whole = self.result(a=None, b=None)
+        whole.databases.pop()
+        assert whole.exit_code == 0
+        whole.roles["b"] = self.FAILURE
+        assert whole.exit_code == 3
+        assert whole.as_dict()["roles"] == {
+            "a": None,
+            "b": {"code": "roles_not_saved", "message": self.FAILURE.message},
+        }
+        assert cli._pass_failure(whole) == self.FAILURE
+
+    def test_that_were_not_saved_keep_the_dumps_whose_manifest_has_them(self):
+        result = self.result(a=None, b=self.FAILURE)
+        assert result.paths(good=True) == {"/a/d.dump"}
+        assert result.paths(good=False) == {"/b/d.dump", "/broken/d.dump"}
+
+    def test_are_on_record_until_they_are_saved(self, tmp_path):
+        state = State(tmp_path)
+        seen = []
+        for roles in ({"a": None, "b": self.FAILURE}, {"a": None}, {"b": None}):
+            state.record_pass(self.result(**roles).as_dict(), [])
+            seen.append({name: entry["ok"] for name, entry in state.part("roles").items()})
+        assert seen == [{"a": True, "b": False}, {"a": True, "b": False}, {"a": True, "b": True}]
 
 
 class TestMeasuring:

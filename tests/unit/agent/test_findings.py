@@ -87,6 +87,10 @@ WRONG = {
     "drill_overdue": (
         {"databases": shop(first_success=ago(days=41))}, "warning", "ansible-playbook scalr.backup.drill --limit web1",
     ),
+    "roles_not_saved": (
+        {"roles": {"scalr-shop-db": {"ok": False, "error": ERROR, "time": ago(hours=2)}}}, "failure",
+        "ansible-playbook scalr.backup.backup --limit web1 -e db=scalr-shop-db",
+    ),
     "pass_failed": ({"last_pass": last_pass(error=ERROR)}, "failure", "ansible-playbook scalr.backup.backup --limit web1"),
     "pass_refused": (
         {"refused_pass": {"time": ago(hours=1), "message": "busy"}}, "failure",

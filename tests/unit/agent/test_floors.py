@@ -48,6 +48,7 @@ USE_CASES = {
     "restore",
     "restore_plan",
     "retention",
+    "saved_roles",
     "selection",
     "use_case",
     "status",

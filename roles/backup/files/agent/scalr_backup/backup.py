@@ -48,6 +48,7 @@ from scalr_backup.model import (
 )
 from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
 from scalr_backup.progress import log
+from scalr_backup.saved_roles import read_roles
 from scalr_backup.state import PASS_LOCK, State, container_lock, utc_now
 from scalr_backup.use_case import Tools, UseCase
 
@@ -75,6 +76,8 @@ class PassResult:
     # What a pass over all containers has not found as it was: databases that are gone, containers that do not run, and the
     # copies that restores have kept.
     matches: dict[str, list[Any]] | None = None
+    # Why the roles of a cluster were not saved; None of one whose roles were.
+    roles: dict[str, Failure | None] = field(default_factory=dict)
     # How much room each cluster has; None of one that does not tell.
     volumes: dict[str, Volume | None] = field(default_factory=dict)
 
@@ -84,9 +87,26 @@ class PassResult:
         return sum(not outcome.ok for outcome in self.databases)
 
     @property
+    def roles_failed(self) -> list[Failure]:
+        """Why roles were not saved, for each container whose were not."""
+        return [failure for failure in self.roles.values() if failure]
+
+    def paths(self, *, good: bool) -> set[str]:
+        """The paths of the dumps that retention may judge after this pass, or of those that it must not.
+
+        A dump whose container's roles were not saved is good in itself. But the ones before it keep the last manifest that
+        has these roles.
+        """
+        return {
+            dump_path(one.container, one.database)
+            for one in self.databases
+            if good == (one.ok and not self.roles.get(one.container))
+        }
+
+    @property
     def exit_code(self) -> ExitCode:
-        """3 when databases failed, 1 when only what surrounds them did, else 0."""
-        if self.failed:
+        """3 when databases failed or a container's roles were not saved, 1 when only what surrounds them did, else 0."""
+        if self.failed or self.roles_failed:
             return ExitCode.SOME_DATABASES_FAILED
         copy_failed = self.copy is not None and not self.copy.ok
         return ExitCode.FAILED if self.error or not self.retention["ok"] or copy_failed else ExitCode.GOOD
@@ -108,6 +128,7 @@ class PassResult:
             "error": asdict(self.error) if self.error else None,
             "copy": self.copy.as_dict() if self.copy else None,
             "matches": self.matches,
+            "roles": {container: failure and asdict(failure) for container, failure in self.roles.items()},
             "volumes": {container: volume and asdict(volume) for container, volume in self.volumes.items()},
         }
 
@@ -182,9 +203,8 @@ class Pass(UseCase):
 
     def _copy(self, copier: Copier, result: PassResult) -> None:
         """Bring the second repository up to date; what the pass came to is on record already."""
-        bad = {dump_path(outcome.container, outcome.database) for outcome in result.databases if not outcome.ok}
         is_alone = result.error is None or result.error.code != TwoHostsError.code
-        result.copy = copier.copy(forget=is_alone, not_of=bad)
+        result.copy = copier.copy(forget=is_alone, not_of=result.paths(good=False))
         # The databases' own records say when their dumps were saved, and stay as they are.
         result.finished = utc_now()
         self._state.record_pass(result.as_dict(), [])
@@ -385,11 +405,7 @@ class Pass(UseCase):
     def _describe(self, cluster: Cluster, result: PassResult, dumped: dict[tuple[str, str], Dumped]) -> dict[str, Any]:
         container = cluster.container
         postgres = self._discovery.postgres(container, cluster.credentials, f"{APPLICATION_PREFIX} {result.run} roles")
-        try:
-            globals_sql: str | None = postgres.globals_sql()
-        except ScalrBackupError as error:
-            globals_sql = None
-            self._warn(result, f"The roles of {container.name} were not saved: {error.message}")
+        globals_sql = self._roles(postgres, result)
         libraries, directory = self._settings(postgres)
         result.volumes[container.name] = self._volume(postgres, directory)
         return {
@@ -407,6 +423,15 @@ class Pass(UseCase):
                 if (container.name, database.name) in dumped
             ],
         }
+
+    def _roles(self, postgres: Postgres, result: PassResult) -> str | None:
+        saved = read_roles(postgres)
+        result.roles[postgres.container] = saved.failure
+        if saved.failure:
+            self._emit(log("error", saved.failure.message, run=result.run))
+        if saved.warning:
+            self._warn(result, saved.warning)
+        return saved.script
 
     def _settings(self, postgres: Postgres) -> tuple[str | None, str | None]:
         """The libraries that the server loads, and its data directory; only who may read all settings is told."""
@@ -429,7 +454,7 @@ class Pass(UseCase):
         A host that only adds does neither: prune.yml does it in its place. Where pruning has a schedule of its own, it is
         left to that.
         """
-        good = {dump_path(outcome.container, outcome.database) for outcome in result.databases if outcome.ok}
+        good = result.paths(good=True)
         if self._config.append_only or not good:
             return
         try:

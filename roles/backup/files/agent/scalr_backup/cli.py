@@ -226,7 +226,10 @@ def restore_verb(
     db: Annotated[str | None, typer.Option("--db", help="The database container that was backed up.")] = None,
     database: Annotated[str | None, typer.Option(help="One database; default all of the container.")] = None,
     snapshot: Annotated[
-        str, typer.Option(help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it.")
+        str,
+        typer.Option(
+            help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it."
+        ),
     ] = "latest",
     confirm: Annotated[str | None, typer.Option(help="What the plan asks for: the replaced container's name.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what would be replaced.")] = False,
@@ -286,7 +289,10 @@ def drill_verb(
     db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
     database: Annotated[str | None, typer.Option(help="One database; default all of the container.")] = None,
     snapshot: Annotated[
-        str, typer.Option(help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it.")
+        str,
+        typer.Option(
+            help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it."
+        ),
     ] = "latest",
     from_host: Annotated[str | None, typer.Option(help="The host that made the snapshot; default this one.")] = None,
     from_repository: Annotated[str | None, typer.Option(help="Another repository to restore from.")] = None,
@@ -919,6 +925,8 @@ def _pass_failure(result: backup.PassResult) -> Failure | None:
         first = failed[0].error
         how_many = f"{len(failed)} of {len(result.databases)} databases were not backed up"
         return Failure("databases_failed", f"{how_many}; first: {first.message if first else 'unknown'}")
+    if result.roles_failed:
+        return result.roles_failed[0]
     if result.error:
         return result.error
     if not result.retention["ok"]:

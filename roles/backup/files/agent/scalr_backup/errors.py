@@ -118,6 +118,12 @@ class UnreadableManifestError(ScalrBackupError):
     code = "unreadable_manifest"
 
 
+class RolesNotSavedError(ScalrBackupError):
+    """The databases of a cluster are saved and its roles are not, so that a restore would make them without passwords."""
+
+    code = "roles_not_saved"
+
+
 class OlderServerError(ScalrBackupError):
     """The target runs an older major version of PostgreSQL than the dump's server."""
 

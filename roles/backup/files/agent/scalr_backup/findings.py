@@ -97,6 +97,7 @@ def find(
         # The first warning stands beside the word that all is safe.
         *_of_place(config, lost_with_host=lost_with_host),
         *_of_databases(config, databases),
+        *_of_roles(config, document.get("roles") or {}, databases),
         *_of_drills(config, databases),
         *_of_uncounted(config, databases),
         *_of_untested(config, document, databases, now),
@@ -181,6 +182,17 @@ def _of_databases(config: Config, databases: Sequence[Mapping[str, Any]]) -> Ite
             code, FAILURE, "backup", f"{_name(database)} {since}{reason}", **_subject(database),
             **_caused(database["error"], again, config, database["container"]),
         )  # fmt: skip
+
+
+def _of_roles(config: Config, roles: Mapping[str, Any], databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Once for each container that databases are backed up of."""
+    for container in sorted({database["container"] for database in databases} & set(roles)):
+        entry = roles[container]
+        if not entry["ok"]:
+            yield Finding(
+                "roles_not_saved", FAILURE, "roles", entry["error"]["message"], _playbook("backup", config, container),
+                container, since=entry["time"],
+            )  # fmt: skip
 
 
 def _of_drills(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:

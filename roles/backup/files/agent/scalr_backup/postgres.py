@@ -287,13 +287,20 @@ class Postgres:
             found = tuple(database for database in found if database.name != "postgres")
         return found
 
-    def globals_sql(self) -> str:
-        """Roles and tablespaces as ``pg_dumpall --globals-only`` writes them; holds password hashes.
+    def may_read_passwords(self) -> bool:
+        """Whether the hashes of the roles' passwords can be saved: only superusers see them unless told otherwise."""
+        sql = "SELECT to_jsonb(has_table_privilege('pg_catalog.pg_authid', 'SELECT'));"
+        return bool(self.query(self._home, sql)[0])
 
-        Raises PostgresError, for example when the user is no superuser.
+    def globals_sql(self, *, passwords: bool = True) -> str:
+        """Roles and tablespaces as ``pg_dumpall --globals-only`` writes them, with the hashes of *passwords* or without.
+
+        Raises PostgresError.
         """
         home = connection_string(self._home)
         argv = ["pg_dumpall", "--globals-only", "--no-password", f"--database={home}"]
+        if not passwords:
+            argv.append("--no-role-passwords")
         result = self._docker.run(self.container, argv, self.environment())
         if result.exit_code != 0:
             raise PostgresError(f"{self.container}: {last_words(result.stderr)}")

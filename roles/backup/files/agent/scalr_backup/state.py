@@ -124,6 +124,7 @@ class State:
             # Of one that does not tell any more nothing is known.
             volumes = {**document.get("volumes", {}), **result.get("volumes", {})}
             document["volumes"] = {container: volume for container, volume in volumes.items() if volume}
+            document["roles"] = {**document.get("roles", {}), **_roles(result)}
             databases = document.setdefault("databases", {})
             for outcome in outcomes:
                 if outcome.error is None or outcome.error.code != InterruptedRunError.code:
@@ -343,6 +344,14 @@ def _busy_sentence(name: str, holder: str) -> str:
     already = {PASS_LOCK: "A pass is already running", DRILL_LOCK: "A drill is already running"}
     what = already.get(name) or f"{name.removeprefix('container-')} is in use"
     return f"{what}: {holder}; try again when it has ended."
+
+
+def _roles(result: dict[str, Any]) -> dict[str, Any]:
+    """Whether the roles of each container were saved, as this pass found it."""
+    return {
+        container: {"ok": failure is None, "error": failure, "time": result["finished"]}
+        for container, failure in result.get("roles", {}).items()
+    }
 
 
 def _record_outcome(databases: dict[str, Any], outcome: DatabaseBackup, result: dict[str, Any]) -> None:
