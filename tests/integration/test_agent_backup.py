@@ -6,6 +6,7 @@ import json
 import string
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,26 @@ class TestAPass:
         saved = agent.ok("backup", "--db", other.name)
         assert saved["roles"] == {other.name: None}
         assert agent.ok("status")["healthy"]
+
+    def test_goes_on_after_a_clock_that_was_ahead_by_the_command_of_the_finding(
+        self, agent: AgentContainer, other: DatabaseContainer
+    ) -> None:
+        agent.ok("backup", "--db", other.name)
+        database = agent.ok("snapshots", "--db", other.name)["snapshots"][0]["database"]
+        agent.restic(
+            "backup", "--host", "test-host", "--tag", "nightly", "--tag", "run=20300101T000000Z-0000",
+            "--time", f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%d %H:%M:%S}",
+            "--stdin-filename", f"/{other.name}/{database}.dump", "--stdin-from-command", "--", "echo", "ahead",
+        )  # fmt: skip
+        call = agent.call("backup", "--db", other.name)
+        assert call.exit_code == 1, call.output
+        (finding,) = agent.ok("status")["findings"]
+        assert finding["code"] == "retention_failed"
+        words = finding["command"].split()
+        assert words[:4] == ["docker", "exec", "scalr-backup", "scalr-backup"]
+        assert len(agent.ok(*words[4:])["removed"]) >= 1
+        assert agent.ok("status")["findings"] == []
+        agent.ok("backup", "--db", other.name)
 
     def test_leaves_no_session_and_no_process_behind(self, agent: AgentContainer, other: DatabaseContainer) -> None:
         agent.ok("backup", "--db", other.name)

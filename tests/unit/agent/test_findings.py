@@ -275,6 +275,40 @@ def test_failures_come_first_and_what_retention_said_is_not_said_twice() -> None
     assert [one.code for one in judged(state).findings] == ["retention_failed", "container_stopped"]
 
 
+FORGED = {"code": "forged_snapshots", "message": "A clock was wrong."}
+
+
+@pytest.mark.parametrize(
+    ("changes", "command"),
+    [
+        ({"last_pass": last_pass(retention={"ok": False, "removed": [], "error": FORGED})}, "forget --remove-future"),
+        ({"maintenance": {"forget": {"ok": False, "error": FORGED, "time": ago(hours=2)}}}, "forget --remove-future"),
+        ({"maintenance": {"copy_forget": {"ok": False, "error": FORGED, "time": ago(hours=2)}}},
+         "forget --remove-future --copy"),
+    ],
+)  # fmt: skip
+def test_after_a_clock_that_was_ahead_the_command_is_the_one_that_helps(changes, command):
+    [finding] = judged(document(**changes)).findings
+    assert finding.command == f"docker exec scalr-backup scalr-backup {command}"
+
+
+@pytest.mark.parametrize(
+    ("forget", "prune", "over"),
+    [
+        ({"ok": True, "time": ago(minutes=1)}, None, True),
+        ({"ok": True, "time": ago(minutes=1)}, {"ok": True, "time": ago(minutes=1)}, True),
+        ({"ok": True, "time": ago(days=2)}, None, False),
+        ({"ok": False, "time": ago(minutes=1), "error": FORGED}, None, False),
+        ({"ok": True, "time": ago(minutes=1)}, {"ok": False, "time": ago(minutes=1), "error": ERROR}, False),
+    ],
+)
+def test_retention_that_has_gone_well_since_is_no_longer_wrong(forget, prune, over):
+    entries = {"forget": forget, **({"prune": prune} if prune else {})}
+    failed = last_pass(retention={"ok": False, "removed": [], "error": FORGED})
+    found = judged(document(last_pass=failed, maintenance=entries)).findings
+    assert [one.code for one in found] == ([] if over else ["retention_failed"])
+
+
 def test_what_is_known_to_be_wrong_keeps_the_time_since_when() -> None:
     noted = {"backup:scalr-shop-db/shop": {"since": ago(days=3)}}
     found = judged(document(databases=shop(last_success=ago(hours=30)), findings=noted)).findings

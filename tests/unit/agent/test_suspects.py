@@ -132,7 +132,8 @@ def test_snapshots_of_the_future_are_never_counted():
         f"Snapshots of web1 cannot be believed, and nothing was removed of {PATH}: 40 are dated in the future: "
         f"forged-4 of 2027-01-01 03:00 ({PATH}), forged-3 of 2026-12-31 03:00 ({PATH}), forged-3 of 2026-12-30 03:00 ({PATH}) "
         "and 37 more. Either a clock was wrong, or somebody has forged them, which means that he has the host: look at both "
-        "before you remove them."
+        "before you remove them. On the host, scalr-backup forget --remove-future removes those of the future; from a trusted "
+        "place, prune.yml does with -e remove=ID. By themselves they count again from 2027-01-01 03:00 UTC on."
     )
     assert set(done.suspects) == {one.id for one in forged}
 
@@ -192,6 +193,50 @@ def test_without_a_memory_that_flood_would_take_them():
     restic.all += evenings(200, first=2)
     forget(restic)
     assert good(restic) < before, "or the test above proves nothing"
+
+
+def test_what_a_wrong_clock_dated_in_the_future_goes_on_request_and_retention_goes_on():
+    ahead = [
+        replace(dump(name, NOW + timedelta(days=days)), tags=(*tags, NIGHTLY, f"run={days}"), path=path)
+        for name, days, tags, path in (
+            ("shop ahead", 1, (), PATH),
+            ("pinned ahead", 2, ("pinned",), PATH),
+            ("manifest ahead", 1, (), MANIFEST_PATH),
+        )
+    ]
+    restic = FakeRestic([*nights(40), *ahead])
+    before = restic.ids()
+    refused = forget(restic)
+    assert refused.error.code == "forged_snapshots"
+    assert "scalr-backup forget --remove-future" in refused.error.message
+    assert "count again from 2026-11-24 12:00 UTC on" in refused.error.message
+    assert forget(restic, remove_future=True, dry_run=True).removed[:3] == (
+        "shop ahead",
+        "pinned ahead",
+        "manifest ahead",
+    )
+    assert restic.ids() == before
+    done = forget(restic, remove_future=True)
+    assert done.error is None
+    assert not restic.ids() & {one.id for one in ahead}
+    assert len(done.removed) > len(ahead), "the policy was applied too"
+
+
+def test_the_only_good_dump_of_a_database_stays_however_it_is_dated():
+    ahead = replace(dump("only", NOW + timedelta(days=1)), path=OTHER, tags=(NIGHTLY, "run=x"))
+    manifest = replace(ahead, id="its manifest", path=MANIFEST_PATH)
+    safety = replace(dump("safety", NIGHT), path=OTHER, tags=("pre-restore",))
+    empty = replace(dump("empty", NIGHT), path=OTHER, dump_bytes=0)
+    restic = FakeRestic([*nights(3), ahead, manifest, safety, empty])
+    done = forget(restic, remove_future=True)
+    assert {"only", "its manifest"} <= restic.ids()
+    assert done.suspects == ("only", "its manifest")
+
+
+def test_a_sentence_names_a_few_paths_of_many():
+    many = [replace(dump(f"d{n}", NOW + timedelta(days=1)), path=f"/c/d{n}.dump") for n in range(200)]
+    message = forget(FakeRestic(many)).error.message
+    assert "removed of /c/d0.dump, /c/d1.dump, /c/d10.dump and 197 more: 200 are dated" in message
 
 
 def test_what_came_late_honestly_can_be_accepted(tmp_path):

@@ -358,6 +358,14 @@ def forget(
         bool,
         typer.Option("--accept-late", help="Believe snapshots that are older than the last look and were not there."),
     ] = False,
+    remove_future: Annotated[
+        bool,
+        typer.Option(
+            "--remove-future",
+            help="First remove snapshots that are dated in the future, but for the only good one of a database.",
+        ),
+    ] = False,
+    copy: Copy = False,
     from_host: Annotated[
         str | None, typer.Option(help="The host whose snapshots are judged; default this one.")
     ] = None,
@@ -376,11 +384,20 @@ def forget(
     """Apply the retention policy to this host's snapshots, and prune; or, from a trusted place, to another host's."""
 
     def call(agent: Agent) -> Outcome:
-        with _judged_repository(agent, from_repository, from_host, from_secrets, keep, keep_within) as (config, restic):
+        if snapshot and remove_future:
+            raise UsageError("--snapshot and --remove-future each say what is removed; give one of them.")
+        if copy and from_repository:
+            raise UsageError("--copy and --from-repository name two repositories; give one of them.")
+        judged = (
+            _second_repository(agent)
+            if copy
+            else _judged_repository(agent, from_repository, from_host, from_secrets, keep, keep_within)
+        )
+        with judged as (config, restic):
             memory: retention.Memory | None = None
             record: retention.Record = retention.unrecorded
             if not from_repository:
-                record = maintenance.recorder(State(), restic)
+                record = maintenance.recorder(State(), restic, maintenance.OF_COPY if copy else "")
             else:
                 # What an agent remembers, whoever has its host can forge: only another place has a memory worth the name.
                 memory = retention.Memory(State(), restic.repository_id(), config.host)
@@ -397,6 +414,7 @@ def forget(
                 prune=not no_prune,
                 memory=memory,
                 accept_late=accept_late,
+                remove_future=remove_future,
                 record=record,
             )
         exit_code = ExitCode.FAILED if done.error else ExitCode.GOOD
@@ -742,6 +760,15 @@ def _other_repository(
     # The container's /tmp is a tmpfs.
     with tempfile.TemporaryDirectory(prefix="scalr-backup-") as directory:
         yield agent.other_repository(repository, parse_secrets(sys.stdin.read(), Path(directory)))
+
+
+@contextmanager
+def _second_repository(agent: Agent) -> Iterator[tuple[Config, Restic]]:
+    """The second repository and its rules; a host that only adds to its first one still sees to this one."""
+    restic = agent.copy_restic()
+    config = agent.config()
+    assert config.copy_to is not None
+    yield config.model_copy(update={"keep": config.copy_to.keep, "append_only": False}), restic
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 
 from scalr_backup import remedies
 from scalr_backup.config import Config
+from scalr_backup.errors import ForgedSnapshotsError
 from scalr_backup.model import kept_since
 from scalr_backup.restic import redact
 from scalr_backup.words import printable
@@ -189,10 +190,11 @@ def _of_roles(config: Config, roles: Mapping[str, Any], databases: Sequence[Mapp
     for container in sorted({database["container"] for database in databases} & set(roles)):
         entry = roles[container]
         if not entry["ok"]:
+            caused = _caused(entry["error"], _playbook("backup", config, container), config, container)
+            message = entry["error"]["message"]
             yield Finding(
-                "roles_not_saved", FAILURE, "roles", entry["error"]["message"], _playbook("backup", config, container),
-                container, since=entry["time"],
-            )  # fmt: skip
+                "roles_not_saved", FAILURE, "roles", message, container=container, since=entry["time"], **caused
+            )
 
 
 def _of_drills(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -259,11 +261,25 @@ def _of_pass(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
         since = last_pass.get("finished")
         caused = _caused(last_pass["error"], _playbook("backup", config), config)
         yield Finding("pass_failed", FAILURE, "pass", message, since=since, **caused)
-    if last_pass and (error := last_pass["retention"]["error"]):
+    if last_pass and (error := last_pass["retention"]["error"]) and not _made_up_for(last_pass, document):
         message = f"Retention failed: {error['message']}"
         since = last_pass.get("finished")
         caused = _caused(error, _playbook("prune", config), config)
         yield Finding("retention_failed", FAILURE, "retention", message, since=since, **caused)
+
+
+def _made_up_for(last_pass: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    """Whether retention has gone well since the pass in which it failed."""
+    kinds = document.get("maintenance") or {}
+    forget, prune = kinds.get("forget") or {}, kinds.get("prune") or {}
+    return bool(forget.get("ok") and forget["time"] > last_pass["finished"] and prune.get("ok", True))
+
+
+def _of_the_copy(caused: dict[str, Any]) -> dict[str, Any]:
+    """The same of the second repository: forgetting has an option for it."""
+    if caused["cause"] == ForgedSnapshotsError.code:
+        return caused | {"command": f"{caused['command']} --copy"}
+    return caused
 
 
 def _of_running(config: Config, running: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
@@ -292,6 +308,8 @@ def _of_maintenance(config: Config, document: Mapping[str, Any]) -> Iterator[Fin
             f"The last {kind} of the repository failed: {(entry.get('error') or {}).get('message', 'see the log')}"
         )
         caused = _caused(entry.get("error"), _playbook(playbook, config), config)
+        if kind.startswith("copy_"):
+            caused = _of_the_copy(caused)
         yield Finding(f"{kind}_failed", FAILURE, kind, message, since=entry.get("time"), **caused)
 
 
@@ -309,7 +327,8 @@ def _of_copy(config: Config, copy: Mapping[str, Any] | None, last_pass: Mapping[
     else:
         return
     last_good = {"last_good": copy["last_success"], "last_good_age_seconds": age}
-    yield Finding("copy_failed", FAILURE, "copy", message, **last_good, **_caused(copy["error"], _verb("copy"), config))
+    caused = _of_the_copy(_caused(copy["error"], _verb("copy"), config))
+    yield Finding("copy_failed", FAILURE, "copy", message, **last_good, **caused)
 
 
 def _of_emptiness(config: Config, *, is_overdue: bool) -> Iterator[Finding]:

@@ -29,7 +29,10 @@ _CURES = {
     "credentials": "look whether the secret is mounted in that container",
     "docker_unreachable": "docker ps on the host; then site.yml",
     "dump_failed": "read pg_dump's words in the sentence; run backup.yml again",
-    "forged_snapshots": "read Forged snapshots before you do anything",
+    "forged_snapshots": (
+        "read Forged snapshots before you do anything; where a clock was ahead, scalr-backup forget --remove-future removes "
+        "what it has dated in the future"
+    ),
     "internal": "report it with the sentence and the log",
     "interrupted": "run it again",
     "manifest": "run backup.yml again; a restore cannot count rows without it",
@@ -52,6 +55,7 @@ _CURES = {
     "restic": "read them; check.yml tells whether the repository is intact",
     "restic_version": "set backup_restic_image to 0.19 or newer",
     "restore_failed": "read pg_restore's words",
+    "roles_not_saved": "read pg_dumpall's words in the sentence; run backup.yml again",
     "too_many_keys": "remove some, see keys",
     "two_hosts": "give each host a name, or a repository, of its own",
     "unreachable": (
@@ -59,7 +63,8 @@ _CURES = {
         "was initialised with"
     ),
     "unreadable_archive": "it is older than the server that was dumped: use the same major version",
-    "unreadable_globals": "report it; meanwhile create the roles and restore with another snapshot",
+    "unreadable_globals": "report it; meanwhile restore with without_manifest=true, which takes the roles of another pass",
+    "unreadable_manifest": "try again; if it stays so, read A manifest that cannot be read",
     "verification_failed": "compare the two; try an older snapshot; run check.yml with read_data_subset",
     "wrong_password": "put the right one back, from your copy",
 }
@@ -100,7 +105,7 @@ def command(code: str | None, host: str, container: str = "") -> str | None:
     return {
         "call_refused": "docker logs --tail 20 scalr-backup-socket-proxy",
         "docker_unreachable": "docker ps",
-        "forged_snapshots": f"{_VERB} snapshots",
+        "forged_snapshots": f"{_VERB} forget --remove-future",
         "internal": "docker logs --tail 50 scalr-backup",
         "repository_locked": f"{_VERB} unlock",
     }.get(code or "")

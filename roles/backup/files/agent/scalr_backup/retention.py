@@ -32,7 +32,7 @@ from scalr_backup.model import MANIFEST_PATH, MANUAL, NIGHTLY, PINNED_TAG, PRE_R
 from scalr_backup.progress import Emit, log, progress
 from scalr_backup.restic import Restic, RetentionGroup
 from scalr_backup.state import State, utc_now
-from scalr_backup.suspects import Look, Suspects, find_suspects, next_look
+from scalr_backup.suspects import Look, Suspects, find_suspects, next_look, removable_of_the_future
 
 # Safety snapshots are for the days after a restore in which somebody may miss what it replaced.
 _KEEP_EVERY_PRE_RESTORE = "30d"
@@ -141,13 +141,15 @@ def forget(
     prune: bool = True,
     memory: Memory | None = None,
     accept_late: bool = False,
+    remove_future: bool = False,
     snapshots: Sequence[Snapshot] | None = None,
     record: Record = unrecorded,
 ) -> Forgotten:
     """Apply the policy to this host's snapshots, of all paths or of *only_paths*, and prune.
 
-    With a *memory*, snapshots that came too late are suspects, unless they are accepted with *accept_late*. *snapshots*
-    are this host's, where the caller has just listed them.
+    With a *memory*, snapshots that came too late are suspects, unless they are accepted with *accept_late*. Those of the
+    future are, unless they go first, with *remove_future*. *snapshots* are this host's, where the caller has just listed
+    them.
 
     Raises AppendOnlyError where it is not for this host to remove anything, and ResticError when restic fails; a good
     prune never hides a bad forget, because it does not run then.
@@ -159,13 +161,13 @@ def forget(
     with record(FORGET) as facts:
         snapshots = restic.snapshots() if snapshots is None else snapshots
         last = memory.recall() if memory else None
-        suspects = find_suspects(snapshots, now, None if accept_late else last)
+        ahead = removable_of_the_future(snapshots, now) if remove_future else []
+        there = [one for one in snapshots if one.id not in ahead]
+        suspects = find_suspects(there, now, None if accept_late else last)
         sound = [
-            one
-            for one in snapshots
-            if one.path not in suspects.paths and (only_paths is None or one.path in only_paths)
+            one for one in there if one.path not in suspects.paths and (only_paths is None or one.path in only_paths)
         ]
-        removed = [one.id for one in sound if one.empty and not one.pinned]
+        removed = [*ahead, *(one.id for one in sound if one.empty and not one.pinned)]
         if not dry_run:
             restic.forget_snapshots(removed)
         judged = [one for one in sound if one.id not in removed]

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from scalr_backup.model import Snapshot
+from scalr_backup.model import PRE_RESTORE, Snapshot
 
 # A dump bears the time when it began, and is in the repository when it has ended.
 _LONGEST_DUMP = timedelta(hours=24)
@@ -60,10 +60,22 @@ class Suspects:
             (self.too_late, "older than the last look here, and were not there then"),
         )
         found = "; ".join(f"{len(ones)} {_are(ones)} {how}: {_named(ones)}" for ones, how in kinds if ones)
+        paths = sorted(self.paths)
+        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
         return (
-            f"Snapshots of {host} cannot be believed, and nothing was removed of {', '.join(sorted(self.paths))}: {found}. "
+            f"Snapshots of {host} cannot be believed, and nothing was removed of {', '.join(paths[:_NAMED])}{more}: {found}. "
             "Either a clock was wrong, or somebody has forged them, which means that he has the host: look at both before "
-            "you remove them."
+            f"you remove them. {self._way_on()}"
+        )
+
+    def _way_on(self) -> str:
+        """How retention goes on once the clock is right, or the host is ours again."""
+        if not self.from_the_future:
+            return "prune.yml removes them with -e remove=ID, or believes them with -e accept_late=true."
+        last = max(one.time for one in self.from_the_future)
+        return (
+            "On the host, scalr-backup forget --remove-future removes those of the future; from a trusted place, prune.yml "
+            f"does with -e remove=ID. By themselves they count again from {last:%Y-%m-%d %H:%M} UTC on."
         )
 
 
@@ -72,6 +84,19 @@ def find_suspects(snapshots: Sequence[Snapshot], now: datetime, last: Look | Non
     future = [snapshot for snapshot in snapshots if snapshot.is_from_the_future(now)]
     late = [snapshot for snapshot in snapshots if last and _came_too_late(snapshot, last)]
     return Suspects(tuple(future), tuple(late))
+
+
+def removable_of_the_future(snapshots: Sequence[Snapshot], now: datetime) -> list[str]:
+    """The ids of what is dated in the future and may go, so that retention can go on.
+
+    The only good dump of a database stays, however it is dated; a manifest goes with the last dump of its run.
+    """
+    believed = [one for one in snapshots if not one.is_from_the_future(now)]
+    safe = {one.path for one in believed if not one.empty and one.reason != PRE_RESTORE}
+    ahead = [one for one in snapshots if one.is_from_the_future(now)]
+    gone = [one.id for one in ahead if one.container and one.path in safe]
+    runs = {one.run for one in snapshots if one.container and one.id not in gone}
+    return gone + [one.id for one in ahead if not one.container and one.run not in runs]
 
 
 def next_look(snapshots: Sequence[Snapshot], suspects: Suspects, removed: Collection[str], now: datetime) -> Look:
