@@ -89,6 +89,11 @@ def test_a_pass_that_is_recorded_again_after_its_copy_counts_once_and_as_it_ende
     assert kinds == [("backup", True), ("pass", False)]
 
 
+def test_a_pass_that_did_not_save_roles_was_not_good(state):
+    state.record_pass(result(roles={"a": None, "b": {"code": "roles_not_saved", "message": "…"}}), [SHOP])
+    assert [(one["kind"], one["ok"]) for one in state.history.read(EVER)] == [("backup", True), ("pass", False)]
+
+
 def test_a_pass_that_could_not_begin_is_there_with_its_reason(state):
     state.record_pass(result(error={"code": "wrong_password", "message": "…"}), [])
     assert [(one["ok"], one["error"]) for one in state.history.read(EVER)] == [(False, "wrong_password")]

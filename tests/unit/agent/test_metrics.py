@@ -9,6 +9,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
@@ -65,6 +66,16 @@ def test_everything_that_is_known_is_told():
     assert found["scalr_backup_healthy"][()] == found["scalr_backup_backed_up"][()] == 0
     assert found["scalr_backup_last_pass_success"][()] == 0
     assert found["scalr_backup_notifications_failed_total"][()] == 2
+
+
+@pytest.mark.parametrize(("failure", "good"), [(None, 1), ({"code": "roles_not_saved", "message": "No."}, 0)])
+def test_a_pass_that_did_not_save_roles_was_not_good(failure, good):
+    facts = nothing_yet()
+    last = {
+        "error": None, "failed": 0, "retention": {"ok": True}, "roles": {"a": failure}, "finished": NOW.isoformat(),
+        "duration_seconds": 1, "warnings": [],
+    }  # fmt: skip
+    assert values(replace(facts, document={"last_pass": last}))["scalr_backup_last_pass_success"][()] == good
 
 
 def test_what_is_not_known_yet_has_no_value():

@@ -120,7 +120,13 @@ def entries_of_pass(
         }
         for outcome in outcomes
     ]
-    ok = not (result["failed"] or result["error"] or result["retention"]["error"] or (copied and not copied["ok"]))
+    ok = not (
+        result["failed"]
+        or any((result.get("roles") or {}).values())
+        or result["error"]
+        or result["retention"]["error"]
+        or (copied and not copied["ok"])
+    )
     of_repository = {name: measured.get(name) for name in ("size_bytes", "snapshots")}
     error = result["error"]["code"] if result["error"] else None
     return [*backups, {"kind": PASS, **common, "ok": ok, **of_repository, "error": error}]

@@ -258,7 +258,11 @@ def _pass(last_pass: Mapping[str, Any] | None) -> Iterator[Sample]:
         return
     copy = last_pass.get("copy")
     good = (
-        not last_pass["error"] and not last_pass["failed"] and last_pass["retention"]["ok"] and (not copy or copy["ok"])
+        not last_pass["error"]
+        and not last_pass["failed"]
+        and not any((last_pass.get("roles") or {}).values())
+        and last_pass["retention"]["ok"]
+        and (not copy or copy["ok"])
     )
     yield Sample(PASS_SUCCESS, good)
     yield Sample(PASS_TIME, _timestamp(last_pass["finished"]))

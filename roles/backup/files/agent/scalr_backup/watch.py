@@ -181,7 +181,8 @@ def digest_is_due(config: Config, last: str | None, now: datetime) -> bool:
 
 # What a pass replaces on record, piece by piece, until it has ended.
 _OF_A_PASS = {
-    "copy", "databases", "last_pass", "maintenance", "matches", "nightly_looked", "nightly_started", "repository", "volumes",
+    "copy", "databases", "last_pass", "maintenance", "matches", "nightly_looked", "nightly_started", "repository", "roles",
+    "volumes",
 }  # fmt: skip
 
 
