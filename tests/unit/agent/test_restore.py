@@ -336,10 +336,10 @@ def test_a_manifest_whose_restic_is_killed_is_read_at_the_second_try(tmp_path, m
         touch {tmp_path}/tried; printf '{{"run": "r", '; kill -9 $$"""
     restic = restic_that(script, tmp_path, monkeypatch)
     found = Snapshot("aa" * 32, utc_now(), "h", "/manifest.json", ("run=r",), 100)
-    assert Manifests(restic, [found]).listed("r", "c") is None
+    Manifests(restic, [found]).read([found])
     (tmp_path / "restic").write_text('#!/bin/sh\nprintf \'{"run": "r", \'; kill -9 $$\n')
     with pytest.raises(UnreadableManifestError, match="exit code -9"):
-        Manifests(restic, [found]).listed("r", "c")
+        Manifests(restic, [found]).read([found])
 
 
 # -- the operator's word -----------------------------------------------------------------------------------
