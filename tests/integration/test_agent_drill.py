@@ -366,7 +366,7 @@ class TestDrill:
             call = house.drill("--database", "ledger")
         assert call.exit_code == 3, call.output
         assert outcome(call, "ledger")["error"]["code"] == "unreadable_manifest"
-        assert not house.agent.ok("status")["healthy"]
+        assert not house.agent.call("status").data["healthy"]
         assert house.drill("--database", "ledger").exit_code == 0
 
     def test_loads_the_libraries_that_the_source_had_loaded(self, house: House) -> None:

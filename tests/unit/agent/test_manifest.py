@@ -11,11 +11,13 @@ import pytest
 from scalr_backup import manifest
 from scalr_backup.errors import (
     InterruptedRunError,
+    RepositoryRefusedError,
     RepositoryUnreachableError,
     ResticError,
     UnknownSnapshotError,
     UnreadableManifestError,
     UnreadableRepositoryError,
+    WrongPasswordError,
 )
 from scalr_backup.known_roles import known_roles
 from scalr_backup.manifest import MANIFEST_PATH, Manifests, parse_manifest, require_readable_size
@@ -198,7 +200,6 @@ def test_a_restic_that_is_killed_each_time_is_an_error_which_is_found_once():
     [
         UnreadableRepositoryError("ciphertext verification failed."),
         UnknownSnapshotError("The snapshot cannot be read: no matching ID."),
-        RepositoryUnreachableError("It sent nothing for 900 s."),
     ],
 )
 def test_damage_is_an_error_at_once(error):
@@ -208,9 +209,19 @@ def test_damage_is_an_error_at_once(error):
     assert len(restic.reads) == 1
 
 
-def test_whoever_is_told_to_stop_stops():
-    with pytest.raises(InterruptedRunError):
-        read(InterruptedRunError("Told to stop."))[0].read([SHOP])
+@pytest.mark.parametrize(
+    "error",
+    [
+        InterruptedRunError("Told to stop."),
+        RepositoryUnreachableError("It sent nothing for 900 s."),
+        RepositoryRefusedError("Its store does not take the credentials."),
+        WrongPasswordError("The password does not open it."),
+    ],
+)
+def test_what_says_nothing_of_the_manifest_stays_what_it_is(error):
+    with pytest.raises(type(error)) as caught:
+        read(error)[0].read([SHOP])
+    assert caught.value is error
 
 
 def test_a_manifest_is_read_up_to_a_bound(monkeypatch):

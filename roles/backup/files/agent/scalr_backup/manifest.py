@@ -17,7 +17,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from scalr_backup.errors import InterruptedRunError, ResticError, ScalrBackupError, UnreadableManifestError
+from scalr_backup.errors import (
+    InterruptedRunError,
+    RepositoryLockedError,
+    RepositoryMissingError,
+    RepositoryUnreachableError,
+    ResticError,
+    ScalrBackupError,
+    UnreadableManifestError,
+    WrongPasswordError,
+)
 from scalr_backup.model import MANIFEST_PATH, PRE_RESTORE, Snapshot
 from scalr_backup.restic import Restic
 from scalr_backup.state import utc_now
@@ -32,6 +41,14 @@ _SECONDS_BETWEEN_ATTEMPTS = 0.5
 # How many other passes' manifests are looked into for what the chosen one does not know; each costs a start of restic.
 _MOST_LOOKED_INTO = 5
 _MOST_COUNTED = 2**63 - 1
+# What says nothing of a manifest: without its repository there is no restore at all.
+_NOT_OF_THE_MANIFEST = (
+    InterruptedRunError,
+    RepositoryLockedError,
+    RepositoryMissingError,
+    RepositoryUnreachableError,
+    WrongPasswordError,
+)
 
 
 class Manifests:
@@ -144,7 +161,7 @@ class Manifests:
             return _unreadable(run, "several claim to be it, and a run saves one, so somebody has forged the others")
         try:
             return parse_manifest(self._content(manifest), run)
-        except InterruptedRunError:
+        except _NOT_OF_THE_MANIFEST:
             raise
         except ScalrBackupError as error:
             return _unreadable(run, error.message.rstrip("."))
@@ -154,7 +171,7 @@ class Manifests:
     def _content(self, manifest: Snapshot) -> bytes:
         """What a manifest holds.
 
-        Raises the ScalrBackupError of the last attempt, and ValueError for one that is too large.
+        Raises the ScalrBackupError of the last attempt, or ValueError for one that is too large.
         """
         attempt = 1
         while True:
