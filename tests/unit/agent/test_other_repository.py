@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from scalr_backup import cli
-from scalr_backup.config import parse_secrets
+from scalr_backup.config import Config, Keep, parse_secrets
 from scalr_backup.errors import ConfigurationError, UsageError
 
 PASSWORD = "correct horse"
@@ -166,6 +166,23 @@ def test_retention_elsewhere_needs_nothing_of_this_agents_configuration(monkeypa
         file = restic.secrets.password_file
         assert file.read_text() == PASSWORD
     assert not file.exists()
+
+
+def test_retention_in_the_second_repository_goes_by_the_rules_of_that_one():
+    rules = Keep(daily=7)
+    config = Config(host="web1", repository="s3:https://s3.test/b", append_only=True).model_copy(
+        update={"copy_to": SimpleNamespace(keep=rules)}
+    )
+    agent = SimpleNamespace(config=lambda: config, restic=lambda copy: f"copy: {copy}")
+    with cli._judged_repository(agent, None, None, False, None, "30d", copy=True) as (judged, restic):
+        assert (judged.keep, judged.append_only, restic) == (rules, False, "copy: True")
+    with cli._judged_repository(agent, None, None, False, None, "30d") as (judged, restic):
+        assert (judged, restic) == (config, "copy: False")
+    with (
+        pytest.raises(UsageError, match="name two repositories"),
+        cli._judged_repository(agent, "s3:there", "web1", True, RULES, "30d", copy=True),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -386,13 +386,7 @@ def forget(
     def call(agent: Agent) -> Outcome:
         if snapshot and remove_future:
             raise UsageError("--snapshot and --remove-future each say what is removed; give one of them.")
-        if copy and from_repository:
-            raise UsageError("--copy and --from-repository name two repositories; give one of them.")
-        judged = (
-            _second_repository(agent)
-            if copy
-            else _judged_repository(agent, from_repository, from_host, from_secrets, keep, keep_within)
-        )
+        judged = _judged_repository(agent, from_repository, from_host, from_secrets, keep, keep_within, copy=copy)
         with judged as (config, restic):
             memory: retention.Memory | None = None
             record: retention.Record = retention.unrecorded
@@ -763,15 +757,6 @@ def _other_repository(
 
 
 @contextmanager
-def _second_repository(agent: Agent) -> Iterator[tuple[Config, Restic]]:
-    """The second repository and its rules; a host that only adds to its first one still sees to this one."""
-    restic = agent.copy_restic()
-    config = agent.config()
-    assert config.copy_to is not None
-    yield config.model_copy(update={"keep": config.copy_to.keep, "append_only": False}), restic
-
-
-@contextmanager
 def _judged_repository(
     agent: Agent,
     repository: str | None,
@@ -779,15 +764,23 @@ def _judged_repository(
     from_secrets: bool,
     keep: Sequence[str] | None,
     keep_within: str,
+    *,
+    copy: bool = False,
 ) -> Iterator[tuple[Config, Restic]]:
-    """The repository that retention works on, and its rules.
+    """The repository that retention works on, and its rules: this agent's first one, its second one as a *copy*, or another.
 
     Another one is somebody else's: nothing of it is in this agent's configuration, which need not even be there.
     """
+    if copy and repository is not None:
+        raise UsageError("--copy and --from-repository name two repositories; give one of them.")
     if repository is None:
         if host is not None or from_secrets or keep:
             raise UsageError("--from-host, --from-secrets and --keep belong to --from-repository.")
-        yield agent.config(), agent.restic()
+        restic, config = agent.restic(copy=copy), agent.config()
+        if copy and config.copy_to is not None:
+            # A host that only adds to its first repository still sees to this one.
+            config = config.model_copy(update={"keep": config.copy_to.keep, "append_only": False})
+        yield config, restic
         return
     if host is None or not from_secrets or not keep:
         raise UsageError(
