@@ -292,7 +292,7 @@ class TestVolumes:
     def test_they_are_what_df_says(self, said, exit_code, volume):
         asked = []
 
-        def run(container, argv, **_options):
+        def run(container, argv, _environment, **_options):
             asked.append((container, argv))
             return ExecResult(exit_code, said.encode(), "")
 

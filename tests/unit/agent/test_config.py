@@ -173,11 +173,11 @@ def test_a_copy_into_the_repository_itself_is_refused():
         parse_config(document, "it")
 
 
-def test_another_repositorys_secrets_may_bring_what_reaches_its_store(tmp_path):
+def test_another_repositorys_secrets_may_bring_what_reaches_its_store():
     given = (
         '{"password": "p", "environment": {}, "ssh_private_key": "canary-key", "ssh_known_hosts": "h ssh-ed25519 A"}'
     )
-    secrets = parse_secrets(given, tmp_path)
+    secrets = parse_secrets(given)
     assert secrets.ssh_key.read_text() == "canary-key\n"
     assert secrets.ssh_key.stat().st_mode & 0o777 == 0o600
     assert secrets.known_hosts.read_text() == "h ssh-ed25519 A\n"

@@ -21,13 +21,26 @@ GROUND = {
     "sql",
     "archive",
     "schedule",
+    "stopping",
     "roles",
     "jobs",
     "logs",
     "place",
     "words",
 }
-TOOLS = {"docker_host", "engine_silence", "heartbeat", "history", "metrics", "notify", "postgres", "restic", "state"}
+TOOLS = {
+    "blockers",
+    "docker_host",
+    "engine_silence",
+    "heartbeat",
+    "history",
+    "metrics",
+    "notify",
+    "postgres",
+    "restic",
+    "runs",
+    "state",
+}
 USE_CASES = {
     "backup",
     "copies",

@@ -98,7 +98,7 @@ def test_a_refusal_ends_a_rehearsal_and_says_what_was_opened_before(first, copy,
     assert done.as_dict()["copy"] is None
 
 
-def test_what_is_given_is_read_as_the_role_would_write_it(tmp_path):
+def test_what_is_given_is_read_as_the_role_would_write_it(tmp_path, monkeypatch):
     secrets = {
         "password": "correct horse",
         "environment": "# of the store\nAWS_SECRET_ACCESS_KEY=k=e y\n",
@@ -106,9 +106,11 @@ def test_what_is_given_is_read_as_the_role_would_write_it(tmp_path):
         "copy_password": "another horse",
         "copy_environment": "",
     }
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
-    given = parse_given(json.dumps({"config": CONFIG, "secrets": secrets}), tmp_path)
+    given = parse_given(json.dumps({"config": CONFIG, "secrets": secrets}))
 
+    assert list(tmp_path.iterdir()) == [], "a killed process leaves no file"
     assert given.config.repository == CONFIG["repository"]
     assert given.secrets.password_file.read_text() == "correct horse"
     assert given.copy_secrets.password_file.read_text() == "another horse"
@@ -132,8 +134,8 @@ def test_what_is_given_is_read_as_the_role_would_write_it(tmp_path):
         '{"config": {"host": "web1"}, "secrets": {}}',
     ],
 )
-def test_what_cannot_be_rehearsed_is_refused_without_a_secret(text, tmp_path):
+def test_what_cannot_be_rehearsed_is_refused_without_a_secret(text):
     with pytest.raises(ConfigurationError) as refused:
-        parse_given(text, tmp_path)
+        parse_given(text)
 
     assert "correct horse" not in refused.value.message

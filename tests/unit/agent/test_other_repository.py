@@ -18,9 +18,9 @@ from scalr_backup.errors import ConfigurationError, UsageError
 PASSWORD = "correct horse"
 
 
-def test_the_password_goes_to_a_file_that_nobody_else_reads(tmp_path):
+def test_the_password_goes_to_a_file_that_nobody_else_reads():
     document = {"password": PASSWORD, "environment": {"AWS_SECRET_ACCESS_KEY": "k=e y", "RCLONE": ""}}
-    secrets = parse_secrets(json.dumps(document), tmp_path)
+    secrets = parse_secrets(json.dumps(document))
     assert secrets.password_file.read_text() == PASSWORD
     assert secrets.password_file.stat().st_mode & 0o777 == 0o600
     assert secrets.environment == {"AWS_SECRET_ACCESS_KEY": "k=e y", "RCLONE": ""}
@@ -29,30 +29,27 @@ def test_the_password_goes_to_a_file_that_nobody_else_reads(tmp_path):
 
 KILLED = """
 import json, os, signal, subprocess, sys
-from pathlib import Path
 from scalr_backup.config import parse_secrets
-secrets = parse_secrets(json.dumps({"password": "correct horse", "ssh_private_key": "a key"}), Path(sys.argv[1]))
+secrets = parse_secrets(json.dumps({"password": "correct horse", "ssh_private_key": "a key"}))
 print(subprocess.run(["cat", secrets.password_file, secrets.ssh_key], capture_output=True, text=True).stdout, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_killed_process_leaves_no_secret_behind(tmp_path):
-    command = [sys.executable, "-c", KILLED, str(tmp_path)]
-    killed = subprocess.run(
-        command, check=False, env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True
-    )
+def test_a_killed_process_leaves_nothing_behind(tmp_path):
+    environment = {"PYTHONPATH": ":".join(sys.path), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", KILLED]
+    killed = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     # Whom it started could read them.
     assert killed.stdout.strip() == f"{PASSWORD}a key"
-    assert {path.name for path in tmp_path.iterdir()} == {"password", "ssh_private_key"}
-    assert not any(path.exists() for path in tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("environment", [{}, {"environment": None}, {"environment": {}}])
-def test_a_store_may_need_no_environment(tmp_path, environment):
-    assert parse_secrets(json.dumps({"password": PASSWORD, **environment}), tmp_path).environment == {}
+def test_a_store_may_need_no_environment(environment):
+    assert parse_secrets(json.dumps({"password": PASSWORD, **environment})).environment == {}
 
 
 @pytest.mark.parametrize(
@@ -73,20 +70,19 @@ def test_a_store_may_need_no_environment(tmp_path, environment):
         '{"password": "correct horse"',
     ],
 )
-def test_what_is_no_such_document_is_refused_and_not_repeated(tmp_path, text):
+def test_what_is_no_such_document_is_refused_and_not_repeated(text):
     with pytest.raises(ConfigurationError, match="secrets must be") as caught:
-        parse_secrets(text, tmp_path)
+        parse_secrets(text)
     assert PASSWORD not in caught.value.message
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     "environment", [{"A": "one\nB=correct horse"}, {"A B": "correct horse"}, {"": "correct horse"}]
 )
-def test_an_environment_that_cannot_be_is_refused_and_not_repeated(tmp_path, environment):
+def test_an_environment_that_cannot_be_is_refused_and_not_repeated(environment):
     with pytest.raises(ConfigurationError) as caught:
-        parse_secrets(json.dumps({"password": PASSWORD, "environment": environment}), tmp_path)
+        parse_secrets(json.dumps({"password": PASSWORD, "environment": environment}))
     assert PASSWORD not in caught.value.message
 
 
@@ -108,9 +104,9 @@ def test_the_password_is_gone_when_the_restore_has_ended(monkeypatch):
     with cli._other_repository(agent, "s3:there", "far-host", True) as source:
         file = source.secrets.password_file
         assert file.exists()
-        assert file.parent.stat().st_mode & 0o777 == 0o700
+        assert file.stat().st_mode & 0o777 == 0o600
     assert agent.asked == [("s3:there", PASSWORD)]
-    assert not file.parent.exists()
+    assert not file.exists()
 
 
 def test_the_password_is_gone_when_the_restore_has_failed(monkeypatch):
@@ -124,7 +120,7 @@ def test_the_password_is_gone_when_the_restore_has_failed(monkeypatch):
     files = []
     with pytest.raises(UsageError):
         restore()
-    assert not files[0].parent.exists()
+    assert not files[0].exists()
 
 
 def test_without_secrets_of_its_own_it_opens_with_the_agents():

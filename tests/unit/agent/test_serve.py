@@ -64,7 +64,8 @@ class House:
             lines, exit_code, stderr = self.printed.get(verb, ((), 0, ""))
             program = "import sys; print(sys.argv[1], end=''); print(sys.argv[3], file=sys.stderr); sys.exit(int(sys.argv[2]))"
             if self.hangs:
-                program = "import time; time.sleep(60)"
+                # As a verb does, it hears of signals once it listens.
+                program = "import signal, time; signal.pthread_sigmask(signal.SIG_SETMASK, ()); time.sleep(60)"
             text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
             return real([sys.executable, "-c", program, text, str(exit_code), stderr], **keywords)
 

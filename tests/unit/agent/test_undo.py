@@ -46,8 +46,11 @@ class Names:
     def end_leftovers(self, _pattern):
         return 0
 
-    def remove_heads(self):
-        """There are none."""
+    def runs_at_work(self):
+        return set()
+
+    def heads(self):
+        return set()
 
     def free_bytes(self):
         return 1

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from scalr_backup import __version__, leftovers, maintenance, retention
@@ -169,9 +167,8 @@ class Pass(UseCase):
         """
         now = utc_now()
         result = PassResult(new_run_id(now), request.reason, self._config.host, now, now)
-        self._begin(result.run)
         holder = f"run {result.run} ({request.reason}), since {now:%Y-%m-%d %H:%M:%S} UTC"
-        with self._state.lock(PASS_LOCK, holder, request.wait_seconds, self._cancelled.is_set):
+        with self._begun(result.run), self._state.lock(PASS_LOCK, holder, request.wait_seconds, self._cancelled.is_set):
             if request.reason == NIGHTLY:
                 self._state.nightly_started(now)
             try:
@@ -217,10 +214,9 @@ class Pass(UseCase):
             self._warn(result, f"{removed} stale locks of a killed run were removed from the repository.")
         discovered = self._discovery.clusters(request.patterns, f"{APPLICATION_PREFIX} {result.run} look")
         self._judge_matches(request, result, discovered)
-        with tempfile.TemporaryDirectory(prefix="scalr-backup-") as reports:
-            known = self._state.known_databases()
-            dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, Path(reports), known)
-            dumped = self._dump_all(dumper, request, result, discovered.clusters)
+        known = self._state.known_databases()
+        dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, known)
+        dumped = self._dump_all(dumper, request, result, discovered.clusters)
         if self._cancelled.is_set():
             raise InterruptedRunError("The pass was told to stop; what it had saved by then is kept.")
         if dumped:

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import getpass
-import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -14,7 +12,6 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from enum import StrEnum
 from json import dumps
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -37,6 +34,7 @@ from scalr_backup import (
     schedule,
     serve,
     status,
+    stopping,
     undo,
     watch,
 )
@@ -50,11 +48,11 @@ from scalr_backup.config import (
     load_config,
     load_copy_secrets,
     load_secrets,
+    other_secrets,
     parse_addresses,
     parse_config,
     parse_given,
     parse_password,
-    parse_secrets,
 )
 from scalr_backup.courier import Courier, Outbox, Recipients
 from scalr_backup.discovery import Discovered, Discovery
@@ -63,6 +61,7 @@ from scalr_backup.errors import (
     AppendOnlyError,
     ConfigurationError,
     ExitCode,
+    InterruptedRunError,
     ScalrBackupError,
     UnknownSnapshotError,
     UsageError,
@@ -102,9 +101,7 @@ class Agent:
 
     def __init__(self, out: Output) -> None:
         self.emit = out.event
-        self.cancelled = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda _number, _frame: self.cancelled.set())
+        self.cancelled = stopping.listen()
 
     def config(self) -> Config:
         """The configuration, read anew."""
@@ -176,7 +173,7 @@ class Agent:
 
     def _tools(self) -> Tools:
         config = self.config()
-        discovery = Discovery(config, DockerHost())
+        discovery = Discovery(config, DockerHost(), self.cancelled, self.emit)
         copy_to = self.copy_restic if config.copy_to else None
         return Tools(config, discovery, self.restic(), State(), self.emit, self.cancelled, copy_to)
 
@@ -190,7 +187,7 @@ def discover(
 
     def call(agent: Agent) -> Outcome:
         config = agent.config()
-        found = Discovery(config, DockerHost()).clusters(db or ())
+        found = Discovery(config, DockerHost(), agent.cancelled, agent.emit).clusters(db or ())
         due = schedule.next_pass(config, utc_now()).isoformat()
         note = findings.of_repository_on_host(config) if place.is_lost_with_the_host(config) else ""
         return Outcome({**_discovered(config.host, found), "next_pass": due, "repository_note": note})
@@ -509,12 +506,9 @@ def rehearse(
     """Open the repositories of a configuration to come, which comes with its secrets from standard input, as JSON."""
 
     def call(agent: Agent) -> Outcome:
-        # The links lie there; what they lead to is memory of this process, and goes with it however it ends.
-        with tempfile.TemporaryDirectory() as directory:
-            given = parse_given(sys.stdin.read(), Path(directory))
-            first, copy = agent.given_restic(given)
-            first.require_version()
-            done = opening.rehearse(first, copy, make or ())
+        first, copy = agent.given_restic(parse_given(_standard_input()))
+        first.require_version()
+        done = opening.rehearse(first, copy, make or ())
         exit_code = ExitCode.FAILED if done.error else ExitCode.GOOD
         return Outcome(done.as_dict(), done.changed, exit_code, done.error)
 
@@ -663,9 +657,9 @@ def validate(
 
     def call(_agent: Agent) -> Outcome:
         if addresses:
-            recipients = _recipients(parse_addresses(sys.stdin.read()))
+            recipients = _recipients(parse_addresses(_standard_input()))
             return Outcome({"services": len(recipients.services), "valid": True})
-        config = parse_config(sys.stdin.read(), "The configuration")
+        config = parse_config(_standard_input(), "The configuration")
         return Outcome({"host": config.host, "valid": True})
 
     _run("validate", json, call)
@@ -676,8 +670,10 @@ def serve_verb() -> None:
     """Run passes on schedule until told to stop; logs JSON lines."""
     try:
         config, state = load_config(), State()
-        # A restic that was killed with the container left its spool; nothing else runs yet.
-        Restic(config, load_secrets()).clear_spool()
+        # A restic that was killed with the container left its spool. Only a drill, in a container of its own, may run now.
+        restic = Restic(config, load_secrets())
+        if not state.runs.any_alive():
+            restic.clear_spool()
         _recipients(load_addresses())  # Refused now, and not at three in the morning.
         with MetricsServer(config, state), _watch(config, state) as looker:
             exit_code = serve.Server(config, state, [looker]).run()
@@ -702,7 +698,9 @@ def _run(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
     """Call a verb's use case, print its outcome, and exit as the contract says; never with a traceback."""
     out: Output = JsonOutput() if as_json else HumanOutput()
     try:
-        outcome = call(Agent(out))
+        agent = Agent(out)
+        _stop_if_told("before it had begun")
+        outcome = call(agent)
     except ScalrBackupError as failed:
         outcome = Outcome(exit_code=failed.exit_code, error=Failure(failed.code, failed.message))
     except Exception as unexpected:  # noqa: BLE001 (whatever it is, the operator gets a sentence)
@@ -710,6 +708,12 @@ def _run(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
         outcome = Outcome(exit_code=ExitCode.FAILED, error=Failure("internal", text))
     out.result(verb, outcome)
     sys.exit(int(outcome.exit_code))
+
+
+def _stop_if_told(when: str) -> None:
+    """Raises InterruptedRunError."""
+    if stopping.told.is_set():
+        raise InterruptedRunError(f"Told to stop {when}; nothing was done.")
 
 
 def _pinned(agent: Agent, snapshot: str, *, pinned: bool, copy: bool, dry_run: bool) -> Outcome:
@@ -720,9 +724,20 @@ def _pinned(agent: Agent, snapshot: str, *, pinned: bool, copy: bool, dry_run: b
 
 def _password() -> str:
     """A password of the repository: typed, where there is a terminal, and never shown."""
-    if sys.stdin.isatty():
-        return getpass.getpass()
-    return parse_password(sys.stdin.read())
+    if not sys.stdin.isatty():
+        return parse_password(_standard_input())
+    try:
+        with stopping.leaving_a_question():
+            return getpass.getpass()
+    except (EOFError, KeyboardInterrupt):
+        raise InterruptedRunError("No password was typed; nothing was done.") from None
+
+
+def _standard_input() -> str:
+    """Raises InterruptedRunError when the verb is told to end before it has come to its end."""
+    text = stopping.read_standard_input()
+    _stop_if_told("while it read its standard input")
+    return text
 
 
 def _source(
@@ -751,9 +766,8 @@ def _other_repository(
     if not from_secrets:
         yield agent.other_repository(repository, None)
         return
-    # The container's /tmp is a tmpfs.
-    with tempfile.TemporaryDirectory(prefix="scalr-backup-") as directory:
-        yield agent.other_repository(repository, parse_secrets(sys.stdin.read(), Path(directory)))
+    with other_secrets(_standard_input()) as secrets:
+        yield agent.other_repository(repository, secrets)
 
 
 @contextmanager
@@ -790,8 +804,7 @@ def _judged_repository(
     rules = dict.fromkeys(Keep.model_fields, 0) | _counts(keep)
     document = {"host": host, "repository": repository, "keep": rules, "keep_within": keep_within}
     config = parse_config(dumps(document), "The rules")
-    with tempfile.TemporaryDirectory(prefix="scalr-backup-") as directory:
-        secrets = parse_secrets(sys.stdin.read(), Path(directory))
+    with other_secrets(_standard_input()) as secrets:
         yield config, Restic(config, secrets, cancelled=agent.cancelled)
 
 
@@ -836,13 +849,11 @@ def _ask(use_case: restore.Restore, request: restore.Request) -> restore.Request
 
 def _typed(prompt: str) -> str:
     # A run finishes what it does on Ctrl-C; a question just ends, and the answer is no.
-    while_running = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return input(prompt)
+        with stopping.leaving_a_question():
+            return input(prompt)
     except (EOFError, KeyboardInterrupt):
         return ""
-    finally:
-        signal.signal(signal.SIGINT, while_running)
 
 
 def _recipients(addresses: Addresses) -> Recipients:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,6 +141,8 @@ class Config(BaseModel):
     lock_hours: Annotated[int, Field(ge=1, le=8784)] = 24
     # Seconds after which a restic call that only looks something up counts as unanswered.
     answer_seconds: Annotated[int, Field(ge=5)] = 120
+    # Seconds that a dump or a restore waits for a lock that somebody holds in the database.
+    lock_wait_seconds: Annotated[int, Field(ge=1)] = 15 * 60
     # Seconds without a byte after which a dump or a restore counts as stalled.
     stall_seconds: Annotated[int, Field(ge=5)] = 1800
     # Seconds after which prune and check are ended, whatever they say.
@@ -403,12 +407,23 @@ def _lines(path: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def parse_secrets(text: str, directory: Path) -> Secrets:
+@contextmanager
+def other_secrets(text: str) -> Iterator[Secrets]:
+    """What ``parse_secrets`` reads, until the end of the block."""
+    descriptors: list[int] = []
+    try:
+        yield parse_secrets(text, descriptors)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def parse_secrets(text: str, descriptors: list[int] | None = None) -> Secrets:
     """The secrets of another repository, given as JSON: ``password``, and its store's ``environment``.
 
     To reach it, ``ssh_private_key``, ``ssh_known_hosts`` and ``ca_certificate`` may be there too; what is not given is
-    what this agent reaches its own store by. What restic takes from a file it finds in *directory*,
-    for as long as this process lives.
+    what this agent reaches its own store by. What restic takes from a file lies in memory: under *descriptors*, until whoever
+    gave them closes them, or this process ends, however it does.
 
     Raises ConfigurationError, never with a part of the text.
     """
@@ -422,21 +437,23 @@ def parse_secrets(text: str, directory: Path) -> Secrets:
     lines = [f"{name}={value}" for name, value in environment.items()]
     if any("\n" in line for line in lines):
         raise ConfigurationError("The other repository's environment has a value of more than one line.")
-    password_file = _write_secret(directory / "password", password)
+    opened: list[int] = [] if descriptors is None else descriptors
+    password_file = _in_memory("password", password, opened)
+    own = _access_files(SECRETS_DIRECTORY)
     given = {
-        field: _write_secret(path, f"{document[path.name]}".rstrip("\n") + "\n")
-        for field, path in _access_files(directory).items()
+        field: _in_memory(path.name, f"{document[path.name]}".rstrip("\n") + "\n", opened)
+        for field, path in own.items()
         if document.get(path.name)
     }
-    access = _existing(_access_files(SECRETS_DIRECTORY)) | given
+    access = _existing(own) | given
     return Secrets(password_file, parse_environment(lines, "the other repository's environment"), **access)
 
 
-def parse_given(text: str, directory: Path) -> Given:
+def parse_given(text: str) -> Given:
     """A configuration that is not in use yet and its secrets, given as JSON: ``config``, and ``secrets``.
 
     The secrets are the texts of the files that the role would write, by their names; an empty one is no file. They are kept
-    where *directory* leads to, for as long as this process lives.
+    in memory, for as long as this process lives.
 
     Raises ConfigurationError, never with a part of a secret.
     """
@@ -450,12 +467,32 @@ def parse_given(text: str, directory: Path) -> Given:
         raise ConfigurationError(
             'What is to be rehearsed must be {"config": {…}, "secrets": {…}}, with the secrets\' files by their names.'
         )
-    for name, content in files.items():
-        if content:
-            # A key's last line is one only with its line break; a password's would be part of it.
-            _write_secret(directory / name, content if name.endswith("password") else content.rstrip("\n") + "\n")
-    return Given(
-        parse_config(json.dumps(config), "The configuration"), load_secrets(directory), load_copy_secrets(directory)
+    configuration = parse_config(json.dumps(config), "The configuration")
+    opened: list[int] = []
+    # The links lie there for this moment; what they lead to is memory of this process, and goes with it however it ends.
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place)
+        for name, content in files.items():
+            if content:
+                # A key's last line is one only with its line break; a password's would be part of it.
+                text = content if name.endswith("password") else content.rstrip("\n") + "\n"
+                (directory / name).symlink_to(_in_memory(name, text, opened))
+        secrets, copy_secrets = _led_to(load_secrets(directory)), _led_to(load_copy_secrets(directory))
+    return Given(configuration, secrets, copy_secrets)
+
+
+def _led_to(secrets: Secrets) -> Secrets:
+    """The same, with the places that its links lead to."""
+
+    def target(path: Path) -> Path:
+        return path.readlink() if path.is_symlink() else path
+
+    return replace(
+        secrets,
+        password_file=target(secrets.password_file),
+        ssh_key=secrets.ssh_key and target(secrets.ssh_key),
+        known_hosts=secrets.known_hosts and target(secrets.known_hosts),
+        authority=secrets.authority and target(secrets.authority),
     )
 
 
@@ -471,17 +508,14 @@ def _existing(files: dict[str, Path]) -> dict[str, Path]:
     return {field: path for field, path in files.items() if path.exists()}
 
 
-def _write_secret(path: Path, content: str) -> Path:
-    """Keep a secret in memory that goes with this process, however it ends; *path* only leads there.
-
-    Whom this process starts reads it by that path.
-    """
-    descriptor = os.memfd_create(path.name)
+def _in_memory(name: str, content: str, opened: list[int]) -> Path:
+    """Keep a secret in memory that goes with this process, however it ends; whom it starts reads it by the path."""
+    descriptor = os.memfd_create(name)
+    opened.append(descriptor)
     os.fchmod(descriptor, 0o600)
     with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as file:
         file.write(content)
-    path.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
-    return path
+    return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 
 def _password(path: Path) -> Path:

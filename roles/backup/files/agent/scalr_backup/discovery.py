@@ -6,8 +6,10 @@ The decisions are pure functions over inspect documents; ``Discovery`` asks Dock
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jmespath
@@ -20,11 +22,13 @@ from scalr_backup.errors import (
     ContainerGoneError,
     ContainerStoppedError,
     CredentialsError,
+    InterruptedRunError,
     ScalrBackupError,
     UnknownDatabaseError,
 )
 from scalr_backup.model import Cluster, Container, Credentials, kept_since, name_fits
-from scalr_backup.postgres import APPLICATION_PREFIX, Facts, Postgres
+from scalr_backup.postgres import LOOK, Facts, Patience, Postgres, run_of_application
+from scalr_backup.progress import Emit, log, nobody
 
 LABEL = "scalr.backup"
 
@@ -57,9 +61,14 @@ class Discovered:
 class Discovery:
     """Finds the database containers of a host."""
 
-    def __init__(self, config: Config, docker: DockerHost) -> None:
+    def __init__(
+        self, config: Config, docker: DockerHost, cancelled: threading.Event | None = None, emit: Emit = nobody
+    ) -> None:
+        """Whoever waits for a server ends when *cancelled* is set, and tells *emit* who is in the way."""
         self._config = config
         self._docker = docker
+        self._cancelled = cancelled or threading.Event()
+        self._emit = emit
         self._facts: Facts = {}
 
     def matches(self) -> list[Container]:
@@ -67,7 +76,7 @@ class Discovery:
         found = [self._look_into(summary) for summary in self._docker.containers()]
         return sorted((container for container in found if container), key=lambda container: container.name)
 
-    def clusters(self, patterns: Sequence[str] = (), application: str = f"{APPLICATION_PREFIX} look") -> Discovered:
+    def clusters(self, patterns: Sequence[str] = (), application: str = LOOK) -> Discovered:
         """The matching containers, and what the running ones hold; *patterns* are globs over names.
 
         Raises UnknownDatabaseError when a pattern fits none; its sentence lists what there is.
@@ -118,8 +127,18 @@ class Discovery:
         return [container] if container and container.name == name else []
 
     def postgres(self, container: Container, credentials: Credentials, application: str) -> Postgres:
-        """A way to a cluster for one run."""
-        return Postgres(self._docker, container.name, credentials, application, facts=self._facts)
+        """A way to a cluster for one run, whose calls end when the run is told to stop."""
+        run = run_of_application(application)
+
+        def tell(words: str) -> None:
+            self._emit(log("warning", words, container=container.name, **({"run": run} if run else {})))
+
+        patience = Patience(self._config.lock_wait_seconds, partial(self._stop_if_told, container), tell)
+        return Postgres(self._docker, container.name, credentials, application, facts=self._facts, patience=patience)
+
+    def _stop_if_told(self, container: Container) -> None:
+        if self._cancelled.is_set():
+            raise InterruptedRunError(f"Told to stop while waiting for {container.name}.")
 
     def _ask(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
         try:
@@ -128,6 +147,8 @@ class Discovery:
             return container.with_status("stopped", error.message), None
         except ContainerGoneError:
             return container.with_status("stopped", "it vanished while it was looked at"), None
+        except InterruptedRunError:
+            raise
         except ScalrBackupError as error:
             return container.with_status("unreachable", error.message), None
 
@@ -140,7 +161,8 @@ class Discovery:
         return Cluster(container, credentials, version, databases, kept)
 
     def _read_file(self, container: Container, path: str) -> str:
-        result = self._docker.run(container.name, ["cat", "--", path])
+        stop_if_told = partial(self._stop_if_told, container)
+        result = self._docker.run(container.name, ["cat", "--", path], waiting=stop_if_told)
         if result.exit_code != 0:
             raise CredentialsError(f"{container.name}: the credentials file {path} cannot be read: {result.stderr}")
         return result.stdout.decode("utf-8", "replace").rstrip("\n")

@@ -188,9 +188,8 @@ class Drill(UseCase):
         started = utc_now()
         self._docker.require_throwaways()
         result = DrillResult(new_run_id(), self._config.host, started, started)
-        self._begin(result.run)
         holder = f"run {result.run}, since {started:%Y-%m-%d %H:%M:%S} UTC"
-        with self._state.lock(DRILL_LOCK, holder):
+        with self._begun(result.run), self._state.lock(DRILL_LOCK, holder):
             self._remove_leftovers(result)
             self._source.require_version()
             try:

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from scalr_backup import producer
+from scalr_backup.blockers import LockWatch
 from scalr_backup.config import Config
 from scalr_backup.discovery import Discovery
 from scalr_backup.errors import DumpError, PostgresError, ResticError, ScalrBackupError
+from scalr_backup.memory import in_memory
 from scalr_backup.model import Cluster, Saved, dump_path
-from scalr_backup.postgres import APPLICATION_PREFIX, RowCounts, count_rows, open_exported_snapshot
+from scalr_backup.postgres import APPLICATION_PREFIX, Postgres, RowCounts, count_rows, open_exported_snapshot
 from scalr_backup.progress import Emit, log, progress
 from scalr_backup.restic import Restic
-
-# What every run that is no more may have left: sessions and clients of any run id.
-ANY_RUN = rf"{APPLICATION_PREFIX} [0-9]*T[0-9]*Z"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ class Dumper:
         restic: Restic,
         emit: Emit,
         run: str,
-        reports: Path,
         known: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """*known* is what is on record of each ``container/database``: its last dump tells how long this one may be."""
@@ -56,7 +54,6 @@ class Dumper:
         self._restic = restic
         self._emit = emit
         self._run = run
-        self._reports = reports
         self._known = known or {}
         self._numbers = itertools.count(1)
         self._numbering = threading.Lock()
@@ -72,11 +69,11 @@ class Dumper:
         application = f"{APPLICATION_PREFIX} {self._run} {number}"
         postgres = self._discovery.postgres(cluster.container, cluster.credentials, application)
         try:
-            with postgres.session(database) as session, ThreadPoolExecutor(1) as counter:
+            with postgres.session(database, tidied=False) as session, ThreadPoolExecutor(1) as counter:
                 exported, description = open_exported_snapshot(session)
                 counting = counter.submit(count_rows, session) if self._config.row_counts else None
                 try:
-                    saved, head_bytes = self._save(cluster, database, exported, application, tags, number)
+                    saved, head_bytes = self._save(cluster, database, exported, postgres, tags)
                 except BaseException:
                     # The session may be counting for a long time yet: without its server process it ends now.
                     self._end_leftovers(cluster, application)
@@ -95,36 +92,33 @@ class Dumper:
         return Dumped(saved, description, row_counts, time.monotonic() - started, count_error)
 
     def _save(
-        self, cluster: Cluster, database: str, exported: str, application: str, tags: Sequence[str], number: int
+        self, cluster: Cluster, database: str, exported: str, postgres: Postgres, tags: Sequence[str]
     ) -> tuple[Saved, int]:
+        """Let restic save what the producer prints; the snapshot, and how long the archive's head is."""
         container = cluster.container.name
-        report_file = self._reports / f"{number}.json"
-        job = producer.Job(
-            container=container,
-            database=database,
-            exported_snapshot=exported,
-            application=application,
-            user=cluster.credentials.user,
-            password=cluster.credentials.password,
-            report=str(report_file),
-            silence_seconds=float(self._config.stall_seconds),
-        )
-        try:
-            saved = self._restic.backup(
-                dump_path(container, database),
-                [container, f"run={self._run}", *tags],
-                producer.argv(),
-                job.to_environment(),
-                self._teller(container, database),
-            )
-        except (DumpError, ResticError) as error:
+        # Somebody may have asked for a table between our lock on it and pg_dump's, which then waits behind.
+        watch = postgres.lock_watch(database)
+        with in_memory(b"") as path:
+            report_file = Path(path)
+            job = self._job(cluster, database, exported, postgres, report_file)
+            try:
+                saved = self._restic.backup(
+                    dump_path(container, database),
+                    [container, f"run={self._run}", *tags],
+                    producer.argv(),
+                    job.to_environment(),
+                    self._teller(container, database, watch),
+                    watch.wait,
+                )
+            except (DumpError, ResticError) as error:
+                report = producer.Report.read(report_file)
+                if report and report.error:
+                    waited = f" (it waited for {watch.last})" if watch.last else ""
+                    raise DumpError(f"{container}/{database} was not dumped: {report.error}{waited}") from None
+                if isinstance(error, DumpError):
+                    raise DumpError(f"{container}/{database} was not dumped: {error.message}") from None
+                raise
             report = producer.Report.read(report_file)
-            if report and report.error:
-                raise DumpError(f"{container}/{database} was not dumped: {report.error}") from None
-            if isinstance(error, DumpError):
-                raise DumpError(f"{container}/{database} was not dumped: {error.message}") from None
-            raise
-        report = producer.Report.read(report_file)
         if report is None or report.error is not None or report.bytes != saved.bytes_read:
             remains = self._restic.take_back(saved.snapshot_id)
             raise DumpError(
@@ -133,11 +127,32 @@ class Dumper:
             )
         return saved, report.head_bytes
 
-    def _teller(self, container: str, database: str) -> Callable[[int], None]:
+    def _job(
+        self, cluster: Cluster, database: str, exported: str, postgres: Postgres, report_file: Path
+    ) -> producer.Job:
+        return producer.Job(
+            container=cluster.container.name,
+            database=database,
+            exported_snapshot=exported,
+            application=postgres.application,
+            user=cluster.credentials.user,
+            password=cluster.credentials.password,
+            report=str(report_file),
+            lock_wait_seconds=self._config.lock_wait_seconds,
+            silence_seconds=float(self._config.stall_seconds),
+        )
+
+    def _teller(self, container: str, database: str, watch: LockWatch) -> Callable[[int], None]:
         """Tell how far a dump is, of about as many bytes as the last one had."""
         last = self._known.get(f"{container}/{database}", {}).get("bytes_read")
         total = {"total_bytes": last} if last else {}
-        return lambda count: self._emit(progress("dump", container=container, database=database, bytes=count, **total))
+
+        def tell(count: int) -> None:
+            if count:
+                watch.moved()
+            self._emit(progress("dump", container=container, database=database, bytes=count, **total))
+
+        return tell
 
     def _counts(self, counting: Future[RowCounts] | None) -> tuple[RowCounts | None, str | None]:
         """The counts, and why there are none where there should be."""
@@ -152,7 +167,7 @@ class Dumper:
         """Leave nothing of a failed dump in its container; a container that is gone keeps nothing either."""
         postgres = self._discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} cleanup")
         try:
-            postgres.end_leftovers(f"{application}$")
+            postgres.unstoppable().end_leftovers(f"{application}$")
         except ScalrBackupError as error:
             self._emit(log("debug", f"Nothing more to end in {cluster.container.name}: {error.message}", run=self._run))
 

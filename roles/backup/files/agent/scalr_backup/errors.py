@@ -93,6 +93,11 @@ class PostgresError(ScalrBackupError):
 
     code = "postgres"
 
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        """*sqlstate* is the server's own code for it (PostgreSQL documentation, "Error Codes"), where it gave one."""
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
 
 class CredentialsError(ScalrBackupError):
     """The credentials of a database container cannot be read."""

@@ -190,7 +190,7 @@ class Filler:
                 self._make(plan, new, step, head_bytes, partial(_tell_items, tell, done, total))
                 done += step.count
         finally:
-            self._postgres.remove_heads()
+            self._postgres.remove_heads(new)
         return max(step.jobs for step in steps)
 
     def _steps(self, new: str, post_data: PostData, head_bytes: bytes, most_jobs: int) -> list[_Step]:

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What runs that were killed left in a container, found and removed by the next run that holds its lock."""
+"""What runs that were killed left in a container, found and removed by the next run that holds its lock.
+
+The lock keeps two dumps and restores of a container apart, and no more: a pass looks at it before and after, and another
+agent may know it too. So only what belongs to a run that is dead is a leftover.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from scalr_backup.discovery import Discovery
-from scalr_backup.dump import ANY_RUN
 from scalr_backup.errors import PostgresError
 from scalr_backup.model import Cluster
-from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
+from scalr_backup.postgres import APPLICATION_PREFIX, Postgres, run_of_half_made
 from scalr_backup.state import RestoreJournal, State
 
 
@@ -22,21 +25,29 @@ def clean_up(state: State, discovery: Discovery, cluster: Cluster) -> list[str]:
 
     Raises a ScalrBackupError when the server does not answer.
     """
-    postgres = discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} cleanup")
+    postgres = discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} leftovers")
     name = cluster.container.name
     found = []
-    if ended := postgres.end_leftovers(ANY_RUN):
+    dead = sorted(run for run in postgres.runs_at_work() if state.runs.is_dead(run))
+    if ended := sum(postgres.end_leftovers(f"{APPLICATION_PREFIX} {run}") for run in dead):
         found.append(f"{ended} sessions or processes of a killed run were ended in {name}.")
-    postgres.remove_heads()
+    for head in sorted(postgres.heads()):
+        if _is_of_dead_run(state, head):
+            postgres.remove_heads(head)
     journals = state.journals(name)
     for journal in journals:
         found += _finish(state, journal, postgres)
-    for half_made in sorted(postgres.half_made_databases().keys() - {journal.new for journal in journals}):
+    for half_made in sorted(half_made_by_dead(state, postgres).keys() - {journal.new for journal in journals}):
         if obstacle := _drop(postgres, half_made):
             found.append(f"The half-made database {half_made} in {name} could not be dropped: {obstacle}")
         else:
             found.append(f"The half-made database {half_made} of a killed restore was dropped in {name}.")
     return found
+
+
+def half_made_by_dead(state: State, postgres: Postgres) -> dict[str, int]:
+    """The half-made databases that nobody works at any more, with their sizes in bytes."""
+    return {name: size for name, size in postgres.half_made_databases().items() if _is_of_dead_run(state, name)}
 
 
 def superfluous(journal: RestoreJournal, names: Collection[str]) -> str | None:
@@ -68,6 +79,11 @@ def _finish(state: State, journal: RestoreJournal, postgres: Postgres) -> list[s
     if name == journal.old:
         return [f"{restore} had swapped and ended before it dropped the old database; it is dropped now."]
     return []
+
+
+def _is_of_dead_run(state: State, half_made: str) -> bool:
+    run = run_of_half_made(half_made)
+    return run is not None and state.runs.is_dead(run)
 
 
 def _drop(postgres: Postgres, name: str) -> str | None:

@@ -65,6 +65,16 @@ def kept_since(database: str) -> datetime | None:
         return None
 
 
+def started_at(run: str) -> datetime | None:
+    """When a run began, as its id tells; None of what is no run's id, or names no moment."""
+    if not is_run_id(run):
+        return None
+    try:
+        return datetime.strptime(run.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def dump_path(container: str, database: str) -> str:
     """The path of a database's dump in the repository.
 

@@ -15,31 +15,46 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from scalr_backup.docker_host import STDOUT, DockerHost, ExecStream, MessageTail
-from scalr_backup.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
-from scalr_backup.model import Credentials, Database, Volume, kept_since
+from scalr_backup.blockers import LOCK_NOT_AVAILABLE, Blocker, LockWatch, blockers_sql, in_the_way
+from scalr_backup.docker_host import STDOUT, DockerHost, ExecResult, ExecStream, MessageTail
+from scalr_backup.errors import (
+    DamagedRelationsError,
+    DockerUnreachableError,
+    InterruptedRunError,
+    PostgresError,
+    ScalrBackupError,
+    UnreadableArchiveError,
+)
+from scalr_backup.model import Credentials, Database, Volume, is_run_id, kept_since
 from scalr_backup.sql import connection_string, quote_identifier, quote_literal
 
 # Every connection of a run carries the run's id, so that what a killed run left behind can be told from the app's.
 APPLICATION_PREFIX = "scalr-backup"
 
+# What looks at a server for no run, in this process.
+LOOK = f"{APPLICATION_PREFIX} look {secrets.token_hex(4)}"
+
 # Half-made databases of a restore: this, the run's id and a number. Nothing else is called so; a user's database
 # that only begins alike is not ours to drop.
 RESTORE_PREFIX = "scalr_restore_"
-_HALF_MADE = re.compile(RESTORE_PREFIX + r"[0-9]{8}t[0-9]{6}z_[0-9a-f]{4}_[0-9]+\Z")
+_HALF_MADE = re.compile(RESTORE_PREFIX + r"(?P<day>[0-9]{8}t[0-9]{6}z)_(?P<rest>[0-9a-f]{4})_[0-9]+\Z")
 
 _PSQL = ("psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1")
+# An error with its SQLSTATE: the words before and after it are in the server's language. The classes 00 to 02 are no errors.
+_VERBOSE = "--set=VERBOSITY=verbose"
+_ERROR = re.compile(r"^(?P<severity>.*?\S:  )(?P<sqlstate>(?!0[012])[0-9A-Z]{5}): (?P<message>.*)$", re.MULTILINE)
 # Only the server's own functions and operators, and no limit that the cluster sets for its apps.
 _SESSION_OPTIONS = (
     "-c search_path=pg_catalog -c standard_conforming_strings=on -c statement_timeout=0 "
     "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
 )
-# pg_dump waits for ever on a table that somebody holds exclusively; a night is better spent on the others.
-_LOCK_WAIT_MILLISECONDS = 15 * 60 * 1000
+# PostgreSQL waits for ever on what somebody holds exclusively; a night is better spent on the others. Who tidies up after
+# being told to stop waits no longer than this.
+_SHORT_LOCK_WAIT_SECONDS = 30
 # While the swap waits for somebody's lock on the database, the app cannot connect.
 _SWAP_WAIT_MILLISECONDS = 10 * 1000
 
@@ -103,16 +118,18 @@ SELECT jsonb_build_object(
                         FROM pg_db_role_setting AS s WHERE s.setdatabase = d.oid), '[]'))
 FROM pg_database AS d WHERE d.datname = current_database();
 """
-# A process that a killed run left in the container: it waits for ever to write into a pipe that nobody reads.
-# Its environment tells whose it is. Only sh, tr and grep are needed, which every image of PostgreSQL has.
-_KILL_CLIENTS = """
+# What runs do in the container: a client program's environment tells whose it is, and "end" as the second argument ends
+# it. One that a killed run left waits for ever to write into a pipe that nobody reads. Only sh, tr and grep are needed,
+# which every image of PostgreSQL has.
+_CLIENTS = """
 for process in /proc/[0-9]*; do
-  if tr '\\0' '\\n' < "$process/environ" 2>/dev/null | grep -q "^PGAPPNAME=$1"; then
-    case "$(tr '\\0' ' ' < "$process/cmdline" 2>/dev/null)" in
-      pg_dump*|pg_restore*|psql*|*/pg_dump*|*/pg_restore*|*/psql*)
-        kill "${process#/proc/}" 2>/dev/null && echo killed ;;
-    esac
-  fi
+  case "$(tr '\\0' ' ' < "$process/cmdline" 2>/dev/null)" in
+    pg_dump*|pg_restore*|psql*|*/pg_dump*|*/pg_restore*|*/psql*) ;;
+    *) continue ;;
+  esac
+  name="$(tr '\\0' '\\n' < "$process/environ" 2>/dev/null | grep "^PGAPPNAME=$1")" || continue
+  if [ "$2" = end ]; then kill "${process#/proc/}" 2>/dev/null || continue; fi
+  echo "${name#PGAPPNAME=}"
 done
 :
 """
@@ -149,6 +166,8 @@ _MOST_JOBS = 8
 _DF_LINE = re.compile(r"\s[0-9]+\s+(?P<used>[0-9]+)\s+(?P<free>[0-9]+)\s+[0-9]+%\s+/.*\s*\Z")
 # A network file system that is gone would let df wait for ever.
 _DF_SECONDS = 10.0
+# Who is in the way is told at once or not at all.
+_LOOK_SECONDS = 20.0
 
 RowCounts = dict[str, int]
 # By container and what is known of it.
@@ -174,12 +193,28 @@ class RolesOnTarget:
     may_create: bool
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How a run waits for a server: *stop_if_told* raises when it is to end, *tell* says who is in its way.
+
+    *lock_seconds* is how long it waits for a lock.
+    """
+
+    lock_seconds: int = _SHORT_LOCK_WAIT_SECONDS
+    stop_if_told: Callable[[], None] = lambda: None
+    tell: Callable[[str], None] = lambda _words: None
+
+
 class SqlSession:
     """A psql that stays open, so that a transaction can stay open in it."""
 
-    def __init__(self, stream: ExecStream, subject: str, waiting: Callable[[], None]) -> None:
+    def __init__(
+        self, stream: ExecStream, subject: str, waiting: Callable[[], None], watch: LockWatch | None = None
+    ) -> None:
+        """*waiting* is called every half second of silence; *watch* knows who is in the way meanwhile."""
         self._stream = stream
         self._subject = subject
+        self._watch = watch
         self._frames = stream.frames(waiting)
         self._messages = MessageTail()
         self._received = b""
@@ -187,8 +222,10 @@ class SqlSession:
     def query(self, sql: str) -> list[Any]:
         """Run SQL (or psql commands) whose rows are one JSON document each; returns the documents.
 
-        Raises PostgresError in the server's words; the session is over then.
+        Raises PostgresError in the server's words, or about who was in the way; the session is over then.
         """
+        if self._watch is not None:
+            self._watch.moved()
         end = secrets.token_hex(16)
         with suppress(OSError):  # Where psql has ended, what it said follows.
             self._stream.write(f"{sql}\n\\echo {end}\n".encode("utf-8", "surrogateescape"))
@@ -200,13 +237,19 @@ class SqlSession:
         while not (self._received == marker or self._received.endswith(b"\n" + marker)):
             kind, data = next(self._frames, (0, b""))
             if kind == 0:
-                raise PostgresError(f"{self._subject}: {last_words(self._messages.text)}")
+                raise self._failure()
             if kind == STDOUT:
                 self._received += data
             else:
                 self._messages.add(data)
         text, self._received = self._received.removesuffix(marker), b""
         return text.split(b"\n")
+
+    def _failure(self) -> PostgresError:
+        sqlstate, words = explain_failure(self._messages.text)
+        if sqlstate == LOCK_NOT_AVAILABLE and self._watch is not None and self._watch.last:
+            words = f"gave up waiting for {self._watch.last}; let that end, or end it, and run this again."
+        return PostgresError(f"{self._subject}: {words}", sqlstate)
 
 
 class Postgres:
@@ -220,21 +263,71 @@ class Postgres:
         application: str,
         waiting: Callable[[], None] = lambda: None,
         facts: Facts | None = None,
+        patience: Patience | None = None,
     ) -> None:
-        """*facts* remembers what does not change while a run goes on, for everyone who asks the same container."""
+        """*facts* remembers what does not change while a run goes on, for everyone who asks the same container.
+
+        Without *patience*, nothing that is told to stop ends a call: for whoever tidies up after that.
+        """
         self._docker = docker
         self.container = container
         self._credentials = credentials
         self.application = application
         self._waiting = waiting
         self._facts: Facts = {} if facts is None else facts
+        self._patience = patience or Patience()
 
     def while_waiting(self, waiting: Callable[[], None]) -> Postgres:
-        """The same, but *waiting* is called every half second that the server works in silence.
+        """The same, but *waiting* is called every half second that the server works in silence, and may raise."""
+        return self._like(self.application, waiting, self._patience)
 
-        What it raises ends the call, but not what the server does: ``end_leftovers`` does that.
-        """
-        return Postgres(self._docker, self.container, self._credentials, self.application, waiting, self._facts)
+    def unstoppable(self, application: str | None = None) -> Postgres:
+        """The same, but a run that is told to stop awaits the end of each call; under another name where one is given."""
+        return self._like(application or self.application, lambda: None, Patience(tell=self._patience.tell))
+
+    def _like(self, application: str, waiting: Callable[[], None], patience: Patience) -> Postgres:
+        return Postgres(self._docker, self.container, self._credentials, application, waiting, self._facts, patience)
+
+    def lock_watch(self, database: str) -> LockWatch:
+        """Whoever follows a wait of this run in a database, and finds out and says who is in its way."""
+
+        def look() -> str | None:
+            aside = self._like(f"{APPLICATION_PREFIX} aside", self._patience.stop_if_told, Patience(lock_seconds=2))
+            try:
+                with aside.session(database, silence_seconds=_LOOK_SECONDS, watched=False) as session:
+                    return in_the_way([Blocker(**row) for row in session.query(blockers_sql(self.application))])
+            except (PostgresError, DockerUnreachableError):
+                return None  # The wait itself tells what is wrong with the server.
+
+        return LockWatch(look, lambda words: self._patience.tell(f"{self.container}/{database} waits for {words}."))
+
+    def _wait(self) -> None:
+        self._patience.stop_if_told()
+        self._waiting()
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        stdin: bytes | None = None,
+        silence_seconds: float = 300.0,
+    ) -> ExecResult:
+        """Run a client program to its end; a run that is told to stop leaves nothing of it."""
+        with self._ended_with_its_run():
+            return self._docker.run(
+                self.container, argv, environment, stdin=stdin, silence_seconds=silence_seconds, waiting=self._wait
+            )
+
+    @contextmanager
+    def _ended_with_its_run(self) -> Iterator[None]:
+        """End on the server, too, what a run that is told to stop no more waits for."""
+        try:
+            yield
+        except InterruptedRunError:
+            with suppress(ScalrBackupError):
+                self.unstoppable(f"{APPLICATION_PREFIX} cleanup").end_leftovers(f"{self.application}$")
+            raise
 
     def environment(self) -> dict[str, str]:
         """The variables that a client program in the container needs; they hold the password."""
@@ -249,18 +342,38 @@ class Postgres:
         return variables
 
     @contextmanager
-    def session(self, database: str, options: str = "") -> Iterator[SqlSession]:
-        """Open a psql session on a database.
-
-        Raises PostgresError at its first query when the server refuses.
-        """
-        environment = self.environment() | {"PGOPTIONS": f"{_SESSION_OPTIONS} {options}"}
-        argv = [*_PSQL, f"--dbname={connection_string(database)}"]
+    def session(
+        self,
+        database: str,
+        options: str = "",
+        *,
         # Counting the rows of a large table says nothing for a long time.
-        with self._docker.start_exec(
-            self.container, argv, environment, stdin=True, silence_seconds=24 * 3600.0
-        ) as stream:
-            yield SqlSession(stream, f"{self.container}/{database}", self._waiting)
+        silence_seconds: float = 24 * 3600.0,
+        watched: bool = True,
+        tidied: bool = True,
+    ) -> Iterator[SqlSession]:
+        """Open a psql session on a database; who is in its way is told, unless it is not *watched*.
+
+        Raises PostgresError at its first query when the server refuses, InterruptedRunError from a query when the run is
+        told to stop: nothing is left on the server then, unless it is not *tidied* because the caller sees to that.
+        """
+        lock_wait = f"-c lock_timeout={self._patience.lock_seconds * 1000}"
+        environment = self.environment() | {"PGOPTIONS": f"{_SESSION_OPTIONS} {lock_wait} {options}"}
+        argv = [*_PSQL, _VERBOSE, f"--dbname={connection_string(database)}"]
+        watch = self.lock_watch(database) if watched else None
+
+        def wait() -> None:
+            self._wait()
+            if watch is not None:
+                watch.wait()
+
+        with (
+            self._ended_with_its_run() if tidied else nullcontext(),
+            self._docker.start_exec(
+                self.container, argv, environment, stdin=True, silence_seconds=silence_seconds
+            ) as stream,
+        ):
+            yield SqlSession(stream, f"{self.container}/{database}", wait, watch)
 
     def query(self, database: str, sql: str) -> list[Any]:
         """Run SQL in a session of its own; rows are JSON documents."""
@@ -301,7 +414,8 @@ class Postgres:
         argv = ["pg_dumpall", "--globals-only", "--no-password", f"--database={home}"]
         if not passwords:
             argv.append("--no-role-passwords")
-        result = self._docker.run(self.container, argv, self.environment())
+        lock_wait = {"PGOPTIONS": f"-c lock_timeout={self._patience.lock_seconds * 1000}"}
+        result = self._run(argv, self.environment() | lock_wait, silence_seconds=self._patience.lock_seconds + 300.0)
         if result.exit_code != 0:
             raise PostgresError(f"{self.container}: {last_words(result.stderr)}")
         return result.stdout.decode()
@@ -313,7 +427,7 @@ class Postgres:
             "--format=custom",
             "--compress=0",
             "--no-password",
-            f"--lock-wait-timeout={_LOCK_WAIT_MILLISECONDS}",
+            f"--lock-wait-timeout={self._patience.lock_seconds * 1000}",
             f"--snapshot={exported_snapshot}",
             f"--dbname={connection_string(database)}",
         ]
@@ -349,12 +463,19 @@ class Postgres:
 
     def _put_into_memory(self, name: str, content: bytes) -> tuple[str | None, bytes]:
         path = f"{_HEAD_PREFIX}{name}"
-        result = self._docker.run(self.container, ["sh", "-c", _PUT_HEAD, "sh", path], stdin=content)
+        result = self._run(["sh", "-c", _PUT_HEAD, "sh", path], stdin=content)
         return (path if result.exit_code == 0 else None), result.stdout
 
-    def remove_heads(self) -> None:
-        """Remove what ``put_head`` and ``put_list`` have put there, also by runs that are no more."""
-        self._docker.run(self.container, ["sh", "-c", f"rm -f {_HEAD_PREFIX}*"])
+    def heads(self) -> set[str]:
+        """The names of the half-made databases whose heads or lists lie in the container's memory."""
+        result = self._docker.run(self.container, ["sh", "-c", f"ls -d {_HEAD_PREFIX}* 2>/dev/null || :"])
+        paths = result.stdout.decode("utf-8", "replace").splitlines()
+        return {path.removeprefix(_HEAD_PREFIX).partition(".")[0] for path in paths}
+
+    def remove_heads(self, name: str) -> None:
+        """Remove what ``put_head`` and ``put_list`` have put there for a half-made database, and nothing of another's."""
+        path = f"{_HEAD_PREFIX}{name}"
+        self._docker.run(self.container, ["sh", "-c", 'rm -f "$1" "$1".*', "sh", path])
 
     def start_post_data(
         self,
@@ -401,7 +522,7 @@ class Postgres:
 
         Raises UnreadableArchiveError in its words.
         """
-        result = self._docker.run(self.container, ["pg_restore", "--list"], stdin=head)
+        result = self._run(["pg_restore", "--list"], stdin=head)
         if result.exit_code != 0:
             raise UnreadableArchiveError(
                 f"The pg_restore of {self.container} cannot read this archive: {last_words(result.stderr)}"
@@ -432,7 +553,7 @@ class Postgres:
 
         Raises what keeps the container from answering.
         """
-        result = self._docker.run(self.container, ["df", "-Pk", directory], silence_seconds=_DF_SECONDS)
+        result = self._run(["df", "-Pk", directory], silence_seconds=_DF_SECONDS)
         told = _DF_LINE.search(result.stdout.decode("utf-8", "replace")) if result.exit_code == 0 else None
         if told is None:
             return None
@@ -548,7 +669,11 @@ class Postgres:
         statements.append("COMMIT")
         script = ";\n".join(statements) + ";"
         maintenance = self._maintenance_database(live)
-        with self._sessions_ended(maintenance, [live, new]), self.session(maintenance) as session:
+        # Who begins to swap awaits the answer, whatever it is told meanwhile: it takes seconds.
+        with (
+            self._sessions_ended(maintenance, [live, new]),
+            self.unstoppable().session(maintenance) as session,
+        ):
             session.query(script)
 
     @contextmanager
@@ -559,7 +684,7 @@ class Postgres:
             f"WHERE datname IN ({names}) AND pid <> pg_backend_pid();"
         )
         done = threading.Event()
-        with self.session(maintenance) as session:
+        with self.unstoppable().session(maintenance, watched=False) as session:
 
             def keep_ending() -> None:
                 while not done.is_set():
@@ -589,8 +714,22 @@ class Postgres:
             "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
             f"WHERE application_name ~ {quote_literal('^' + application_pattern)} AND pid <> pg_backend_pid();",
         )[0]
-        result = self._docker.run(self.container, ["sh", "-c", _KILL_CLIENTS, "sh", application_pattern])
-        return max(ended, result.stdout.count(b"killed"))
+        result = self._docker.run(self.container, ["sh", "-c", _CLIENTS, "sh", application_pattern, "end"])
+        return max(ended, result.stdout.count(b"\n"))
+
+    def runs_at_work(self) -> set[str]:
+        """The ids of the runs that have a session or a client program in the container, of whichever agent.
+
+        Raises PostgresError.
+        """
+        names: list[str] = self.query(
+            self._home,
+            "SELECT DISTINCT to_jsonb(application_name) FROM pg_stat_activity "
+            f"WHERE starts_with(application_name, {quote_literal(f'{APPLICATION_PREFIX} ')});",
+        )
+        result = self._docker.run(self.container, ["sh", "-c", _CLIENTS, "sh", f"{APPLICATION_PREFIX} ", "list"])
+        names += result.stdout.decode("utf-8", "replace").splitlines()
+        return {run for run in map(run_of_application, names) if run}
 
     def half_made_databases(self) -> dict[str, int]:
         """Databases that a restore began and did not finish, with their sizes in bytes."""
@@ -723,13 +862,24 @@ class Postgres:
         return "template1" if busy == self._home else self._home
 
 
+def run_of_application(name: str) -> str | None:
+    """The id of the run that a session or a client program of this name is of; None of one that is no run's."""
+    words = name.split(" ")
+    return words[1] if words[0] == APPLICATION_PREFIX and len(words) > 1 and is_run_id(words[1]) else None
+
+
+def run_of_half_made(name: str) -> str | None:
+    """The id of the run that a half-made database is of; None of a name that is no such database's."""
+    match = _HALF_MADE.match(name)
+    return f"{match['day'].upper()}-{match['rest']}" if match else None
+
+
 def open_exported_snapshot(session: SqlSession) -> tuple[str, dict[str, Any]]:
     """Begin the transaction that a dump and its counts share; returns the snapshot's name and the description.
 
     The tables are locked as pg_dump locks them, at once: a TRUNCATE between the snapshot and pg_dump's own
     lock would show no rows to a transaction that should still see them.
     """
-    session.query(f"SET lock_timeout = {_LOCK_WAIT_MILLISECONDS};")
     session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
     exported: str = session.query("SELECT to_jsonb(pg_export_snapshot());")[0]
     if session.query("SELECT to_jsonb(current_setting('server_version_num')::int);")[0] >= 170000:
@@ -762,6 +912,14 @@ def different_counts(expected: Mapping[str, int], found: Mapping[str, int]) -> l
         for table in sorted(expected.keys() | found.keys())
         if expected.get(table) != found.get(table)
     ]
+
+
+def explain_failure(stderr: str) -> tuple[str | None, str]:
+    """The SQLSTATE of the first error that psql tells of, verbose as it is here, and its errors in the server's words."""
+    errors = list(_ERROR.finditer(stderr))
+    if not errors:
+        return None, last_words(stderr)
+    return errors[0]["sqlstate"], " ".join(f"{one['severity']}{one['message']}" for one in errors[:3])
 
 
 def last_words(stderr: str) -> str:

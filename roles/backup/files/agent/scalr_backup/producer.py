@@ -6,7 +6,7 @@ last block, Docker says that pg_dump does not run any more, and pg_dump's exit c
 snapshot only after this program has exited 0, so the end of the file is the commit.
 
 The job comes through the environment variable ``SCALR_BACKUP_JOB``, because argv can be read by everyone; the
-report goes to a file on the container's tmpfs that the job names, because restic garbles what a producer says.
+report goes to a file in the caller's memory that the job names, because restic garbles what a producer says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scalr_backup.archive import ArchiveError, ArchiveReader
 from scalr_backup.docker_host import STDOUT, DockerHost, ExecStream, MessageTail
 from scalr_backup.errors import DumpError, ScalrBackupError
 from scalr_backup.model import Credentials
-from scalr_backup.postgres import Postgres, last_words
+from scalr_backup.postgres import Patience, Postgres, last_words
 
 JOB_VARIABLE = "SCALR_BACKUP_JOB"
 
@@ -40,6 +40,7 @@ class Job:
     user: str
     password: str | None = field(repr=False)
     report: str
+    lock_wait_seconds: int
     silence_seconds: float
 
     def to_environment(self) -> dict[str, str]:
@@ -112,7 +113,8 @@ def main() -> int:
     credentials = Credentials(job.user, job.password, job.database)
     try:
         docker = DockerHost()
-        postgres = Postgres(docker, job.container, credentials, job.application)
+        patience = Patience(lock_seconds=job.lock_wait_seconds)
+        postgres = Postgres(docker, job.container, credentials, job.application, patience=patience)
         with docker.start_exec(
             job.container,
             postgres.dump_argv(job.database, job.exported_snapshot),

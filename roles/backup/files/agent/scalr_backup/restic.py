@@ -186,11 +186,13 @@ class Restic:
         producer: Sequence[str],
         producer_environment: Mapping[str, str] | None = None,
         on_bytes: Callable[[int], None] | None = None,
+        waiting: Callable[[], None] | None = None,
     ) -> Saved:
         """Save what *producer* prints as a snapshot that holds the one file *path*.
 
         Accepted only with exit code 0 and bytes in the summary; any other snapshot is taken back at once.
-        *on_bytes* is told how many bytes have been read, now and then.
+        *on_bytes* is told how many bytes have been read, now and then; *waiting* is called every half second that restic
+        says nothing new.
 
         Raises DumpError when the producer failed or said nothing, another ResticError when restic did.
         """
@@ -199,7 +201,7 @@ class Restic:
         arguments += ["--retry-lock", f"{self._config.stall_seconds // 2}s"]
         for tag in tags:
             arguments += ["--tag", tag]
-        watch = _Watch(on_bytes or (lambda _count: None))
+        watch = _Watch(on_bytes or (lambda _count: None), waiting or (lambda: None))
         exit_code, messages = self._stream_lines([*arguments, "--", *producer], watch, producer_environment or {})
         summary = watch.summary
         if exit_code == 0 and summary is not None and summary.bytes_read > 0:
@@ -521,6 +523,7 @@ class Restic:
                         raise InterruptedRunError("Told to stop while saving a snapshot.")
                     if line:
                         watch.add(line)
+                    watch.wait()
                     if time.monotonic() - watch.moved > self._config.stall_seconds:
                         raise ResticError(f"No byte moved for {self._config.stall_seconds} s; the dump was ended.")
                 exit_code = process.wait()
@@ -647,8 +650,10 @@ class DumpStream:
 class _Watch:
     """Follows the JSON lines of ``restic backup``."""
 
-    def __init__(self, on_bytes: Callable[[int], None]) -> None:
+    def __init__(self, on_bytes: Callable[[int], None], wait: Callable[[], None]) -> None:
+        """*wait* is called between the lines."""
         self._on_bytes = on_bytes
+        self.wait = wait
         self._bytes = -1
         self.moved = time.monotonic()
         self.summary: Saved | None = None

@@ -9,11 +9,9 @@ so in words, the live one goes first: after it has been saved, and after the sna
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from scalr_backup import leftovers
@@ -129,15 +127,14 @@ class Restore(UseCase):
             )
         result = RestoreResult(new_run_id(), plan)
         assert result.run is not None
-        self._begin(result.run)
         holder = f"restore {result.run} into it, since {utc_now():%Y-%m-%d %H:%M:%S} UTC"
-        with self._state.lock(container_lock(request.into), holder):
+        with self._begun(result.run), self._state.lock(container_lock(request.into), holder):
             removed = leftovers.clean_up(self._state, self._discovery, plan.cluster)
             for sentence in removed:
                 self._warn(result, sentence)
             if removed:
                 # The plan took for free what could be removed; not all may have been.
-                require_room(plan.databases, self._postgres(plan.cluster, "look").free_bytes(), request)
+                require_room(plan.databases, self._look(plan.cluster).free_bytes(), request)
             self._make_roles(result)
             for number, database in enumerate(plan.databases, start=1):
                 result.databases.append(self._restore(request, result, database, number))
@@ -271,18 +268,17 @@ class Restore(UseCase):
         cluster = result.plan.cluster
         self._emit(progress("safety-snapshot", container=cluster.container.name, database=plan.database))
         assert result.run is not None
-        with tempfile.TemporaryDirectory(prefix="scalr-backup-") as reports:
-            known = self._state.known_databases()
-            dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, Path(reports), known)
-            try:
-                dumped = dumper.dump(cluster, plan.database, (PRE_RESTORE,))
-            except InterruptedRunError:
-                raise
-            except ScalrBackupError as error:
-                raise RestoreError(
-                    f"The safety snapshot of the live database failed, so nothing was changed: {error.message} "
-                    "(safety_snapshot=false restores without one)."
-                ) from None
+        known = self._state.known_databases()
+        dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, known)
+        try:
+            dumped = dumper.dump(cluster, plan.database, (PRE_RESTORE,))
+        except InterruptedRunError:
+            raise
+        except ScalrBackupError as error:
+            raise RestoreError(
+                f"The safety snapshot of the live database failed, so nothing was changed: {error.message} "
+                "(safety_snapshot=false restores without one)."
+            ) from None
         if dumped.count_error:
             self._warn(result, uncounted(cluster.container.name, plan.database, dumped.count_error))
         return dumped.saved.snapshot_id
@@ -346,7 +342,7 @@ class Restore(UseCase):
         """Give a complete database that is not what was saved a name of its own; None when that fails too."""
         kept = cut_name(plan.database, f"_restored_{journal.run.lower()}")
         try:
-            self._postgres(result.plan.cluster, "cleanup").rename_database(journal.new, kept)
+            self._tidier(result.plan.cluster).rename_database(journal.new, kept)
         except ScalrBackupError:
             self._remove_half_made(result, journal)
             return None
@@ -356,7 +352,7 @@ class Restore(UseCase):
     def _remove_half_made(self, result: RestoreResult[Plan], journal: RestoreJournal) -> None:
         """Drop the new database and whatever works in it; what cannot be removed now, the next run removes."""
         try:
-            postgres = self._postgres(result.plan.cluster, "cleanup")
+            postgres = self._tidier(result.plan.cluster)
             postgres.end_leftovers(f"{APPLICATION_PREFIX} {journal.run}")
             if superfluous := leftovers.superfluous(journal, postgres.database_names()):
                 postgres.drop_database(superfluous)

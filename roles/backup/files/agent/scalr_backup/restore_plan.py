@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, get_args
 
-from scalr_backup import roles, selection
+from scalr_backup import leftovers, roles, selection
 from scalr_backup.archive import ArchiveHead, ArchiveReader
 from scalr_backup.errors import (
     MissingExtensionError,
@@ -24,7 +24,7 @@ from scalr_backup.errors import (
 from scalr_backup.known_roles import known_roles
 from scalr_backup.manifest import Manifests
 from scalr_backup.model import Cluster, Snapshot
-from scalr_backup.postgres import APPLICATION_PREFIX, LiveDatabase, Postgres
+from scalr_backup.postgres import LOOK, LiveDatabase, Postgres
 from scalr_backup.progress import progress
 from scalr_backup.restic import Restic
 from scalr_backup.roles import Globals, MissingRoles, Role
@@ -209,7 +209,7 @@ class Planner(UseCase):
         # Opening a repository takes most of a second, and so does asking a server all it is asked: side by side.
         with ThreadPoolExecutor() as aside:
             listing = aside.submit(self._source.snapshots, source_host)
-            cluster = self._discovery.cluster(request.into, f"{APPLICATION_PREFIX} look", anywhere=bool(request.target))
+            cluster = self._discovery.cluster(request.into, LOOK, anywhere=bool(request.target))
             snapshots = listing.result()
         if not snapshots and request.from_host:
             self._refuse_unknown_host(request.from_host)
@@ -225,7 +225,7 @@ class Planner(UseCase):
         if request.database_as and len(chosen.snapshots) > 1:
             names = ", ".join(str(one.database) for one in chosen.snapshots)
             raise UsageError(f"database_as names one database, and there are several; choose with database: {names}.")
-        postgres = self._postgres(cluster, "look")
+        postgres = self._look(cluster)
         if request.without_manifest:
             manifests.leave_out(chosen.snapshots)
         with ThreadPoolExecutor() as aside:
@@ -241,7 +241,7 @@ class Planner(UseCase):
         )
         missing, role_warnings = self._plan_roles(postgres, manifests, request, chosen.snapshots, heads)
         # What a killed restore left goes before this one begins.
-        free = postgres.free_bytes() + sum(postgres.half_made_databases().values())
+        free = postgres.free_bytes() + sum(leftovers.half_made_by_dead(self._state, postgres).values())
         require_room(databases, free, request)
         warnings = (
             *_age_warnings(databases),

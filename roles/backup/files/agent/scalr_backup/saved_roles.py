@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scalr_backup.errors import PostgresError, RolesNotSavedError, ScalrBackupError
+from scalr_backup.errors import InterruptedRunError, PostgresError, RolesNotSavedError, ScalrBackupError
 from scalr_backup.model import Failure
 from scalr_backup.postgres import Postgres
 from scalr_backup.roles import parse_globals
@@ -25,11 +25,16 @@ class SavedRoles:
 
 
 def read_roles(postgres: Postgres) -> SavedRoles:
-    """Read the roles, and make sure that a restore will be able to."""
+    """Read the roles, and make sure that a restore will be able to.
+
+    Raises InterruptedRunError.
+    """
     try:
         saved = _read(postgres)
         if not parse_globals(saved.script or "").roles:
             raise RolesNotSavedError("pg_dumpall wrote none.")
+    except InterruptedRunError:
+        raise
     except ScalrBackupError as error:
         message = f"The roles of {postgres.container} were not saved, its databases were: {error.message}"
         return SavedRoles(None, Failure(RolesNotSavedError.code, message))

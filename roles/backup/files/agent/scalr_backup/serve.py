@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from scalr_backup import __version__
+from scalr_backup import __version__, stopping
 from scalr_backup.config import Config, load_config
 from scalr_backup.errors import ConfigurationError
 from scalr_backup.jobs import JOBS, TRY_AGAIN_AFTER, Job
@@ -60,9 +60,11 @@ class Server:
         self._due: dict[Job, datetime] = {}
 
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT; the exit code is 0 after a clean end."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """Serve until SIGTERM, SIGINT or SIGHUP; the exit code is 0 after a clean end."""
+        for number in stopping.SIGNALS:
             signal.signal(number, lambda _number, _frame: self._stop())
+        if stopping.told.is_set():
+            self._stop()  # It came while the agent was being started.
         self._catch_up(self._state.first_started(utc_now()))
         self._plan()
         while not self._stopping.wait(_TICK_SECONDS):
@@ -134,12 +136,13 @@ class Server:
 
     def _run_process(self, job: Job) -> tuple[int, dict[str, Any] | None]:
         """Run a job's verb and log its events; its exit code and its result line."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "scalr_backup", *job.arguments, "--json"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with stopping.held_back():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "scalr_backup", *job.arguments, "--json"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         self._process = process
         if self._stopping.is_set():
             process.terminate()  # SIGTERM came while the job was being started.

@@ -22,6 +22,7 @@ from typing import Any, TextIO, TypeVar
 from scalr_backup.errors import BusyError, InterruptedRunError
 from scalr_backup.history import History, entries_of_pass, entry_of_drill
 from scalr_backup.model import NIGHTLY, WHOLE_CLUSTER, DatabaseBackup, is_whole_cluster
+from scalr_backup.runs import Runs
 
 STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-backup"))
 
@@ -68,6 +69,7 @@ class State:
         self._locks = self._directory / "locks"
         self._locks.mkdir(parents=True, exist_ok=True)
         self.history = History(self._directory)
+        self.runs = Runs(self._directory)
 
     # -- the document ------------------------------------------------------------------------------------
 

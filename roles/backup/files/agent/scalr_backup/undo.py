@@ -19,7 +19,7 @@ from scalr_backup.errors import (
     UnknownRunError,
 )
 from scalr_backup.model import Cluster, Failure, new_run_id
-from scalr_backup.postgres import APPLICATION_PREFIX, LiveDatabase, Postgres
+from scalr_backup.postgres import LOOK, LiveDatabase, Postgres
 from scalr_backup.progress import log, progress
 from scalr_backup.restore import DatabaseRestore, RestoreResult, old_name
 from scalr_backup.restore_plan import live_as_dict, require_swappable
@@ -102,10 +102,8 @@ class Undo(UseCase):
         of_killed = self._of_run(request, [journal.kept for journal in self._state.journals() if journal.keep_old])
         if not of_run and not of_killed:
             raise self._unknown(request)
-        cluster = self._discovery.cluster(
-            (of_run or of_killed)[0].container, f"{APPLICATION_PREFIX} look", anywhere=True
-        )
-        postgres = self._postgres(cluster, "look")
+        cluster = self._discovery.cluster((of_run or of_killed)[0].container, LOOK, anywhere=True)
+        postgres = self._look(cluster)
         names = postgres.database_names()
         of_run += [one for one in of_killed if one.old in names and one not in of_run]
         if not of_run:
@@ -145,9 +143,8 @@ class Undo(UseCase):
             )
         result = RestoreResult(new_run_id(), plan)
         assert result.run is not None
-        self._begin(result.run)
         holder = f"undo {result.run} in it, since {utc_now():%Y-%m-%d %H:%M:%S} UTC"
-        with self._state.lock(container_lock(name), holder):
+        with self._begun(result.run), self._state.lock(container_lock(name), holder):
             for sentence in leftovers.clean_up(self._state, self._discovery, plan.cluster):
                 self._warn(result, sentence)
             for database in plan.databases:

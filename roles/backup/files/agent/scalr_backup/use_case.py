@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from scalr_backup.config import Config
 from scalr_backup.discovery import Discovery
 from scalr_backup.model import Cluster
-from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
+from scalr_backup.postgres import APPLICATION_PREFIX, LOOK, Postgres
 from scalr_backup.progress import Emit, log, with_run
 from scalr_backup.restic import Restic
 from scalr_backup.state import State
@@ -56,13 +57,24 @@ class UseCase:
         self._emit = tools.emit
         self._cancelled = tools.cancelled
 
-    def _begin(self, run: str) -> None:
-        """From now on, all that is told bears the run's id."""
+    @contextmanager
+    def _begun(self, run: str) -> Iterator[None]:
+        """All that is told from now on bears the run's id; what does so on a server is no leftover before the run's end."""
         self._emit = with_run(self._emit, run)
+        with self._state.runs.alive(run):
+            yield
 
     def _postgres(self, cluster: Cluster, name: str) -> Postgres:
         """A way to a cluster, under a name that its sessions show."""
         return self._discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} {name}")
+
+    def _look(self, cluster: Cluster) -> Postgres:
+        """A way to a cluster for a look that no run is behind yet."""
+        return self._discovery.postgres(cluster.container, cluster.credentials, LOOK)
+
+    def _tidier(self, cluster: Cluster) -> Postgres:
+        """A way to a cluster for who tidies up, be it after having been told to stop."""
+        return self._postgres(cluster, "cleanup").unstoppable()
 
     def _warn(self, result: _Result, sentence: str) -> None:
         """Tell the operator now, and again in the result."""
