@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from scalr_backup.docker_host import DockerHost, Throwaway
-from scalr_backup.errors import ThrowawayError
+from scalr_backup.errors import NoImageError, ThrowawayError
 
 from tests.support.containers import (
     SOCKET,
@@ -480,19 +480,27 @@ class TestThrowawayContainer:
         assert "no luck today" in outcome(call, "shop")["error"]["message"]
         assert house.is_clean()
 
-    def test_that_the_engine_does_not_make_is_no_failed_drill(
-        self, house: House, variant: Callable[[str], str]
-    ) -> None:
-        with house.recording_nothing():
-            call = house.drill("--image", variant("ENV PGDATA=nowhere"), "--database", "ledger")
-        assert (call.exit_code, call.error["code"]) == (2, "throwaway_container"), call.output
-        assert "cannot be made: the Docker Engine says: " in call.error["message"]
-        assert house.is_clean()
+    def test_that_the_engine_does_not_make_says_why(self) -> None:
+        engine = DockerHost()
+        image = engine.image("postgres:17")
+        assert image is not None
+        spec = Throwaway("scalr-test-throwaway", image, (), {}, {}, {"nowhere": 2**20}, 2**26, 60)
+        with pytest.raises(ThrowawayError, match=r"cannot be made: the Docker Engine says: .*nowhere"):
+            engine.create_throwaway(spec)
 
-    @pytest.mark.parametrize("image", ["localhost:1/nobody/postgres:17", "postgres 17", "Postgres:17"])
-    def test_of_an_image_that_nobody_has_is_refused(self, house: House, image: str) -> None:
+    def test_may_be_made_by_whoever_has_the_engine(self) -> None:
+        DockerHost().require_throwaways()
+
+    @pytest.mark.parametrize("name", ["postgres 17", "Postgres:17", "postgres:17:18", "localhost:1/nobody/postgres:17"])
+    def test_of_a_name_that_no_image_has_cannot_be_made(self, name: str) -> None:
+        engine = DockerHost()
+        assert engine.image(name) is None
+        with pytest.raises(NoImageError, match="is not on this host and cannot be pulled"):
+            engine.pull(name, lambda: None)
+
+    def test_of_an_image_that_nobody_has_is_refused(self, house: House) -> None:
         with house.recording_nothing():
-            call = house.drill("--image", image)
+            call = house.drill("--image", "postgres 17")
         assert (call.exit_code, call.error["code"]) == (2, "no_image"), call.output
         assert {one["error"]["code"] for one in call.data["databases"]} == {"no_image"}
 
