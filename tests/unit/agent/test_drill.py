@@ -36,6 +36,7 @@ from scalr_backup.errors import (
     ThrowawayError,
     UnknownDatabaseError,
     UnreadableArchiveError,
+    UnreadableManifestError,
     VerificationError,
 )
 from scalr_backup.model import Failure, Snapshot, dump_path
@@ -277,6 +278,51 @@ class TestImage:
     def test_is_asked_for_where_no_manifest_tells_it(self):
         with pytest.raises(NoImageError, match="--image"):
             chosen(FakeDocker({}), Request())
+
+
+class TestManifest:
+    OTHER: ClassVar[dict[str, str]] = {"container": "scalr-shop-db", "image": "postgres:17"}
+
+    def subject(self, **answers: Any) -> tuple[Subject, list[str]]:
+        def others(container: str, _chosen: Any, complaints: list[str]) -> Any:
+            complaints.append(f"One of {container} cannot be read.")
+            return iter([("manifest", self.OTHER)])
+
+        def answer(what: str) -> Any:
+            if isinstance(answers.get(what), Exception):
+                raise answers[what]
+            return answers.get(what, {})
+
+        manifests = SimpleNamespace(
+            describe=lambda _one: answer("described"), cluster=lambda _one: answer("cluster"), others=others
+        )
+        result = DrillResult("r", "web1", NOW, NOW)
+        made = make_drill(FakeDocker({}))._subject(result, manifests, snapshot(), alone=True)  # type: ignore[arg-type]
+        return made, result.warnings
+
+    def test_says_what_is_drilled(self):
+        made, warnings = self.subject(described={"size_bytes": 7}, cluster={"image": "postgres:18"})
+        assert (made.described, made.cluster, made.obstacle) == ({"size_bytes": 7}, {"image": "postgres:18"}, None)
+        assert warnings == []
+
+    def test_of_the_pass_before_tells_the_image_of_one_that_was_killed(self):
+        made, warnings = self.subject()
+        assert (made.described, made.cluster) == ({}, self.OTHER), "row counts are true of one dump only"
+        assert warnings == ["One of scalr-shop-db cannot be read."]
+
+    def test_that_cannot_be_read_fails_the_drill_and_is_on_record(self, tmp_path):
+        error = UnreadableManifestError("The manifest of the run r cannot be read.")
+        made, _warnings = self.subject(described=error)
+        result = DrillResult("r", "web1", NOW, NOW)
+        for request in (Request(), Request(image="postgres:18")):
+            directory = tmp_path / f"of {request.image}"
+            directory.mkdir()
+            state = State(directory)
+            one_drill = make_drill(FakeDocker({}), state)
+            outcome = one_drill._drill(request, result, made, 1)
+            assert (outcome.ok, outcome.tried, outcome.error.code) == (False, True, "unreadable_manifest")
+            one_drill._record(request, result, outcome)
+            assert state.read()["drills"]["scalr-shop-db/shop"]["ok"] is False
 
 
 class TestState:
