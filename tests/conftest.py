@@ -27,6 +27,7 @@ DEAREST = (
     "tests/integration/test_socket_proxy.py",
     "tests/end_to_end/test_drill_timer.py",
     "tests/integration/test_agent_backup.py",
+    "tests/integration/test_live_runs.py",
     "tests/integration/test_keys.py",
     "tests/unit/plugins/test_rotate.py",
 )

@@ -625,7 +625,9 @@ class Postgres:
                 f"ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE)",
                 f"DROP SUBSCRIPTION {subscription}",
             )
-        self.execute(maintenance, f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)")
+        # One that is ended while it is dropped would be there and open to nobody.
+        drop = f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)"
+        self.unstoppable().execute(maintenance, drop)
 
     def create_database(self, name: str, create_sql: str, owner: str) -> None:
         """Create a database by the archive's own definition and give it to its owner."""
@@ -741,8 +743,8 @@ class Postgres:
         return {name: size for name, size in rows if _HALF_MADE.match(name)}
 
     def database_names(self) -> set[str]:
-        """Every database of the cluster, templates too."""
-        return set(self.query(self._home, "SELECT to_jsonb(datname) FROM pg_database;"))
+        """Every database of the cluster, templates too; told to a run that is to stop as well, as what a swap came to."""
+        return set(self.unstoppable().query(self._home, "SELECT to_jsonb(datname) FROM pg_database;"))
 
     # -- drills ------------------------------------------------------------------------------------------
 
