@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import docker
-from tests.support.controller import Controller, agent_set_aside, remove_agent
+from tests.support.controller import AGENT, Controller, agent_set_aside, remove_agent
 
 pytestmark = pytest.mark.timeout(480)
 
@@ -117,6 +117,10 @@ def test_a_host_that_lost_everything_but_the_repository_needs_the_right_password
     # What was made up for a repository that has another password is of no use, and must not stop the next run.
     assert not (controller.directory / "backup/secrets/password").exists()
     assert not (controller.directory / f"new-passwords/{HOST}.password").exists()
+    # Nothing half-made looks like an agent.
+    assert not (controller.directory / "backup/config").exists()
+    assert f"No agent was put on {HOST}." in wrong.text
+    assert docker("ps", "--all", "--quiet", "--filter", f"name=^{AGENT}").stdout == ""
 
     variables = controller.directory / "password.json"
     variables.write_text(json.dumps({"backup_password": {"__ansible_unsafe": PASSWORD}}))

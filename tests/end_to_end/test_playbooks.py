@@ -318,6 +318,33 @@ class TestSite:
         assert re.search(sentence, run.text)
         assert (provisioned.agent_id(), provisioned.files()) == (agent, files)
 
+    @pytest.fixture
+    def image_without_proxy(self) -> Iterator[str]:
+        """An image whose agent is good, and whose proxy's container cannot be started."""
+        image = f"scalr-test-no-proxy:{secrets.token_hex(3)}"
+        current = docker("inspect", "--format", "{{.Config.Image}}", AGENT).stdout.strip()
+        recipe = f"FROM {current}\nUSER root\nRUN rm /usr/sbin/haproxy\nUSER 64738:64738\n"
+        subprocess.run(
+            ["docker", "build", "--tag", image, "-"], input=recipe, text=True, check=True, capture_output=True
+        )
+        yield image
+        docker("image", "rm", image)
+
+    def test_containers_that_cannot_be_made_leave_the_old_ones(
+        self, provisioned: Site, image_without_proxy: str
+    ) -> None:
+        agent, files = provisioned.agent_id().split()[0], provisioned.files()
+
+        changes = {"backup_image": image_without_proxy, "backup_schedule": "15 5 * * *"}
+        run = provisioned.controller.play("site", "--extra-vars", json.dumps(changes), exit_code=2)
+
+        assert f"The agent of {HOST} was left as it was." in run.text
+        assert "haproxy" in run.text
+        assert (provisioned.agent_id().split()[0], provisioned.files()) == (agent, files)
+        assert {found["status"] for found in provisioned.verb("discover")["containers"]} == {"ok"}
+        assert "before" not in docker("ps", "--all", "--format", "{{.Names}}", "--filter", f"name=^{AGENT}").stdout
+        assert not (provisioned.directory / "backup/before").exists()
+
     def test_a_run_that_would_change_the_password_stops(self, provisioned: Site) -> None:
         agent, files = provisioned.agent_id(), provisioned.files()
 

@@ -77,6 +77,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(controller, controller.play("site", "-vvv", "--diff"), shop, sftp, s3)
 
 
+def agent_as_it_is() -> str:
+    """Which containers the agent is, and since when."""
+    return docker("ps", "--all", "--filter", f"name=^{AGENT}", "--format", "{{.ID}} {{.Names}} {{.CreatedAt}}").stdout
+
+
+def files_as_they_are(site: Site) -> dict[str, bytes]:
+    """What the role has written on the host, but for what the image is built of, and on the controller."""
+    roots = [site.controller.directory / "backup", site.controller.directory / "passwords"]
+    files = [path for root in roots for path in root.rglob("*") if path.is_file() and "image" not in path.parts]
+    return {str(path): path.read_bytes() for path in files}
+
+
 def test_a_second_run_changes_nothing(site: Site) -> None:
     assert site.first_run.recap(HOST)["changed"] > 0
     assert site.controller.play("site").recap(HOST)["changed"] == 0
@@ -136,6 +148,55 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(site: Site) -> N
     for host, (_variable, _value, sentence) in WRONG.items():
         assert sentence in run.text
         assert (run.recap(host)["failed"], run.recap(host)["changed"]) == (1, 0)
+
+
+# What a store, or the registry of the image, refuses, and the sentence that says so; each is the one wrong thing of a host.
+NOBODY = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "canary-of-nobody-03fe"}
+REFUSED = {
+    "dead-endpoint": ({"backup_repository": "s3:http://127.0.0.1:9/b"}, "its store does not answer as it should"),
+    "wrong-keys": (
+        {"backup_repository": "s3:http://{s3}:8333/others/b", "backup_environment": NOBODY},
+        "its store does not take the credentials",
+    ),
+    "wrong-password": (
+        {"backup_repository": "s3:http://{s3}:8333/copies/web.1", "backup_environment": "owner"},
+        "The password does not open",
+    ),
+    "closed-sftp": ({"backup_repository": "sftp:store@{s3}:/b"}, "its store does not answer as it should"),
+    "dead-copy": ({"backup_copy_repository": "s3:http://127.0.0.1:9/c"}, "s3:http://127.0.0.1:9/c cannot be used"),
+    "no-image": (
+        {"backup_image": "127.0.0.1:9/nobody/agent:1"},
+        "The image 127.0.0.1:9/nobody/agent:1 cannot be pulled",
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", [[], ["--check"]], ids=["really", "in-check-mode"])
+def test_a_store_that_refuses_leaves_the_agent_as_it_was(site: Site, mode: list[str]) -> None:
+    """Each host stands for this machine and its agent, which would be pointed at the store if that took it."""
+    address = site.controller.variables["backup_copy_repository"].split("/")[2].partition(":")[0]
+    password = (site.controller.directory / f"passwords/{HOST}.password").read_text().strip()
+    document = json.loads(site.controller.inventory.read_text())
+    (machine,) = document["all"]["hosts"].values()
+    document["all"]["hosts"] = {}
+    for host, (changes, _sentence) in REFUSED.items():
+        changed = json.loads(
+            json.dumps(changes).replace("{s3}", address).replace('"owner"', json.dumps(site.s3.environment()))
+        )
+        document["all"]["hosts"][host] = {**machine, "backup_password": password, **changed}
+    inventory = site.controller.directory / "refused.yml"
+    inventory.write_text(json.dumps(document))
+    before = (agent_as_it_is(), files_as_they_are(site))
+
+    hosts = [host for host in REFUSED if not mode or host != "no-image"]  # nothing is pulled in check mode
+    run = site.controller.play("site", *mode, "--limit", ",".join(hosts), inventory=inventory, exit_code=2)
+
+    for host in hosts:
+        assert REFUSED[host][1] in run.text
+        assert (run.recap(host)["failed"], run.recap(host)["changed"]) == (1, 0), run.output
+    assert "canary-of-nobody" not in run.output
+    assert (agent_as_it_is(), files_as_they_are(site)) == before
+    assert site.controller.shell("docker exec scalr-backup scalr-backup snapshots").exit_code == 0
 
 
 def test_a_copy_is_made_on_the_word(site: Site) -> None:

@@ -48,6 +48,16 @@ HOSTS = {
         {"backup_metrics_publish": "192.0.2.10:9797"},
         "backup_metrics_publish is 192.0.2.10:9797, and elsewhere has no such address",
     ),
+    "overflowing": (
+        {},
+        {"backup_metrics_publish": "127.0.0.1:99999"},
+        "backup_metrics_publish is 127.0.0.1:99999: it must be an address of the host and a port from 1 to 65535",
+    ),
+    "colon": (
+        {},
+        {"backup_repository": "/mnt/a:b"},
+        "backup_repository is /mnt/a:b, and Docker mounts no directory with a colon in its name",
+    ),
     "taken": (
         {},
         {"backup_metrics_publish": "127.0.0.1:{taken}"},
@@ -78,6 +88,9 @@ def test_what_is_wrong_with_one_host_is_one_sentence_and_does_not_stop_the_other
 
     assert run.returncode != 0
     assert re.search(r"^away .*unreachable=1", run.stdout, re.MULTILINE)
+    # Those that failed are named at the end, where somebody looks.
+    failed = re.search(r"^FAILED: (.*?)\. Why stands above", run.stdout, re.MULTILINE)
+    assert set(failed[1].split(", ")) == {"away", *(host for host, (_, _, sentence) in HOSTS.items() if sentence)}
     sentences = re.findall(r"Task failed: (?:Action|Module) failed: (.*)", run.stdout)
     for host, (_changes, _variables, sentence) in HOSTS.items():
         recap = re.search(rf"^{host} .*", run.stdout, re.MULTILINE)[0]
