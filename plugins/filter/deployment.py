@@ -64,10 +64,12 @@ def deployment(discovered, repository, copy="", password="", first=False, notes=
     """What a deployment has come to: the notes, a line each, and one line of summary."""
     host = discovered["host"]
     running = [one for one in discovered["containers"] if one["status"] == "ok"]
-    names = ", ".join(one["name"] for one in running) or "none so far"
+    names = ", ".join(one["name"] for one in running)
     databases = _count(sum(len(one["databases"]) for one in running), "database")
     copied = f", and copies them to {copy}" if copy else ""
     summary = [f"{host} backs up {databases} in {_count(len(running), 'container')} ({names}) to {repository}{copied}."]
+    if not running:
+        summary = [f"{host} has nothing to back up so far. What it backs up will go to {repository}{copied}."]
     if discovered.get("next_pass"):
         summary.append(f"Next pass: {_moment(discovered['next_pass'])}.")
     summary.append(f"Password: {password}.")
@@ -75,7 +77,7 @@ def deployment(discovered, repository, copy="", password="", first=False, notes=
         summary.append("For a first backup now, run backup.yml.")
     elif not running:
         summary.append("Start a database container that backup_containers matches, then look again with status.yml.")
-    return [*(f"{host}: {note}" for note in notes), " ".join(summary)]
+    return [*(f"{host}: {note}" for note in [*notes, *discovered.get("notes", ())]), " ".join(summary)]
 
 
 def _count(number, thing):

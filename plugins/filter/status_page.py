@@ -22,7 +22,7 @@ options:
   _input:
     description:
       - The hosts, a dictionary each.
-      - C(name) is the host's name, C(outcome) is V(safe), V(not safe), V(not reached) or V(without an answer), and
+      - C(name) is the host's name, C(outcome) is what P(scalr.backup.status_outcome#filter) says, and
         C(summary) is a sentence. C(status) is what M(scalr.backup.status_info) has returned, where it has returned anything.
     type: list
     elements: dict

@@ -163,6 +163,21 @@ failed_databases:
   returned: when a pass was made
   type: int
   sample: 0
+unmatched:
+  description:
+    - PostgreSQL containers that nothing backs up and nobody has left out on purpose. Each has its C(name), C(image), C(state), in
+      C(evidence) what shows that it is PostgreSQL, and in C(why) what keeps it out.
+  returned: when a pass was made, from an agent of 0.4.0 or later
+  type: list
+  elements: dict
+  version_added: 0.4.0
+notes:
+  description: What an operator has to know of them, a sentence each.
+  returned: when a pass was made, from an agent of 0.4.0 or later
+  type: list
+  elements: str
+  sample: []
+  version_added: 0.4.0
 retention:
   description: What retention did at the end of the pass. A dictionary with C(ok), C(removed) and C(error).
   returned: when a pass was made

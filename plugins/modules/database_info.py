@@ -57,6 +57,21 @@ next_pass:
   type: str
   sample: "2026-11-29T03:00:00+00:00"
   version_added: 0.4.0
+unmatched:
+  description:
+    - PostgreSQL containers that nothing backs up and nobody has left out on purpose. Each has its C(name), C(image), C(state), in
+      C(evidence) what shows that it is PostgreSQL, and in C(why) what keeps it out.
+  returned: success, from an agent of 0.4.0 or later
+  type: list
+  elements: dict
+  version_added: 0.4.0
+notes:
+  description: What an operator has to know of them, a sentence each.
+  returned: success, from an agent of 0.4.0 or later
+  type: list
+  elements: str
+  sample: []
+  version_added: 0.4.0
 containers:
   description: The database containers of the host.
   returned: success

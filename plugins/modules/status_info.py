@@ -71,6 +71,14 @@ healthy:
   returned: success
   type: bool
   sample: true
+verdict:
+  description:
+    - The state of the host in one word, V(safe), V(not_safe), V(incomplete) where PostgreSQL runs on it that nothing backs up,
+      V(waiting) for the first pass, or V(nothing_to_back_up).
+  returned: success, from an agent of 0.4.0 or later
+  type: str
+  sample: safe
+  version_added: 0.4.0
 summary:
   description: The state of the host in one sentence.
   returned: success
@@ -99,6 +107,14 @@ kept_databases:
     - Copies that restores have left beside the live databases, as the last pass found them. They are not backed up. Each has its
       C(container), C(database), C(kept_since), C(size_bytes), and in C(command) what drops it.
   returned: success
+  type: list
+  elements: dict
+  version_added: 0.4.0
+unmatched:
+  description:
+    - PostgreSQL containers that nothing backs up and nobody has left out on purpose. Each has its C(name), C(image), C(state), in
+      C(evidence) what shows that it is PostgreSQL, and in C(why) what keeps it out.
+  returned: success, from an agent of 0.4.0 or later
   type: list
   elements: dict
   version_added: 0.4.0

@@ -39,6 +39,9 @@ GOOD, FAILED, MISSED, DUE, UNKNOWN = "g", "f", "m", "d", "u"
 BAD, WARNING, NEW, SAFE = "bad", "warning", "new", "safe"
 _WORST_FIRST = [BAD, WARNING, NEW, SAFE]
 
+# The outcomes of a host that nothing is known of.
+_SILENT = {"not reached", "without an answer"}
+
 # A drill that could not be tried says nothing about the backup; agents before 0.4.0 have put it on record nevertheless.
 _NO_VERDICT = {"no_memory", "no_image", "throwaway_container", "call_refused", "docker_unreachable"}
 # What a container's failure as a whole is recorded under.
@@ -159,6 +162,7 @@ class Host:
     next_pass: str | None = None
     sizes: Series | None = None
     snapshots: int | None = None
+    unmatched: tuple[str, ...] = ()
     bytes_read: float = 0
     bytes_stored: float = 0
     pass_seconds: float | None = None
@@ -166,7 +170,7 @@ class Host:
     @property
     def answered(self) -> bool:
         """Whether anything is known of its databases."""
-        return self.outcome in {"safe", "not safe"}
+        return self.outcome not in _SILENT
 
     @property
     def dedup_ratio(self) -> float | None:
@@ -205,6 +209,11 @@ class Fleet:
         return [host for host in self.hosts if not host.answered]
 
     @property
+    def unmatched(self) -> list[str]:
+        """PostgreSQL containers that nothing backs up."""
+        return [name for host in self.hosts for name in host.unmatched]
+
+    @property
     def unsafe(self) -> list[Database]:
         """Databases without what they should have."""
         return [one for one in self.databases if one.condition == BAD]
@@ -214,7 +223,7 @@ class Fleet:
         """How the fleet is."""
         if any(host.condition == BAD for host in self.hosts):
             return BAD
-        if not self.databases:
+        if not self.databases and not self.unmatched:
             return NEW
         return WARNING if any(problem.severity == "warning" for problem in self.problems) else SAFE
 
@@ -307,7 +316,7 @@ def fleet(answers: Iterable[Mapping[str, Any]], now: datetime, name: str = "") -
 
 def _host(answer: Mapping[str, Any], now: datetime) -> Host:
     name, outcome, summary = str(answer["name"]), answer["outcome"], answer["summary"]
-    if outcome not in {"safe", "not safe"}:
+    if outcome in _SILENT:
         return Host(name, outcome, summary, BAD, problems=(silence(name, outcome, summary),))
     status = answer["status"]
     nights = _Nights(status, now)
@@ -326,6 +335,7 @@ def _host(answer: Mapping[str, Any], now: datetime) -> Host:
         next_pass=status.get("next_pass"),
         sizes=nights.series([entry for entry in nights.passes if entry.get("size_bytes")], "size_bytes"),
         snapshots=next((entry["snapshots"] for entry in reversed(nights.passes) if entry.get("snapshots")), None),
+        unmatched=tuple(str(one["name"]) for one in status.get("unmatched") or ()),
         bytes_read=sum(entry.get("bytes_read") or 0 for entry in good),
         bytes_stored=sum(_stored(entry) for entry in good),
         pass_seconds=(status.get("last_pass") or {}).get("duration_seconds"),

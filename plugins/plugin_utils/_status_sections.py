@@ -391,7 +391,7 @@ def hosts(fleet: Fleet) -> Html:
 
 def _host(host: Host) -> Html:
     words = {BAD: "Not safe", WARNING: "Warning", NEW: "Waiting", SAFE: "Safe"}
-    word = words[host.condition] if host.answered else host.outcome.capitalize()
+    word = words.get(host.condition) if host.outcome in {"safe", "not safe"} else host.outcome.capitalize()
     said = f"{word}, {count(len(host.databases), 'database')}" if host.databases else word
     verdict = tag("span", icon(host.condition), tag("b", host.name), class_="verdict")
     stored = host.sizes.known[-1][1] if host.sizes and host.sizes.known else None

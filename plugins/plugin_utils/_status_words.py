@@ -36,6 +36,9 @@ def _headline_without_failures(fleet: Fleet) -> str:
         return f"Every database has a good backup, but {count(troubled, 'host has', 'hosts have')} a problem."
     if troubled:
         return f"{count(troubled, 'host has', 'hosts have')} a problem."
+    if fleet.unmatched:
+        them = count(len(fleet.unmatched), "PostgreSQL container is", "PostgreSQL containers are")
+        return f"{all_of_them} safe, but {them} not backed up." if fleet.databases else f"{them} not backed up."
     if not fleet.databases:
         return "There is nothing to back up yet."
     if fleet.condition == WARNING:
@@ -66,7 +69,10 @@ def _of_the_safe(fleet: Fleet) -> list[str]:
         which = "The good backup" if len(fleet.databases) == 1 else "The oldest good backup"
         return [f"{which} is {duration(fleet.oldest.age_seconds)} old."]
     if not fleet.databases and not fleet.silent:
-        where = count(len(fleet.hosts), "host waits for its", "hosts wait for their")
+        waiting = sum(host.outcome != "nothing to back up" for host in fleet.hosts)
+        where = count(waiting, "host waits for its", "hosts wait for their")
+        if not waiting:
+            return ["A database appears here once its container fits backup_containers."]
         return [f"{where} first pass. A database appears here once its container fits backup_containers."]
     return []
 

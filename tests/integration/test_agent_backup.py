@@ -247,17 +247,98 @@ class TestDiscovery:
             labelled_out.remove()
             labelled_in.remove()
 
+    def test_postgresql_that_no_rule_matches_is_told_until_it_is_matched_or_left_out(
+        self, agent: AgentContainer, other: DatabaseContainer, prefix: str
+    ) -> None:
+        agent.configure(report_unmatched=True)
+        name = f"{prefix}-myapp-postgres-1"
+        options = ("run", "--detach", "--name", name, "--env", "POSTGRES_PASSWORD=x")
+        docker(*options, "postgres:17")
+        try:
+            (found,) = (one for one in agent.ok("discover")["unmatched"] if one["name"] == name)
+            assert (found["image"], found["state"]) == ("postgres:17", "running")
+            # Tests beside this one have containers of their own, which this agent does not match either.
+            status = agent.ok("status")
+            assert (status["verdict"], status["healthy"]) == ("incomplete", True), "known before any pass"
+            data = agent.ok("backup")
+            assert name in {one["name"] for one in data["unmatched"]}
+            (finding,) = (one for one in agent.ok("status")["findings"] if one["code"] == "postgres_unmatched")
+            assert name in finding["about"]
+            call = agent.call("backup", "--db", name)
+            assert (call.exit_code, call.error["code"]) == (1, "unknown_database")
+            assert f"{name} on test-host runs PostgreSQL" in call.error["message"]
+
+            def unmatched() -> set[str]:
+                agent.ok("discover")
+                return {one["name"] for one in agent.ok("status")["unmatched"]}
+
+            agent.configure(exclude=[name])
+            assert name not in unmatched()
+            agent.configure(exclude=[], filter=f"Name == '/{other.name}'", containers=[f"{prefix}-*"])
+            assert name in unmatched()
+            agent.configure(filter="")
+            assert name not in unmatched()
+            agent.configure(containers=[f"{prefix}-*-db"])
+            docker("rm", "--force", name)
+            docker(*options, "--label", "scalr.backup=false", "postgres:17")
+            assert name not in unmatched()
+        finally:
+            docker("rm", "--force", "--volumes", name)
+
+    def test_where_nothing_matches_there_is_nothing_to_back_up(self, agent: AgentContainer, prefix: str) -> None:
+        agent.configure(containers=[f"{prefix}-nothing-*"])
+        data = agent.ok("backup")
+        assert data["databases"] == []
+        status = agent.ok("status")
+        assert status["verdict"] == "nothing_to_back_up"
+        assert status["summary"].startswith("Nothing to back up")
+        assert "Nothing to back up" in docker("exec", agent.name, "scalr-backup", "discover").stdout
+
     def test_a_stopped_match_is_reported(
         self, agent: AgentContainer, other: DatabaseContainer, make_database: MakeDatabase
     ) -> None:
         stopped = make_database("stopped")
+        agent.ok("backup", "--db", stopped.name)
         docker("stop", "--time", "1", stopped.name)
         try:
             data = agent.ok("backup")
             assert any(stopped.name in warning and "exited" in warning for warning in data["warnings"])
             assert f"{other.name}/postgres" in outcomes(data)
+
+            # What was asked for by its name is a failure, and so is a pass that saves nothing though there is something.
+            by_name = agent.call("backup", "--db", stopped.name)
+            assert by_name.exit_code == 3
+            assert outcomes(by_name.data)[f"{stopped.name}/postgres"]["error"]["code"] == "container_stopped"
+            assert f"docker start {stopped.name}" in by_name.error["message"]
+            assert agent.call("backup", "--db", stopped.name, "--dry-run").exit_code == 3
+            agent.configure(containers=[stopped.name])
+            alone = agent.call("backup")
+            assert (alone.exit_code, alone.error["code"]) == (3, "nothing_saved")
+            assert not agent.ok("status")["healthy"]
         finally:
             stopped.remove()
+
+    def test_one_that_restarts_all_the_time_is_a_failure_of_the_databases_that_it_held(
+        self, agent: AgentContainer, other: DatabaseContainer, make_database: MakeDatabase
+    ) -> None:
+        loop = make_database("loop", options=["--restart", "always"])
+        try:
+            agent.ok("backup", "--db", loop.name)
+            docker("exec", loop.name, "sh", "-c", "echo 'nonsense = 1' >> $PGDATA/postgresql.conf")
+            docker("restart", "--time", "2", loop.name)
+            restarts = ("inspect", "--format", "{{.RestartCount}}", loop.name)
+            wait_until(lambda: int(docker(*restarts).stdout) > 3, "it has restarted a few times")
+
+            call = agent.call("backup", "--reason", "nightly")
+            assert call.exit_code == 3
+            found = outcomes(call.data)
+            assert not found[f"{loop.name}/postgres"]["ok"]
+            assert found[f"{other.name}/postgres"]["ok"]
+            status = agent.ok("status")
+            assert "backup_failed" in {one["code"] for one in status["findings"] if one["container"] == loop.name}
+            assert status["verdict"] == "not_safe"
+        finally:
+            loop.remove()
 
     def test_a_match_that_does_not_answer_is_a_failure_and_the_others_are_saved(
         self, agent: AgentContainer, other: DatabaseContainer, prefix: str

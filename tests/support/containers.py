@@ -191,6 +191,8 @@ class AgentContainer:
             "containers": list(containers),
             # As it is for almost every test; it is said where it is what the test is about.
             "repository_on_host_accepted": True,
+            # Other tests run databases on the same engine, which are nobody's business here.
+            "report_unmatched": False,
         }
         self._config_directory = directory / "config"
         self._secrets_directory = directory / "secrets"

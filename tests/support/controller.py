@@ -70,8 +70,8 @@ class Controller:
         self.directory.mkdir(parents=True, exist_ok=True)
         host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = self.directory / name
-        # No test makes this machine start drills by itself, on some day.
-        variables = {"backup_drill": False, **self.variables}
+        # No test makes this machine start drills by itself, on some day, and what other tests run is nobody's business here.
+        variables = {"backup_drill": False, "backup_report_unmatched": False, **self.variables}
         # JSON is YAML, and a password needs no quoting rules of our own.
         inventory.write_text(json.dumps({"all": {"hosts": dict.fromkeys(hosts, host), "vars": variables}}))
         return inventory

@@ -72,6 +72,10 @@ def example_facts(now: datetime) -> Facts:
         "databases": {"scalr-foo-db/foo": good, "scalr-foo-db/audit": bad},
         "drills": {"scalr-foo-db/foo": {**drill, "database": "foo"}},
         "nightly_started": ago(hours=9),
+        "look": {
+            "time": ago(hours=1), "matching": ["scalr-foo-db"],
+            "unmatched": [{"name": "wiki-postgres-1", "image": "postgres:17", "state": "running", "evidence": "e", "why": "w"}],
+        },
         "volumes": {"scalr-foo-db": {"directory": "/var/lib/postgresql/data", "free_bytes": 20 << 30, "total_bytes": 80 << 30}},
         "last_pass": {
             "started": ago(hours=9.1), "finished": ago(hours=9), "duration_seconds": 360.5, "failed": 1,

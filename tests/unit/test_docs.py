@@ -30,7 +30,10 @@ NOT_RUN = {
 # Words of the documentation that begin like a variable of the role, and are none.
 NOT_VARIABLES = {"backup_hosts", "backup_serial", "backup_failed", "backup_too_old"}
 # Codes of a result that are no exception class: made where several failures become one.
-COMPOSED_CODES = {"databases_failed", "internal", "manifest", "not_safe", "retention", "unreachable"}
+COMPOSED_CODES = {
+    "container_paused", "container_restarting", "databases_failed", "internal", "manifest", "not_safe", "nothing_saved",
+    "retention", "unreachable",
+}  # fmt: skip
 # Codes that no finding is made of, or that say no more than their sentence; every other one has its cure in remedies.py.
 CODES_OF_AN_ANSWER = {
     "ambiguous_snapshot", "append_only", "databases_failed", "failed", "key_in_use", "no_image", "no_memory", "no_room",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from scalr_backup.config import Config
-from scalr_backup.discovery import Discovery, choose, judge, may_match, resolve_credentials
+from scalr_backup.discovery import FILTERED, UNNAMED, Discovery, choose, judge, may_match, resolve_credentials
 from scalr_backup.errors import ConfigurationError, CredentialsError, UnknownDatabaseError
 from scalr_backup.model import Credentials
 
@@ -142,7 +142,10 @@ class Listing:
 
 def summary(name, state="running", **labels):
     names = ["/app/alias", f"/{name}"]
-    return {"Id": name, "Names": names, "Image": "postgres:17", "ImageID": "1", "State": state, "Labels": labels}
+    return {
+        "Id": name, "Names": names, "Image": "postgres:17", "ImageID": "1", "State": state, "Labels": labels,
+        "Command": "docker-entrypoint.sh postgres",
+    }  # fmt: skip
 
 
 def test_only_database_containers_are_looked_into():
@@ -160,3 +163,32 @@ def test_only_database_containers_are_looked_into():
         ("scalr-scratch-db", "excluded", "backup_exclude names it"),
         ("scalr-shop-db", "ok", None),
     ]
+
+
+def test_postgresql_that_no_rule_matches_is_found_without_looking_into_it():
+    engine = Listing(
+        summary("scalr-shop-db"), summary("app-postgres-1"), summary("left-out", **{"scalr.backup": "false"})
+    )
+    found = Discovery(config(), engine).look()
+    assert [one.name for one in found.matches] == ["scalr-shop-db"]
+    assert [(one.name, one.why) for one in found.unmatched] == [("app-postgres-1", UNNAMED)]
+    assert engine.looked_into == ["scalr-shop-db"]
+
+
+def test_what_the_filter_rejects_is_found_and_what_is_left_out_on_purpose_is_not():
+    engine = Listing(summary("scalr-shop-db"), summary("app-postgres-1"))
+    assert [(one.name, one.why) for one in Discovery(config(filter="`false`"), engine).look().unmatched] == [
+        ("app-postgres-1", UNNAMED), ("scalr-shop-db", FILTERED),
+    ]  # fmt: skip
+    assert Discovery(config(exclude=["app-*"]), engine).look().unmatched == ()
+    assert Discovery(config(report_unmatched=False), engine).look().unmatched == ()
+
+
+def test_whoever_asks_for_one_by_its_name_is_told_what_to_do():
+    engine = Listing(summary("app-postgres-1"))
+    with pytest.raises(
+        UnknownDatabaseError, match=r"app-postgres-1 on h runs PostgreSQL.*backup_containers.*scalr.backup=true"
+    ):
+        Discovery(config(), engine).clusters(["app-postgres-1"])
+    with pytest.raises(UnknownDatabaseError, match="app-postgres-1 on h runs PostgreSQL"):
+        Discovery(config(), engine).cluster("app-postgres-1", "test")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from scalr_backup.config import Config
+from scalr_backup.discovery import FILTERED, UNNAMED
 from scalr_backup.remedies import ALERTS, TROUBLESHOOTING, cure
 from scalr_backup.status import judge
 from scalr_backup.watch import compare, digest, messages
@@ -55,6 +56,21 @@ def shop(**changes):
 
 def last_pass(**changes):
     return {**document()["last_pass"], **changes}
+
+
+def unmatched(name, why=UNNAMED):
+    return {
+        "name": name,
+        "image": "postgres:17",
+        "state": "running",
+        "evidence": "its command starts postgres",
+        "why": why,
+    }
+
+
+def looked(*servers, matching=("scalr-shop-db",), **ago_):
+    """A record of a look that has found these PostgreSQL containers besides."""
+    return {"look": {"time": ago(**ago_ or {"hours": 1}), "matching": list(matching), "unmatched": list(servers)}}
 
 
 # A failure that is known by its sentence only: to try again is all that can be said.
@@ -113,6 +129,10 @@ WRONG = {
         "ansible-playbook scalr.backup.prune --limit web1",
     ),
     "nothing_backed_up": ({"databases": {}}, "failure", "ansible-playbook scalr.backup.backup --limit web1"),
+    "postgres_unmatched": (
+        {"look": {"time": ago(hours=9), "matching": ["scalr-shop-db"], "unmatched": [unmatched("wiki-postgres-1")]}}, "warning",
+        "docker exec scalr-backup scalr-backup discover",
+    ),
     "database_gone": (
         {"matches": {"gone": ["scalr-wiki-db/wiki"], "stopped": [], "time": ago(hours=9)}}, "warning",
         "docker exec scalr-backup scalr-backup snapshots --db scalr-wiki-db",
@@ -188,7 +208,8 @@ def test_each_thing_that_is_wrong_is_found_and_says_what_to_run(code: str) -> No
 
     assert [(one.code, one.severity, one.command) for one in status.findings] == [(code, severity, command)]
     assert status.healthy is (severity == "warning")
-    assert status.summary.startswith("NOT SAFE: " if severity == "failure" else "Safe: 1 database")
+    beginning = "NOT COMPLETE: " if code == "postgres_unmatched" else "Safe: 1 database"
+    assert status.summary.startswith("NOT SAFE: " if severity == "failure" else beginning)
     shown = status.as_dict()
     assert [one["code"] for one in shown["findings"]] == [code]
     assert shown["problems"] == ([status.findings[0].message] if severity == "failure" else [])
@@ -313,6 +334,119 @@ def test_what_is_known_to_be_wrong_keeps_the_time_since_when() -> None:
     noted = {"backup:scalr-shop-db/shop": {"since": ago(days=3)}}
     found = judged(document(databases=shop(last_success=ago(hours=30)), findings=noted)).findings
     assert (found[0].since, found[0].last_good_age_seconds) == (ago(days=3), 30 * 3600)
+
+
+def test_postgresql_that_no_rule_matches_is_one_warning_that_names_all_and_says_what_to_do() -> None:
+    status = judged(
+        document(**looked(unmatched("app-postgres-1"), unmatched("test-db", why=FILTERED))), filtering("`false`")
+    )
+    (found,) = status.findings
+    assert (found.code, found.severity, found.about) == ("postgres_unmatched", "warning", ("app-postgres-1", "test-db"))
+    assert found.message.startswith(
+        "2 PostgreSQL containers are not backed up: app-postgres-1, test-db. backup_filter rejects test-db."
+    )
+    for way in ("backup_containers", "scalr.backup=true", "scalr.backup=false", "backup_exclude"):
+        assert way in found.message
+    assert status.healthy
+    assert status.verdict == "incomplete"
+    assert status.summary == (
+        "NOT COMPLETE: 2 PostgreSQL containers are not backed up: app-postgres-1, test-db. "
+        "Safe: 1 database, the oldest good backup is 9 h 0 min old."
+    )
+    assert status.as_dict()["unmatched"][0]["name"] == "app-postgres-1"
+
+
+def filtering(expression):
+    return CONFIG.model_copy(update={"filter": expression})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"containers": ("app-*",)},
+        {"exclude": ("app-postgres-?",)},
+        {"report_unmatched": False},
+    ],
+    ids=["matched by now", "excluded by now", "not wanted"],
+)
+def test_a_look_is_read_by_the_rules_of_now(changes: dict) -> None:
+    status = judged(document(**looked(unmatched("app-postgres-1"))), CONFIG.model_copy(update=changes))
+    assert (status.findings, status.verdict) == ((), "safe")
+
+
+def test_what_a_filter_rejected_counts_until_there_is_no_filter() -> None:
+    state = document(**looked(unmatched("scalr-wiki-db", why=FILTERED)))
+    assert judged(state, filtering("`false`")).verdict == "incomplete"
+    assert judged(state).verdict == "safe"
+
+
+def test_a_further_container_is_news_and_the_same_again_is_none() -> None:
+    one = judged(document(**looked(unmatched("a")))).findings
+    two = judged(document(**looked(unmatched("a"), unmatched("b")))).findings
+    noted = compare({}, one, NOW).noted
+    assert compare(noted, one, NOW).new == ()
+    news = compare(noted, two, NOW)
+    assert [finding.about for finding in news.new] == [("a", "b")]
+    fewer = compare(news.noted, one, NOW)
+    assert (fewer.new, fewer.over) == ((), ())
+
+
+def test_a_failure_is_said_before_it() -> None:
+    status = judged(document(databases=shop(ok=False, error=ERROR), **looked(unmatched("a"))))
+    assert status.verdict == "not_safe"
+    assert status.summary.startswith("NOT SAFE: 1 problem")
+    assert [one.code for one in status.findings] == ["backup_failed", "postgres_unmatched"]
+
+
+def test_a_host_on_which_nothing_is_to_be_backed_up_is_neither_safe_nor_wrong() -> None:
+    status = judged({"databases": {}, **looked(matching=())})
+    assert (status.healthy, status.verdict, status.health.ok) == (True, "nothing_to_back_up", True)
+    assert status.summary == "Nothing to back up: no container on this host matches."
+    assert status.health.sentence == status.summary
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        looked(unmatched("a"), matching=()),
+        looked(matching=("scalr-shop-db",)),
+        looked(matching=(), days=3),
+        {},
+    ],
+    ids=["PostgreSQL is there", "a container matches", "nobody has looked for days", "nobody ever looked"],
+)
+def test_that_nothing_was_ever_backed_up_is_a_failure_where_there_is_or_may_be_something(state: dict) -> None:
+    status = judged({"databases": {}, **state})
+    assert "nothing_backed_up" in [one.code for one in status.findings]
+    assert (status.verdict, status.health.ok) == ("not_safe", False)
+
+
+def test_a_container_that_never_answered_counts_until_it_is_gone() -> None:
+    never = {"scalr-x-db/*": {**shop()["scalr-shop-db/shop"], "container": "scalr-x-db", "database": "*", "ok": False,
+                              "last_success": None, "error": ERROR}}  # fmt: skip
+    databases = {**shop(), **never}
+    assert (
+        judged(document(databases=databases, **looked(matching=("scalr-shop-db", "scalr-x-db")))).verdict == "not_safe"
+    )
+    assert judged(document(databases=databases, **looked(hours=10))).verdict == "not_safe", (
+        "an older look knows nothing"
+    )
+    assert judged(document(databases=databases, **looked())).verdict == "safe"
+
+
+@pytest.mark.parametrize(
+    ("state", "how", "command"),
+    [
+        ("exited", "does not run", "docker start scalr-x-db"),
+        ("paused", "is paused", "docker unpause scalr-x-db"),
+        ("restarting", "is restarting", "docker logs --tail 20 scalr-x-db"),
+    ],
+)
+def test_a_container_that_does_not_run_is_told_with_what_helps(state: str, how: str, command: str) -> None:
+    matches = {"gone": [], "stopped": ["scalr-x-db"], "states": {"scalr-x-db": state}, "time": ago(hours=9)}
+    (found,) = judged(document(matches=matches)).findings
+    assert found.message == f"scalr-x-db matches and is not backed up, because it {how}."
+    assert found.command == command
 
 
 def test_the_page_of_alerts_names_every_finding() -> None:

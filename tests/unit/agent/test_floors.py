@@ -18,6 +18,7 @@ GROUND = {
     "memory",
     "progress",
     "remedies",
+    "recognition",
     "sql",
     "archive",
     "schedule",
@@ -57,6 +58,7 @@ USE_CASES = {
     "maintenance",
     "manifest",
     "opening",
+    "missing",
     "producer",
     "restore",
     "restore_plan",
@@ -69,7 +71,7 @@ USE_CASES = {
     "undo",
     "watch",
 }
-DOORS = {"cli", "metrics_server", "output", "serve", "__main__"}
+DOORS = {"cli", "lookout", "metrics_server", "output", "serve", "__main__"}
 FLOORS = [GROUND, TOOLS, USE_CASES, DOORS]
 
 # What a use case must not touch, and the files that may: the tools, the server that runs a pass as a process of

@@ -57,6 +57,8 @@ def test_everything_that_is_known_is_told():
     assert found["scalr_backup_database_read_bytes"][whose] == 204010923
     assert found["scalr_backup_database_added_bytes"][whose] == 1048576
     assert found["scalr_backup_database_stored_bytes"][whose] == 400000
+    assert found["scalr_backup_unmatched_containers"] == {(): 1}
+    assert found["scalr_backup_nothing_to_back_up"] == {(): 0}
     assert found["scalr_backup_database_fresh"] == {whose: 1, ("scalr-foo-db", "audit"): 0}
     assert found["scalr_backup_database_error_info"] == {("scalr-foo-db", "audit", "dump_failed"): 1}
     assert found["scalr_backup_volume_free_bytes"] == {("scalr-foo-db",): 20 << 30}

@@ -17,6 +17,7 @@ from scalr_backup.words import human_seconds
 
 MEBIBYTE = 1024 * 1024
 STATUS = {
+    "verdict": "safe",
     "host": "web1", "healthy": True, "summary": "Safe: 1 database, the oldest good backup is 9 h 0 min old.", "copy": None,
     "databases": [
         {

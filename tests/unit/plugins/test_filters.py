@@ -14,6 +14,7 @@ from ansible_collections.scalr.backup.plugins.filter.build_archive import build_
 from ansible_collections.scalr.backup.plugins.filter.build_context import build_context
 from ansible_collections.scalr.backup.plugins.filter.deployment import deployment
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
+from ansible_collections.scalr.backup.plugins.filter.status_outcome import status_outcome
 from ansible_collections.scalr.backup.plugins.filter.tally import tally
 from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
 
@@ -183,6 +184,25 @@ def test_a_tally_begins_with_the_worst(outcomes, line):
     assert tally(outcomes, "host", ["not reached", "failed"]) == line
 
 
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ({"healthy": True, "verdict": "safe", "databases": [1]}, "safe"),
+        ({"healthy": True, "verdict": "incomplete", "databases": [1]}, "not complete"),
+        ({"healthy": True, "verdict": "waiting", "databases": []}, "waiting for the first pass"),
+        ({"healthy": True, "verdict": "nothing_to_back_up", "databases": []}, "nothing to back up"),
+        ({"healthy": False, "verdict": "not_safe", "databases": [1]}, "not safe"),
+        ({"healthy": True, "databases": [1]}, "safe"),
+        ({"healthy": True, "databases": []}, "waiting for the first pass"),
+        ({"healthy": False, "databases": []}, "not safe"),
+        ({"unreachable": True, "msg": "no route"}, "not reached"),
+        ({"msg": "This host has no container scalr-backup."}, "without an answer"),
+    ],
+)
+def test_a_host_is_safe_only_where_something_is_backed_up_and_nothing_is_left_out(result, words):
+    assert status_outcome(result) == words
+
+
 def discovered(**changes):
     """What the agent of a host has found: a container with two databases, and one that cannot be backed up."""
     good = {"name": "scalr-shop-db", "status": "ok", "databases": [{"name": "shop"}, {"name": "cart"}]}
@@ -204,6 +224,17 @@ def test_a_deployment_ends_with_one_line_of_summary_after_the_notes():
     ]
 
 
+def test_a_deployment_tells_what_the_agent_has_found_that_nothing_backs_up():
+    found = discovered(notes=["1 PostgreSQL container is not backed up: wiki-postgres-1."])
+
+    lines = deployment(found, "/repository", password="/root/web1.password", notes=["The clock is wrong."])
+
+    assert lines[:-1] == [
+        "web1: The clock is wrong.",
+        "web1: 1 PostgreSQL container is not backed up: wiki-postgres-1.",
+    ]
+
+
 def test_a_later_deployment_asks_for_no_first_backup():
     (line,) = deployment(discovered(), "/repository", password="/root/web1.password")
 
@@ -216,5 +247,5 @@ def test_a_deployment_that_backs_up_nothing_says_what_is_to_be_done():
 
     (line,) = deployment(nothing, "/repository", password="/root/web1.password", first=True)
 
-    assert line.startswith("web1 backs up 0 databases in 0 containers (none so far) to /repository. Password: ")
+    assert line.startswith("web1 has nothing to back up so far. What it backs up will go to /repository. Password: ")
     assert line.endswith("Start a database container that backup_containers matches, then look again with status.yml.")

@@ -237,6 +237,31 @@ def test_backup_of_everything_that_goes_well(fleet):
     assert web1.verb == ["backup", "--tag=release", "--tag=2.4", "--reason=manual"]
 
 
+NOTE = "1 PostgreSQL container is not backed up: wiki-postgres-1."
+
+
+def test_backup_where_nothing_is_to_be_backed_up_is_called_that_and_what_nothing_backs_up_is_told(fleet):
+    fleet.host("web1").agent_returns({"databases": [], "notes": []})
+    fleet.host("web2").agent_returns({"databases": [saved("scalr-foo-db", "foo")], "notes": [NOTE]}, changed=True)
+
+    run = fleet.run("backup")
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "\n2 hosts: 1 nothing to back up, 1 saved.\n" in run.stdout
+    assert f"\nweb2: {NOTE}\n" in run.stdout
+
+
+def test_backup_of_a_stopped_container_by_its_name_is_a_failure(fleet):
+    error = ("databases_failed", "1 of 1 databases were not backed up; first: scalr-foo-db cannot be backed up.")
+    web1 = fleet.host("web1")
+    web1.agent_returns({"databases": [saved("scalr-foo-db", "foo", FAILED)]}, exit_code=3, error=error)
+
+    run = fleet.run("backup", db="scalr-foo-db")
+
+    assert run.returncode == 2
+    assert "\n1 host: 1 failed.\n" in run.stdout
+
+
 def test_backup_in_check_mode_shows_what_would_be_saved(fleet):
     web1 = fleet.host("web1")
     web1.agent_returns({"plan": [{"container": "scalr-foo-db", "database": "foo"}]}, changed=True)
@@ -270,6 +295,23 @@ def test_backup_of_a_container_that_no_host_has_says_what_each_has(fleet):
     assert (
         "No host has a database container scalr-foo-db. web1 has only scalr-web1-db. web2 has only scalr-web2-db."
     ) in run.stdout
+
+
+def test_status_calls_no_host_safe_on_which_something_is_not_backed_up_or_nothing_is(fleet):
+    known = {"healthy": True, "problems": [], "findings": [], "databases": [], "next_pass": "2026-11-23T03:00:00+00:00"}
+    finding = {"message": NOTE, "command": "docker exec scalr-backup scalr-backup discover"}
+    summary = f"NOT COMPLETE: {NOTE}"
+    fleet.host("web1").agent_returns({**known, "verdict": "incomplete", "summary": summary, "findings": [finding]})
+    fleet.host("web2").agent_returns({**known, "verdict": "nothing_to_back_up", "summary": "Nothing to back up."})
+    fleet.host("web3").agent_returns({**known, "verdict": "waiting", "summary": "Waiting for the first pass."})
+
+    run = fleet.run("status")
+
+    assert run.returncode == 0, run.stdout
+    assert "\n3 hosts: 1 not complete, 1 nothing to back up, 1 waiting for the first pass.\n" in run.stdout
+    assert re.split(r" {2,}", line_with(run.stdout, "NOT COMPLETE"))[:2] == ["web1", "in part"]
+    assert re.split(r" {2,}", line_with(run.stdout, "Nothing to back up."))[:2] == ["web2", "-"]
+    assert f"\nweb1: {NOTE}\n" in run.stdout
 
 
 def test_status_shows_all_hosts_and_fails_for_the_unwell(fleet):
@@ -681,7 +723,7 @@ def test_status_of_a_repository_on_the_host_and_of_a_kept_copy(fleet):
         "container": "scalr-foo-db", "database": "foo_before_restore_x", "kept_since": "2026-11-22T03:00:00+00:00",
         "size_bytes": 9, "command": "docker exec scalr-foo-db dropdb -- foo_before_restore_x",
     }  # fmt: skip
-    well = {"healthy": True, "summary": "Safe.", "problems": [], "next_pass": "", "databases": []}
+    well = {"healthy": True, "verdict": "safe", "summary": "Safe.", "problems": [], "next_pass": "", "databases": []}
     fleet.host("web1").agent_returns({**well, "findings": [lost], "kept_databases": [copy]})
     fleet.host("web2").agent_returns({**well, "findings": []})
 

@@ -271,6 +271,10 @@ def test_hosts_that_say_nothing_are_problems_with_a_command_each():
     }
 
 
+UNMATCHED = {
+    "unmatched": [{"name": "app-postgres-1"}, {"name": "wiki"}],
+    "findings": [finding(code="postgres_unmatched", severity="warning", container="", database="")],
+}
 OLD = {"fresh": False, "age_seconds": 99 * 3600}
 
 
@@ -289,6 +293,12 @@ OLD = {"fresh": False, "age_seconds": 99 * 3600}
         ),
         ([answer(databases=[])], "There is nothing to back up yet."),
         ([answer(databases=[], outcome="not safe", problems=["No database."])], "1 host has a problem."),
+        ([answer(databases=[], outcome="nothing to back up")], "There is nothing to back up yet."),
+        (
+            [answer(outcome="not complete", **UNMATCHED)],
+            "The database is safe, but 2 PostgreSQL containers are not backed up.",
+        ),
+        ([answer(outcome="not complete", databases=[], **UNMATCHED)], "2 PostgreSQL containers are not backed up."),
         ([], "There is nothing to back up yet."),
     ],
 )
@@ -309,6 +319,15 @@ def test_the_worst_and_oldest_go_first_and_names_are_ordered_as_people_count():
         ("web1", "older"), ("web1", "old"), ("web1", "ok"), ("web2", "shop"), ("web10", "shop"),
     ]  # fmt: skip
     assert [host.name for host in known.hosts] == ["web1", "web2", "web10"]
+
+
+def test_a_host_says_what_nothing_backs_up_and_where_there_is_nothing():
+    hosts = answer(outcome="not complete", **UNMATCHED), answer("web2", "nothing to back up", databases=[])
+    page = status_page(hosts, NOW.isoformat())
+    assert "Not complete, 1 database" in section(page, "hosts")
+    assert "Nothing to back up" in section(page, "hosts")
+    assert "Safe" not in section(page, "hosts").partition("web2")[2]
+    assert details(figures(hosts[1])).startswith("A database appears here once its container fits backup_containers.")
 
 
 # -- one cause, one card -------------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from scalr_backup import __version__, leftovers, maintenance, retention
+from scalr_backup import __version__, leftovers, maintenance, missing, retention
 from scalr_backup.copies import Copied, Copier
 from scalr_backup.discovery import Discovered
 from scalr_backup.dump import Dumped, Dumper, uncounted
@@ -25,6 +25,7 @@ from scalr_backup.errors import (
     UnknownDatabaseError,
     UsageError,
 )
+from scalr_backup.findings import notes_on
 from scalr_backup.manifest import MANIFEST_VERSION, require_readable_size
 from scalr_backup.memory import in_memory
 from scalr_backup.model import (
@@ -33,7 +34,6 @@ from scalr_backup.model import (
     NIGHTLY,
     PINNED_TAG,
     REASONS,
-    WHOLE_CLUSTER,
     Cluster,
     Container,
     DatabaseBackup,
@@ -41,7 +41,6 @@ from scalr_backup.model import (
     Snapshot,
     Volume,
     dump_path,
-    kept_since,
     new_run_id,
 )
 from scalr_backup.postgres import APPLICATION_PREFIX, Postgres
@@ -52,8 +51,6 @@ from scalr_backup.use_case import Tools, UseCase
 
 # Seconds that a pass waits for a restore into the same container.
 _WAIT_FOR_RESTORE_SECONDS = 3600.0
-# How long a database that is gone is reported before it counts as given up.
-_REPORT_GONE = timedelta(days=14)
 
 
 @dataclass
@@ -71,9 +68,11 @@ class PassResult:
     manifest_snapshot_id: str | None = None
     error: Failure | None = None
     copy: Copied | None = None
-    # What a pass over all containers has not found as it was: databases that are gone, containers that do not run, and the
-    # copies that restores have kept.
-    matches: dict[str, list[Any]] | None = None
+    # What a pass over all containers has not found as it was: databases that are gone, containers that do not run and in which
+    # state those are, and the copies that restores have kept.
+    matches: dict[str, Any] | None = None
+    # PostgreSQL containers that nothing backs up.
+    unmatched: list[dict[str, Any]] = field(default_factory=list)
     # Why the roles of a cluster were not saved; None of one whose roles were.
     roles: dict[str, Failure | None] = field(default_factory=dict)
     # How much room each cluster has; None of one that does not tell.
@@ -103,8 +102,8 @@ class PassResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """3 when databases failed or a container's roles were not saved, 1 when only what surrounds them did, else 0."""
-        if self.failed or self.roles_failed:
+        """3 when databases failed, none could be saved, or roles were not, 1 when only what surrounds them did, else 0."""
+        if self.failed or self.roles_failed or (self.error and self.error.code == missing.NOTHING_SAVED):
             return ExitCode.SOME_DATABASES_FAILED
         copy_failed = self.copy is not None and not self.copy.ok
         return ExitCode.FAILED if self.error or not self.retention["ok"] or copy_failed else ExitCode.GOOD
@@ -127,8 +126,19 @@ class PassResult:
             "copy": self.copy.as_dict() if self.copy else None,
             "matches": self.matches,
             "roles": {container: failure and asdict(failure) for container, failure in self.roles.items()},
+            "unmatched": self.unmatched,
+            "notes": notes_on(self.unmatched),
             "volumes": {container: volume and asdict(volume) for container, volume in self.volumes.items()},
         }
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """What a pass would do: the containers and databases that it would dump, and what would fail before that."""
+
+    databases: list[tuple[str, str]]
+    failed: list[DatabaseBackup]
+    error: Failure | None
 
 
 @dataclass(frozen=True)
@@ -186,12 +196,26 @@ class Pass(UseCase):
                 self._copy(Copier(replace(self._tools, emit=self._emit)), result)
         return result
 
-    def plan(self, patterns: Sequence[str]) -> list[tuple[str, str]]:
-        """The containers and databases that a pass would back up now."""
+    def plan(self, patterns: Sequence[str]) -> PassPlan:
+        """What a pass would back up now, and what of it would fail at once.
+
+        Raises UnknownDatabaseError as the pass does.
+        """
         discovered = self._discovery.clusters(patterns)
-        return [
+        missing.refuse_excluded(discovered, patterns, self._config.host)
+        known = self._state.known_databases()
+        lost = missing.gone(discovered, known, utc_now())
+        failed = [
+            failure
+            for container in discovered.containers
+            if missing.is_failure(container, patterns)
+            for failure in missing.failures(container, known)
+        ]
+        databases = [
             (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
         ]
+        is_empty = not databases and not failed
+        return PassPlan(databases, failed, missing.nothing_saved(discovered, patterns, lost) if is_empty else None)
 
     def _record(self, result: PassResult, error: Failure | None = None) -> None:
         result.finished = utc_now()
@@ -213,6 +237,8 @@ class Pass(UseCase):
         if removed := self._restic.unlock():
             self._warn(result, f"{removed} stale locks of a killed run were removed from the repository.")
         discovered = self._discovery.clusters(request.patterns, f"{APPLICATION_PREFIX} {result.run} look")
+        missing.refuse_excluded(discovered, request.patterns, self._config.host)
+        self._note_look(result, discovered)
         self._judge_matches(request, result, discovered)
         known = self._state.known_databases()
         dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, known)
@@ -273,39 +299,32 @@ class Pass(UseCase):
                 "kept and nothing is removed until each has a name, or a repository, of its own."
             )
 
+    def _note_look(self, result: PassResult, discovered: Discovered) -> None:
+        """Put on record what there is on this host, so that the status knows what nothing backs up."""
+        self._state.put("look", discovered.look.as_record(utc_now()))
+        result.unmatched = [container.as_dict() for container in discovered.look.unmatched]
+
     def _judge_matches(self, request: Request, result: PassResult, discovered: Discovered) -> None:
-        """A match that is stopped is a warning; one that runs and does not answer is a failure."""
+        """What does not run is a failure where it should or was asked for by name, else a warning."""
+        known, stopped = self._state.known_databases(), {}
+        gone = missing.gone(discovered, known, result.started)
         for container in discovered.containers:
             if container.status == "stopped":
+                stopped[container.name] = container.state
+            if missing.is_failure(container, request.patterns):
+                for failure in missing.failures(container, known):
+                    result.databases.append(self._tell_failed(failure))
+            elif container.status == "stopped":
                 self._warn(result, f"{container.name} matches and was not backed up: {container.reason}.")
-            if container.status == "unreachable":
-                result.databases.append(self._failed(container, WHOLE_CLUSTER, "unreachable", container.reason or ""))
         if not discovered.containers:
             self._warn(result, f"No container on {self._config.host} matches; nothing was backed up.")
         if not request.patterns:
-            gone = self._gone(discovered)
             for key in gone:
                 self._warn(result, f"{key} was backed up before and is gone.")
-            stopped = [container.name for container in discovered.containers if container.status == "stopped"]
             kept = [copy for cluster in discovered.clusters for copy in cluster.kept_as_dicts()]
-            result.matches = {"gone": gone, "stopped": stopped, "kept": kept}
-
-    def _gone(self, discovered: Discovered) -> list[str]:
-        """Databases that had good backups lately and that nobody can see any more."""
-        seen = {
-            (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
-        }
-        accounted_for = {container.name for container in discovered.containers if container.status != "ok"}
-        horizon = utc_now() - _REPORT_GONE
-        return [
-            key
-            for key, entry in sorted(self._state.known_databases().items())
-            if entry.get("last_success")
-            and datetime.fromisoformat(entry["last_success"]) > horizon
-            and (entry["container"], entry["database"]) not in seen
-            and entry["container"] not in accounted_for
-            and not kept_since(entry["database"])
-        ]
+            result.matches = {"gone": gone, "stopped": list(stopped), "states": stopped, "kept": kept}
+        if not result.databases and not any(cluster.databases for cluster in discovered.clusters):
+            result.error = missing.nothing_saved(discovered, request.patterns, gone)
 
     def _dump_all(
         self, dumper: Dumper, request: Request, result: PassResult, clusters: Sequence[Cluster]
@@ -366,7 +385,9 @@ class Pass(UseCase):
         return outcome
 
     def _failed(self, container: Container, database: str, code: str, message: str) -> DatabaseBackup:
-        outcome = DatabaseBackup(container.name, database, ok=False, error=Failure(code, message))
+        return self._tell_failed(DatabaseBackup(container.name, database, ok=False, error=Failure(code, message)))
+
+    def _tell_failed(self, outcome: DatabaseBackup) -> DatabaseBackup:
         self._emit(log("error", "database NOT backed up", **outcome.as_dict()))
         return outcome
 

@@ -67,8 +67,9 @@ from scalr_backup.errors import (
     UsageError,
 )
 from scalr_backup.logs import LEVELS, make_logger
+from scalr_backup.lookout import Lookout
 from scalr_backup.metrics_server import MetricsServer
-from scalr_backup.model import MANUAL, Failure
+from scalr_backup.model import MANUAL, DatabaseBackup, Failure
 from scalr_backup.output import HumanOutput, JsonOutput, Outcome, Output
 from scalr_backup.progress import log
 from scalr_backup.restic import Restic, redact
@@ -188,6 +189,7 @@ def discover(
     def call(agent: Agent) -> Outcome:
         config = agent.config()
         found = Discovery(config, DockerHost(), agent.cancelled, agent.emit).clusters(db or ())
+        State().put("look", found.look.as_record(utc_now()))
         due = schedule.next_pass(config, utc_now()).isoformat()
         note = findings.of_repository_on_host(config) if place.is_lost_with_the_host(config) else ""
         return Outcome({**_discovered(config.host, found), "next_pass": due, "repository_note": note})
@@ -209,8 +211,7 @@ def backup_verb(
     def call(agent: Agent) -> Outcome:
         request = backup.Request(tuple(db or ()), reason, tuple(tag or ()), 24 * 3600.0 if wait else 0.0)
         if dry_run:
-            plan = [{"container": one, "database": other} for one, other in agent.backup().plan(request.patterns)]
-            return Outcome({"plan": plan}, changed=bool(plan))
+            return _planned(agent.backup().plan(request.patterns))
         result = agent.backup().run(request)
         changed = any(outcome.ok for outcome in result.databases)
         return Outcome(result.as_dict(), changed, result.exit_code, _pass_failure(result))
@@ -675,7 +676,7 @@ def serve_verb() -> None:
         if not state.runs.any_alive():
             restic.clear_spool()
         _recipients(load_addresses())  # Refused now, and not at three in the morning.
-        with MetricsServer(config, state), _watch(config, state) as looker:
+        with MetricsServer(config, state), Lookout(state), _watch(config, state) as looker:
             exit_code = serve.Server(config, state, [looker]).run()
         sys.exit(exit_code)
     except ScalrBackupError as error:
@@ -928,7 +929,17 @@ def _discovered(host: str, found: Discovered) -> dict[str, Any]:
                 "kept_databases": cluster.kept_as_dicts() if cluster else [],
             }
         )
-    return {"host": host, "containers": containers, "warnings": found.warnings}
+    unmatched = [container.as_dict() for container in found.look.unmatched]
+    told = {"unmatched": unmatched, "notes": findings.notes_on(unmatched), "warnings": found.warnings}
+    return {"host": host, "containers": containers, **told}
+
+
+def _planned(plan: backup.PassPlan) -> Outcome:
+    """What a pass would do; it fails where that would."""
+    databases = [{"container": container, "database": database} for container, database in plan.databases]
+    error = _databases_failed(plan.failed, len(plan.failed) + len(databases)) if plan.failed else plan.error
+    exit_code = ExitCode.SOME_DATABASES_FAILED if error else ExitCode.GOOD
+    return Outcome({"plan": databases}, bool(databases), exit_code, error)
 
 
 def _drill_failure(result: drill.DrillResult) -> Failure | None:
@@ -949,13 +960,17 @@ def _drill_failure(result: drill.DrillResult) -> Failure | None:
     return result.missing[0] if result.missing else None
 
 
+def _databases_failed(failed: Sequence[DatabaseBackup], total: int) -> Failure:
+    first = failed[0].error
+    how_many = f"{len(failed)} of {total} databases were not backed up"
+    return Failure("databases_failed", f"{how_many}; first: {first.message if first else 'unknown'}")
+
+
 def _pass_failure(result: backup.PassResult) -> Failure | None:
     """The one sentence for a pass that was not all good."""
     failed = [outcome for outcome in result.databases if not outcome.ok]
     if failed:
-        first = failed[0].error
-        how_many = f"{len(failed)} of {len(result.databases)} databases were not backed up"
-        return Failure("databases_failed", f"{how_many}; first: {first.message if first else 'unknown'}")
+        return _databases_failed(failed, len(result.databases))
     if result.roles_failed:
         return result.roles_failed[0]
     if result.error:

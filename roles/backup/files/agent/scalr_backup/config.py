@@ -96,6 +96,8 @@ class Config(BaseModel):
     containers: tuple[str, ...] = ("scalr-*-db", "scalr-auth-postgres")
     exclude: tuple[str, ...] = ()
     filter: str = ""
+    # Whether PostgreSQL containers that nothing backs up are found and told.
+    report_unmatched: bool = True
     schedule: str = "0 3 * * *"
     timezone: str = "UTC"
     # Minutes over which the hosts of a fleet are spread: each begins less than that after the schedule's moment.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -29,8 +30,15 @@ from scalr_backup.errors import (
 from scalr_backup.model import Cluster, Container, Credentials, kept_since, name_fits
 from scalr_backup.postgres import LOOK, Facts, Patience, Postgres, run_of_application
 from scalr_backup.progress import Emit, log, nobody
+from scalr_backup.recognition import Unmatched, server_evidence
 
 LABEL = "scalr.backup"
+
+# More PostgreSQL containers that nothing backs up are not put on record.
+_MOST_RECORDED = 200
+# Why a PostgreSQL container is not backed up that nobody has excluded.
+UNNAMED = "neither backup_containers nor a label names it"
+FILTERED = "backup_filter rejects it"
 
 # (user, password, database), each with the names that images know it by, the first found counts:
 # the official image's (docs of docker.io/postgres), then Bitnami's (docs of bitnami/postgresql).
@@ -42,11 +50,31 @@ _SUPERUSER_PASSWORD_NAMES = ("POSTGRESQL_POSTGRES_PASSWORD", "POSTGRES_POSTGRES_
 
 
 @dataclass(frozen=True)
+class Look:
+    """What a look at the containers of a host has found: those that match, and PostgreSQL servers that nothing backs up."""
+
+    matches: tuple[Container, ...]
+    unmatched: tuple[Unmatched, ...]
+
+    def as_record(self, now: datetime) -> dict[str, Any]:
+        """What the status has to know of it, as it is kept on record."""
+        return {
+            "time": now.isoformat(),
+            "matching": [container.name for container in self.matches if container.status != "excluded"],
+            "unmatched": [container.as_dict() for container in self.unmatched[:_MOST_RECORDED]],
+        }
+
+
+@dataclass(frozen=True)
 class Discovered:
-    """What discovery found on a host: every container that matched, and the clusters that answered."""
+    """What discovery found on a host: every container that matched, and the clusters that answered.
+
+    *look* is at the whole host, whichever of its containers were chosen.
+    """
 
     containers: tuple[Container, ...]
     clusters: tuple[Cluster, ...]
+    look: Look
 
     @property
     def warnings(self) -> list[str]:
@@ -73,31 +101,41 @@ class Discovery:
 
     def matches(self) -> list[Container]:
         """Every container that matches, in the order of names, running or not, excluded ones too."""
+        return list(self.look().matches)
+
+    def look(self) -> Look:
+        """Look at every container of the host; nothing that does not match is inspected."""
         found = [self._look_into(summary) for summary in self._docker.containers()]
-        return sorted((container for container in found if container), key=lambda container: container.name)
+        matches = (one for one in found if isinstance(one, Container))
+        unmatched = (one for one in found if isinstance(one, Unmatched))
+        return Look(
+            tuple(sorted(matches, key=lambda container: container.name)),
+            tuple(sorted(unmatched, key=lambda container: container.name)),
+        )
 
     def clusters(self, patterns: Sequence[str] = (), application: str = LOOK) -> Discovered:
         """The matching containers, and what the running ones hold; *patterns* are globs over names.
 
         Raises UnknownDatabaseError when a pattern fits none; its sentence lists what there is.
         """
-        matches = self.matches()
-        chosen = choose(matches, patterns, self._config.host)
+        look = self.look()
+        chosen = choose(look.matches, patterns, self._config.host, look.unmatched)
         containers, clusters = [], []
         for match in chosen:
             container, cluster = self._ask(match, application) if match.status == "ok" else (match, None)
             containers.append(container)
             clusters += [cluster] if cluster else []
-        return Discovered(tuple(containers), tuple(clusters))
+        return Discovered(tuple(containers), tuple(clusters), look)
 
     def cluster(self, name: str, application: str, *, anywhere: bool = False) -> Cluster:
         """The cluster of one running container; *anywhere* takes one too that is not to be backed up.
 
         Raises UnknownDatabaseError, ContainerStoppedError, or what keeps it from answering.
         """
-        matches = self._named(name) if anywhere else []
-        matches = matches or self.matches()
-        container = choose([match for match in matches if match.name == name] or matches, [name], self._config.host)[0]
+        named = self._named(name) if anywhere else []
+        look = Look(tuple(named), ()) if named else self.look()
+        matches = [match for match in look.matches if match.name == name] or look.matches
+        container = choose(matches, [name], self._config.host, look.unmatched)[0]
         if container.status == "stopped":
             raise ContainerStoppedError(
                 f"{name} on {self._config.host} is {container.state}; start it, then run this again."
@@ -106,15 +144,15 @@ class Discovery:
             raise UnknownDatabaseError(f"{name} on {self._config.host} is excluded: {container.reason}.")
         return self._describe(container, application)
 
-    def _look_into(self, summary: Mapping[str, Any]) -> Container | None:
+    def _look_into(self, summary: Mapping[str, Any]) -> Container | Unmatched | None:
         """Decide on one container of the engine's list, and inspect it only where its name and its label let us."""
-        container = from_summary(summary)
-        if not may_match(self._config, container.name, summary.get("Labels") or {}):
-            return None
-        if reason := exclusion(self._config, container.name, summary.get("Labels") or {}):
+        container, labels = from_summary(summary), summary.get("Labels") or {}
+        if not may_match(self._config, container.name, labels):
+            return unmatched(self._config, summary, UNNAMED)
+        if reason := exclusion(self._config, container.name, labels):
             return container.with_status("excluded", reason)
         try:
-            return judge(self._config, self._docker.inspect(container.id))
+            return judge(self._config, self._docker.inspect(container.id)) or unmatched(self._config, summary, FILTERED)
         except ContainerGoneError:
             return None
 
@@ -183,6 +221,27 @@ def exclusion(config: Config, name: str, labels: Mapping[str, str]) -> str | Non
     return None
 
 
+def still_unmatched(config: Config, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a look has put on record of PostgreSQL containers that nothing backs up, as far as that is so by now's rules."""
+    return [
+        dict(container)
+        for container in record.get("unmatched") or ()
+        if config.report_unmatched
+        and not name_fits(container["name"], config.exclude)
+        and not (container["why"] == UNNAMED and name_fits(container["name"], config.containers))
+        and not (container["why"] == FILTERED and not config.filter)
+    ]
+
+
+def unmatched(config: Config, summary: Mapping[str, Any], why: str) -> Unmatched | None:
+    """A container of the engine's list that is not backed up, where it runs PostgreSQL and nobody has said not to."""
+    container = from_summary(summary)
+    if not config.report_unmatched or exclusion(config, container.name, summary.get("Labels") or {}):
+        return None
+    evidence = server_evidence(summary)
+    return Unmatched(container.name, container.image, container.state, evidence, why) if evidence else None
+
+
 def from_summary(summary: Mapping[str, Any]) -> Container:
     """What the engine's list tells of a container; with links it has further names, of the form /other/alias."""
     names = (name.removeprefix("/") for name in summary.get("Names") or ())
@@ -224,13 +283,21 @@ def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
     return container
 
 
-def choose(matches: Sequence[Container], patterns: Sequence[str], host: str) -> list[Container]:
+def choose(
+    matches: Sequence[Container], patterns: Sequence[str], host: str, unmatched: Sequence[Unmatched] = ()
+) -> list[Container]:
     """The matches that fit one of the patterns; all of them without patterns.
 
-    Raises UnknownDatabaseError when a pattern fits none.
+    Raises UnknownDatabaseError when a pattern fits none, with what to do where it fits one of the *unmatched*.
     """
     for pattern in patterns:
         if not any(name_fits(match.name, [pattern]) for match in matches):
+            meant = next((one for one in unmatched if name_fits(one.name, [pattern])), None)
+            if meant:
+                raise UnknownDatabaseError(
+                    f"{meant.name} on {host} runs PostgreSQL, but {meant.why}: name it in backup_containers, or give it the "
+                    f"label {LABEL}=true."
+                )
             names = ", ".join(match.name for match in matches) or "none"
             raise UnknownDatabaseError(
                 f"There is no database container {pattern!r} on {host}; the database containers there: {names}."

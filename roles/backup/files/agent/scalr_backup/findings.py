@@ -15,8 +15,11 @@ from typing import Any
 
 from scalr_backup import remedies
 from scalr_backup.config import Config
+from scalr_backup.discovery import FILTERED
 from scalr_backup.errors import ForgedSnapshotsError
+from scalr_backup.missing import code_of
 from scalr_backup.model import kept_since
+from scalr_backup.recognition import WHAT_TO_DO, sentence
 from scalr_backup.restic import redact
 from scalr_backup.words import printable
 
@@ -42,7 +45,8 @@ class Finding:
     controller. *last_good* is when the last good snapshot of the database was made.
 
     *cause* and *reason* are the code and the sentence of the failure behind it, where there is one; *remedy* is what helps against
-    failures of that code, and *help* is the page that says more.
+    failures of that code, and *help* is the page that says more. *about* names the containers of a finding that is about
+    several: a further one is news.
     """
 
     code: str
@@ -57,6 +61,7 @@ class Finding:
     last_good_age_seconds: int | None = None
     cause: str = ""
     reason: str = ""
+    about: tuple[str, ...] = ()
 
     @property
     def remedy(self) -> str:
@@ -85,13 +90,14 @@ def find(
     copy: Mapping[str, Any] | None,
     now: datetime,
     *,
+    unmatched: Sequence[Mapping[str, Any]] = (),
     is_overdue: bool,
     lost_with_host: bool = False,
 ) -> tuple[Finding, ...]:
     """Find everything, failures first.
 
-    *databases* and *copy* are as the status judges them; *is_overdue* says that nothing was ever backed up for too long, and
-    *lost_with_host* that no repository lies elsewhere.
+    *databases*, *copy* and *unmatched*, PostgreSQL containers that nothing backs up, are as the status judges them;
+    *is_overdue* says that nothing was ever backed up for too long, and *lost_with_host* that no repository lies elsewhere.
     Since when is known of what has been noted before (``watch.py``).
     """
     found = [
@@ -107,7 +113,8 @@ def find(
         *_of_maintenance(config, document),
         *_of_copy(config, copy, document.get("last_pass")),
         *_of_emptiness(config, is_overdue=is_overdue),
-        *_of_matches(document.get("matches") or {}),
+        *_of_unmatched(unmatched),
+        *_of_matches(config, document.get("matches") or {}),
         *_shrunk(config, document, databases),
         *_of_room(config, document.get("repository") or {}),
         *_of_volumes(config, document.get("volumes") or {}, databases),
@@ -337,7 +344,24 @@ def _of_emptiness(config: Config, *, is_overdue: bool) -> Iterator[Finding]:
         yield Finding("nothing_backed_up", FAILURE, "emptiness", message, _playbook("backup", config))
 
 
-def _of_matches(matches: Mapping[str, Any]) -> Iterator[Finding]:
+def notes_on(unmatched: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What an operator has to know of PostgreSQL that nothing backs up: a sentence or none."""
+    if not unmatched:
+        return []
+    names = [str(container["name"]) for container in unmatched]
+    rejected = [str(one["name"]) for one in unmatched if one["why"] == FILTERED]
+    by_filter = f" backup_filter rejects {', '.join(rejected[:_LISTED])}." if rejected else ""
+    return [f"{sentence(names, most=_LISTED)}.{by_filter} {WHAT_TO_DO}"]
+
+
+def _of_unmatched(unmatched: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """One finding for all of them, since one rule may match them all."""
+    names = tuple(str(container["name"]) for container in unmatched)
+    for message in notes_on(unmatched):
+        yield Finding("postgres_unmatched", WARNING, "unmatched", message, _verb("discover"), about=names)
+
+
+def _of_matches(config: Config, matches: Mapping[str, Any]) -> Iterator[Finding]:
     """What the last pass over all containers has looked for and not found as it was."""
     for name in matches.get("gone", ()):
         container, _slash, database = name.rpartition("/")
@@ -349,9 +373,12 @@ def _of_matches(matches: Mapping[str, Any]) -> Iterator[Finding]:
             "database_gone", WARNING, "gone", message, command, container, database, since=matches.get("time")
         )
     for container in matches.get("stopped", ()):
-        message = f"{container} matches and is not backed up, because it does not run."
+        state = (matches.get("states") or {}).get(container, "exited")
+        how = "does not run" if state in {"created", "exited"} else f"is {state}"
+        message = f"{container} matches and is not backed up, because it {how}."
+        command = remedies.command(code_of(state), config.host, container) or f"docker start {container}"
         yield Finding(
-            "container_stopped", WARNING, "stopped", message, f"docker start {container}", container,
+            "container_stopped", WARNING, "stopped", message, command, container,
             since=matches.get("time"),
         )  # fmt: skip
 

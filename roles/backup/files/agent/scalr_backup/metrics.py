@@ -86,6 +86,11 @@ BACKED_UP = Metric(
 )
 FINDINGS = Metric("findings", "How many things of a kind are wrong now.", ("severity", "code", "container", "database"))
 
+UNMATCHED = Metric(
+    "unmatched_containers",
+    "Containers that run PostgreSQL, that nothing backs up and that nobody has left out on purpose.",
+)
+IDLE = Metric("nothing_to_back_up", "Whether no container is to be backed up, and none was found that runs PostgreSQL.")
 DATABASES = Metric("databases", "How many databases the agent answers for.")
 FRESH = Metric("database_fresh", "Whether the database has a good backup younger than 26 hours.", _OF_DATABASE)
 SUCCEEDED = Metric("database_last_attempt_success", "Whether the last backup of the database was good.", _OF_DATABASE)
@@ -208,6 +213,9 @@ def samples(facts: Facts) -> Iterator[Sample]:
     yield Sample(HEALTHY, facts.status["healthy"])
     yield Sample(BACKED_UP, facts.backed_up)
     yield from _findings(facts.status.get("findings", ()))
+    if facts.document.get("look"):
+        yield Sample(UNMATCHED, len(facts.status["unmatched"]))
+        yield Sample(IDLE, facts.status["verdict"] == "nothing_to_back_up")
     yield Sample(DATABASES, len(facts.status["databases"]))
     for judged in facts.status["databases"]:
         recorded = facts.document.get("databases", {}).get(f"{judged['container']}/{judged['database']}", {})

@@ -254,8 +254,19 @@ def _discover(console: Console, data: dict[str, Any]) -> None:
         names = ", ".join(f"{one['name']} ({human_bytes(one['size_bytes'])})" for one in container["databases"])
         version = container["server_version"] or "–"
         rows.append([container["name"], container["status"], version, names or container["reason"] or ""])
+    rows += [[one["name"], "NOT BACKED UP", "–", f"{one['why']}; {one['evidence']}"] for one in data["unmatched"]]
     _table(console, ["CONTAINER", "STATUS", "POSTGRESQL", "DATABASES"], rows)
     _kept_databases(console, [copy for container in data["containers"] for copy in container["kept_databases"]])
+    if not rows:
+        text = "Nothing to back up: no container on this host matches, and none was found that runs PostgreSQL."
+        console.print(text, highlight=False, soft_wrap=True)
+    _notes(console, data["notes"])
+
+
+def _notes(console: Console, notes: list[str]) -> None:
+    """Say what an operator has to know beside the table."""
+    for note in notes:
+        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _backup(console: Console, data: dict[str, Any]) -> None:
@@ -276,7 +287,10 @@ def _backup(console: Console, data: dict[str, Any]) -> None:
         for one in data["databases"]
     ]
     _table(console, ["CONTAINER", "DATABASE", "RESULT", "SNAPSHOT", "DUMP", "ADDED", "ROWS", "TIME"], rows)
+    if not rows and not data["error"]:
+        console.print("Nothing to back up.")
     console.print(f"run {data['run']}: {data['duration_seconds']} s, {data['failed']} failed", highlight=False)
+    _notes(console, data["notes"])
     if data["copy"]:
         _copy(console, data["copy"])
 
@@ -397,7 +411,7 @@ def _key(console: Console, data: dict[str, Any]) -> None:
 
 def _status(console: Console, data: dict[str, Any]) -> None:
     # The answer first, in one line of its own, whatever the terminal's width.
-    style = "bold green" if data["healthy"] else "bold red"
+    style = {"safe": "bold green", "not_safe": "bold red", "incomplete": "bold yellow"}.get(data["verdict"], "bold")
     console.print(f"[{style}]{escape(data['summary'])}[/]", soft_wrap=True, highlight=False)
     failing = {(one["container"], one["database"]) for one in data["findings"] if one["severity"] == "failure"}
     rows = [

@@ -24,6 +24,8 @@ _CURES = {
     ),
     "configuration": "correct the variable, run site.yml",
     "container_gone": "the next pass has it if it is back; else stop expecting it",
+    "container_paused": "end the pause and run the command again",
+    "container_restarting": "look at that container's log",
     "container_stopped": "start it and run the command again",
     "copy_failed": "look at that store; scalr-backup copy copies again",
     "credentials": "look whether the secret is mounted in that container",
@@ -38,6 +40,7 @@ _CURES = {
     "manifest": "run backup.yml again; a restore cannot count rows without it",
     "missing_extension": "restore into a container whose image has it (-e target=)",
     "missing_role": "create the role that the sentence names",
+    "nothing_saved": "start the containers, or leave them out with backup_exclude",
     "older_server": "restore into a container of that version or a newer one (-e target=)",
     "postgres": (
         "read them and the container's log; where it refuses the login, the role in POSTGRES_USER is not the one that the "
@@ -69,7 +72,7 @@ _CURES = {
     "wrong_password": "put the right one back, from your copy",
 }
 
-_THE_CONTAINERS_LOG = {"container_gone", "credentials", "postgres", "unreachable"}
+_THE_CONTAINERS_LOG = {"container_gone", "container_restarting", "credentials", "postgres", "unreachable"}
 _ANOTHER_DEPLOYMENT = {
     "configuration", "repository_missing", "repository_refused", "repository_unreachable", "restic_version",
     "two_hosts", "wrong_password",
@@ -98,6 +101,8 @@ def command(code: str | None, host: str, container: str = "") -> str | None:
         return f"docker logs --tail 20 {shlex.quote(container)}"
     if code == "container_stopped" and container:
         return f"docker start {shlex.quote(container)}"
+    if code == "container_paused" and container:
+        return f"docker unpause {shlex.quote(container)}"
     if code in _ANOTHER_DEPLOYMENT:
         return f"ansible-playbook scalr.backup.site --limit {shlex.quote(host)}"
     if code in _A_CHECK:

@@ -10,9 +10,11 @@ from typing import Any
 
 from scalr_backup import __version__
 from scalr_backup.config import Config
+from scalr_backup.discovery import still_unmatched
 from scalr_backup.errors import CODES_OF_DRILLS_NOT_TRIED
 from scalr_backup.findings import FAILURE, Finding, find
 from scalr_backup.model import is_whole_cluster, kept_since, name_fits
+from scalr_backup.recognition import sentence
 from scalr_backup.restic import redact
 from scalr_backup.schedule import next_pass
 
@@ -23,6 +25,10 @@ _GIVEN_UP = timedelta(days=14)
 # How many databases the health check names: Docker keeps the first 4096 bytes of what it says.
 _NAMED = 10
 _NOTHING_YET = "No database has been backed up since the agent was installed."
+_NOT_YET = "Waiting for the first pass."
+_NOTHING_HERE = "Nothing to back up: no container on this host matches."
+# How a host is, in one word for programs.
+NOT_SAFE, INCOMPLETE, SAFE, WAITING, NOTHING = "not_safe", "incomplete", "safe", "waiting", "nothing_to_back_up"
 _ADDS_ONLY = " This host only adds: old snapshots go when prune.yml is run."
 
 
@@ -50,6 +56,8 @@ class Status:
     append_only: bool
     summary: str
     health: Health
+    verdict: str
+    unmatched: tuple[dict[str, Any], ...] = ()
     copy: dict[str, Any] | None = None
     kept_databases: tuple[dict[str, Any], ...] = ()
 
@@ -69,11 +77,13 @@ class Status:
             "host": self.host,
             "repository": self.repository,
             "healthy": self.healthy,
+            "verdict": self.verdict,
             "summary": self.summary,
             "problems": list(self.problems),
             "findings": [one.as_dict() for one in self.findings],
             "agent_version": __version__,
             "databases": list(self.databases),
+            "unmatched": list(self.unmatched),
             "last_pass": self.last_pass,
             "next_pass": self.next_pass.isoformat(),
             "append_only": self.append_only,
@@ -95,6 +105,7 @@ def judge(
 
     *lost_with_host* says that no repository lies elsewhere.
     """
+    look = document.get("look") or {}
     entries = [
         entry
         for _key, entry in sorted(document.get("databases", {}).items())
@@ -102,6 +113,7 @@ def judge(
         and not name_fits(entry["container"], config.exclude)
         # Earlier versions have backed them up, too.
         and not kept_since(entry["database"])
+        and not _never_was(entry, look)
     ]
     drills = document.get("drills", {})
     databases = tuple(
@@ -112,8 +124,14 @@ def judge(
         database["kept"] = kept.get(f"{database['container']}/{database['database']}")
     last_pass = document.get("last_pass")
     copy = _judge_copy(config, document.get("copy"), now)
-    is_overdue = not databases and now - first_started > FRESH
-    findings = find(config, document, databases, copy, now, is_overdue=is_overdue, lost_with_host=lost_with_host)
+    unmatched = tuple(still_unmatched(config, look))
+    is_idle = not databases and not unmatched and _is_idle(look, now)
+    is_overdue = not databases and not is_idle and now - first_started > FRESH
+    findings = find(
+        config, document, databases, copy, now,
+        unmatched=unmatched, is_overdue=is_overdue, lost_with_host=lost_with_host,
+    )  # fmt: skip
+    verdict = _verdict(findings, databases, unmatched, is_idle=is_idle)
     return Status(
         host=config.host,
         repository=repository,
@@ -122,11 +140,30 @@ def judge(
         last_pass=last_pass,
         next_pass=next_pass(config, now),
         append_only=config.append_only,
-        summary=_summary(findings, databases) + (_ADDS_ONLY if config.append_only else ""),
-        health=_judge_health(databases, is_overdue=is_overdue),
+        summary=_summary(verdict, findings, databases, unmatched) + (_ADDS_ONLY if config.append_only else ""),
+        health=_judge_health(databases, is_overdue=is_overdue, is_idle=is_idle),
+        verdict=verdict,
+        unmatched=unmatched,
         copy=copy,
         kept_databases=tuple((document.get("matches") or {}).get("kept", ())),
     )
+
+
+def _is_idle(look: Mapping[str, Any], now: datetime) -> bool:
+    """Whether somebody has looked lately, and seen no container that is to be backed up."""
+    return look.get("matching") == [] and now - datetime.fromisoformat(look["time"]) < FRESH
+
+
+def _verdict(
+    findings: Sequence[Finding], databases: Sequence[object], unmatched: Sequence[object], *, is_idle: bool
+) -> str:
+    if any(one.severity == FAILURE for one in findings):
+        return NOT_SAFE
+    if unmatched:
+        return INCOMPLETE
+    if databases:
+        return SAFE
+    return NOTHING if is_idle else WAITING
 
 
 def _given_up(entry: dict[str, Any], nightly_looked: str | None) -> bool:
@@ -134,6 +171,13 @@ def _given_up(entry: dict[str, Any], nightly_looked: str | None) -> bool:
     if nightly_looked is None:
         return False
     return datetime.fromisoformat(nightly_looked) - datetime.fromisoformat(entry["last_tried"]) > _GIVEN_UP
+
+
+def _never_was(entry: dict[str, Any], look: Mapping[str, Any]) -> bool:
+    """Whether a container that never answered is not there any more: nothing in it was ever saved."""
+    if not is_whole_cluster(entry) or "matching" not in look or entry["container"] in look["matching"]:
+        return False
+    return datetime.fromisoformat(look["time"]) > datetime.fromisoformat(entry["last_tried"])
 
 
 def _judge_database(entry: dict[str, Any], drill: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
@@ -191,7 +235,7 @@ def _judge_copy(config: Config, entry: dict[str, Any] | None, now: datetime) -> 
     }
 
 
-def _judge_health(databases: tuple[dict[str, Any], ...], *, is_overdue: bool) -> Health:
+def _judge_health(databases: tuple[dict[str, Any], ...], *, is_overdue: bool, is_idle: bool) -> Health:
     """Judge by the age of good backups alone: what else is wrong is for the status to say, and for alerts.
 
     A cluster that could not be asked what it holds counts by its databases, where these are known.
@@ -208,22 +252,31 @@ def _judge_health(databases: tuple[dict[str, Any], ...], *, is_overdue: bool) ->
     if is_overdue:
         return Health(ok=False, sentence=_NOTHING_YET)
     if not databases:
-        return Health(ok=True, sentence="Waiting for the first pass.")
+        return Health(ok=True, sentence=_NOTHING_HERE if is_idle else _NOT_YET)
     return Health(ok=True, sentence=f"Good backups younger than 26 h: all {_count(databases, 'database')}.")
 
 
-def _summary(findings: Sequence[Finding], databases: tuple[dict[str, Any], ...]) -> str:
+def _summary(
+    verdict: str,
+    findings: Sequence[Finding],
+    databases: tuple[dict[str, Any], ...],
+    unmatched: Sequence[Mapping[str, Any]],
+) -> str:
     problems = [one.message for one in findings if one.severity == FAILURE]
-    warnings = [one.message for one in findings if one.severity != FAILURE]
+    # What is not backed up at all has a sentence of its own.
+    warnings = [one.message for one in findings if one.severity != FAILURE and not one.about]
     if problems:
         return f"NOT SAFE: {_count(problems, 'problem')}; first: {problems[0]}"
     doubt = f" {_count(warnings, 'warning')}; first: {warnings[0]}" if warnings else ""
-    return _reassurance(databases) + doubt
+    if verdict == INCOMPLETE:
+        rest = f" {_reassurance(databases)}" if databases else ""
+        return f"NOT COMPLETE: {sentence([one['name'] for one in unmatched], most=_NAMED)}.{rest}{doubt}"
+    return (_NOTHING_HERE if verdict == NOTHING else _reassurance(databases)) + doubt
 
 
 def _reassurance(databases: tuple[dict[str, Any], ...]) -> str:
     if not databases:
-        return "Waiting for the first pass."
+        return _NOT_YET
     oldest = max(database["age_seconds"] for database in databases)
     age = f"{oldest // 3600} h {oldest % 3600 // 60} min"
     return f"Safe: {_count(databases, 'database')}, the oldest good backup is {age} old."

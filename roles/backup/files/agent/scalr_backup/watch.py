@@ -59,7 +59,7 @@ def compare(noted: Mapping[str, Mapping[str, Any]], findings: Iterable[Finding],
         before = noted.get(finding.key)
         times = 1
         told = now.isoformat()
-        if before is None or before["code"] != finding.code:
+        if before is None or before["code"] != finding.code or set(finding.about) - set(before.get("about") or ()):
             new.append(finding)
         elif finding.code not in _TOLD_ONCE and now - datetime.fromisoformat(before["told"]) >= _REMIND:
             times = before["times"] + 1
@@ -73,6 +73,7 @@ def compare(noted: Mapping[str, Mapping[str, Any]], findings: Iterable[Finding],
             "since": (before or {}).get("since") or finding.since or now.isoformat(),
             "told": told,
             "times": times,
+            **({"about": list(finding.about)} if finding.about else {}),
         }
     over = tuple(entry for key, entry in noted.items() if key not in after)
     return News(tuple(new), tuple(again), over, after)
