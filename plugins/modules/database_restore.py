@@ -228,9 +228,16 @@ plan:
       type: list
       elements: str
     free_bytes:
-      description: How much room there is on the volume.
+      description: How much room there is on the volumes that the rows go to. It is null when a restore is undone and the
+        container does not tell.
       type: int
       sample: 53687091200
+    room:
+      description:
+        - What the restore takes of that. A dictionary with C(data_bytes), C(log_bytes) (write-ahead log), C(sort_bytes),
+          C(reserve_bytes) (what stays free for the live server) and their sum, C(wanted_bytes).
+        - It is not there when a restore is undone.
+      type: dict
     warnings:
       description: What the operator should know before he confirms.
       type: list

@@ -582,7 +582,7 @@ def test_a_swap_that_cannot_happen_gives_up_soon(house: House) -> None:
 @pytest.mark.parametrize(
     ("program", "accident", "code", "words"),
     [
-        ("pg_restore", DIES_IN_THE_MIDDLE, "restore_failed", "pg_restore ended with exit code"),
+        ("pg_restore", DIES_IN_THE_MIDDLE, "restore_failed", "pg_restore in "),
         ("pg_restore", STOPS_READING, "restore_failed", "before it had read the whole archive"),
         ("pg_dump", PG_DUMP_FAILS, "restore_failed", "no luck today"),
     ],
@@ -662,20 +662,103 @@ def test_a_prepared_transaction_is_noticed_beforehand(
     database.remove()
 
 
-def test_no_room_for_a_second_copy(make_database: Callable[..., DatabaseContainer], keeper: AgentContainer) -> None:
-    database = make_database("full", options=["--tmpfs", "/var/lib/postgresql/data:size=260m"])
-    database.sql("CREATE TABLE t AS SELECT 1 AS n")
+@dataclass
+class SmallHouse:
+    """A database on a small volume, with a snapshot of it, and what must not change."""
+
+    agent: AgentContainer
+    database: DatabaseContainer
+    before: Any = None
+
+    def fill(self, left_megabytes: int) -> None:
+        """Leave so much room."""
+        script = 'free=$(df --output=avail -m "$1" | tail -1); fallocate -l $((free - $2))M "$1/filler"'
+        docker("exec", self.database.name, "sh", "-c", script, "sh", "/var/lib/postgresql/data", str(left_megabytes))
+
+    def empty(self) -> None:
+        docker("exec", self.database.name, "rm", "-f", "/var/lib/postgresql/data/filler")
+
+    def state(self) -> Any:
+        started = self.database.sql("SELECT pg_postmaster_start_time()")
+        return self.database.fingerprint("shop"), self.database.databases(), started
+
+    def arguments(self) -> list[str]:
+        name = self.database.name
+        return ["restore", "--db", name, "--database", "shop", "--no-safety-snapshot", "--confirm", name]
+
+    def watchers(self) -> int:
+        """How many processes look at the room."""
+        script = "grep -l '[t]ell() {' /proc/[0-9]*/cmdline 2>/dev/null | wc -l"
+        return int(docker("exec", self.database.name, "sh", "-c", script, check=False).stdout)
+
+
+@pytest.fixture(scope="module")
+def small_house(make_database: Callable[..., DatabaseContainer], keeper: AgentContainer) -> SmallHouse:
+    """A volume of 700 MB, of which PostgreSQL takes 40."""
+    database = make_database("small", options=["--tmpfs", "/var/lib/postgresql/data:size=700m"])
+    database.sql("CREATE DATABASE shop")
+    database.sql("CREATE TABLE t AS SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 4500) AS n", "shop")
     keeper.ok("backup", "--db", database.name)
-    database.sql("INSERT INTO t VALUES (2)")
-    fingerprint, names = database.fingerprint("postgres"), database.databases()
-    for arguments in (["--plan"], ["--confirm", database.name]):
-        call = keeper.call("restore", "--db", database.name, *arguments)
-        error = one_sentence(call)
-        assert error["code"] == "no_room"
-        assert len(re.findall(r"\d+ MB", error["message"])) == 2
-        assert database.name in error["message"]
-    assert (database.fingerprint("postgres"), database.databases()) == (fingerprint, names)
-    database.remove()
+    database.sql("INSERT INTO t VALUES (2)", "shop")
+    return SmallHouse(keeper, database)
+
+
+@pytest.fixture
+def small(small_house: SmallHouse) -> Iterator[SmallHouse]:
+    """The same with all its room; in whatever it does, the server and the live database stay as they are."""
+    small_house.before = small_house.state()
+    yield small_house
+    for program in ("pg_restore", "df", "stat"):
+        small_house.database.unwrap(program)
+    small_house.empty()
+    assert small_house.state() == small_house.before
+    assert not leftovers(small_house.database)
+    wait_until(lambda: small_house.watchers() == 0, "nobody looks any more")
+
+
+@pytest.mark.parametrize("last", [["--plan"], []])
+def test_no_room_for_a_second_copy(small: SmallHouse, last: list[str]) -> None:
+    small.fill(250)
+    error = one_sentence(small.agent.call(*small.arguments(), *last))
+    assert error["code"] == "no_room"
+    assert re.search(
+        r"has 2\d\d MB free and a restore beside .* takes up to \d{3} MB: \d+ MB of rows", error["message"]
+    )
+    for words in (small.database.name, "of write-ahead log", "strategy=replace", "target="):
+        assert words in error["message"]
+
+
+def test_room_that_goes_while_a_restore_runs_is_left_to_the_live_server(small: SmallHouse) -> None:
+    small.database.wrap("pg_restore", WAITS_IN_THE_MIDDLE)
+    restore = small.agent.start_call(*small.arguments())
+    wait_until(lambda: half_made(small.database) and small.watchers() > 0, "the restore is watched")
+    # The live server, or anybody else who shares the volume, takes it.
+    small.fill(200)
+    call = finish(restore, timeout=60)
+    assert call.exit_code == 1
+    error = outcome_of(call)["error"]
+    assert error["code"] == "no_room_left"
+    assert re.search(r"gave up with 2\d\d MB left on the volume of /var/lib/postgresql/data", error["message"])
+    assert "the live shop is as it was" in error["message"]
+    assert not half_made(small.database)
+
+
+def test_room_that_nobody_can_see_is_none(small: SmallHouse) -> None:
+    for program in ("df", "stat"):
+        small.database.wrap(program, "exit 1")
+    error = one_sentence(small.agent.call(*small.arguments()))
+    assert error["code"] == "room_unknown"
+    assert small.database.name in error["message"]
+
+
+def test_who_watches_for_a_restore_that_was_killed_is_ended_by_the_next_run(small: SmallHouse) -> None:
+    small.database.wrap("pg_restore", WAITS_IN_THE_MIDDLE)
+    restore = small.agent.start_call(*small.arguments())
+    wait_until(lambda: half_made(small.database) and small.watchers() > 0, "the restore is watched")
+    small.agent.kill_processes("scalr_backup restore")
+    restore.communicate()
+    small.database.unwrap("pg_restore")
+    small.agent.ok("backup", "--db", small.database.name)
 
 
 def test_an_archive_that_the_containers_pg_restore_cannot_read(house: House) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +42,7 @@ from scalr_backup.errors import (
 )
 from scalr_backup.model import Failure, Snapshot, dump_path
 from scalr_backup.progress import nobody
+from scalr_backup.room import Claim, LogSettings, index_bytes, needs
 from scalr_backup.state import RestoreJournal, State, container_lock
 from scalr_backup.status import judge
 from scalr_backup.use_case import Tools
@@ -79,12 +81,28 @@ class TestContainer:
 
     def test_has_room_for_the_data_and_memory_for_the_room(self):
         spec = throwaway(subject(size_bytes=1000 * MIB), IMAGE, "n", "secret", {})
-        assert spec.tmpfs["/var/lib/postgresql/data"] == 1300 * MIB + 448 * MIB
-        assert spec.memory_bytes == 1748 * MIB + 384 * MIB
+        assert spec.tmpfs["/var/lib/postgresql/data"] == (1000 + 192 + 200 + 448) * MIB
+        assert spec.memory_bytes == 1840 * MIB + 384 * MIB
 
     def test_goes_by_the_larger_of_what_the_manifest_and_restic_say(self):
-        assert subject(snapshot(dump_bytes=10 * MIB), size_bytes=MIB).data_bytes == 13 * MIB + 448 * MIB
+        assert subject(snapshot(dump_bytes=10 * MIB), size_bytes=MIB).data_bytes == (10 + 21 + 448) * MIB
         assert Subject(snapshot(), {}, {}, alone=True).data_bytes == 448 * MIB
+
+    @pytest.mark.parametrize("size", [0, 8, 100, 190, 1000, 60_000])
+    def test_has_what_a_restore_wants_to_see_and_room_for_a_cluster(self, size):
+        drilled = subject(size_bytes=size * MIB)
+        wanted = needs(
+            [Claim(size * MIB, index_bytes=index_bytes(drilled.described, size * MIB))],
+            SimpleNamespace(
+                settings=LogSettings(128 * MIB, checksums=True),
+                log_bytes=0,
+                processors=os.cpu_count(),
+                sort_memory_bytes=64 * MIB,
+            ),
+            keep_old=False,
+            replace=False,
+        )
+        assert drilled.data_bytes - wanted.total_bytes == 192 * MIB
 
     def test_gets_its_password_under_every_name_and_nowhere_else(self):
         spec = throwaway(subject(), IMAGE, "n", "secret", {"a": "b"})

@@ -8,9 +8,11 @@ import struct
 from types import SimpleNamespace
 
 import pytest
+from docker.errors import NotFound
 from scalr_backup import docker_host
 from scalr_backup.docker_host import STDOUT, ExecStream
-from scalr_backup.errors import DockerUnreachableError
+from scalr_backup.endings import Command
+from scalr_backup.errors import CommandLostError, DockerUnreachableError, SilentCommandError
 
 
 class Engine:
@@ -19,6 +21,9 @@ class Engine:
     def __init__(self, *running):
         self.running = list(running)
         self.asked = 0
+
+    def inspect_container(self, _container):
+        return {"State": {"Restarting": True, "ExitCode": 1}}
 
     def exec_inspect(self, _exec_id):
         self.asked += 1
@@ -42,7 +47,7 @@ def stream_over(ours, engine, silence_seconds=60.0):
     reader = ours.makefile("rb")
     response = SimpleNamespace(raw=SimpleNamespace(_fp=SimpleNamespace(fp=reader)), close=reader.close)
     connection = SimpleNamespace(_response=response, _sock=ours)
-    return ExecStream(engine, "id", connection, silence_seconds)
+    return ExecStream(engine, "id", connection, silence_seconds, Command("psql", "scalr-shop-db"))
 
 
 def frame(data):
@@ -94,3 +99,54 @@ def test_output_that_came_with_the_headers_is_not_lost(sockets):
     assert stream._reader.readline() == b"headers\r\n"
     engines.close()
     assert [data for _kind, data in stream.frames()] == [b"early", b"bird"]
+
+
+# -- how a command ended -----------------------------------------------------------------------------------
+
+
+class Forgetful(Engine):
+    """An engine that has restarted the container, or lost it, and knows nothing of the commands that ran in it."""
+
+    def __init__(self, container_is_there=True):
+        super().__init__(False)
+        self.container_is_there = container_is_there
+
+    def exec_inspect(self, _exec_id):
+        raise NotFound("No such exec instance")
+
+    def inspect_container(self, container):
+        if not self.container_is_there:
+            raise NotFound("No such container")
+        return super().inspect_container(container)
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        (
+            Forgetful(),
+            "its container was stopped under it; the container is restarting, after it ended with exit code 1.",
+        ),
+        (Forgetful(container_is_there=False), "its container was stopped under it; the container is gone."),
+    ],
+)
+def test_a_command_that_the_engine_has_forgotten(sockets, engine, words):
+    stream = stream_over(sockets[0], engine)
+    with pytest.raises(CommandLostError) as caught:
+        stream.wait()
+    assert caught.value.message == f"psql in scalr-shop-db came to no end: {words}"
+    assert stream.how_it_ended("") == caught.value.message
+
+
+def test_a_command_that_was_killed(sockets):
+    engine = Engine(False)
+    engine.exec_inspect = lambda _exec_id: {"Running": False, "ExitCode": 137}
+    assert stream_over(sockets[0], engine).how_it_ended("") == (
+        "psql in scalr-shop-db was killed by SIGKILL (exit code 137) and said nothing; the container is restarting, after it "
+        "ended with exit code 1."
+    )
+
+
+def test_who_is_silent_is_named(sockets):
+    with pytest.raises(SilentCommandError, match=r"^psql in scalr-shop-db has said nothing for 0 s\.$"):
+        list(stream_over(sockets[0], Engine(True), 0.0).frames())

@@ -14,6 +14,7 @@ GROUND = {
     "model",
     "store",
     "errors",
+    "endings",
     "config",
     "memory",
     "progress",
@@ -24,6 +25,7 @@ GROUND = {
     "schedule",
     "stopping",
     "roles",
+    "room",
     "jobs",
     "logs",
     "place",
@@ -41,6 +43,7 @@ TOOLS = {
     "restic",
     "runs",
     "state",
+    "volumes",
 }
 USE_CASES = {
     "backup",
@@ -62,12 +65,14 @@ USE_CASES = {
     "producer",
     "restore",
     "restore_plan",
+    "room_watch",
     "retention",
     "saved_roles",
     "selection",
     "use_case",
     "status",
     "suspects",
+    "swap",
     "undo",
     "watch",
 }

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scalr_backup.backup import Request
 from scalr_backup.errors import UsageError
 from scalr_backup.model import dump_path, is_run_id, kept_since, new_run_id, parse_dump_path
-from scalr_backup.postgres import different_counts, last_words
+from scalr_backup.postgres import different_counts
 from scalr_backup.restic import parse_snapshot, parse_version, redact
 from scalr_backup.restore import cut_name, old_name
 from scalr_backup.sql import connection_string, quote_identifier, quote_literal
@@ -122,15 +122,3 @@ def test_different_counts_names_both():
         "b: 2 expected, 3 restored",
         "c: no table expected, 0 restored",
     ]
-
-
-@pytest.mark.parametrize(
-    ("stderr", "words"),
-    [
-        ("pg_dump: detail: x\npg_dump: error: it broke\n", "pg_dump: error: it broke"),
-        ("some words\nlast words\n", "last words"),
-        ("", "it ended without a word."),
-    ],
-)
-def test_last_words(stderr, words):
-    assert last_words(stderr) == words

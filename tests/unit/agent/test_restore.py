@@ -15,6 +15,7 @@ from scalr_backup import cli, leftovers
 from scalr_backup.archive import ArchiveReader
 from scalr_backup.config import Config, Secrets
 from scalr_backup.docker_host import STDERR, ExecStream
+from scalr_backup.endings import Command, ending
 from scalr_backup.errors import (
     DockerUnreachableError,
     InterruptedRunError,
@@ -22,6 +23,7 @@ from scalr_backup.errors import (
     RepositoryUnreachableError,
     ResticError,
     RestoreError,
+    SilentCommandError,
     UnreadableManifestError,
     VerificationError,
 )
@@ -33,6 +35,7 @@ from scalr_backup.progress import nobody
 from scalr_backup.restic import Restic
 from scalr_backup.restore import DatabaseRestore, Request, Restore, old_name
 from scalr_backup.state import RestoreJournal, State, utc_now
+from scalr_backup.swap import SwapUnknownError
 from scalr_backup.use_case import Tools
 
 RUN = "20261122T030000Z-3f9a"
@@ -168,27 +171,46 @@ def test_what_cannot_be_dropped_is_told_each_time_until_it_can(tmp_path):
 class LosesTheAnswer(FakePostgres):
     """Its swap happens, or not, and its answer is lost; then it may be gone for good."""
 
-    def __init__(self, names, happens, gone=False):
+    application = f"scalr-backup {RUN}"
+    container = "scalr-shop-db"
+
+    def __init__(self, names, happens, silent=0, late=False):
         super().__init__(names)
         self.happens = happens
-        self.gone = gone
+        # How often it does not answer before it does, and whether its COMMIT is still on its way then.
+        self.silent = silent
+        self.late = late
+        self.renamed = None
 
-    def database_names(self):
-        if self.gone:
+    def end_leftovers(self, pattern):
+        assert pattern == f"{self.application}$"
+        if self.silent:
+            self.silent -= 1
             raise DockerUnreachableError("nobody there")
-        return super().database_names()
+        if self.renamed is not None:
+            self.names, self.renamed = self.renamed, None
+            return 1
+        return 0
 
     def swap(self, live, new, old, _properties):
-        if self.happens:
-            self.names = (self.names - {new}) | ({old} if old else set()) | {live}
+        renamed = (self.names - {new}) | ({old} if old else set()) | {live}
+        if self.late:
+            self.renamed = renamed
+        elif self.happens:
+            self.names = renamed
         raise DockerUnreachableError("the connection broke")
 
 
-def swap(postgres, exists=True):
-    restore = Restore(Tools(None, None, None, None, None, threading.Event()))
+@pytest.fixture
+def _at_once(monkeypatch):
+    monkeypatch.setattr("scalr_backup.swap._AGAIN_SECONDS", 0.0)
+
+
+def swap(postgres, exists=True, stop=None):
+    restore = Restore(Tools(None, None, None, None, None, stop or threading.Event()))
     plan = SimpleNamespace(database="shop", exists=exists)
     head = SimpleNamespace(dbname="shop", database_properties=lambda _name: ())
-    return restore._swap(postgres, plan, JOURNAL, head)
+    return restore._swap(postgres, postgres, plan, JOURNAL, head)
 
 
 def test_a_swap_whose_answer_was_lost_has_happened():
@@ -201,10 +223,41 @@ def test_a_swap_that_failed_has_changed_nothing():
         swap(LosesTheAnswer({"shop", JOURNAL.new}, happens=False))
 
 
-def test_a_swap_that_nobody_can_judge_does_not_claim_that_nothing_changed():
-    with pytest.raises(RestoreError, match="wholly or not at all") as caught:
-        swap(LosesTheAnswer({"shop", JOURNAL.new}, happens=True, gone=True))
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("accident", [{"silent": 3, "happens": True}, {"late": True, "happens": True}])
+def test_a_server_that_recovers_or_has_not_committed_yet_is_waited_for(accident):
+    assert swap(LosesTheAnswer({"shop", JOURNAL.new}, **accident)) == JOURNAL.old
+
+
+@pytest.mark.parametrize("impatience", ["time", "signal"])
+def test_a_swap_that_nobody_can_judge_does_not_claim_that_nothing_changed(monkeypatch, impatience):
+    stop = threading.Event()
+    if impatience == "signal":
+        stop.set()
+    else:
+        monkeypatch.setattr("scalr_backup.swap._PATIENCE_SECONDS", -1.0)
+    with pytest.raises(SwapUnknownError, match="wholly or not at all") as caught:
+        swap(LosesTheAnswer({"shop", JOURNAL.new}, happens=True, silent=99), stop=stop)
     assert "changed nothing" not in str(caught.value)
+
+
+def test_what_a_swap_has_made_is_left_alone_while_nobody_knows_its_outcome(monkeypatch):
+    def unknown(*_arguments):
+        raise SwapUnknownError("wholly or not at all")
+
+    restore = Restore(Tools(SimpleNamespace(), None, None, None, nobody, threading.Event()))
+    monkeypatch.setattr(
+        restore, "_fill", lambda *_arguments: SimpleNamespace(verified=None, jobs=1, seconds={}, warnings=[], head=None)
+    )
+    monkeypatch.setattr(restore, "_tidier", lambda *_arguments: None)
+    monkeypatch.setattr(restore, "_swap", unknown)
+    removed = []
+    monkeypatch.setattr(restore, "_remove_half_made", lambda *arguments: removed.append(arguments))
+    plan = SimpleNamespace(database="shop", exists=True)
+    result = SimpleNamespace(plan=SimpleNamespace(cluster=None))
+    with pytest.raises(SwapUnknownError):
+        restore._fill_and_swap(Request("scalr-shop-db"), result, None, plan, JOURNAL, DatabaseRestore("shop", "ab12"))
+    assert removed == []
 
 
 def test_a_database_that_came_into_being_meanwhile_is_not_replaced_unsaved():
@@ -238,7 +291,7 @@ class FakeSocket:
 def exec_stream(seconds):
     connection = FakeSocket(1 << 16)
     connection._response = SimpleNamespace(raw=SimpleNamespace(_fp=SimpleNamespace(fp=None)), close=lambda: None)
-    return ExecStream(None, "id", connection, seconds), connection
+    return ExecStream(None, "id", connection, seconds, Command("pg_restore", "scalr-shop-db")), connection
 
 
 def test_a_command_that_reads_nothing_can_be_given_up():
@@ -288,6 +341,9 @@ class DiedWithItsInputOpen:
 
     def wait(self):
         return 1
+
+    def how_it_ended(self, said):
+        return ending(Command("pg_restore", "scalr-shop-db"), self.wait(), said, lambda: {"State": {"Running": True}})
 
 
 def test_a_pg_restore_that_died_is_not_written_to_for_minutes():
@@ -435,21 +491,48 @@ def test_the_way_back_is_told_only_where_there_is_one():
 
 @pytest.mark.parametrize("dropped_first", [False, True])
 def test_a_copy_that_differs_is_kept_and_what_is_said_of_the_live_one_is_true(monkeypatch, dropped_first):
-    class DiffersFiller:
-        def __init__(self, *_arguments):
-            """Nothing is needed."""
+    def differs(*_arguments):
+        raise VerificationError("1 table differs.")
 
-        def fill(self, _plan, _new):
-            raise VerificationError("1 table differs.")
-
-    monkeypatch.setattr("scalr_backup.restore.Filler", DiffersFiller)
     restore = Restore(Tools(None, None, None, None, nobody, threading.Event()))
+    monkeypatch.setattr(restore, "_fill", differs)
     monkeypatch.setattr(restore, "_keep_for_inspection", lambda *_arguments: "shop_restored")
     outcome = DatabaseRestore("shop", "ab12", dropped_first=dropped_first)
     plan = SimpleNamespace(database="shop", exists=True)
     with pytest.raises(VerificationError, match=r"kept.* as shop_restored") as caught:
-        restore._fill_and_swap(Request("scalr-shop-db"), None, None, plan, JOURNAL, outcome)
+        restore._fill_and_swap(Request("scalr-shop-db"), SimpleNamespace(plan=None), None, plan, JOURNAL, outcome)
     assert ("the live one as it was" in caught.value.message) is not dropped_first
+
+
+# -- a server that hangs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "limit"),
+    [
+        (lambda postgres: postgres.query("postgres", "SELECT 1;"), 300.0),
+        (lambda postgres: postgres.live_database("shop"), 300.0),
+        (lambda postgres: postgres.roles(), 300.0),
+        (lambda postgres: postgres.room(), 300.0),
+        # A large table may take its time.
+        (lambda postgres: postgres.analyze("shop"), 24 * 3600.0),
+        (lambda postgres: postgres.execute("postgres", "DROP DATABASE shop"), 24 * 3600.0),
+    ],
+)
+def test_a_look_that_says_nothing_is_given_up_and_work_is_waited_for(call, limit):
+    limits = []
+
+    def start_exec(*_arguments, silence_seconds, **_options):
+        limits.append(silence_seconds)
+        raise SilentCommandError("psql has said nothing.")
+
+    facts = {("c", "home"): "postgres", ("c", "without event triggers"): ""}
+    postgres = Postgres(
+        SimpleNamespace(start_exec=start_exec), "c", Credentials("postgres", None, "postgres"), "a", facts=facts
+    )
+    with pytest.raises(SilentCommandError):
+        call(postgres)
+    assert limits == [limit]
 
 
 # -- what a server says of roles that cannot be made -------------------------------------------------------
@@ -476,6 +559,9 @@ class Psql:
         marker = self.written.rsplit(b"\\echo ", 1)[1]
         yield 1, marker
         yield 2, self.messages.encode()
+
+    def how_it_ended(self, said):
+        return ending(Command("psql", "scalr-shop-db"), 3, said, lambda: {"State": {"Running": True}})
 
 
 HASH = "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy"

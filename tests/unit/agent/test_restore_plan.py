@@ -13,10 +13,11 @@ from scalr_backup.model import Snapshot
 from scalr_backup.postgres import LiveDatabase
 from scalr_backup.restore_plan import DatabasePlan, Plan, Request, major, require_room
 from scalr_backup.roles import Globals, Membership, MissingRoles, Role
+from scalr_backup.room import LogSettings, Place, Survey
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MB = 1_000_000
-SPARE = 256 * 1024 * 1024
+RESERVE = 256 * 1024 * 1024
 
 
 def snapshot(age=timedelta(hours=9)):
@@ -89,7 +90,7 @@ def test_a_name_of_just_63_bytes_fits():
 )
 def test_the_word_to_type_is_the_name_of_what_is_replaced(request_, word):
     cluster = SimpleNamespace(container=SimpleNamespace(name=request_.into), server_version="17.6")
-    plan = Plan("h", "h", request_, cluster, (database(),), MissingRoles(), 1, (), "latest")
+    plan = Plan("h", "h", request_, cluster, (database(),), MissingRoles(), survey(1), 0, (), "latest")
     assert plan.confirm == word
     assert plan.as_dict()["confirm"] == word
 
@@ -120,35 +121,81 @@ def test_the_major_version(version, number):
 # -- room --------------------------------------------------------------------------------------------------
 
 
-def test_a_second_copy_and_some_air_have_to_fit():
-    require_room([database()], 100 * MB + SPARE, Request("c"))
-    with pytest.raises(NoRoomError, match="368 MB; make room first, or give strategy=replace") as caught:
-        require_room([database()], 100 * MB + SPARE - 1, Request("c"))
-    assert "\n" not in caught.value.message
+def survey(free, hoards=None, log=None):
+    """A server with so much free room, in bytes, whose log lies there too or on a volume of its own."""
+    data = Place("/data", "/dev/sda1", "/data", free, 10 * free)
+    log_place = Place("/data/pg_wal", "/dev/sdb1" if log is not None else "/dev/sda1", "/wal", log or free, 10 * free)
+    return Survey(log_place, {"pg_default": data}, LogSettings(1000 * MB, hoards=hoards), 0, 64 * MB, 2)
 
 
-def test_databases_are_restored_one_after_the_other_so_the_largest_has_to_fit():
-    two = [database("a"), database("b", needed=300 * MB)]
-    require_room(two, 300 * MB + SPARE, Request("c"))
-    with pytest.raises(NoRoomError):
-        require_room(two, 300 * MB + SPARE, Request("c", keep_old=True))
-    require_room(two, 400 * MB + SPARE, Request("c", keep_old=True))
+def test_a_second_copy_its_log_and_what_the_live_server_needs_have_to_fit():
+    require_room([database()], survey(210 * MB + RESERVE), Request("c"))
+    with pytest.raises(NoRoomError) as caught:
+        require_room([database()], survey(210 * MB + RESERVE - 1), Request("c"))
+    message = caught.value.message
+    assert "\n" not in message
+    assert "/data in c has 478 MB free" in message
+    assert "takes up to 478 MB: 100 MB of rows and indexes, 110 MB of write-ahead log, 268 MB that stay free" in message
+    assert "make room" in message
+    assert "target=" in message
+    assert "strategy=replace" in message
 
 
-def test_what_is_dropped_first_makes_room():
-    live = LiveDatabase(60 * MB, 0)
+def test_sorts_are_counted_and_said():
+    sorted_ = database(index_bytes=(80 * MB, 70 * MB, 60 * MB))
+    require_room([sorted_], survey(360 * MB + RESERVE), Request("c"))
+    with pytest.raises(NoRoomError, match="150 MB to sort"):
+        require_room([sorted_], survey(360 * MB + RESERVE - 1), Request("c"))
+
+
+def test_why_the_server_keeps_its_whole_log_is_said():
+    big = database(needed=4000 * MB)
+    require_room([big], survey(5500 * MB + RESERVE), Request("c"))
+    with pytest.raises(NoRoomError, match=r"4400 MB of write-ahead log \(the replication slot x is not in use\)"):
+        require_room([big], survey(5500 * MB + RESERVE, "the replication slot x is not in use"), Request("c"))
+
+
+def test_a_log_on_a_volume_of_its_own_is_judged_there():
+    require_room([database()], survey(100 * MB + RESERVE, log=110 * MB + RESERVE), Request("c"))
+    with pytest.raises(NoRoomError, match="The volume of /data/pg_wal in c has 378 MB free") as caught:
+        require_room([database()], survey(900 * MB, log=110 * MB + RESERVE - 1), Request("c"))
+    assert "rows" not in caught.value.message
+    with pytest.raises(NoRoomError, match="The volume of /data in c has 368 MB free") as caught:
+        require_room([database()], survey(100 * MB + RESERVE - 1, log=900 * MB), Request("c"))
+    assert "log" not in caught.value.message
+
+
+def test_what_is_removed_before_counts_as_free():
+    require_room([database()], survey(200 * MB + RESERVE), Request("c"), 10 * MB)
+
+
+def test_the_way_out_is_not_what_was_asked_for():
     replace = Request("c", strategy="replace")
-    require_room([database(live=live)], 40 * MB + SPARE, replace)
+    live = LiveDatabase(60 * MB, 0)
+    require_room([database(live=live)], survey(150 * MB + RESERVE), replace)
     with pytest.raises(NoRoomError, match="in place of") as caught:
-        require_room([database(live=live)], 40 * MB + SPARE - 1, replace)
-    # It is the way out already.
+        require_room([database(live=live)], survey(150 * MB + RESERVE - 1), replace)
     assert "strategy=replace" not in caught.value.message
-    with pytest.raises(NoRoomError):
-        require_room([database(live=None)], 40 * MB + SPARE, replace)
 
 
-def test_nothing_to_restore_needs_air_only():
-    require_room([], SPARE, Request("c"))
+def test_the_plan_tells_what_it_takes():
+    cluster = SimpleNamespace(container=SimpleNamespace(name="c"), server_version="17.6")
+    plan = Plan(
+        "h", "h", Request("c"), cluster, (database(),), MissingRoles(), survey(900), 100, (), "latest"
+    ).as_dict()
+    assert plan["free_bytes"] == 1000
+    assert plan["room"] == {
+        "data_bytes": 100 * MB, "log_bytes": 110 * MB, "sort_bytes": 0, "reserve_bytes": RESERVE,
+        "wanted_bytes": 210 * MB + RESERVE,
+    }  # fmt: skip
+
+
+def test_rows_on_several_volumes_are_said():
+    two = survey(1)
+    two.tablespaces["fast"] = Place("/fast", "/dev/sdc1", "/fast", 1, 1)
+    assert restore_plan._spread_warnings([database()], two) == []
+    [warning] = restore_plan._spread_warnings([database(lies_in=frozenset({"pg_default", "fast"}))], two)
+    assert "2 volumes (/data, /fast)" in warning
 
 
 # -- what the plan warns of --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from scalr_backup.errors import (
     DockerUnreachableError,
     NotConfirmedError,
     PostgresError,
+    RoomUnknownError,
     UnknownDatabaseError,
     UnknownRunError,
 )
@@ -36,6 +37,12 @@ class Names:
         self.databases = databases
         self.fails = False
         self.loses_the_answer = False
+        # How often it does not answer after its swap.
+        self.silent = 0
+        self.silent_after = 0
+
+    def unstoppable(self):
+        return self
 
     def database_names(self):
         return set(self.databases)
@@ -43,7 +50,13 @@ class Names:
     def half_made_databases(self):
         return {}
 
+    application = "scalr-backup run"
+    container = CONTAINER
+
     def end_leftovers(self, _pattern):
+        if self.silent:
+            self.silent -= 1
+            raise DockerUnreachableError("nobody there")
         return 0
 
     def runs_at_work(self):
@@ -52,8 +65,8 @@ class Names:
     def heads(self):
         return set()
 
-    def free_bytes(self):
-        return 1
+    def room(self):
+        raise RoomUnknownError("df has not answered.")
 
     def live_database(self, name):
         return LiveDatabase(size_bytes=1, sessions=0) if name in self.databases else None
@@ -63,6 +76,7 @@ class Names:
 
     def swap(self, live, new, old, properties):
         assert properties == ()
+        self.silent = self.silent_after
         if self.fails:
             raise PostgresError("canceling statement due to lock timeout")
         if old is not None:
@@ -174,6 +188,45 @@ def test_a_swap_whose_answer_was_lost_has_happened(state):
     assert [one.run for one in state.kept()] == [result.run]
 
 
+@pytest.mark.parametrize("happens", [True, False])
+def test_a_server_that_comes_back_tells_what_became_of_the_swap(state, monkeypatch, happens):
+    monkeypatch.setattr("scalr_backup.swap._AGAIN_SECONDS", 0.0)
+    state.keep(KEPT)
+    postgres = Names(shop="restored", **{OLD: "replaced"})
+    postgres.loses_the_answer, postgres.fails, postgres.silent_after = happens, not happens, 5
+    result = run(state, postgres)
+    assert result.databases[0].ok is happens
+    assert [one.run for one in state.kept()] == [result.run if happens else RUN]
+    assert state.undos() == []
+
+
+@pytest.mark.parametrize("happens", [True, False])
+def test_a_server_that_vanishes_in_the_swap_leaves_no_phantom_and_the_next_run_notes_the_truth(
+    state, monkeypatch, happens
+):
+    monkeypatch.setattr("scalr_backup.swap._PATIENCE_SECONDS", -1.0)
+    state.keep(KEPT)
+    postgres = Names(shop="restored", **{OLD: "replaced"})
+    postgres.loses_the_answer, postgres.fails, postgres.silent_after = happens, not happens, 1
+    result = run(state, postgres)
+    [outcome] = result.databases
+    assert not outcome.ok
+    assert "wholly or not at all" in outcome.error.message
+    assert "changed nothing" not in outcome.error.message
+    assert state.kept() == [KEPT]
+    # What is there can be undone by its run, whichever it is, before anybody has noted it.
+    there = result.run if happens else RUN
+    assert undo_of(state, postgres).plan(UndoRequest(there)).databases[0].kept.run == there
+
+    postgres.loses_the_answer, postgres.fails, postgres.silent_after = False, False, 0
+    again = run(state, postgres, there)
+
+    assert again.databases[0].ok
+    assert state.undos() == []
+    assert [one.run for one in state.kept()] == [again.run]
+    assert any("had put scalr-shop-db/shop back" in sentence for sentence in again.warnings) is happens
+
+
 def journal(keep_old):
     return RestoreJournal(RUN, CONTAINER, "shop", NEW, OLD, keep_old)
 
@@ -224,6 +277,8 @@ def test_the_plan_looks_like_a_restores(state):
     plan = undo_of(state, Names(shop="restored", **{OLD: "replaced"})).plan(UndoRequest(RUN)).as_dict()
     assert plan["undo"] == RUN
     assert plan["strategy"] is None
+    # Two names need no room: that nobody can tell how much there is stands in nobody's way.
+    assert plan["free_bytes"] is None
     assert plan["confirm"] == CONTAINER
     [database] = plan["databases"]
     assert database["old_database"] == OLD

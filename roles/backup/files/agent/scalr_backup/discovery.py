@@ -202,7 +202,8 @@ class Discovery:
         stop_if_told = partial(self._stop_if_told, container)
         result = self._docker.run(container.name, ["cat", "--", path], waiting=stop_if_told)
         if result.exit_code != 0:
-            raise CredentialsError(f"{container.name}: the credentials file {path} cannot be read: {result.stderr}")
+            why = self._docker.how_it_ended(container.name, "cat", result)
+            raise CredentialsError(f"{container.name}: the credentials file {path} cannot be read: {why}")
         return result.stdout.decode("utf-8", "replace").rstrip("\n")
 
 

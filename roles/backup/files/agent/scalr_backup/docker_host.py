@@ -36,14 +36,18 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 from docker.utils.socket import SocketError, frames_iter
 
+from scalr_backup.endings import Command, condition, ending
 from scalr_backup.engine_silence import why_silent
 from scalr_backup.errors import (
     CallRefusedError,
+    CommandLostError,
     ContainerGoneError,
     ContainerStoppedError,
     DockerUnreachableError,
     DrillRefusedError,
     NoImageError,
+    ScalrBackupError,
+    SilentCommandError,
     ThrowawayError,
 )
 
@@ -123,8 +127,11 @@ def _nothing() -> None:
 class ExecStream:
     """A running command in a container: its standard input, its output in frames, its exit code."""
 
-    def __init__(self, api: docker.APIClient, exec_id: str, connection: Any, silence_seconds: float) -> None:
+    def __init__(
+        self, api: docker.APIClient, exec_id: str, connection: Any, silence_seconds: float, command: Command
+    ) -> None:
         self.exec_id = exec_id
+        self.command = command
         self._api = api
         # The SDK hands out the response's raw socket. Bytes that arrived together with the response's headers
         # are in the buffered reader above it, so reading goes through that reader and loses none.
@@ -157,15 +164,15 @@ class ExecStream:
             try:
                 received = self._reader.read1(_READ_BYTES)
             except OSError as error:
-                raise DockerUnreachableError(
-                    f"The connection to the Docker Engine broke: {why_silent(error)}."
-                ) from None
+                raise self._broke(error) from None
             if not received:
                 break
             pending += received
             yield from _complete_frames(pending)
         if pending:
-            raise DockerUnreachableError("The connection to the Docker Engine broke within a frame.")
+            raise DockerUnreachableError(
+                f"The connection to the Docker Engine broke in the middle of what {self.command} said."
+            )
 
     def write(self, data: bytes | memoryview, waiting: Callable[[], None] = _nothing) -> None:
         """Send bytes to the command's standard input; *waiting* is called every half second that it does not read.
@@ -187,7 +194,7 @@ class ExecStream:
         try:
             return bool(self._reader.peek())
         except OSError as error:
-            raise DockerUnreachableError(f"The connection to the Docker Engine broke: {why_silent(error)}.") from None
+            raise self._broke(error) from None
         finally:
             self._make_patient()
 
@@ -205,7 +212,12 @@ class ExecStream:
         try:
             return bool(select.select([self._socket], [], [], 0.5)[0])
         except (OSError, ValueError) as error:
-            raise DockerUnreachableError(f"The connection to the Docker Engine broke: {why_silent(error)}.") from None
+            raise self._broke(error) from None
+
+    def _broke(self, error: Exception) -> DockerUnreachableError:
+        return DockerUnreachableError(
+            f"The connection to the Docker Engine broke while {self.command} ran: {why_silent(error)}."
+        )
 
     def end_input(self) -> None:
         """Let the command see the end of its standard input."""
@@ -214,9 +226,33 @@ class ExecStream:
     def running(self) -> bool:
         """Whether the engine says that the command runs.
 
-        Raises ContainerGoneError or DockerUnreachableError.
+        Raises ContainerGoneError, CommandLostError or DockerUnreachableError.
         """
-        return bool(_translate(lambda: self._api.exec_inspect(self.exec_id), "of a running command")["Running"])
+        return bool(self._inspect()["Running"])
+
+    def _inspect(self) -> dict[str, Any]:
+        """What the engine says of the command, which it forgets when its container restarts.
+
+        Raises ContainerGoneError, CommandLostError or DockerUnreachableError.
+        """
+        try:
+            return dict(_translate(lambda: self._api.exec_inspect(self.exec_id), self.command.container))
+        except ContainerGoneError:
+            found = condition(_document(self._api, self.command.container))
+            raise CommandLostError(
+                f"{self.command} came to no end: its container was stopped under it; {found}."
+            ) from None
+
+    def how_it_ended(self, said: str) -> str:
+        """A sentence on how the command ended, after its output has; *said* is what it said on its standard error."""
+        try:
+            return ending(self.command, self.wait(), said, lambda: _document(self._api, self.command.container))
+        except ScalrBackupError as error:
+            return error.message
+
+    def condition(self) -> str:
+        """What the engine says of the command's container."""
+        return condition(_document(self._api, self.command.container))
 
     @property
     def silence_seconds(self) -> float:
@@ -231,11 +267,13 @@ class ExecStream:
         """
         deadline = time.monotonic() + _EXIT_SECONDS
         while True:
-            state = _translate(lambda: self._api.exec_inspect(self.exec_id), "exec")
+            state = self._inspect()
             if not state["Running"] and state["ExitCode"] is not None:
                 return int(state["ExitCode"])
             if time.monotonic() > deadline:
-                raise DockerUnreachableError("A command's output ended and the command still runs: the stream was cut.")
+                raise DockerUnreachableError(
+                    f"The output of {self.command} ended and it still runs: the stream was cut."
+                )
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -261,14 +299,17 @@ class _Silence:
         """Raise DockerUnreachableError once nothing more can come."""
         now = time.monotonic()
         if now - self._began > self._stream.silence_seconds:
-            raise DockerUnreachableError(
-                f"A command in a container has {self._missing} nothing for {self._stream.silence_seconds:.0f} s."
+            raise SilentCommandError(
+                f"{self._stream.command} has {self._missing} nothing for {self._stream.silence_seconds:.0f} s."
             )
         if now - self._asked < _ASK_SECONDS:
             return
         self._asked = now
         if self._ended:
-            raise DockerUnreachableError("A command has ended and its output has not: its container was stopped.")
+            raise CommandLostError(
+                f"{self._stream.command} has ended and its output has not: its container was stopped; "
+                f"{self._stream.condition()}."
+            )
         # Its last words may still be on their way: they have until the next time.
         self._ended = not self._stream.running()
 
@@ -290,6 +331,11 @@ class DockerHost:
         """
         return dict(_translate(lambda: self._api.inspect_container(container), container))
 
+    def how_it_ended(self, container: str, program: str, result: ExecResult) -> str:
+        """A sentence on how a command that was ``run`` has ended."""
+        command = Command(program, container)
+        return ending(command, result.exit_code, result.stderr, lambda: _document(self._api, container))
+
     def start_exec(
         self,
         container: str,
@@ -309,7 +355,8 @@ class DockerHost:
                 container, list(argv), stdin=stdin, environment=dict(environment or {}), tty=False
             )
             connection = self._api.exec_start(created["Id"], socket=True, tty=False)
-            return ExecStream(self._api, created["Id"], connection, silence_seconds)
+            program = argv[0].rpartition("/")[2]
+            return ExecStream(self._api, created["Id"], connection, silence_seconds, Command(program, container))
 
         return _translate(start, container)
 
@@ -576,6 +623,16 @@ def _complete_frames(pending: bytearray) -> Iterator[tuple[int, bytes]]:
         yield kind, bytes(pending[position + _HEADER.size : end])
         position = end
     del pending[:position]
+
+
+def _document(api: docker.APIClient, container: str) -> dict[str, Any] | None:
+    """The inspect document of a container; None when there is none, empty when the engine does not tell."""
+    try:
+        return dict(_translate(lambda: api.inspect_container(container), container))
+    except ContainerGoneError:
+        return None
+    except ScalrBackupError:
+        return {}
 
 
 def _connect(address: str | None, timeout_seconds: int) -> docker.APIClient:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,15 +23,17 @@ from scalr_backup.errors import (
     UnreadableManifestError,
 )
 from scalr_backup.model import Snapshot, dump_path, name_fits
+from scalr_backup.room import RESERVE_BYTES, LogSettings, index_bytes, log_bytes, sort_bytes
 
 USER = "postgres"
 
 _MIB = 1024 * 1024
-# A restored database has no dead rows, but sorting for its indexes takes room beside it.
-_DATA_FACTOR = 1.3
-# Beside the data: a new cluster (40 MiB measured), its write-ahead log, and what a restore wants to see free.
-_CLUSTER_BYTES = 448 * _MIB
-_SERVER_OPTIONS = ("-c", "max_wal_size=128MB")
+# Beside what a restore takes: a new cluster (40 MiB measured), and what its image puts into it.
+_CLUSTER_BYTES = 192 * _MIB
+_LOG = LogSettings(limit_bytes=128 * _MIB, checksums=True)
+_SERVER_OPTIONS = ("-c", f"max_wal_size={_LOG.limit_bytes // _MIB}MB")
+# PostgreSQL's own maintenance_work_mem.
+_SORT_MEMORY_BYTES = 64 * _MIB
 # The server's own memory: shared buffers, sorts of parallel index builds, and small places to write to.
 _SERVER_BYTES = 384 * _MIB
 # restic and this program.
@@ -75,9 +78,10 @@ class Subject:
 
     @property
     def data_bytes(self) -> int:
-        """The room that its server gets for files, all of it in memory."""
+        """The room that its server gets for files, all of it in memory: what a restore wants to see, and a cluster."""
         size = max(int(self.described.get("size_bytes") or 0), self.snapshot.dump_bytes or 0)
-        return int(size * _DATA_FACTOR) + _CLUSTER_BYTES
+        sorts = sort_bytes(index_bytes(self.described, size), os.cpu_count() or 1, _SORT_MEMORY_BYTES)
+        return size + log_bytes(size, _LOG) + sorts + RESERVE_BYTES + _CLUSTER_BYTES
 
 
 def choose_containers(

@@ -82,6 +82,16 @@ class DockerUnreachableError(ScalrBackupError):
     code = "docker_unreachable"
 
 
+class CommandLostError(DockerUnreachableError):
+    """A command came to no end that anybody knows of, because its container was stopped under it."""
+
+    code = "command_lost"
+
+
+class SilentCommandError(DockerUnreachableError):
+    """A command in a container says nothing for longer than it may."""
+
+
 class CallRefusedError(ScalrBackupError):
     """The socket proxy does not let this call through to the Docker Engine."""
 
@@ -163,6 +173,18 @@ class NoRoomError(ScalrBackupError):
     """The volume has no room for a second copy of the database."""
 
     code = "no_room"
+
+
+class NoRoomLeftError(ScalrBackupError):
+    """A restore gave up because the live server would have run out of room; the half-made database is dropped."""
+
+    code = "no_room_left"
+
+
+class RoomUnknownError(ScalrBackupError):
+    """Nobody can say how much room a volume has, so nothing is written to it."""
+
+    code = "room_unknown"
 
 
 class NotConfirmedError(ScalrBackupError):

@@ -19,7 +19,7 @@ from functools import partial
 from scalr_backup.archive import ArchiveHead, ArchiveReader, PostData
 from scalr_backup.docker_host import STDOUT, ExecStream, MessageTail
 from scalr_backup.errors import PostgresError, RestoreError, ScalrBackupError, VerificationError
-from scalr_backup.postgres import Postgres, different_counts, last_words
+from scalr_backup.postgres import Postgres, different_counts
 from scalr_backup.progress import Emit, progress
 from scalr_backup.restic import Restic
 from scalr_backup.restore_plan import DatabasePlan, read_head
@@ -235,9 +235,8 @@ class Filler:
         while not listener.finished(0.5):
             self._stop_if_told()
             tell()
-        exit_code = target.wait()
-        if exit_code != 0:
-            raise RestoreError(f"pg_restore ended with exit code {exit_code}: {last_words(listener.messages)}")
+        if target.wait() != 0:
+            raise RestoreError(target.how_it_ended(listener.messages))
 
     def _verify(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> dict[str, int] | None:
         """Compare exact row counts with the manifest's, and every sequence with the archive.

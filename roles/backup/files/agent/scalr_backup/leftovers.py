@@ -37,6 +37,7 @@ def clean_up(state: State, discovery: Discovery, cluster: Cluster) -> list[str]:
     journals = state.journals(name)
     for journal in journals:
         found += _finish(state, journal, postgres)
+    found += _finish_undos(state, name, postgres)
     for half_made in sorted(half_made_by_dead(state, postgres).keys() - {journal.new for journal in journals}):
         if obstacle := _drop(postgres, half_made):
             found.append(f"The half-made database {half_made} in {name} could not be dropped: {obstacle}")
@@ -84,6 +85,21 @@ def _finish(state: State, journal: RestoreJournal, postgres: Postgres) -> list[s
 def _is_of_dead_run(state: State, half_made: str) -> bool:
     run = run_of_half_made(half_made)
     return run is not None and state.runs.is_dead(run)
+
+
+def _finish_undos(state: State, container: str, postgres: Postgres) -> list[str]:
+    """Note the end of undos that lost their server, or their life, in the swap."""
+    found = []
+    for journal in state.undos(container):
+        swapped = journal.has_swapped(postgres.database_names())
+        state.close_undo(journal, swapped=swapped)
+        if swapped:
+            kept = f"; what it replaced is kept as {journal.replaced.old}" if journal.replaced else ""
+            found.append(
+                f"An undo of the restore {journal.kept.run} had put {container}/{journal.kept.database} back and ended before it "
+                f"could say so{kept}."
+            )
+    return found
 
 
 def _drop(postgres: Postgres, name: str) -> str | None:

@@ -15,21 +15,25 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from scalr_backup import volumes
 from scalr_backup.blockers import LOCK_NOT_AVAILABLE, Blocker, LockWatch, blockers_sql, in_the_way
 from scalr_backup.docker_host import STDOUT, DockerHost, ExecResult, ExecStream, MessageTail
+from scalr_backup.endings import last_words
 from scalr_backup.errors import (
     DamagedRelationsError,
     DockerUnreachableError,
     InterruptedRunError,
     PostgresError,
+    RoomUnknownError,
     ScalrBackupError,
     UnreadableArchiveError,
 )
 from scalr_backup.model import Credentials, Database, Volume, is_run_id, kept_since
+from scalr_backup.room import DEFAULT_TABLESPACE, LogSettings, Place, Survey
 from scalr_backup.sql import connection_string, quote_identifier, quote_literal
 
 # Every connection of a run carries the run's id, so that what a killed run left behind can be told from the app's.
@@ -55,6 +59,8 @@ _SESSION_OPTIONS = (
 # PostgreSQL waits for ever on what somebody holds exclusively; a night is better spent on the others. Who tidies up after
 # being told to stop waits no longer than this.
 _SHORT_LOCK_WAIT_SECONDS = 30
+# Counting the rows of a large table says nothing for a long time; a look at a catalog that does is a server that hangs.
+_WORK_SECONDS, _ANSWER_SECONDS = 24 * 3600.0, 300.0
 # While the swap waits for somebody's lock on the database, the app cannot connect.
 _SWAP_WAIT_MILLISECONDS = 10 * 1000
 
@@ -106,6 +112,9 @@ SELECT jsonb_build_object(
   'collate', d.datcollate,
   'ctype', d.datctype,
   'size_bytes', pg_database_size(d.oid),
+  'largest_indexes', (SELECT COALESCE(jsonb_agg(bytes), '[]')
+                      FROM (SELECT relpages * current_setting('block_size')::bigint AS bytes FROM pg_class
+                            WHERE relkind = 'i' AND oid >= 16384 ORDER BY relpages DESC LIMIT 8) AS largest),
   'server_version', current_setting('server_version'),
   'server_version_num', current_setting('server_version_num')::int,
   'extensions', COALESCE((SELECT jsonb_agg(jsonb_build_object('name', e.extname, 'version', e.extversion,
@@ -124,7 +133,7 @@ FROM pg_database AS d WHERE d.datname = current_database();
 _CLIENTS = """
 for process in /proc/[0-9]*; do
   case "$(tr '\\0' ' ' < "$process/cmdline" 2>/dev/null)" in
-    pg_dump*|pg_restore*|psql*|*/pg_dump*|*/pg_restore*|*/psql*) ;;
+    pg_dump*|pg_restore*|psql*|*/pg_dump*|*/pg_restore*|*/psql*|sh*scalr-backup-watch*) ;;
     *) continue ;;
   esac
   name="$(tr '\\0' '\\n' < "$process/environ" 2>/dev/null | grep "^PGAPPNAME=$1")" || continue
@@ -162,12 +171,27 @@ _PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1";
 # More jobs than this compete for the disk rather than share the work.
 _MOST_JOBS = 8
 
-# As POSIX has it: the device, its size, used and free in KiB, how full, and where it is mounted.
-_DF_LINE = re.compile(r"\s[0-9]+\s+(?P<used>[0-9]+)\s+(?P<free>[0-9]+)\s+[0-9]+%\s+/.*\s*\Z")
-# A network file system that is gone would let df wait for ever.
-_DF_SECONDS = 10.0
 # Who is in the way is told at once or not at all.
 _LOOK_SECONDS = 20.0
+
+# What decides how much a restore takes. An archive without a way, or whose last try failed, keeps the log for ever, and
+# so does a slot that nobody reads.
+_ROOM = """
+SELECT jsonb_build_object(
+  'directory', current_setting('data_directory'),
+  'limit_bytes', pg_size_bytes(current_setting('max_wal_size')),
+  'kept_bytes', pg_size_bytes(current_setting('wal_keep_size')),
+  'kept_for_slots', (SELECT setting::bigint * 1024 * 1024 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
+  'sort_bytes', pg_size_bytes(current_setting('maintenance_work_mem')),
+  'checksums', 'on' IN (current_setting('data_checksums'), current_setting('wal_log_hints')),
+  'archive_fails', current_setting('archive_mode') <> 'off' AND (
+    '' = ALL (ARRAY[current_setting('archive_command'), COALESCE(current_setting('archive_library', true), '')])
+    OR (SELECT COALESCE(last_failed_time > COALESCE(last_archived_time, '-infinity'), false) FROM pg_stat_archiver)),
+  'slots', COALESCE((SELECT jsonb_agg(slot_name ORDER BY slot_name) FROM pg_replication_slots
+                     WHERE NOT active AND restart_lsn IS NOT NULL), '[]'),
+  'tablespaces', COALESCE((SELECT jsonb_object_agg(spcname, oid::bigint) FROM pg_tablespace
+                           WHERE spcname NOT IN ('pg_default', 'pg_global')), '{}'));
+"""
 
 RowCounts = dict[str, int]
 # By container and what is known of it.
@@ -249,6 +273,10 @@ class SqlSession:
         sqlstate, words = explain_failure(self._messages.text)
         if sqlstate == LOCK_NOT_AVAILABLE and self._watch is not None and self._watch.last:
             words = f"gave up waiting for {self._watch.last}; let that end, or end it, and run this again."
+        if sqlstate is None:
+            explained = self._stream.how_it_ended(self._messages.text)
+            # A refusal is the server's own, and how psql ended adds nothing to it.
+            words = words if words and explained.endswith(f": {words}") else explained
         return PostgresError(f"{self._subject}: {words}", sqlstate)
 
 
@@ -347,8 +375,7 @@ class Postgres:
         database: str,
         options: str = "",
         *,
-        # Counting the rows of a large table says nothing for a long time.
-        silence_seconds: float = 24 * 3600.0,
+        silence_seconds: float = _WORK_SECONDS,
         watched: bool = True,
         tidied: bool = True,
     ) -> Iterator[SqlSession]:
@@ -376,8 +403,8 @@ class Postgres:
             yield SqlSession(stream, f"{self.container}/{database}", wait, watch)
 
     def query(self, database: str, sql: str) -> list[Any]:
-        """Run SQL in a session of its own; rows are JSON documents."""
-        with self.session(database) as session:
+        """Look at something, in a session of its own; rows are JSON documents."""
+        with self.session(database, silence_seconds=_ANSWER_SECONDS) as session:
             return session.query(sql)
 
     def execute(self, database: str, *statements: str) -> None:
@@ -417,7 +444,7 @@ class Postgres:
         lock_wait = {"PGOPTIONS": f"-c lock_timeout={self._patience.lock_seconds * 1000}"}
         result = self._run(argv, self.environment() | lock_wait, silence_seconds=self._patience.lock_seconds + 300.0)
         if result.exit_code != 0:
-            raise PostgresError(f"{self.container}: {last_words(result.stderr)}")
+            raise PostgresError(self._docker.how_it_ended(self.container, argv[0], result))
         return result.stdout.decode()
 
     def dump_argv(self, database: str, exported_snapshot: str) -> list[str]:
@@ -525,12 +552,12 @@ class Postgres:
         result = self._run(["pg_restore", "--list"], stdin=head)
         if result.exit_code != 0:
             raise UnreadableArchiveError(
-                f"The pg_restore of {self.container} cannot read this archive: {last_words(result.stderr)}"
+                f"This archive cannot be read there: {self._docker.how_it_ended(self.container, 'pg_restore', result)}"
             )
 
     def live_database(self, name: str) -> LiveDatabase | None:
         """Size and other sessions of a database; None when there is no such database."""
-        with self.session(self._maintenance_database(name)) as session:
+        with self.session(self._maintenance_database(name), silence_seconds=_ANSWER_SECONDS) as session:
             size = session.query(
                 f"SELECT to_jsonb(pg_database_size(oid)) FROM pg_database WHERE datname = {quote_literal(name)};"
             )
@@ -549,21 +576,55 @@ class Postgres:
         return self.query(self._home, sql)
 
     def volume(self, directory: str) -> Volume | None:
-        """The file system that a directory of the container lies on; None where ``df`` does not tell.
+        """The file system that a directory of the container lies on; None where nothing tells.
 
         Raises what keeps the container from answering.
         """
-        result = self._run(["df", "-Pk", directory], silence_seconds=_DF_SECONDS)
-        told = _DF_LINE.search(result.stdout.decode("utf-8", "replace")) if result.exit_code == 0 else None
-        if told is None:
-            return None
-        free, used = int(told["free"]) * 1024, int(told["used"]) * 1024
-        # What is kept for root, or by a quota, is neither free nor used: df's own percentage leaves it out as well.
-        return Volume(directory, free, free + used)
+        [place] = volumes.look(self._docker, self.container, [directory])
+        return Volume(directory, place.free_bytes, place.total_bytes) if place else None
+
+    def room(self) -> Survey:
+        """What the server's volumes have, and what decides how much of it a restore takes.
+
+        Raises RoomUnknownError where neither ``df`` nor ``stat`` tells.
+        """
+        known = self.query(self._home, _ROOM)[0]
+        log = f"{known['directory']}/pg_wal"
+        directories = {DEFAULT_TABLESPACE: known["directory"]} | {
+            name: f"{known['directory']}/pg_tblspc/{oid}" for name, oid in known["tablespaces"].items()
+        }
+        places, log_bytes, processors = volumes.survey(self._docker, self.container, log, [*directories.values()])
+        found = [place for place in places if place is not None]
+        if len(found) < len(places):
+            raise RoomUnknownError(
+                f"{self.container} does not tell how much room there is on the volume of {known['directory']}: neither df "
+                "nor stat answers in its image; restore into a container that has one of them (target=)."
+            )
+        return Survey(
+            log=found[0],
+            tablespaces=dict(zip(directories, found[1:], strict=True)),
+            settings=_log_settings(known),
+            log_bytes=log_bytes,
+            sort_memory_bytes=known["sort_bytes"],
+            processors=min(processors, _MOST_JOBS),
+        )
+
+    def watch_room(self, places: Sequence[Place]) -> AbstractContextManager[volumes.Watch]:
+        """Look at the volumes of these places again and again."""
+        directories = [place.directory for place in places]
+        return volumes.watch(self._docker, self.container, directories, {"PGAPPNAME": self.application})
+
+    def end_sessions(self, database: str) -> None:
+        """End every session in a database."""
+        self.query(
+            self._maintenance_database(database),
+            "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
+            f"WHERE datname = {quote_literal(database)} AND pid <> pg_backend_pid();",
+        )
 
     def roles(self) -> RolesOnTarget:
         """Every role there is, PostgreSQL's own among them."""
-        with self.session(self._home) as session:
+        with self.session(self._home, silence_seconds=_ANSWER_SECONDS) as session:
             names = session.query("SELECT to_jsonb(rolname) FROM pg_roles;")
             may_create = session.query(
                 "SELECT to_jsonb(rolsuper OR rolcreaterole) FROM pg_roles WHERE rolname = current_user;"
@@ -595,16 +656,6 @@ class Postgres:
             self._maintenance_database(name),
             f"ALTER DATABASE {quote_identifier(name)} RENAME TO {quote_identifier(new_name)}",
         )
-
-    def free_bytes(self) -> int:
-        """Room on the volume of the data directory."""
-        directory: str = self.query(self._home, "SELECT to_jsonb(current_setting('data_directory'));")[0]
-        result = self._docker.run(self.container, ["df", "-Pk", directory])
-        fields = result.stdout.decode("utf-8", "replace").strip().splitlines()[-1:]
-        numbers = re.findall(r"\s(\d+)\s+(\d+)\s+(\d+)\s", fields[0]) if result.exit_code == 0 and fields else []
-        if not numbers:
-            raise PostgresError(f"{self.container}: the free space of {directory} cannot be read: {result.stderr}")
-        return int(numbers[0][2]) * 1024
 
     def drop_database(self, name: str) -> None:
         """Drop a database with whoever is connected to it; none is fine too.
@@ -782,7 +833,8 @@ class Postgres:
             lines = [line.strip() for line in result.stdout.decode("utf-8", "replace").splitlines()]
             raise DamagedRelationsError(f"pg_amcheck found damage in the restored {database}: {' '.join(lines[:4])}")
         if result.exit_code != 0:
-            raise DamagedRelationsError(f"pg_amcheck could not check {database}: {last_words(result.stderr)}")
+            why = self._docker.how_it_ended(self.container, argv[0], result)
+            raise DamagedRelationsError(f"pg_amcheck could not check {database}: {why}")
 
     def run_read_only(self, database: str, sql: str) -> list[str]:
         """Run somebody's SQL where nothing can be written; every value that it returns, as text, row after row.
@@ -801,9 +853,13 @@ class Postgres:
             waiting=self._waiting,
         )
         text = result.stdout.decode("utf-8", "replace")
-        # Without the mark at its end, the SQL holds a quote or a comment that does not end.
-        if result.exit_code != 0 or not text.endswith(f"{end}\n"):
-            raise PostgresError(f"{self.container}/{database}: {last_words(result.stderr)}")
+        if result.exit_code != 0:
+            why = self._docker.how_it_ended(self.container, argv[0], result)
+            raise PostgresError(f"{self.container}/{database}: {last_words(result.stderr) or why}")
+        if not text.endswith(f"{end}\n"):
+            raise PostgresError(
+                f"{self.container}/{database}: the SQL holds a quotation or a comment that does not end."
+            )
         return text.removesuffix(f"{end}\n").split("\0")[:-1]
 
     def _is_empty(self, database: str) -> bool:
@@ -876,6 +932,18 @@ def run_of_half_made(name: str) -> str | None:
     return f"{match['day'].upper()}-{match['rest']}" if match else None
 
 
+def _log_settings(known: Mapping[str, Any]) -> LogSettings:
+    """How the server treats its log, by what it says of itself."""
+    kept, hoards = int(known["kept_bytes"]), None
+    if known["archive_fails"]:
+        hoards = "archive_mode is on and nothing is archived, so the server keeps all of it"
+    elif known["slots"] and known["kept_for_slots"] < 0:
+        hoards = f"the replication slot {known['slots'][0]} is not in use, so the server keeps all of it"
+    elif known["slots"]:
+        kept += int(known["kept_for_slots"])
+    return LogSettings(int(known["limit_bytes"]), kept, bool(known["checksums"]), hoards)
+
+
 def open_exported_snapshot(session: SqlSession) -> tuple[str, dict[str, Any]]:
     """Begin the transaction that a dump and its counts share; returns the snapshot's name and the description.
 
@@ -922,10 +990,3 @@ def explain_failure(stderr: str) -> tuple[str | None, str]:
     if not errors:
         return None, last_words(stderr)
     return errors[0]["sqlstate"], " ".join(f"{one['severity']}{one['message']}" for one in errors[:3])
-
-
-def last_words(stderr: str) -> str:
-    """What a client program says went wrong: its error lines, else its last line."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if re.search(r"\b(error|FATAL|ERROR|PANIC)\b:", line)]
-    return " ".join(errors[:3] or lines[-1:]) or "it ended without a word."

@@ -21,7 +21,7 @@ from scalr_backup.archive import ArchiveError, ArchiveReader
 from scalr_backup.docker_host import STDOUT, DockerHost, ExecStream, MessageTail
 from scalr_backup.errors import DumpError, ScalrBackupError
 from scalr_backup.model import Credentials
-from scalr_backup.postgres import Patience, Postgres, last_words
+from scalr_backup.postgres import Patience, Postgres
 
 JOB_VARIABLE = "SCALR_BACKUP_JOB"
 
@@ -94,9 +94,8 @@ def produce(stream: ExecStream, output: int) -> Report:
             except ArchiveError as error:
                 broken = error  # pg_dump's own words, which follow, tell more.
         _write_all(output, data)
-    exit_code = stream.wait()
-    if exit_code != 0:
-        raise DumpError(f"pg_dump ended with exit code {exit_code}: {last_words(messages.text)}")
+    if stream.wait() != 0:
+        raise DumpError(stream.how_it_ended(messages.text))
     if broken is not None:
         raise DumpError(broken.message)
     try:

@@ -22,6 +22,7 @@ _CURES = {
         "give that container the label scalr.backup=true, or let backup_containers name it; docker logs "
         "scalr-backup-socket-proxy lists what was refused"
     ),
+    "command_lost": "the sentence says what the engine knows of the container; look at its log, then run it again",
     "configuration": "correct the variable, run site.yml",
     "container_gone": "the next pass has it if it is back; else stop expecting it",
     "container_paused": "end the pause and run the command again",
@@ -72,7 +73,14 @@ _CURES = {
     "wrong_password": "put the right one back, from your copy",
 }
 
-_THE_CONTAINERS_LOG = {"container_gone", "container_restarting", "credentials", "postgres", "unreachable"}
+_THE_CONTAINERS_LOG = {
+    "command_lost",
+    "container_gone",
+    "container_restarting",
+    "credentials",
+    "postgres",
+    "unreachable",
+}
 _ANOTHER_DEPLOYMENT = {
     "configuration", "repository_missing", "repository_refused", "repository_unreachable", "restic_version",
     "two_hosts", "wrong_password",

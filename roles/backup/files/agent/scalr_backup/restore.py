@@ -27,14 +27,16 @@ from scalr_backup.errors import (
     UnknownSnapshotError,
     VerificationError,
 )
-from scalr_backup.fill import Filler
+from scalr_backup.fill import Filled, Filler
 from scalr_backup.model import PRE_RESTORE, Failure, new_run_id
 from scalr_backup.postgres import APPLICATION_PREFIX, RESTORE_PREFIX, Postgres
 from scalr_backup.progress import log, progress
 from scalr_backup.restic import Restic
-from scalr_backup.restore_plan import BESIDE, REPLACE, DatabasePlan, Plan, Planner, Request, require_room
+from scalr_backup.restore_plan import BESIDE, REPLACE, DatabasePlan, Plan, Planner, Request, require_room, ways_out
+from scalr_backup.room_watch import RoomWatch
 from scalr_backup.sql import NAME_BYTES
 from scalr_backup.state import RestoreJournal, container_lock, utc_now
+from scalr_backup.swap import SwapUnknownError, has_swapped
 from scalr_backup.use_case import Tools, UseCase
 
 __all__ = ["BESIDE", "REPLACE", "DatabaseRestore", "Plan", "Request", "Restore", "RestoreResult", "old_name"]
@@ -134,7 +136,7 @@ class Restore(UseCase):
                 self._warn(result, sentence)
             if removed:
                 # The plan took for free what could be removed; not all may have been.
-                require_room(plan.databases, self._look(plan.cluster).free_bytes(), request)
+                require_room(plan.databases, self._look(plan.cluster).room(), request)
             self._make_roles(result)
             for number, database in enumerate(plan.databases, start=1):
                 result.databases.append(self._restore(request, result, database, number))
@@ -219,17 +221,20 @@ class Restore(UseCase):
         outcome: DatabaseRestore,
     ) -> None:
         """Fill the new database and put it in the live one's place; where that fails, nothing is left of it."""
-        filler = Filler(self._source, postgres, self._emit, self._stop_if_told)
         try:
             if request.strategy == REPLACE and plan.exists:
+                filler = Filler(self._source, postgres, self._emit, self._stop_if_told)
                 self._drop_live(filler, postgres, plan, outcome)
-            filled = filler.fill(plan, journal.new)
+            filled = self._fill(request, result.plan, postgres, plan, journal.new)
             outcome.verified, outcome.jobs, outcome.seconds = filled.verified, filled.jobs, filled.seconds
             for sentence in filled.warnings:
                 self._warn(result, sentence)
             self._stop_if_told()
             self._emit(progress("swap", container=request.into, database=plan.database))
-            outcome.old_database = self._swap(postgres, plan, journal, filled.head)
+            outcome.old_database = self._swap(postgres, self._tidier(result.plan.cluster), plan, journal, filled.head)
+        except SwapUnknownError:
+            # What it has made may be the live database by now: the next run looks before it drops anything.
+            raise
         except VerificationError as error:
             outcome.kept_database = self._keep_for_inspection(result, plan, journal)
             if outcome.kept_database is None:
@@ -244,6 +249,26 @@ class Restore(UseCase):
         except BaseException:
             self._remove_half_made(result, journal)
             raise
+
+    def _fill(self, request: Request, whole: Plan, postgres: Postgres, plan: DatabasePlan, new: str) -> Filled:
+        """Fill the new database for as long as the live server has room.
+
+        Raises NoRoomLeftError, or what the filler raises.
+        """
+        live = "" if request.strategy == REPLACE else f"the live {plan.database} is as it was; "
+        places = {place.volume: place for place in (whole.survey.log, *whole.places)}
+        with RoomWatch(postgres.unstoppable(), [*places.values()], new, f"{live}{ways_out(request)}.") as watch:
+
+            def stop_if_told() -> None:
+                self._stop_if_told()
+                watch.check()
+
+            try:
+                return Filler(self._source, postgres, self._emit, stop_if_told).fill(plan, new)
+            except ScalrBackupError:
+                if watch.gave_up is not None:
+                    raise watch.gave_up from None
+                raise
 
     def _drop_live(self, filler: Filler, postgres: Postgres, plan: DatabasePlan, outcome: DatabaseRestore) -> None:
         """Make room by dropping the live database, after the snapshot has proved readable to its end."""
@@ -283,10 +308,12 @@ class Restore(UseCase):
             self._warn(result, uncounted(cluster.container.name, plan.database, dumped.count_error))
         return dumped.saved.snapshot_id
 
-    def _swap(self, postgres: Postgres, plan: DatabasePlan, journal: RestoreJournal, head: ArchiveHead) -> str | None:
+    def _swap(
+        self, postgres: Postgres, cleaner: Postgres, plan: DatabasePlan, journal: RestoreJournal, head: ArchiveHead
+    ) -> str | None:
         """Put the new database in the live one's place; returns the replaced one's name, None where there was none.
 
-        Raises RestoreError when nothing was swapped, or when nobody can tell.
+        Raises RestoreError when nothing was swapped, and SwapUnknownError when nobody can tell.
         """
         exists = postgres.live_database(plan.database) is not None
         if exists and not plan.exists:
@@ -298,19 +325,10 @@ class Restore(UseCase):
         try:
             postgres.swap(plan.database, journal.new, journal.old if exists else None, properties)
         except ScalrBackupError as error:
-            # The answer to COMMIT may have been lost on its way: the names tell.
-            if not self._has_swapped(postgres, journal, error):
+            # The answer to COMMIT may have been lost on its way.
+            if not has_swapped(cleaner, postgres.application, journal.new, error, self._cancelled.is_set):
                 raise RestoreError(f"The swap failed and changed nothing: {error.message}") from None
         return journal.old if exists else None
-
-    def _has_swapped(self, postgres: Postgres, journal: RestoreJournal, error: ScalrBackupError) -> bool:
-        try:
-            return journal.new not in postgres.database_names()
-        except ScalrBackupError:
-            raise RestoreError(
-                f"The server was lost during the swap, which happened wholly or not at all; the next run looks and "
-                f"cleans up: {error.message}"
-            ) from None
 
     def _retire_old(
         self,

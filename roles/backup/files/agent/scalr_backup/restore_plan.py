@@ -6,12 +6,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, get_args
 
-from scalr_backup import leftovers, roles, selection
+from scalr_backup import leftovers, roles, room, selection
 from scalr_backup.archive import ArchiveHead, ArchiveReader
 from scalr_backup.errors import (
     MissingExtensionError,
@@ -36,8 +36,7 @@ Strategy = Literal["beside", "replace"]
 BESIDE: Strategy = "beside"
 REPLACE: Strategy = "replace"
 
-# Room that a restore wants beyond the database's own size: write-ahead log of a checkpoint, and some air.
-_SPARE_BYTES = 256 * 1024 * 1024
+_INDEXES = frozenset({"INDEX", "CONSTRAINT"})
 _OLD_SNAPSHOT = timedelta(days=2)
 _MAJOR = re.compile(r"\s*\d+")
 _TEMPLATES = ("template0", "template1")
@@ -102,6 +101,14 @@ class DatabasePlan:
     public_schema: bool = True
     tablespaces: bool = True
     row_counts: dict[str, int] | None = field(default=None, repr=False)
+    index_bytes: tuple[int, ...] = ()
+    lies_in: frozenset[str] = frozenset({room.DEFAULT_TABLESPACE})
+
+    @property
+    def claim(self) -> room.Claim:
+        """What it asks of the server's volumes."""
+        live_bytes = self.live.size_bytes if self.live else 0
+        return room.Claim(self.needed_bytes, live_bytes, self.index_bytes, self.lies_in)
 
     @property
     def exists(self) -> bool:
@@ -150,7 +157,8 @@ class Plan:
     cluster: Cluster
     databases: tuple[DatabasePlan, ...]
     roles: MissingRoles
-    free_bytes: int
+    survey: room.Survey
+    spare_bytes: int
     warnings: tuple[str, ...]
     reference: str
     missing: tuple[str, ...] = ()
@@ -160,6 +168,16 @@ class Plan:
         """What the operator has to type, or to give beforehand."""
         name = self.request.into
         return f"replace {name}" if self.request.strategy == REPLACE else name
+
+    @property
+    def places(self) -> tuple[room.Place, ...]:
+        """Where the rows go, one place of each volume."""
+        return self.survey.places_of([database.claim for database in self.databases])
+
+    @property
+    def needs(self) -> room.Needs:
+        """What the restore takes of its volumes."""
+        return needs(self.databases, self.survey, self.request)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as the JSON contract shows it."""
@@ -175,7 +193,8 @@ class Plan:
             "roles": [*self.roles.names],
             "databases": [database.as_dict() for database in self.databases],
             "missing": [*self.missing],
-            "free_bytes": self.free_bytes,
+            "free_bytes": sum(place.free_bytes for place in self.places) + self.spare_bytes,
+            "room": asdict(self.needs) | {"wanted_bytes": self.needs.total_bytes},
             "warnings": list(self.warnings),
         }
 
@@ -241,21 +260,32 @@ class Planner(UseCase):
         )
         missing, role_warnings = self._plan_roles(postgres, manifests, request, chosen.snapshots, heads)
         # What a killed restore left goes before this one begins.
-        free = postgres.free_bytes() + sum(leftovers.half_made_by_dead(self._state, postgres).values())
-        require_room(databases, free, request)
+        survey = postgres.room()
+        spare = sum(leftovers.half_made_by_dead(self._state, postgres).values())
+        require_room(databases, survey, request, spare)
         warnings = (
             *_age_warnings(databases),
             *_count_warnings(databases, manifests),
             *_tablespace_warnings(databases),
+            *_spread_warnings(databases, survey),
             *_extension_warnings(extensions, [manifests.describe(one) for one in chosen.snapshots]),
             *_subscription_warnings(heads),
             *role_warnings,
             *chosen.warnings,
         )
         return Plan(
-            self._config.host, source_host, request, cluster, databases, missing, free, warnings, chosen.reference,
+            self._config.host,
+            source_host,
+            request,
+            cluster,
+            databases,
+            missing,
+            survey,
+            spare,
+            warnings,
+            chosen.reference,
             chosen.missing,
-        )  # fmt: skip
+        )
 
     def _refuse_unknown_host(self, host: str) -> None:
         known = ", ".join(sorted({snapshot.host for snapshot in self._source.snapshots(None)})) or "none"
@@ -290,16 +320,20 @@ class Planner(UseCase):
         name = request.database_as or snapshot.database
         live = postgres.live_database(name)
         require_swappable(name, live)
+        has_indexes = any(entry.desc in _INDEXES for entry in head.entries)
+        needed = max(int(described.get("size_bytes") or 0), snapshot.dump_bytes or 0)
         return DatabasePlan(
             database=name,
             snapshot=snapshot,
             live=live,
-            needed_bytes=max(int(described.get("size_bytes") or 0), snapshot.dump_bytes or 0),
+            needed_bytes=needed,
             server_version=head.server_version,
             post_data_items=head.post_data.count,
             public_schema=bool(described.get("public_schema", True)),
             tablespaces=tablespaces,
             row_counts=described.get("row_counts"),
+            index_bytes=room.index_bytes(described, needed) if has_indexes else (),
+            lies_in=_lies_in(head) if tablespaces else frozenset({room.DEFAULT_TABLESPACE}),
         )
 
     def _plan_roles(
@@ -354,22 +388,55 @@ def read_head(reader: ArchiveReader, chunks: Iterator[bytes]) -> tuple[ArchiveHe
     return reader.close(), bytes(beginning)
 
 
-def require_room(databases: Sequence[DatabasePlan], free: int, request: Request) -> None:
-    """Refuse what would fill the volume.
+def needs(databases: Sequence[DatabasePlan], survey: room.Survey, request: Request) -> room.Needs:
+    """What the restore takes of its volumes at its worst."""
+    claims = [plan.claim for plan in databases]
+    return room.needs(claims, survey, keep_old=request.keep_old, replace=request.strategy == REPLACE)
+
+
+def require_room(
+    databases: Sequence[DatabasePlan], survey: room.Survey, request: Request, spare_bytes: int = 0
+) -> None:
+    """Refuse what would fill a volume; *spare_bytes* become free before the restore begins.
 
     Raises NoRoomError with the way out.
     """
-    needed = [plan.needed_bytes for plan in databases]
-    wanted = (sum(needed) if request.keep_old else max(needed, default=0)) + _SPARE_BYTES
+    wanted = needs(databases, survey, request)
+    lacking = room.shortage([plan.claim for plan in databases], survey, wanted, spare_bytes)
+    if lacking is None:
+        return
+    hoards = survey.settings.hoards
+    parts = [
+        f"{_mb(wanted.log_bytes)} of write-ahead log{f' ({hoards})' if hoards else ''}",
+        f"{_mb(wanted.reserve_bytes)} that stay free for the live server",
+    ]
+    if lacking.place.directory != survey.log.directory:
+        rows = [f"{_mb(max(wanted.data_bytes, 0))} of rows and indexes"]
+        rows += [f"{_mb(wanted.sort_bytes)} to sort for the indexes"] if wanted.sort_bytes else []
+        shares = survey.log.volume in {place.volume for place in survey.places_of([plan.claim for plan in databases])}
+        parts = [*rows, *(parts if shares else parts[1:])]
+    raise NoRoomError(
+        f"The volume of {lacking.place.directory} in {request.into} has {_mb(lacking.free_bytes)} free and a restore "
+        f"{'in place of' if request.strategy == REPLACE else 'beside'} the live database takes up to "
+        f"{_mb(lacking.wanted_bytes)}: {', '.join(parts)}; {ways_out(request)}."
+    )
+
+
+def ways_out(request: Request) -> str:
+    """What to do where there is no room."""
     if request.strategy == REPLACE:
-        free += min((plan.live.size_bytes for plan in databases if plan.live), default=0)
-    if free < wanted:
-        way_out = "" if request.strategy == REPLACE else ", or give strategy=replace, which drops the old one first"
-        raise NoRoomError(
-            f"The volume of {request.into} has {free / 1e6:.0f} MB free and a restore "
-            f"{'in place of' if request.strategy == REPLACE else 'beside'} the live database needs about "
-            f"{wanted / 1e6:.0f} MB; make room first{way_out}."
-        )
+        return "make room, or restore into another container (target=)"
+    return (
+        "make room, restore into another container (target=), or give strategy=replace, which drops the live one first"
+    )
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:.0f} MB"
+
+
+def _lies_in(head: ArchiveHead) -> frozenset[str]:
+    return head.tablespaces | {head.database_tablespace or room.DEFAULT_TABLESPACE}
 
 
 def major(version: str) -> int:
@@ -470,6 +537,16 @@ def _why_uncounted(snapshot: Snapshot, manifests: Manifests | None) -> str:
         if snapshot.run
         else ", which no pass made"
     )
+
+
+def _spread_warnings(databases: Sequence[DatabasePlan], survey: room.Survey) -> list[str]:
+    places = survey.places_of([plan.claim for plan in databases])
+    if len(places) < 2:
+        return []
+    return [
+        f"The rows go to {len(places)} volumes ({', '.join(place.directory for place in places)}), and nobody knows how much "
+        "to which: only all their room together was judged. The restore gives up when one of them runs low."
+    ]
 
 
 def _tablespace_warnings(databases: Sequence[DatabasePlan]) -> list[str]:

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -59,6 +59,18 @@ class KeptDatabase:
     container: str
     database: str
     old: str
+
+
+@dataclass(frozen=True)
+class UndoJournal:
+    """A kept database that is on its way back, and what it replaces, if there is something."""
+
+    kept: KeptDatabase
+    replaced: KeptDatabase | None
+
+    def has_swapped(self, names: Collection[str]) -> bool:
+        """Whether it is back, by the names of the cluster's databases."""
+        return self.kept.old not in names and (self.replaced is None or self.replaced.old in names)
 
 
 class State:
@@ -242,6 +254,34 @@ class State:
     def kept(self) -> list[KeptDatabase]:
         """Every replaced database that was kept, whether it is still there or not."""
         return [_read_as(KeptDatabase, entry) for entry in self.read().get("kept", {}).values()]
+
+    def open_undo(self, journal: UndoJournal) -> None:
+        """Write down what an undo is about to swap, before it does."""
+        self._change(lambda document: document.setdefault("undos", {}).update({journal.kept.old: asdict(journal)}))
+
+    def close_undo(self, journal: UndoJournal, *, swapped: bool) -> None:
+        """Forget an undo whose end is known, and note what is kept then."""
+
+        def change(document: dict[str, Any]) -> None:
+            document.setdefault("undos", {}).pop(journal.kept.old, None)
+            if swapped:
+                kept = document.setdefault("kept", {})
+                kept.pop(journal.kept.old, None)
+                if journal.replaced is not None:
+                    kept[journal.replaced.old] = asdict(journal.replaced)
+
+        self._change(change)
+
+    def undos(self, container: str | None = None) -> list[UndoJournal]:
+        """Undos in a container, or in any, whose end nobody has noted."""
+        entries = [
+            UndoJournal(
+                _read_as(KeptDatabase, entry["kept"]),
+                _read_as(KeptDatabase, entry["replaced"]) if entry["replaced"] else None,
+            )
+            for entry in self.read().get("undos", {}).values()
+        ]
+        return [entry for entry in entries if container in (None, entry.kept.container)]
 
     def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
         with (self._locks / "state").open("a", encoding="utf-8") as lock:

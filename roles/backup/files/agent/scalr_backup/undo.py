@@ -7,6 +7,7 @@ What it replaces is kept too, under the undo's own run: so an undo can be undone
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,9 @@ from scalr_backup.postgres import LOOK, LiveDatabase, Postgres
 from scalr_backup.progress import log, progress
 from scalr_backup.restore import DatabaseRestore, RestoreResult, old_name
 from scalr_backup.restore_plan import live_as_dict, require_swappable
-from scalr_backup.state import KeptDatabase, container_lock, utc_now
+from scalr_backup.room import DEFAULT_TABLESPACE
+from scalr_backup.state import KeptDatabase, UndoJournal, container_lock, utc_now
+from scalr_backup.swap import has_swapped
 from scalr_backup.use_case import UseCase
 
 
@@ -63,7 +66,7 @@ class UndoPlan:
     undo: str
     cluster: Cluster
     databases: tuple[DatabaseUndo, ...]
-    free_bytes: int
+    free_bytes: int | None
 
     @property
     def confirm(self) -> str:
@@ -99,7 +102,11 @@ class Undo(UseCase):
         self._emit(progress("plan", container=request.container))
         of_run = self._of_run(request, self._state.kept())
         # A restore that was killed right after its swap could not note what it keeps; its journal knows.
-        of_killed = self._of_run(request, [journal.kept for journal in self._state.journals() if journal.keep_old])
+        of_killed = self._of_run(
+            request,
+            [journal.kept for journal in self._state.journals() if journal.keep_old]
+            + [journal.replaced for journal in self._state.undos() if journal.replaced],
+        )
         if not of_run and not of_killed:
             raise self._unknown(request)
         cluster = self._discovery.cluster((of_run or of_killed)[0].container, LOOK, anywhere=True)
@@ -116,7 +123,7 @@ class Undo(UseCase):
         databases = tuple(DatabaseUndo(one, postgres.live_database(one.database)) for one in of_run)
         for database in databases:
             require_swappable(database.kept.database, database.live)
-        return UndoPlan(self._config.host, request.run, cluster, databases, postgres.free_bytes())
+        return UndoPlan(self._config.host, request.run, cluster, databases, _free_bytes(postgres))
 
     def _of_run(self, request: UndoRequest, kept: list[KeptDatabase]) -> list[KeptDatabase]:
         of_run = [one for one in kept if one.run.lower() == request.run.lower()]
@@ -161,11 +168,11 @@ class Undo(UseCase):
         replaced = KeptDatabase(result.run, kept.container, kept.database, old_name(kept.database, result.run))
         try:
             exists = kept.database in postgres.database_names()
-            # Noted before it is so: whatever ends this run, nothing kept is forgotten.
-            if exists:
-                self._state.keep(replaced)
-            self._swap(postgres, kept, replaced if exists else None)
-            self._state.forget_kept(kept)
+            journal = UndoJournal(kept, replaced if exists else None)
+            # Noted before it is so: whatever ends this run, the next one knows what to look for.
+            self._state.open_undo(journal)
+            self._swap(postgres, self._tidier(result.plan.cluster), journal)
+            self._state.close_undo(journal, swapped=True)
             outcome.old_database = replaced.old if exists else None
             outcome.ok = True
         except ScalrBackupError as error:
@@ -174,12 +181,23 @@ class Undo(UseCase):
         outcome.duration_seconds = round(time.monotonic() - started, 1)
         return outcome
 
-    def _swap(self, postgres: Postgres, kept: KeptDatabase, replaced: KeptDatabase | None) -> None:
+    def _swap(self, postgres: Postgres, cleaner: Postgres, journal: UndoJournal) -> None:
+        """Swap the names.
+
+        Raises RestoreError when nothing was swapped, and SwapUnknownError when nobody can tell: the journal stays then.
+        """
+        kept, replaced = journal.kept, journal.replaced
         try:
             postgres.swap(kept.database, kept.old, replaced.old if replaced else None, ())
         except ScalrBackupError as error:
-            # The answer to COMMIT may have been lost on its way: the names tell.
-            if kept.old in postgres.database_names():
-                if replaced:
-                    self._state.forget_kept(replaced)
+            # The answer to COMMIT may have been lost on its way.
+            if not has_swapped(cleaner, postgres.application, kept.old, error, self._cancelled.is_set):
+                self._state.close_undo(journal, swapped=False)
                 raise RestoreError(f"The swap failed and changed nothing: {error.message}") from None
+
+
+def _free_bytes(postgres: Postgres) -> int | None:
+    """How much room there is; two names need none, so that nobody can tell stands in nobody's way."""
+    with suppress(ScalrBackupError):
+        return postgres.room().tablespaces[DEFAULT_TABLESPACE].free_bytes
+    return None

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a program in a container ended, in one sentence: which program, where, by what, and what it said.
+
+A program that is killed says nothing, and its container is often the reason: it was stopped, or ran out of memory. So
+where a program's own words do not explain its end, what the engine says of its container follows.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# A shell's and an engine's codes: below this one a program chose its code itself; above it, a signal's number is added.
+_NOT_STARTED = {126: "cannot be started there", 127: "is not there"}
+_SIGNALS = 128
+# psql's code for a lost connection, whose reason only the server knows.
+_CONNECTION_LOST = 2
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program that runs in a container."""
+
+    program: str
+    container: str
+
+    def __str__(self) -> str:
+        return f"{self.program} in {self.container}"
+
+
+def last_words(stderr: str) -> str:
+    """What a client program says went wrong: its error lines, else its last line; empty where it says nothing."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\b(error|FATAL|ERROR|PANIC)\b:", line)]
+    return " ".join(errors[:3] or lines[-1:])
+
+
+def ending(command: Command, exit_code: int, said: str, inspect: Callable[[], Mapping[str, Any] | None]) -> str:
+    """The sentence; *inspect* asks the engine for the container's document, where a program's own words are not enough."""
+    words = last_words(said)
+    how = f"{command} {_way(exit_code)}"
+    if words and 0 < exit_code < _SIGNALS and exit_code not in {*_NOT_STARTED, _CONNECTION_LOST}:
+        return f"{how}: {words}"
+    document = inspect()
+    if not words:
+        return f"{how} and said nothing; {condition(document)}."
+    return f"{how}: {words}" if _is_well(document) else f"{how}: {words.rstrip('.')}; {condition(document)}."
+
+
+def _is_well(document: Mapping[str, Any] | None) -> bool:
+    state = (document or {}).get("State") or {}
+    return bool(state.get("Running")) and not any(state.get(fault) for fault in ("Restarting", "Paused", "OOMKilled"))
+
+
+def _way(exit_code: int) -> str:
+    if exit_code in _NOT_STARTED:
+        return f"{_NOT_STARTED[exit_code]} (exit code {exit_code})"
+    if exit_code > _SIGNALS:
+        try:
+            return f"was killed by {signal.Signals(exit_code - _SIGNALS).name} (exit code {exit_code})"
+        except ValueError:
+            pass
+    return f"ended with exit code {exit_code}"
+
+
+def condition(document: Mapping[str, Any] | None) -> str:
+    """What the engine says of a container, by its inspect document; without one, the container is gone."""
+    if document is None:
+        return "the container is gone"
+    state = document.get("State") or {}
+    memory = ", and the engine has killed something in it for want of memory" if state.get("OOMKilled") else ""
+    if state.get("Restarting"):
+        return f"the container is restarting, after it ended with exit code {state.get('ExitCode')}{memory}"
+    if state.get("Paused"):
+        return f"the container is paused{memory}"
+    if state.get("Running"):
+        since = str(state.get("StartedAt", ""))[:19].replace("T", " ")
+        return f"the container runs since {since} UTC{memory}"
+    if state.get("Status") == "exited":
+        return f"the container has ended with exit code {state.get('ExitCode')}{memory}"
+    return f"the container's state is {state.get('Status') or 'unknown'}{memory}"
