@@ -14,10 +14,10 @@ from tests.support.restores import leftovers, one_sentence, outcome_of, session
 
 # A client program that says so and waits, until a file lets it go on.
 HELD = 'touch /tmp/reached; while [ ! -e /tmp/go-on ]; do sleep 0.1; done; exec "$real" "$@"'
-# psql is what the agent looks with: only a pass's look is held, not that of anybody else.
-HELD_LOOK = f'case "$PGAPPNAME" in *" look") case "$PGAPPNAME" in *Z-*) {HELD};; esac;; esac; exec "$real" "$@"'
-# What a program of a run leaves that was killed: it never ends by itself.
-HANGING = "touch /tmp/reached; exec sleep 1000"
+# psql is what the agent asks everything with: of a pass, its look at the server or what it asks after its roles is held.
+HELD_LOOK, HELD_SETTINGS = (
+    f'case "$PGAPPNAME" in *Z-*" {what}") {HELD};; esac; exec "$real" "$@"' for what in ("look", "roles")
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_another_agent_beside_a_live_pass_takes_nothing_of_it_for_a_leftover(
 
 @pytest.mark.parametrize(
     ("program", "script"),
-    [("psql", HELD_LOOK), ("pg_dumpall", HELD), ("df", HELD)],
+    [("psql", HELD_LOOK), ("pg_dumpall", HELD), ("psql", HELD_SETTINGS)],
     ids=["at its look", "at its roles", "before its manifest"],
 )
 def test_a_killed_pass_is_cleaned_up_by_the_next_one_which_is_whole(
