@@ -17,6 +17,8 @@ import contextlib
 import json
 from pathlib import Path
 
+from ansible_collections.scalr.backup.plugins.module_utils._together import MODULES, objections
+
 #: Of the collection, as galaxy.yml says.
 VERSION = "0.3.0"
 
@@ -37,11 +39,6 @@ SOURCE_ARGUMENTS = {
     "from_password": {"type": "str", "no_log": True},
     "from_environment": {"type": "dict", "no_log": True},
     "from_copy": {"type": "bool", "default": False},
-}
-SOURCE_REQUIRED_BY = {
-    "from_repository": ("from_host",),
-    "from_password": ("from_repository",),
-    "from_environment": ("from_password",),
 }
 
 #: No name of a region or of a class of storage is a secret, and hiding it would hide half of a result.
@@ -211,6 +208,21 @@ def _socket_group():
         return [f"--group-add={Path(_SOCKET).stat().st_gid}"]
     except OSError:
         return []  # The docker command has the words for what is wrong.
+
+
+def require_fitting(module, name):
+    """End the module where its options do not go together, before anything is asked of the agent.
+
+    An option that has its default's value counts as not given.
+    """
+    given = {
+        option: value
+        for option, value in module.params.items()
+        if value is not None and value != module.argument_spec[option].get("default")
+    }
+    sentences = list(objections(MODULES[name], given))
+    if sentences:
+        module.fail_json(msg=" ".join(sentences))
 
 
 def call_or_fail(module, verb, *arguments, secrets=None, apart=False, image=None, answers=()):

@@ -191,10 +191,10 @@ from ansible_collections.scalr.backup.plugins.module_utils._agent import (
     AGENT_ARGUMENTS,
     PROGRESS_ARGUMENTS,
     SOURCE_ARGUMENTS,
-    SOURCE_REQUIRED_BY,
     call_or_fail,
     option,
     options,
+    require_fitting,
     source_options,
     source_secrets,
 )
@@ -211,9 +211,9 @@ def main():
             snapshot={"type": "str", "default": "latest"},
             image={"type": "str"},
         ),
-        required_by=SOURCE_REQUIRED_BY,
         supports_check_mode=True,
     )
+    require_fitting(module, "database_drill")
     if module.check_mode:
         module.exit_json(changed=False, skipped=True, msg="Whether a snapshot can be restored shows only when it is.")
     wanted = module.params

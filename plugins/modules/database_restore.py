@@ -305,10 +305,10 @@ from ansible_collections.scalr.backup.plugins.module_utils._agent import (
     AGENT_ARGUMENTS,
     PROGRESS_ARGUMENTS,
     SOURCE_ARGUMENTS,
-    SOURCE_REQUIRED_BY,
     call_or_fail,
     flag,
     option,
+    require_fitting,
     source_options,
     source_secrets,
 )
@@ -332,11 +332,9 @@ def main():
             keep_old={"type": "bool", "default": False},
             safety_snapshot={"type": "bool", "default": True},
         ),
-        required_one_of=[("db", "undo")],
-        mutually_exclusive=[("undo", other) for other in ("database", "database_as", "target", "from_host")],
-        required_by=SOURCE_REQUIRED_BY,
         supports_check_mode=True,
     )
+    require_fitting(module, "database_restore")
     changed, values = call_or_fail(module, "restore", *arguments(module), secrets=source_secrets(module))
     # A plan has changed nothing; what check mode predicts is that the restore itself would.
     if module.check_mode:
@@ -345,13 +343,9 @@ def main():
 
 
 def arguments(module):
-    """What the agent is asked. Ends the module where options contradict each other."""
+    """What the agent is asked."""
     wanted = module.params
     if wanted["undo"] is not None:
-        if wanted["snapshot"] != "latest" or wanted["strategy"] != "beside" or wanted["without_manifest"]:
-            module.fail_json(
-                msg="undo brings back what a restore has kept: it takes no snapshot, no strategy and no without_manifest."
-            )
         choice = option("undo", wanted["undo"])
     else:
         choice = [*option("snapshot", wanted["snapshot"]), *option("strategy", wanted["strategy"])]

@@ -210,11 +210,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.scalr.backup.plugins.module_utils._agent import (
     AGENT_ARGUMENTS,
     SOURCE_ARGUMENTS,
-    SOURCE_REQUIRED_BY,
     call_or_fail,
     flag,
     option,
     options,
+    require_fitting,
     source_options,
     source_secrets,
 )
@@ -236,23 +236,12 @@ def main():
             ca_certificate={"type": "str"},
             image={"type": "str"},
         ),
-        required_by=dict(
-            SOURCE_REQUIRED_BY,
-            from_repository=("from_host", "from_password", "keep"),
-            image=("from_repository",),
-            ca_certificate=("from_repository",),
-        ),
         supports_check_mode=True,
     )
     action = module.params["action"]
-    if module.params["read_data_subset"] is not None and action != "check":
-        module.fail_json(msg="read_data_subset has a meaning with action=check only.")
     if module.params["from_copy"]:
         module.fail_json(msg="from_copy has no meaning here: it is copy that means the second repository.")
-    if module.params["from_repository"] is not None and action != "forget":
-        module.fail_json(msg="from_repository has a meaning with action=forget only.")
-    if module.params["copy"] and action not in ("init", "check"):
-        module.fail_json(msg="copy has a meaning with action=init and action=check only.")
+    require_fitting(module, "repository")
     if module.check_mode and action in ("unlock", "copy"):
         module.exit_json(changed=False, skipped=True, msg=f"What there is to {action} is only known once it is done.")
 

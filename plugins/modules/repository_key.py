@@ -111,6 +111,7 @@ from ansible_collections.scalr.backup.plugins.module_utils._agent import (
     flag,
     option,
     options,
+    require_fitting,
 )
 
 
@@ -126,22 +127,22 @@ def main():
             copy={"type": "bool", "default": False},
             unused_by={"type": "list", "elements": "str"},
         ),
-        required_if=[("state", "present", ("password",))],
-        required_one_of=[("password", "key")],
-        mutually_exclusive=[("password", "key"), ("escrow", "unused_by")],
         supports_check_mode=True,
     )
+    require_fitting(module, "repository_key")
     wanted = module.params
     only = flag("dry-run", module.check_mode) + flag("copy", wanted["copy"])
     if wanted["state"] == "present":
         arguments = ["add", *option("escrow", wanted["escrow"]), *only]
     else:
-        if wanted["escrow"] is not None:
-            module.fail_json(msg="escrow has a meaning with state=present only.")
-        named = [wanted["key"]] if wanted["key"] else []
+        named = [] if wanted["key"] is None else [wanted["key"]]
         arguments = ["remove", *named, *options("unused-by", wanted["unused_by"]), *only]
     secrets = None if wanted["password"] is None else {"password": wanted["password"]}
-    changed, values = call_or_fail(module, "key", *arguments, secrets=secrets)
+    # What is not there is absent: a run that was interrupted may be repeated.
+    answers = ("unknown_key",) if wanted["state"] == "absent" else ()
+    changed, values = call_or_fail(module, "key", *arguments, secrets=secrets, answers=answers)
+    if wanted["state"] == "absent":
+        values.setdefault("removed", [])
     module.exit_json(changed=changed, **values)
 
 

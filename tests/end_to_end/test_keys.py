@@ -288,7 +288,7 @@ class TestRecoveryKitLater:
     def test_a_place_that_is_none_is_a_sentence(self, site: Site) -> None:
         before = site.escrow_keys()
         for path, sentence in (
-            ("", "Say where"),
+            ("", "kit is empty: give it a value, or leave it out."),
             ("/", "that is a directory"),
             ("/no/such/x.html", "no directory /no/such"),
         ):

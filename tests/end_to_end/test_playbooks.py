@@ -567,7 +567,7 @@ class TestRestore:
 
     def test_to_a_tag(self, site: Site) -> None:
         site.controller.shell(
-            documented("ansible-playbook backup.yml -e db=scalr-foo-db -e tags=before-upgrade", site.names)
+            documented("ansible-playbook backup.yml -e db=scalr-foo-db -e extra_tags=before-upgrade", site.names)
         )
         before = site.shop.fingerprint("shop")
         tagged = site.snapshots()[-1]["short_id"]
@@ -653,7 +653,7 @@ class TestRestore:
         before = site.shop.fingerprint("shop")
         site.shop.sql(ACCIDENT, "shop")
 
-        command = documented("ansible-playbook restore.yml -e db=scalr-foo-db -e strategy=replace", site.names)
+        command = documented("ansible-playbook restore.yml -e db=scalr-foo-db -e restore_strategy=replace", site.names)
         refused = site.controller.shell(f"{command} -e confirm={site.shop.name}", exit_code=2)
         run = site.controller.shell_on_terminal(
             command, answer=f"replace {site.shop.name}", prompt=f"Type replace {site.shop.name}"
@@ -720,7 +720,7 @@ class TestDocumentedCommands:
     @pytest.mark.parametrize(
         ("command", "shown"),
         [
-            (documented("ansible-playbook backup.yml -e db=scalr-foo-db -e tags=pinned"), " saved "),
+            (documented("ansible-playbook backup.yml -e db=scalr-foo-db -e extra_tags=pinned"), " saved "),
             (documented("ansible-playbook check.yml -e read_data_subset=5%"), "web1 intact 5%"),
             (documented("ansible-playbook prune.yml"), " pruned "),
             (documented("ansible-doc scalr.backup.database_restore"), "restore the databases of a container"),

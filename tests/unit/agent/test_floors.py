@@ -29,6 +29,7 @@ GROUND = {
     "jobs",
     "logs",
     "place",
+    "together",
     "words",
 }
 TOOLS = {
@@ -76,7 +77,7 @@ USE_CASES = {
     "undo",
     "watch",
 }
-DOORS = {"cli", "lookout", "metrics_server", "output", "serve", "__main__"}
+DOORS = {"cli", "lookout", "metrics_server", "options", "output", "serve", "__main__"}
 FLOORS = [GROUND, TOOLS, USE_CASES, DOORS]
 
 # What a use case must not touch, and the files that may: the tools, the server that runs a pass as a process of

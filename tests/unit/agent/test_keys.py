@@ -7,7 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 from scalr_backup.config import parse_password
-from scalr_backup.errors import ConfigurationError, KeyInUseError, ResticError, TooManyKeysError, WrongPasswordError
+from scalr_backup.errors import (
+    ConfigurationError,
+    KeyInUseError,
+    ResticError,
+    TooManyKeysError,
+    UnknownKeyError,
+    WrongPasswordError,
+)
 from scalr_backup.keys import ESCROW_USER, HOST_USER, MOST_KEYS, Keys, possible_users
 from scalr_backup.model import Key, Snapshot
 
@@ -89,7 +96,8 @@ def test_each_step_can_be_taken_again():
     first, second = keys_of(fake).add(NEW, HOST_USER, "web1"), keys_of(fake).add(NEW, HOST_USER, "web1")
     assert (first.key, second.added) == (second.key, False)
     keys_of(fake, NEW).retire(OLD)
-    assert keys_of(fake, NEW).retire(OLD) == []
+    with pytest.raises(UnknownKeyError, match="nothing was removed"):
+        keys_of(fake, NEW).retire(OLD)
 
 
 def test_a_new_password_that_opens_already_needs_no_old_one():
@@ -192,7 +200,9 @@ def test_a_key_is_removed_by_the_beginning_of_its_id():
     escrow = keys_of(fake).add("paper", ESCROW_USER, "kit-1").key
     assert keys_of(fake).remove(escrow[:6], dry_run=True) == [escrow]
     assert keys_of(fake).remove(escrow[:6]) == [escrow]
-    assert keys_of(fake).remove(escrow[:6]) == []
+    for unknown in (escrow[:6], "abc", ""):
+        with pytest.raises(UnknownKeyError, match=f"begins with '{unknown}'; nothing was removed. Its keys: "):
+            keys_of(fake).remove(unknown)
 
 
 def test_the_escrow_key_is_nobodys_so_anybody_may_take_it_away():
@@ -211,7 +221,6 @@ def test_a_removal_by_id_keeps_what_is_needed():
     keys_of(fake).add("another of web2", HOST_USER, "web2")
     with pytest.raises(ConfigurationError, match="2 keys begin with bbbb"):
         keys_of(fake).remove("bbbb")
-    assert keys_of(fake).remove("") == []
 
 
 def test_more_keys_than_restic_tries_are_refused():

@@ -101,7 +101,7 @@ class FakeAgent:
 def test_the_password_is_gone_when_the_restore_has_ended(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"password": PASSWORD})))
     agent = FakeAgent()
-    with cli._other_repository(agent, "s3:there", "far-host", True) as source:
+    with cli._other_repository(agent, "s3:there", True) as source:
         file = source.secrets.password_file
         assert file.exists()
         assert file.stat().st_mode & 0o777 == 0o600
@@ -113,7 +113,7 @@ def test_the_password_is_gone_when_the_restore_has_failed(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"password": PASSWORD})))
 
     def restore():
-        with cli._other_repository(FakeAgent(), "s3:there", "far-host", True) as source:
+        with cli._other_repository(FakeAgent(), "s3:there", True) as source:
             files.append(source.secrets.password_file)
             raise UsageError("no")
 
@@ -125,24 +125,15 @@ def test_the_password_is_gone_when_the_restore_has_failed(monkeypatch):
 
 def test_without_secrets_of_its_own_it_opens_with_the_agents():
     agent = FakeAgent()
-    with cli._other_repository(agent, "/mnt/there", "far-host", False):
+    with cli._other_repository(agent, "/mnt/there", False):
         assert agent.asked == [("/mnt/there", None)]
 
 
 def test_the_configured_repository_needs_nothing():
     agent = FakeAgent()
-    with cli._other_repository(agent, None, "far-host", False) as source:
+    with cli._other_repository(agent, None, False) as source:
         assert source is None
     assert agent.asked == []
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [((None, "far-host", True), "belongs to --from-repository"), (("s3:there", None, False), "needs --from-host")],
-)
-def test_options_that_belong_together(options, words):
-    with pytest.raises(UsageError, match=words), cli._other_repository(FakeAgent(), *options):
-        pass
 
 
 # -- retention in another repository -------------------------------------------------------------------------
@@ -155,7 +146,7 @@ def test_retention_elsewhere_needs_nothing_of_this_agents_configuration(monkeypa
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"password": PASSWORD})))
     monkeypatch.setattr(cli, "Restic", lambda config, secrets, cancelled: SimpleNamespace(secrets=secrets))
     agent = SimpleNamespace(cancelled=None)
-    with cli._judged_repository(agent, "s3:there", "web1", True, RULES, "60d") as (config, restic):
+    with cli._judged_repository(agent, "s3:there", "web1", RULES, "60d") as (config, restic):
         assert (config.host, config.repository, config.keep_within) == ("web1", "s3:there", "60d")
         assert config.keep.rules == {"daily": 30, "monthly": 6}
         assert not config.append_only
@@ -170,31 +161,20 @@ def test_retention_in_the_second_repository_goes_by_the_rules_of_that_one():
         update={"copy_to": SimpleNamespace(keep=rules)}
     )
     agent = SimpleNamespace(config=lambda: config, restic=lambda copy: f"copy: {copy}")
-    with cli._judged_repository(agent, None, None, False, None, "30d", copy=True) as (judged, restic):
+    with cli._judged_repository(agent, None, None, None, "30d", copy=True) as (judged, restic):
         assert (judged.keep, judged.append_only, restic) == (rules, False, "copy: True")
-    with cli._judged_repository(agent, None, None, False, None, "30d") as (judged, restic):
+    with cli._judged_repository(agent, None, None, None, "30d") as (judged, restic):
         assert (judged, restic) == (config, "copy: False")
-    with (
-        pytest.raises(UsageError, match="name two repositories"),
-        cli._judged_repository(agent, "s3:there", "web1", True, RULES, "30d", copy=True),
-    ):
-        pass
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((None, "web1", False, None, "30d"), "belong to --from-repository"),
-        ((None, None, True, None, "30d"), "belong to --from-repository"),
-        ((None, None, False, RULES, "30d"), "belong to --from-repository"),
-        (("s3:there", None, True, RULES, "30d"), "needs --from-host, --from-secrets and --keep"),
-        (("s3:there", "web1", False, RULES, "30d"), "needs --from-host, --from-secrets and --keep"),
-        (("s3:there", "web1", True, None, "30d"), "needs --from-host, --from-secrets and --keep"),
-        (("s3:there", "web1", True, ["daily"], "30d"), "'daily' is no rule such as daily=30"),
-        (("s3:there", "web1", True, ["daily=-1"], "30d"), "'daily=-1' is no rule"),
-        (("s3:there", "web1", True, ["nightly=3"], "30d"), r"keep\.nightly: no such key"),
-        (("s3:there", "web1", True, ["daily=0"], "30d"), "would delete every backup"),
-        (("s3:there", "web1", True, RULES, "soon"), "'soon' is no duration"),
+        (("s3:there", "web1", ["daily"], "30d"), "'daily' is no rule such as daily=30"),
+        (("s3:there", "web1", ["daily=-1"], "30d"), "'daily=-1' is no rule"),
+        (("s3:there", "web1", ["nightly=3"], "30d"), r"keep\.nightly: no such key"),
+        (("s3:there", "web1", ["daily=0"], "30d"), "would delete every backup"),
+        (("s3:there", "web1", RULES, "soon"), "'soon' is no duration"),
     ],
 )
 def test_retention_elsewhere_is_told_everything_or_refused(arguments, words):

@@ -5,9 +5,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup.errors import AmbiguousSnapshotError, ScalrBackupError, UnknownDatabaseError, UnknownSnapshotError
+from scalr_backup.errors import (
+    AmbiguousSnapshotError,
+    ScalrBackupError,
+    UnknownDatabaseError,
+    UnknownSnapshotError,
+    UsageError,
+)
 from scalr_backup.model import MANUAL, NIGHTLY, PRE_RESTORE, Snapshot
-from scalr_backup.selection import LATEST, nobody_knows, select
+from scalr_backup.selection import LATEST, nobody_knows, of_database, select
 
 C = "scalr-shop-db"
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
@@ -385,3 +391,51 @@ def test_an_id_is_that_of_the_snapshot_itself_before_that_of_what_another_is_a_c
     tagged = replace(snapshot("ff55", "2026-11-17T12:00:00", run=None), original=good.id)
     assert ids(good.id, snapshots=[*ALL, tagged]) == ["aa11"]
     assert ids(good.id, snapshots=[tagged, MONDAY[1]]) == ["ff55"]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "2026-13-45",
+        "2026-02-30",
+        "2026-11-20 25:00",
+        "2026-11-20T12:61",
+        "2026/11/20",
+        "20.11.2026",
+        "20-11-2026",
+        "20261345",
+        "12:00",
+        "2026-1-5",
+        "9999-12-31",
+    ],
+)
+def test_a_time_that_is_none_is_called_so(wanted):
+    message = refusal(UsageError, wanted)
+    assert message.startswith(f"{wanted!r} is not a valid time: write a day as 2026-11-20")
+    assert "there are " in message
+
+
+@pytest.mark.parametrize("wanted", ["yesterday", "v2.4", "1.2", "release-7", "ffffffff", "tag"])
+def test_what_is_not_meant_as_a_time_is_an_unknown_snapshot(wanted):
+    assert f"There is no snapshot {wanted!r}" in refusal(UnknownSnapshotError, wanted)
+
+
+@pytest.mark.parametrize("wanted", ["tag=", "tag= "])
+def test_a_tag_without_a_name_is_none(wanted):
+    assert "names no tag" in refusal(UsageError, wanted)
+
+
+def test_a_list_of_what_there_is_not_says_what_there_is():
+    dumps = [one for one in ALL if one.container]
+    assert of_database(dumps, C, "shop") == [MONDAY[0], TUESDAY[0], SAFETY]
+    assert of_database(dumps, None, "blog") == [STRANGER]
+    with pytest.raises(
+        UnknownDatabaseError, match=r"no snapshot of nope; it holds snapshots of: scalr-blog-db, scalr-shop-db"
+    ):
+        of_database(dumps, "nope", None)
+    with pytest.raises(
+        UnknownDatabaseError, match=r"no snapshot of a database 'nope' of scalr-shop-db; it holds: ledger, shop"
+    ):
+        of_database(dumps, C, "nope")
+    with pytest.raises(UnknownDatabaseError, match=r"no snapshot of a database 'nope'; it holds: blog, ledger, shop"):
+        of_database(dumps, None, "nope")

@@ -83,12 +83,12 @@ def test_restore_with_all_options(docker, run_module):
 
     run_module(
         "database_restore", db="c", database="d", snapshot="5f0c", target="t", database_as="e", from_host="h",
-        from_repository="r", strategy="replace", confirm="replace t", keep_old=True, safety_snapshot=False,
+        from_repository="r", strategy="beside", confirm="t", keep_old=True, safety_snapshot=False,
     )  # fmt: skip
 
     assert docker.verb == [
-        "restore", "--db=c", "--database=d", "--snapshot=5f0c", "--strategy=replace", "--target=t", "--database-as=e",
-        "--from-host=h", "--from-repository=r", "--confirm=replace t", "--keep-old", "--no-safety-snapshot",
+        "restore", "--db=c", "--database=d", "--snapshot=5f0c", "--strategy=beside", "--target=t", "--database-as=e",
+        "--from-host=h", "--from-repository=r", "--confirm=t", "--keep-old", "--no-safety-snapshot",
     ]  # fmt: skip
 
 
@@ -153,19 +153,11 @@ def test_a_restore_that_is_undone_says_what_comes_back(docker, run_module):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({}, "one of the following is required: db, undo"),
-        ({"undo": "r", "target": "t"}, "parameters are mutually exclusive: undo|target"),
-        ({"undo": "r", "from_host": "h"}, "parameters are mutually exclusive: undo|from_host"),
-        ({"undo": "r", "database": "d"}, "parameters are mutually exclusive: undo|database"),
-        ({"undo": "r", "snapshot": "5f0c"}, "undo brings back what a restore has kept: it takes no snapshot"),
-        ({"undo": "r", "without_manifest": True}, "undo brings back what a restore has kept: it takes no snapshot"),
-        ({"undo": "r", "strategy": "replace"}, "undo brings back what a restore has kept: it takes no snapshot"),
-        ({"db": "c", "from_password": "sesame"}, "missing parameter(s) required by 'from_password': from_repository"),
-        ({"db": "c", "from_repository": "r"}, "missing parameter(s) required by 'from_repository': from_host"),
-        (
-            {"db": "c", "from_environment": {"A": "sesame"}},
-            "missing parameter(s) required by 'from_environment': from_password",
-        ),
+        ({}, "Give db or undo: the container whose databases are to be restored, or the restore to undo."),
+        ({"undo": "r", "target": "t", "database": "d"}, "undo cannot be combined with database, target: an undo swaps"),
+        ({"undo": "r", "keep_old": True}, "undo cannot be combined with keep_old: an undo swaps"),
+        ({"db": "c", "keep_old": True, "strategy": "replace"}, "keep_old has a meaning only with strategy=beside."),
+        ({"undo": "r", "without_manifest": True}, "undo cannot be combined with without_manifest: an undo swaps"),
         ({"db": "c", "strategy": "bravely"}, "value of strategy must be one of: beside, replace, got: bravely"),
     ],
 )
@@ -394,7 +386,7 @@ def test_unlock_is_skipped_in_check_mode(docker, run_module):
 def test_a_subset_is_refused_where_nothing_is_read(docker, run_module):
     result = run_module("repository", action="forget", read_data_subset="5%")
 
-    assert result["msg"] == "read_data_subset has a meaning with action=check only."
+    assert result["msg"] == "read_data_subset has a meaning only with action=check."
     assert docker.calls == []
 
 
@@ -404,13 +396,23 @@ ELSEWHERE = {"action": "forget", "from_repository": "s3:there", "from_host": "we
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({**ELSEWHERE, "action": "check", "keep": {}}, "from_repository has a meaning with action=forget only."),
-        (ELSEWHERE, "missing parameter(s) required by 'from_repository': keep"),
+        (
+            ELSEWHERE,
+            "from_repository needs keep as well: they say whose snapshots are meant, what opens the repository, and how many "
+            "snapshots stay.",
+        ),
+        (
+            {"action": "forget", "accept_late": True},
+            "accept_late needs from_repository as well: in its own repository, a host goes by its own rules.",
+        ),
         (
             {"action": "forget", "from_copy": True},
             "from_copy has no meaning here: it is copy that means the second repository.",
         ),
-        ({"action": "forget", "image": "i"}, "missing parameter(s) required by 'image': from_repository"),
+        (
+            {"action": "forget", "image": "i"},
+            "image needs from_repository as well: the agent's own repository is the agent's to work on.",
+        ),
     ],
 )
 def test_retention_elsewhere_must_be_told_everything(docker, run_module, arguments, sentence):
@@ -474,15 +476,25 @@ def test_a_key_that_is_needed_stays_and_the_sentence_says_by_whom(docker, run_mo
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({}, "password"),
-        ({"state": "absent"}, "password, key"),
-        ({"state": "absent", "password": "p", "key": "k"}, "mutually exclusive"),
-        ({"state": "absent", "key": "k", "escrow": "safe"}, "state=present only"),
+        ({}, "Give password or key"),
+        ({"state": "absent"}, "Give password or key"),
+        ({"state": "absent", "password": "sesame", "key": "k"}, "password cannot be combined with key"),
+        ({"state": "absent", "key": "k", "escrow": "safe"}, "escrow has a meaning only with state=present."),
+        ({"key": "k"}, "key has a meaning only with state=absent."),
+        ({"password": "sesame", "unused_by": ["web9"]}, "unused_by has a meaning only with state=absent."),
     ],
 )
 def test_options_of_a_key_that_do_not_fit_together(docker, run_module, arguments, words):
     assert words in run_module("repository_key", **arguments)["msg"]
     assert docker.calls == []
+
+
+def test_a_key_that_is_not_there_is_absent(docker, run_module):
+    docker.agent_returns({}, exit_code=1, error=("unknown_key", "No key begins with abc."))
+
+    result = run_module("repository_key", state="absent", key="abc")
+
+    assert (result["changed"], result["removed"]) == (False, [])
 
 
 def test_the_keys_are_listed(docker, run_module):

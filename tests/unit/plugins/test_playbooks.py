@@ -231,7 +231,7 @@ def test_backup_of_everything_that_goes_well(fleet):
     web1 = fleet.host("web1")
     web1.agent_returns({"databases": [saved("scalr-foo-db", "foo")]}, changed=True)
 
-    run = fleet.run("backup", tags="release,2.4")
+    run = fleet.run("backup", extra_tags="release,2.4")
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert web1.verb == ["backup", "--tag=release", "--tag=2.4", "--reason=manual"]
@@ -540,8 +540,8 @@ def test_restore_shows_who_is_connected_and_which_roles_are_made(fleet, two_host
 def test_restore_with_strategy_replace_wants_the_word_typed(fleet, two_hosts):
     can_restore(two_hosts[0], "scalr-foo-db", strategy="replace", confirm="replace scalr-foo-db")
 
-    refused = fleet.run("restore", db="scalr-foo-db", strategy="replace", confirm="scalr-foo-db")
-    done = fleet.run("restore", db="scalr-foo-db", strategy="replace", confirm="replace scalr-foo-db")
+    refused = fleet.run("restore", db="scalr-foo-db", restore_strategy="replace", confirm="scalr-foo-db")
+    done = fleet.run("restore", db="scalr-foo-db", restore_strategy="replace", confirm="replace scalr-foo-db")
 
     assert "Nothing was restored: confirm is scalr-foo-db and not replace scalr-foo-db." in refused.stdout
     assert done.returncode == 0, done.stdout
@@ -788,10 +788,23 @@ def test_status_shows_the_last_drills(fleet):
     [
         (
             {"undo": "r", "snapshot": "5f0c", "target": "t"},
-            "An undo brings back what the restore r has kept, so it cannot be combined with snapshot, target.",
+            "undo cannot be combined with snapshot, target: an undo swaps back every database that the restore has kept",
         ),
-        ({"db": "c", "strategy": "bravely"}, "strategy is bravely, and not beside or replace."),
-        ({"db": "c", "from_repository": "r"}, "say with from_host whose are meant."),
+        ({"undo": "r", "safety_snapshot": False}, "undo cannot be combined with safety_snapshot"),
+        ({"db": "c", "restore_strategy": "bravely"}, "restore_strategy is bravely, and must be beside or replace."),
+        ({"db": "c", "strategy": "bravely"}, "restore_strategy is bravely, and must be beside or replace."),
+        (
+            {"db": "c", "restore_strategy": "replace", "keep_old": True},
+            "keep_old has a meaning only with restore_strategy=beside.",
+        ),
+        (
+            {"db": "c", "from_repository": "r"},
+            "from_repository needs from_host as well: it says whose snapshots are meant.",
+        ),
+        (
+            {"db": "c", "from_repository": "r", "from_host": "h", "from_copy": True},
+            "from_repository cannot be combined with from_copy",
+        ),
         ({"db": "c", "from_password": "sesame"}, "say with from_repository which."),
     ],
 )
@@ -827,3 +840,91 @@ def test_a_module_that_is_killed_is_one_sentence(fleet):
     assert "the module was ended on the host by SIGKILL" in run.stdout
     assert "deserialization" not in run.stdout
     assert "module_stdout" not in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("playbook", "extra_vars", "sentence"),
+    [
+        (
+            "restore",
+            {"db": "scalr-foo-db", "databse": "foo"},
+            "does not know the variable databse: did you mean database?",
+        ),
+        ("backup", {"db": ""}, "db is empty: give it a value, or leave it out."),
+        ("drill", {"dbs": "scalr-foo-db"}, "does not know the variable dbs: did you mean db?"),
+        ("status", {"repotr": "page.html"}, "does not know the variable repotr: did you mean report?"),
+        ("check", {"subset": "5%"}, "does not know the variable subset"),
+        ("prune", {"remove": "ab12", "accept_late": True}, "remove cannot be combined with accept_late"),
+        ("rotate_password", {"new_password": ""}, "new_password is empty: give it a value, or leave it out."),
+        (
+            "recovery_kit",
+            {"kit": "/tmp/kit.html", "escrow": False, "replace": True},
+            "replace has a meaning only with escrow=True",
+        ),
+    ],
+)
+def test_what_a_playbook_does_not_know_or_cannot_mean_is_refused_once_and_nobody_is_asked(
+    fleet, two_hosts, playbook, extra_vars, sentence
+):
+    run = fleet.run(playbook, **extra_vars)
+
+    assert run.returncode == 2
+    assert sentence in run.stdout
+    assert run.stdout.count("FAILED!") == 1
+    assert two_hosts[0].calls == two_hosts[1].calls == []
+
+
+def test_an_extra_variable_in_a_file_is_refused_and_one_that_the_inventory_uses_is_not(fleet, tmp_path):
+    web1 = fleet.host("web1")
+    web1.agent_returns({"plan": [{"container": "scalr-foo-db", "database": "foo"}]}, to="backup")
+    file = tmp_path / "vars.yml"
+    file.write_text("env: prod\ndbb: scalr-foo-db\n")
+
+    refused = fleet.run("backup", "--check", "-e", f"@{file}")
+    fleet.hosts["web1"]["backup_repository"] = "s3:https://s3.example.com/{{ env }}"
+    near_miss_only = fleet.run("backup", "--check", "-e", f"@{file}")
+    file.write_text("env: prod\ndb: scalr-foo-db\n")
+    known = fleet.run("backup", "--check", "-e", f"@{file}")
+
+    assert "does not know the variable env" in refused.stdout
+    assert "does not know the variable env" not in near_miss_only.stdout
+    assert "does not know the variable dbb: did you mean db?" in near_miss_only.stdout
+    assert known.returncode == 0, known.stdout
+    assert web1.verb == ["backup", "--db=scalr-foo-db", "--reason=manual", "--dry-run"]
+
+
+def test_variables_of_an_operators_own_playbook_are_his(fleet, tmp_path):
+    web1 = fleet.host("web1")
+    web1.agent_returns({"plan": []}, to="backup")
+    mine = tmp_path / "mine.yml"
+    mine.write_text("- name: Back up\n  ansible.builtin.import_playbook: scalr.backup.backup\n")
+
+    passes = fleet.run(str(mine).removesuffix(".yml"), "--check", app_version="3")
+    refused = fleet.run(str(mine).removesuffix(".yml"), "--check", app_version="3", extra_tag="x")
+
+    assert passes.returncode == 0, passes.stdout
+    assert "does not know the variable extra_tag: did you mean extra_tags?" in refused.stdout
+
+
+RESERVED = "Found variable using reserved name"
+
+
+def test_the_old_names_of_reserved_words_still_work_and_the_new_ones_bring_no_warning(fleet, two_hosts):
+    web1, web2 = two_hosts
+    for host in two_hosts:
+        host.agent_returns({"databases": []}, to="backup", changed=True)
+    can_restore(web1, "scalr-foo-db", strategy="replace", confirm="replace scalr-foo-db")
+    replace = {"db": "scalr-foo-db", "confirm": "replace scalr-foo-db"}
+
+    old = [fleet.run("backup", tags="x"), fleet.run("restore", **replace, strategy="replace")]
+    new = [fleet.run("backup", extra_tags="x"), fleet.run("restore", **replace, restore_strategy="replace")]
+
+    assert all(run.returncode == 0 and RESERVED in run.stderr + run.stdout for run in old), [run.stdout for run in old]
+    assert all(run.returncode == 0 and RESERVED not in run.stderr + run.stdout for run in new), [
+        run.stdout for run in new
+    ]
+    asked = [call[3:-1] for call in web2.calls if "backup" in call]
+    assert asked == [["backup", "--tag=x", "--reason=manual"]] * 2
+    first, second = restores_of(web1)
+    assert first == second
+    assert "--strategy=replace" in first

@@ -28,10 +28,12 @@ from scalr_backup import (
     maintenance,
     notify,
     opening,
+    options,
     place,
     restore,
     retention,
     schedule,
+    selection,
     serve,
     status,
     stopping,
@@ -76,7 +78,7 @@ from scalr_backup.restic import Restic, redact
 from scalr_backup.state import State, utc_now
 from scalr_backup.use_case import Tools
 
-app = typer.Typer(
+app = options.Verbs(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -264,13 +266,12 @@ def restore_verb(
     def call(agent: Agent) -> Outcome:
         if undo_run is not None:
             return _undo(agent, undo.UndoRequest(undo_run, db, confirm), only_plan=plan, ask=not json)
-        if db is None:
-            raise UsageError("Name the database container with --db, or a restore to undo with --undo.")
+        assert db is not None  # Where there is no restore to undo.
         request = restore.Request(
             db, database, snapshot, confirm, keep_old, not no_safety_snapshot, target, database_as, from_host, strategy,
             without_manifest,
         )  # fmt: skip
-        with _source(agent, from_repository, from_host, from_secrets, from_copy) as source:
+        with _source(agent, from_repository, from_secrets, from_copy) as source:
             use_case = agent.restore(source)
             if plan:
                 result = restore.RestoreResult(None, use_case.plan(request))
@@ -305,7 +306,7 @@ def drill_verb(
 
     def call(agent: Agent) -> Outcome:
         request = drill.Request(tuple(db or ()), database, snapshot, from_host, image)
-        with _source(agent, from_repository, from_host, from_secrets, from_copy) as source:
+        with _source(agent, from_repository, from_secrets, from_copy) as source:
             result = agent.drill(source).run(request)
         return Outcome(result.as_dict(), exit_code=result.exit_code, error=_drill_failure(result))
 
@@ -335,8 +336,8 @@ def snapshots(
     """List the snapshots of this host's databases."""
 
     def call(agent: Agent) -> Outcome:
-        found = [one for one in agent.restic(copy=copy).snapshots() if one.container]
-        found = [one for one in found if db in (None, one.container) and database in (None, one.database)]
+        dumps = [one for one in agent.restic(copy=copy).snapshots() if one.container]
+        found = selection.of_database(dumps, db, database) if db or database else dumps
         if snapshot is not None:
             found = [one for one in found if any(name.startswith(snapshot) for name in one.ids)]
             if not found:
@@ -368,7 +369,7 @@ def forget(
         str | None, typer.Option(help="The host whose snapshots are judged; default this one.")
     ] = None,
     from_repository: Annotated[str | None, typer.Option(help="Another repository, of a host that only adds.")] = None,
-    from_secrets: Annotated[
+    from_secrets: Annotated[  # noqa: ARG001 (it must be given; together.py sees to that)
         bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
     ] = False,
     keep: Annotated[
@@ -382,9 +383,7 @@ def forget(
     """Apply the retention policy to this host's snapshots, and prune; or, from a trusted place, to another host's."""
 
     def call(agent: Agent) -> Outcome:
-        if snapshot and remove_future:
-            raise UsageError("--snapshot and --remove-future each say what is removed; give one of them.")
-        judged = _judged_repository(agent, from_repository, from_host, from_secrets, keep, keep_within, copy=copy)
+        judged = _judged_repository(agent, from_repository, from_host, keep, keep_within, copy=copy)
         with judged as (config, restic):
             memory: retention.Memory | None = None
             record: retention.Record = retention.unrecorded
@@ -430,8 +429,6 @@ def check(
         if not scheduled:
             agent.care().check(agent.place(copy=copy), read_data_subset)
             return Outcome({"errors": 0, "read_data_subset": read_data_subset})
-        if copy or read_data_subset is not None:
-            raise UsageError("--scheduled says by itself what is checked: leave out --copy and --read-data-subset.")
         if not agent.config().check_schedule:
             raise UsageError("There is no schedule of checks to go by: backup_check_schedule is empty.")
         return Outcome(agent.care().scheduled_check(agent.places()).as_dict())
@@ -444,8 +441,6 @@ def prune(copy: Copy = False, scheduled: Scheduled = False, json: Json = False) 
     """Delete the data that no snapshot needs; forget does so too, unless told otherwise."""
 
     def call(agent: Agent) -> Outcome:
-        if scheduled and copy:
-            raise UsageError("--scheduled says by itself what is pruned: leave out --copy.")
         if agent.config().append_only and not copy:
             raise AppendOnlyError(f"{agent.config().host} only adds to its repository (append_only): run prune.yml.")
         care = agent.care()
@@ -554,10 +549,6 @@ def key_verb(
     """List, add or remove the passwords that open the repository; a password is read from standard input, as JSON."""
 
     def call(agent: Agent) -> Outcome:
-        if action is not KeyAction.REMOVE and (key is not None or unused_by):
-            raise UsageError("The id of a key and --unused-by belong to key remove.")
-        if action is not KeyAction.ADD and escrow is not None:
-            raise UsageError("--escrow belongs to key add.")
         use_case = agent.keys(copy=copy)
         if action is KeyAction.LIST:
             return Outcome(use_case.listing().as_dict())
@@ -699,6 +690,7 @@ def _run(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
     """Call a verb's use case, print its outcome, and exit as the contract says; never with a traceback."""
     out: Output = JsonOutput() if as_json else HumanOutput()
     try:
+        options.require_sound(verb)
         agent = Agent(out)
         _stop_if_told("before it had begun")
         outcome = call(agent)
@@ -742,28 +734,18 @@ def _standard_input() -> str:
 
 
 def _source(
-    agent: Agent, repository: str | None, from_host: str | None, from_secrets: bool, from_copy: bool
+    agent: Agent, repository: str | None, from_secrets: bool, from_copy: bool
 ) -> AbstractContextManager[Restic | None]:
     """The repository to restore from, where it is not the configured one: the second one, or another."""
-    if not from_copy:
-        return _other_repository(agent, repository, from_host, from_secrets)
-    if repository is None:
-        return nullcontext(agent.copy_restic())
-    raise UsageError("--from-copy and --from-repository name two repositories to restore from; give one of them.")
+    return nullcontext(agent.copy_restic()) if from_copy else _other_repository(agent, repository, from_secrets)
 
 
 @contextmanager
-def _other_repository(
-    agent: Agent, repository: str | None, from_host: str | None, from_secrets: bool
-) -> Iterator[Restic | None]:
+def _other_repository(agent: Agent, repository: str | None, from_secrets: bool) -> Iterator[Restic | None]:
     """The repository to restore from, where it is not the configured one; its password lies in memory meanwhile."""
     if repository is None:
-        if from_secrets:
-            raise UsageError("--from-secrets belongs to --from-repository.")
         yield None
         return
-    if from_host is None:
-        raise UsageError("A restore or a drill from another repository needs --from-host: whose snapshots are meant?")
     if not from_secrets:
         yield agent.other_repository(repository, None)
         return
@@ -776,7 +758,6 @@ def _judged_repository(
     agent: Agent,
     repository: str | None,
     host: str | None,
-    from_secrets: bool,
     keep: Sequence[str] | None,
     keep_within: str,
     *,
@@ -786,23 +767,14 @@ def _judged_repository(
 
     Another one is somebody else's: nothing of it is in this agent's configuration, which need not even be there.
     """
-    if copy and repository is not None:
-        raise UsageError("--copy and --from-repository name two repositories; give one of them.")
     if repository is None:
-        if host is not None or from_secrets or keep:
-            raise UsageError("--from-host, --from-secrets and --keep belong to --from-repository.")
         restic, config = agent.restic(copy=copy), agent.config()
         if copy and config.copy_to is not None:
             # A host that only adds to its first repository still sees to this one.
             config = config.model_copy(update={"keep": config.copy_to.keep, "append_only": False})
         yield config, restic
         return
-    if host is None or not from_secrets or not keep:
-        raise UsageError(
-            "Retention in another repository needs --from-host, --from-secrets and --keep: whose snapshots are meant, what "
-            "opens it, and how many of them stay?"
-        )
-    rules = dict.fromkeys(Keep.model_fields, 0) | _counts(keep)
+    rules = dict.fromkeys(Keep.model_fields, 0) | _counts(keep or ())
     document = {"host": host, "repository": repository, "keep": rules, "keep_within": keep_within}
     config = parse_config(dumps(document), "The rules")
     with other_secrets(_standard_input()) as secrets:

@@ -58,6 +58,12 @@ class UnknownSnapshotError(ScalrBackupError):
     code = "unknown_snapshot"
 
 
+class UnknownKeyError(ScalrBackupError):
+    """The repository has no such key."""
+
+    code = "unknown_key"
+
+
 class AmbiguousSnapshotError(ScalrBackupError):
     """A snapshot prefix fits several snapshots."""
 

@@ -16,7 +16,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scalr_backup.errors import ConfigurationError, KeyInUseError, ResticError, TooManyKeysError, WrongPasswordError
+from scalr_backup.errors import (
+    ConfigurationError,
+    KeyInUseError,
+    ResticError,
+    TooManyKeysError,
+    UnknownKeyError,
+    WrongPasswordError,
+)
 from scalr_backup.model import Key
 from scalr_backup.progress import Emit, log
 from scalr_backup.restic import Restic
@@ -98,7 +105,7 @@ class Keys:
         """Remove the keys of a password until it opens the repository no more; returns their ids.
 
         *unused_by* are hosts that are known not to need it. Raises KeyInUseError where another host may, or where
-        the password is the agent's own.
+        the password is the agent's own, UnknownKeyError where it opens nothing to begin with.
         """
         removed: list[str] = []
         while (key := self._key_of(password)) is not None:
@@ -110,17 +117,23 @@ class Keys:
                 raise KeyInUseError(f"This is the password that {self._host} itself opens the repository with.")
             self._remove(key)
             removed.append(key.id)
+        if not removed:
+            raise UnknownKeyError(f"No key of {self._restic.repository} is that of this password; nothing was removed.")
         return removed
 
     def remove(self, wanted: str, unused_by: Collection[str] = (), *, dry_run: bool = False) -> list[str]:
-        """Remove the key whose id begins with *wanted*; returns its id, or nothing where there is no such key.
+        """Remove the key whose id begins with *wanted*; returns its id.
 
-        Raises KeyInUseError as ``retire`` does, ConfigurationError where several ids begin so.
+        Raises UnknownKeyError where there is none, KeyInUseError as ``retire`` does, ConfigurationError where several ids
+        begin so.
         """
         keys = self._restic.list_keys()
         found = [key for key in keys if wanted and key.id.startswith(wanted)]
         if not found:
-            return []
+            known = ", ".join(key.id[:8] for key in keys)
+            raise UnknownKeyError(
+                f"No key of {self._restic.repository} has an id that begins with {wanted!r}; nothing was removed. Its keys: {known}."
+            )
         if len(found) > 1:
             raise ConfigurationError(f"The ids of {len(found)} keys begin with {wanted}: give more of it.")
         key = found[0]

@@ -89,6 +89,11 @@ def name_fits(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def is_glob(name: str) -> bool:
+    """Whether a name is a pattern: no container's own name has such characters."""
+    return any(character in name for character in "*?[")
+
+
 def parse_dump_path(path: str) -> tuple[str, str] | None:
     """The container and the database of a dump's path; None for any other path."""
     parts = path.split("/")

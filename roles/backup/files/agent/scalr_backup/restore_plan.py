@@ -23,7 +23,7 @@ from scalr_backup.errors import (
 )
 from scalr_backup.known_roles import known_roles
 from scalr_backup.manifest import Manifests
-from scalr_backup.model import Cluster, Snapshot
+from scalr_backup.model import Cluster, Snapshot, is_glob
 from scalr_backup.postgres import LOOK, LiveDatabase, Postgres
 from scalr_backup.progress import progress
 from scalr_backup.restic import Restic
@@ -66,6 +66,8 @@ class Request:
     throwaway: bool = False
 
     def __post_init__(self) -> None:
+        require_one_container(self.container)
+        require_one_container(self.into)
         if self.strategy not in get_args(Strategy):
             raise UsageError(f"The strategy {self.strategy!r} is none of {', '.join(get_args(Strategy))}.")
         if self.strategy == REPLACE and self.keep_old:
@@ -197,6 +199,12 @@ class Plan:
             "room": asdict(self.needs) | {"wanted_bytes": self.needs.total_bytes},
             "warnings": list(self.warnings),
         }
+
+
+def require_one_container(name: str) -> None:
+    """Refuse a glob: what is locked, confirmed and replaced is one container. Raises UsageError."""
+    if is_glob(name):
+        raise UsageError(f"{name!r} is a glob, and a restore is into one container: name it.")
 
 
 def live_as_dict(live: LiveDatabase | None) -> dict[str, Any]:

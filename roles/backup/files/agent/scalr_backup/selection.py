@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from scalr_backup.errors import AmbiguousSnapshotError, UnknownDatabaseError, UnknownSnapshotError
+from scalr_backup.errors import AmbiguousSnapshotError, UnknownDatabaseError, UnknownSnapshotError, UsageError
 from scalr_backup.model import PRE_RESTORE, Snapshot, is_run_id
 from scalr_backup.state import utc_now
 
@@ -21,6 +21,10 @@ _ID = re.compile(r"[0-9a-f]{2,64}\Z")
 # Several ids; a comma at the end makes one of them such a list.
 _IDS = re.compile(r"[0-9a-f]{2,64}(?:,[0-9a-f]{2,64})*,?\Z")
 _DAY = re.compile(r"[0-9]{4}-?(?:[0-9]{2}-?[0-9]{2}|W[0-9]{2}(?:-?[0-9])?)\Z")
+# What somebody means as a time who does not get it right: 2026-13-45, 20.11.2026, 2026/11/20, 25:99, 20261345.
+_LIKE_A_TIME = re.compile(
+    r"\s*([0-9]{4}[-/.][0-9]{1,2}\b|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}\b|[0-9]{1,2}:[0-9]{1,2}\b|(19|20)[0-9]{6}\Z)"
+)
 _WITH_SECONDS = re.compile(r"[T ](?:[0-9]{2}:[0-9]{2}:|[0-9]{4})[0-9]{2}")
 # How many snapshots a refusal lists.
 _LISTED = 5
@@ -105,7 +109,8 @@ def select(
     Safety snapshots that a restore took are chosen by their id or their run's only, they hold what was replaced. So are
     snapshots that are dated in the future, which somebody may have forged. Empty ones are never chosen.
 
-    Raises UnknownDatabaseError, UnknownSnapshotError or AmbiguousSnapshotError; each says what there is.
+    Raises UnknownDatabaseError, UnknownSnapshotError or AmbiguousSnapshotError, each of which says what there is; UsageError
+    for a time that is none.
     """
     question = _ask(snapshots, container, database, timezone, now or utc_now(), listed)
     if _ID.match(wanted) and (by_id := _by_id(question, wanted)):
@@ -122,18 +127,7 @@ def _ask(
 ) -> _Question:
     """Raise UnknownDatabaseError where there is nothing to choose from."""
     snapshots = [snapshot for snapshot in snapshots if not snapshot.empty]
-    of_container = [snapshot for snapshot in snapshots if snapshot.container == container]
-    if not of_container:
-        known = sorted({snapshot.container for snapshot in snapshots if snapshot.container})
-        raise UnknownDatabaseError(
-            f"The repository holds no snapshot of {container}; it holds snapshots of: {', '.join(known) or 'nothing'}."
-        )
-    fitting = [snapshot for snapshot in of_container if database in (None, snapshot.database)]
-    if not fitting:
-        known = sorted({snapshot.database for snapshot in of_container if snapshot.database})
-        raise UnknownDatabaseError(
-            f"The repository holds no snapshot of a database {database!r} of {container}; it holds: {', '.join(known)}."
-        )
+    fitting = of_database(snapshots, container, database)
     return _Question(snapshots, fitting, container, database, timezone, now, listed)
 
 
@@ -302,6 +296,28 @@ def _length(time: timedelta) -> str:
     return f"{minutes} minute{'' if minutes == 1 else 's'}" if minutes < 120 else f"{minutes // 60} hours"
 
 
+def of_database(snapshots: Sequence[Snapshot], container: str | None, database: str | None) -> list[Snapshot]:
+    """The snapshots of a container, of a database, or of both; None stands for any.
+
+    Raises UnknownDatabaseError where there is none; it says what there is.
+    """
+    of_container = [snapshot for snapshot in snapshots if container in (None, snapshot.container)]
+    if not of_container:
+        known = sorted({snapshot.container for snapshot in snapshots if snapshot.container})
+        raise UnknownDatabaseError(
+            f"The repository holds no snapshot of {container or 'any container'}; it holds snapshots of: "
+            f"{', '.join(known) or 'nothing'}."
+        )
+    fitting = [snapshot for snapshot in of_container if database in (None, snapshot.database)]
+    if not fitting:
+        known = sorted({snapshot.database for snapshot in of_container if snapshot.database})
+        raise UnknownDatabaseError(
+            f"The repository holds no snapshot of a database {database!r}{f' of {container}' if container else ''}; it holds: "
+            f"{', '.join(known)}."
+        )
+    return fitting
+
+
 def _warning_of_the_future(future: Sequence[Snapshot], container: str) -> list[str]:
     if not future:
         return []
@@ -328,11 +344,18 @@ def _regular(credible: Sequence[Snapshot], wanted: str, question: _Question) -> 
     regular = sorted((one for one in credible if one.reason != PRE_RESTORE), key=lambda one: one.time)
     if wanted.startswith(TAG):
         tag = wanted.removeprefix(TAG)
+        if not tag.strip():
+            raise UsageError(f"{TAG} names no tag: give one, such as {TAG}before-upgrade.")
         regular = [one for one in regular if tag in one.tags]
         if not regular:
             raise UnknownSnapshotError(f"No snapshot of {container} has the tag {tag!r}; {there_are}")
     elif wanted != LATEST:
         end = _end_of(wanted, question.timezone)
+        if end is None and _LIKE_A_TIME.match(wanted):
+            raise UsageError(
+                f"{wanted!r} is not a valid time: write a day as 2026-11-20, a minute as '2026-11-20 12:00', and a second as "
+                f"'2026-11-20 12:00:30'; {there_are}"
+            )
         if end is None:
             raise UnknownSnapshotError(
                 f"There is no snapshot {wanted!r} of {container}; {there_are} "
@@ -370,15 +393,20 @@ def _end_of(text: str, timezone: str) -> datetime | None:
     """The end of the day, minute or second that a text names, so that a listed time finds what it was listed for."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=ZoneInfo(timezone))
+        return moment + _length_of(text, moment)
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=ZoneInfo(timezone))
+
+
+def _length_of(text: str, moment: datetime) -> timedelta:
+    """How long it lasts, what a text names."""
     if _DAY.match(text):
-        return moment + timedelta(days=1)
+        return timedelta(days=1)
     if moment.microsecond:
-        return moment + timedelta(microseconds=1)
-    return moment + (timedelta(seconds=1) if _WITH_SECONDS.search(text) else timedelta(minutes=1))
+        return timedelta(microseconds=1)
+    return timedelta(seconds=1) if _WITH_SECONDS.search(text) else timedelta(minutes=1)
 
 
 def _there_are(snapshots: Sequence[Snapshot], timezone: str) -> str:

@@ -23,7 +23,7 @@ from scalr_backup.model import Cluster, Failure, new_run_id
 from scalr_backup.postgres import LOOK, LiveDatabase, Postgres
 from scalr_backup.progress import log, progress
 from scalr_backup.restore import DatabaseRestore, RestoreResult, old_name
-from scalr_backup.restore_plan import live_as_dict, require_swappable
+from scalr_backup.restore_plan import live_as_dict, require_one_container, require_swappable
 from scalr_backup.room import DEFAULT_TABLESPACE
 from scalr_backup.state import KeptDatabase, UndoJournal, container_lock, utc_now
 from scalr_backup.swap import has_swapped
@@ -37,6 +37,9 @@ class UndoRequest:
     run: str
     container: str | None = None
     confirm: str | None = None
+
+    def __post_init__(self) -> None:
+        require_one_container(self.container or "")
 
 
 @dataclass(frozen=True)

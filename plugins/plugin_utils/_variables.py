@@ -1,0 +1,295 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Which variables the playbooks and the roles know, and what to say of all others. Decisions only.
+
+A variable with a typing error in its name is no error to Ansible: ``restore.yml -e databse=shop`` would restore every
+database of the container. So a playbook refuses what it does not know, before it does anything.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.scalr.backup.plugins.module_utils._together import PLAYBOOKS as TOGETHER
+from ansible_collections.scalr.backup.plugins.module_utils._together import Rules, objections
+
+# What kind of value a variable of a playbook takes.
+TEXT, NAME, LIST, FLAG, MAPPING = "text", "name", "list", "flag", "mapping"
+
+_SOURCE = {
+    "from_host": TEXT,
+    "from_repository": TEXT,
+    "from_password": TEXT,
+    "from_environment": MAPPING,
+    "from_copy": FLAG,
+}
+#: The extra variables of each playbook. A test compares them with what the playbooks use.
+PLAYBOOKS: Mapping[str, Mapping[str, str]] = {
+    "backup": {"db": LIST, "extra_tags": LIST, "tags": LIST},
+    "check": {"read_data_subset": TEXT, "from_copy": FLAG},
+    "drill": {"db": LIST, "database": TEXT, "snapshot": TEXT, "image": TEXT, **_SOURCE},
+    "prune": {"remove": LIST, "accept_late": FLAG},
+    "recovery_kit": {"kit": TEXT, "with_credentials": FLAG, "replace": FLAG, "escrow": FLAG},
+    "restore": {
+        "db": NAME,
+        "database": TEXT,
+        "snapshot": TEXT,
+        "target": NAME,
+        "database_as": TEXT,
+        "restore_strategy": TEXT,
+        "strategy": TEXT,
+        "keep_old": FLAG,
+        "safety_snapshot": FLAG,
+        "without_manifest": FLAG,
+        "confirm": TEXT,
+        "undo": TEXT,
+        **_SOURCE,
+    },
+    "rotate_password": {"new_password": TEXT, "keep_old": FLAG, "gone": LIST},
+    "site": {},
+    "status": {"report": TEXT},
+}
+#: What every playbook knows beside its own.
+EVERYWHERE = {"backup_hosts": TEXT, "backup_serial": TEXT, "backup_extra_variables": LIST}
+#: Words that Ansible reserves and warns of. They work, and nobody is told of them.
+OLD_NAMES = frozenset({"tags", "strategy"})
+#: What playbooks note of a host under names that begin as the role's variables do. A test compares.
+NOTED = frozenset({"backup_result", "backup_rows", "backup_has_none", "backup_failure", "backup_outcome"})
+
+# Of Ansible itself, of those that start it (AWX, Automation Controller, Semaphore), and of vaults by convention.
+_OF_OTHERS = ("ansible_*", "awx_*", "tower_*", "semaphore_*", "vault_*")
+_ROLE = "backup_"
+_TEMPLATE = re.compile(r"\{\{|\{%")
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_GLOB = re.compile(r"[*?\[\]]")
+# What stands for nothing where a command line makes a string of it.
+_NOTHING = ("", "[]", "{}", "None", "none", "null", "~")
+
+
+@dataclass(frozen=True)
+class Known:
+    """The names that are known: a playbook's own variables, the roles', and those that are somebody else's.
+
+    *used* are the names that the inventory's own templates mention, *others* globs over names that the operator says
+    are his.
+    """
+
+    own: Mapping[str, str] = field(default_factory=dict)
+    roles: Collection[str] = ()
+    used: Collection[str] = ()
+    others: Collection[str] = ()
+
+    def has(self, name: str) -> bool:
+        """Whether a variable means something to somebody."""
+        return (
+            name in self.own
+            or name in EVERYWHERE
+            or name in self.roles
+            or name in NOTED
+            or name in self.used
+            or any(fnmatch.fnmatchcase(name, pattern) for pattern in (*_OF_OTHERS, *self.others))
+        )
+
+    def nearest(self, name: str, least: int = 0) -> str | None:
+        """The known name that one with a typing error probably means.
+
+        How many errors it may have goes by its length; with *least*, a guess is good enough.
+        """
+        names = {*self.own, *EVERYWHERE, *self.roles} - OLD_NAMES
+        candidates = []
+        for known in sorted(names):
+            wanted, found = _bare(known), _bare(name)
+            allowed = max(least, min(len(wanted), len(found)) // 4)
+            lacks_only_the_prefix = least > 0 and wanted == _bare(_ROLE) + found
+            distance = 0 if lacks_only_the_prefix else _distance(wanted, found, allowed)
+            if distance <= allowed:
+                candidates.append((distance, known))
+        return min(candidates)[1] if candidates else None
+
+
+def refuse_extra(
+    playbook: str, given: Mapping[str, Any], known: Known, *, alone: bool, elsewhere: Mapping[str, Any] | None = None
+) -> list[str]:
+    """What is wrong with the extra variables of a playbook, a sentence each.
+
+    Where another playbook runs too (not *alone*), a variable may be that one's, unless it looks like one of ours.
+    *elsewhere* are variables that the inventory has: the playbook takes its own from there as well.
+    """
+    unknown = [name for name in given if not known.has(name)]
+    refused = [name for name in unknown if alone or name.startswith(_ROLE) or known.nearest(name)]
+    sentences = [_unknown_extra(playbook, name, known) for name in refused]
+    own = {name: value for name, value in given.items() if name in known.own or name in EVERYWHERE}
+    kinds = {**EVERYWHERE, **known.own}
+    sentences += [sentence for name, value in own.items() if (sentence := _wrong_value(name, value, kinds[name]))]
+    if sentences:
+        return sentences
+    inherited = {
+        name: value for name, value in (elsewhere or {}).items() if name in known.own and not is_nothing(value)
+    }
+    effective = {name: _switch(value) if kinds[name] == FLAG else value for name, value in (inherited | own).items()}
+    # A switch that stands as it does by itself is as good as not given.
+    told = {
+        name: value for name, value in effective.items() if value is not (name in _ON_BY_DEFAULT) or kinds[name] != FLAG
+    }
+    return list(objections(TOGETHER.get(playbook, Rules()), told))
+
+
+# Switches that are on by themselves; all others are off.
+_ON_BY_DEFAULT = ("safety_snapshot", "escrow")
+
+
+def _switch(value: Any) -> Any:
+    """A switch as it is meant, or what stands there in its place."""
+    try:
+        return boolean(value)
+    except TypeError:
+        return value
+
+
+def _unknown_extra(playbook: str, name: str, known: Known) -> str:
+    sentence = f"{playbook}.yml does not know the variable {name}"
+    if near := known.nearest(name, least=1):
+        return f"{sentence}: did you mean {near}?"
+    own = sorted(set(known.own) - OLD_NAMES)
+    knows = f"it knows {', '.join(own)} and the variables of the roles" if own else "it knows those of the roles"
+    return f"{sentence}: {knows}. If {name} is a variable of yours, name it in backup_extra_variables."
+
+
+def _wrong_value(name: str, value: Any, kind: str) -> str | None:
+    """Why a value cannot be meant; an empty one would mean everything, or nothing."""
+    if is_nothing(value):
+        # An empty confirmation is a wrong one, and is answered as such.
+        return None if name == "confirm" else f"{name} is empty: give it a value, or leave it out."
+    if kind == FLAG and not isinstance(_switch(value), bool):
+        return f"{name} is {value}, and must be true or false."
+    if kind == LIST and any(is_nothing(item) for item in _items(value)):
+        return f"{name} has an empty item: remove it."
+    if kind in (TEXT, NAME) and not isinstance(value, (str, int, float)):
+        return f"{name} must be one value, and is a {'mapping' if isinstance(value, Mapping) else 'list'}."
+    if kind == NAME and _GLOB.search(str(value)):
+        return f"{name} is {value}, and takes no glob here: name one container."
+    return None
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether a value says nothing, however that was written."""
+    if isinstance(value, str):
+        return value.strip() in _NOTHING
+    return value is None or (isinstance(value, (list, tuple, Mapping)) and not value)
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return value.split(",")
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def refuse_unknown_of_host(
+    role: str, names: Iterable[str], known: Known, origins: Mapping[str, str] | None = None
+) -> list[str]:
+    """What a host's variables have that looks like a variable of a role and is none, a sentence each.
+
+    All that begins with ``backup_`` is looked upon as ours. The prefixes of the other roles are common words, which
+    other collections use as well: there, only what looks like a typing error is refused.
+    """
+    sentences = []
+    for name in names:
+        if known.has(name) or not _looks_like(role, name):
+            continue
+        near = known.nearest(name)
+        if near is None and not name.startswith(_ROLE):
+            continue
+        where = (origins or {}).get(name)
+        place = f", which {where} sets" if where else ""
+        way_out = f"did you mean {near}?" if near else "if it is one of yours, name it in backup_extra_variables."
+        sentences.append(f"The role scalr.backup.{role} does not know the variable {name}{place}: {way_out}")
+    return sentences
+
+
+def _looks_like(role: str, name: str) -> bool:
+    """Whether a name begins as those of a role do, or nearly so."""
+    word = name.lower().partition("_")[0]
+    return name.lower().startswith(role) or _distance(word.rstrip("s"), role, 1) <= 1
+
+
+#: Of the role backup: variables that back up nothing, or tell nobody, when they are empty, and what to do instead.
+MUST_HOLD = {
+    "backup_containers": (
+        "no container would be backed up by its name: name containers or globs, or leave it out. To go by the label "
+        "scalr.backup=true alone, name a container that does not exist, such as labels-only"
+    ),
+    "backup_keep": "no snapshot would stay: say how many, such as daily: 30, or leave it out",
+    "backup_notify_events": "nobody would be told anything: name events, or leave it out",
+}
+#: Whose values are looked at.
+LOOKED_AT = (*MUST_HOLD, "backup_exclude")
+
+
+def refuse_values_of_host(values: Mapping[str, Any]) -> list[str]:
+    """Which of a role's own variables have no value, or one that would back up nothing; a sentence each."""
+    sentences = [
+        f"{name} has no value: give it one, or leave it out." for name, value in values.items() if value is None
+    ]
+    sentences += [
+        f"{name} is empty, so {consequence}."
+        for name, consequence in MUST_HOLD.items()
+        if values.get(name) is not None and is_nothing(values[name])
+    ]
+    if any(re.fullmatch(r"\*+", str(item).strip()) for item in _items(values.get("backup_exclude") or [])):
+        sentences.append(
+            "backup_exclude is *, which excludes every container: name those that are not to be backed up."
+        )
+    return sentences
+
+
+def names_used(value: Any) -> set[str]:
+    """Every word that a template in a value mentions."""
+    if isinstance(value, str):
+        return set(_WORD.findall(value)) if _TEMPLATE.search(value) else set()
+    if isinstance(value, Mapping):
+        return set().union(*map(names_used, value.values()))
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(names_used, value))
+    return set()
+
+
+def playbooks_alone(arguments: Iterable[str], directory: str) -> bool:
+    """Whether the command line names the collection's playbooks only, which lie in *directory*."""
+    return all(_is_ours(argument, directory) for argument in arguments)
+
+
+def _is_ours(argument: str, directory: str) -> bool:
+    name = argument.removeprefix("scalr.backup.")
+    if name != argument:
+        return name in PLAYBOOKS
+    parent, _slash, file = argument.rpartition("/")
+    return parent == directory and file.removesuffix(".yml") in PLAYBOOKS
+
+
+def _bare(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
+
+
+def _distance(one: str, other: str, most: int) -> int:
+    """How many letters are wrong, missing, too many, or have changed places; more than *most* is *most* + 1."""
+    if abs(len(one) - len(other)) > most:
+        return most + 1
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for row, letter in enumerate(one, start=1):
+        now = [row]
+        for column, wanted in enumerate(other, start=1):
+            cost = min(last[column] + 1, now[-1] + 1, last[column - 1] + (letter != wanted))
+            swapped = row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == wanted
+            now.append(min(cost, before[column - 2] + 1) if swapped else cost)
+        before, last = last, now
+    return last[-1]

@@ -1,0 +1,320 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the playbooks and roles refuse among variables: unknown names, empty values, what does not go together."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+import jinja2
+import pytest
+import yaml
+from ansible_collections.scalr.backup.plugins.plugin_utils._variables import (
+    EVERYWHERE,
+    NOTED,
+    PLAYBOOKS,
+    Known,
+    names_used,
+    playbooks_alone,
+    refuse_extra,
+    refuse_unknown_of_host,
+    refuse_values_of_host,
+)
+from jinja2 import meta
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+ROLE_VARIABLES = set(
+    chain.from_iterable(
+        entry.get("options", {})
+        for path in CHECKOUT.glob("roles/*/meta/argument_specs.yml")
+        for entry in yaml.safe_load(path.read_text())["argument_specs"].values()
+    )
+)
+
+
+def known_to(playbook, used=(), others=()):
+    return Known(PLAYBOOKS[playbook], ROLE_VARIABLES, used, others)
+
+
+def refused(playbook, given, *, alone=True, used=(), others=()):
+    return " ".join(refuse_extra(playbook, given, known_to(playbook, used, others), alone=alone))
+
+
+@pytest.mark.parametrize(
+    ("playbook", "name", "meant"),
+    [
+        ("restore", "databse", "database"),
+        ("restore", "datbase", "database"),
+        ("restore", "DB", "db"),
+        ("restore", "bd", "db"),
+        ("restore", "snapshto", "snapshot"),
+        ("restore", "targt", "target"),
+        ("restore", "keepold", "keep_old"),
+        ("restore", "from-host", "from_host"),
+        ("restore", "safety_snapshots", "safety_snapshot"),
+        ("restore", "comfirm", "confirm"),
+        ("backup", "extra_tag", "extra_tags"),
+        ("backup", "dbs", "db"),
+        ("drill", "snapshots", "snapshot"),
+        ("check", "read_data_subsets", "read_data_subset"),
+        ("prune", "removes", "remove"),
+        ("prune", "acept_late", "accept_late"),
+        ("status", "reprot", "report"),
+        ("rotate_password", "new_pasword", "new_password"),
+        ("recovery_kit", "excrow", "escrow"),
+        ("site", "backup_shedule", "backup_schedule"),
+        ("site", "backup_container", "backup_containers"),
+        ("site", "bakup_keep", "backup_keep"),
+        ("site", "schedule", "backup_schedule"),
+        ("site", "docker_package_sorce", "docker_package_source"),
+        ("site", "backup_host", "backup_hosts"),
+    ],
+)
+def test_a_typing_error_is_refused_and_the_near_miss_named(playbook, name, meant):
+    sentence = f"{playbook}.yml does not know the variable {name}: did you mean {meant}?"
+    assert refused(playbook, {name: "x"}) == sentence
+
+
+def test_an_unknown_variable_that_is_near_to_none_is_refused_with_what_there_is_and_the_way_out():
+    sentence = refused("backup", {"container": "scalr-foo-db"})
+
+    assert sentence == (
+        "backup.yml does not know the variable container: it knows db, extra_tags and the variables of the roles. "
+        "If container is a variable of yours, name it in backup_extra_variables."
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "db",
+        "backup_schedule",
+        "backup_serial",
+        "ansible_user",
+        "awx_job_id",
+        "tower_user_name",
+        "vault_key",
+        "env",
+        "app_v",
+    ],
+)
+def test_what_somebody_knows_is_not_refused(name):
+    assert not refused("restore", {name: "x"}, used={"env"}, others=["app_*"])
+
+
+@pytest.mark.parametrize(
+    ("name", "is_refused"),
+    [("version", False), ("image", False), ("dc", False), ("databse", True), ("backup_foo", True), ("keepold", True)],
+)
+def test_where_a_playbook_of_the_operator_runs_too_only_what_looks_like_ours_is_refused(name, is_refused):
+    assert bool(refused("restore", {name: "x"}, alone=False)) is is_refused
+
+
+@pytest.mark.parametrize("playbook", sorted(PLAYBOOKS))
+def test_an_empty_value_is_refused_for_it_would_mean_everything_or_nothing(playbook):
+    # An empty confirmation is answered as a wrong one is.
+    for name in {*PLAYBOOKS[playbook], *EVERYWHERE} - {"confirm"}:
+        for value in ("", " ", None, [], {}, "[]", "None", "null"):
+            assert refused(playbook, {name: value}) == f"{name} is empty: give it a value, or leave it out."
+    assert refused("restore", {"db": "c", "confirm": ""}) == ""
+
+
+@pytest.mark.parametrize(
+    ("playbook", "given", "sentence"),
+    [
+        ("restore", {"db": "scalr-*-db"}, "db is scalr-*-db, and takes no glob here: name one container."),
+        ("restore", {"db": "a", "target": "b[12]"}, "target is b[12], and takes no glob here: name one container."),
+        ("restore", {"db": ["a", "b"]}, "db must be one value, and is a list."),
+        ("restore", {"db": {"a": "b"}}, "db must be one value, and is a mapping."),
+        ("restore", {"db": "a", "safety_snapshot": "ture"}, "safety_snapshot is ture, and must be true or false."),
+        ("prune", {"accept_late": "maybe"}, "accept_late is maybe, and must be true or false."),
+        ("backup", {"db": "a,,b"}, "db has an empty item: remove it."),
+        ("backup", {"db": ["a", ""]}, "db has an empty item: remove it."),
+        ("prune", {"remove": ","}, "remove has an empty item: remove it."),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(playbook, given, sentence):
+    assert refused(playbook, given) == sentence
+
+
+@pytest.mark.parametrize(
+    ("playbook", "given"),
+    [
+        ("restore", {"db": "c", "keep_old": "no", "safety_snapshot": "yes", "confirm": "c", "database": "*"}),
+        ("restore", {"undo": "r", "db": "c", "confirm": "c", "keep_old": False, "safety_snapshot": True}),
+        ("restore", {"db": "c", "from_host": "web9", "from_password": "p", "from_environment": {"A": "b"}}),
+        ("backup", {"db": ["a", "b*"], "extra_tags": "x,y"}),
+        ("recovery_kit", {"kit": "k", "escrow": "true", "replace": "true"}),
+        ("drill", {"db": 1}),
+    ],
+)
+def test_values_that_can_be_meant_pass(playbook, given):
+    assert refused(playbook, given) == ""
+
+
+def test_what_the_inventory_gives_counts_where_variables_do_not_go_together():
+    known = known_to("restore")
+
+    found = refuse_extra("restore", {"undo": "r"}, known, alone=True, elsewhere={"target": "t", "port": 5})
+
+    assert len(found) == 1
+    assert found[0].startswith("undo cannot be combined with target: ")
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "sentence"),
+    [
+        ("backup", "backup_shedule", "does not know the variable backup_shedule: did you mean backup_schedule?"),
+        ("backup", "bakup_keep", "does not know the variable bakup_keep: did you mean backup_keep?"),
+        ("backup", "Backup_Keep", "does not know the variable Backup_Keep: did you mean backup_keep?"),
+        ("backup", "backups_keep", "does not know the variable backups_keep: did you mean backup_keep?"),
+        (
+            "backup",
+            "backup_colour",
+            "does not know the variable backup_colour: if it is one of yours, name it in backup_extra_variables.",
+        ),
+        ("docker", "docker_pakages", "does not know the variable docker_pakages: did you mean docker_packages?"),
+        ("monitoring", "monitoring_loki_ulr", "does not know the variable monitoring_loki_ulr: did you mean"),
+    ],
+)
+def test_the_inventorys_unknown_variables_are_refused(role, name, sentence):
+    found = refuse_unknown_of_host(role, [name], Known(roles=ROLE_VARIABLES))
+
+    assert len(found) == 1
+    assert found[0].startswith(f"The role scalr.backup.{role} {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [
+        ("backup", "backup_bucket"),
+        ("backup", "backup_of_others"),
+        ("backup", "backup_rows"),
+        ("backup", "lockup_keep"),
+        ("backup", "docker_users"),
+        ("backup", "__backup_image"),
+        ("docker", "docker_users"),
+        ("docker", "docker_edition"),
+        ("monitoring", "monitoring_enabled"),
+    ],
+)
+def test_the_inventorys_other_variables_are_nobodys_business(role, name):
+    known = Known(roles=ROLE_VARIABLES, used={"backup_bucket"}, others=["backup_of_*"])
+    assert refuse_unknown_of_host(role, [name], known) == []
+
+
+def test_where_a_variable_is_set_is_said():
+    found = refuse_unknown_of_host(
+        "backup", ["backup_kepe"], Known(roles=ROLE_VARIABLES), {"backup_kepe": "/etc/ansible/group_vars/all.yml:3"}
+    )
+    assert (
+        "the variable backup_kepe, which /etc/ansible/group_vars/all.yml:3 sets: did you mean backup_keep?" in found[0]
+    )
+
+
+@pytest.mark.parametrize("value", [[], "", "[]", " ", "None"])
+def test_a_role_variable_that_backs_up_nothing_is_refused(value):
+    assert "backup_containers is empty, so no container" in refuse_values_of_host({"backup_containers": value})[0]
+    assert "backup_keep is empty, so no snapshot would stay" in refuse_values_of_host({"backup_keep": value})[0]
+
+
+def test_a_role_variable_without_a_value_is_refused():
+    assert refuse_values_of_host({"backup_keep": None}) == ["backup_keep has no value: give it one, or leave it out."]
+
+
+@pytest.mark.parametrize("value", ["*", ["*"], ["a", "**"], "a, *"])
+def test_excluding_everything_is_refused(value):
+    assert "which excludes every container" in refuse_values_of_host({"backup_exclude": value})[0]
+
+
+def test_role_variables_that_can_be_meant_pass():
+    defaults = yaml.safe_load((CHECKOUT / "roles/backup/defaults/main.yml").read_text())
+    assert refuse_values_of_host(defaults) == []
+    assert refuse_values_of_host({"backup_exclude": ["scalr-*"]}) == []
+
+
+def test_the_words_of_templates_are_found_wherever_they_stand():
+    value = {"a": ["{{ env }}-x", {"b": "{% if dark %}y{% endif %}"}], "c": "plain words", "d": 5}
+    assert names_used(value) >= {"env", "dark"}
+    assert not names_used(value) & {"plain", "words"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "alone"),
+    [
+        (["scalr.backup.restore"], True),
+        (["/c/playbooks/restore.yml"], True),
+        (["/c/playbooks/restore.yml", "scalr.backup.status"], True),
+        (["/somewhere/restore.yml"], False),
+        (["/c/playbooks/mine.yml"], False),
+        (["/c/playbooks/restore.yml", "/somewhere/site.yml"], False),
+        (["scalr.backup.mine"], False),
+    ],
+)
+def test_whether_only_playbooks_of_the_collection_run(arguments, alone):
+    assert playbooks_alone(arguments, "/c/playbooks") is alone
+
+
+# What a playbook finds without being given it.
+_MAGIC = {"ansible_check_mode", "ansible_play_hosts", "ansible_play_hosts_all", "ansible_failed_result", "hostvars"}
+_MAGIC |= {"ansible_failed_task", "inventory_hostname", "omit", "lookup", "query", "now", "item", "vars", "groups", "_"}
+
+
+class AnyName(dict):
+    """Filters or tests, of any name."""
+
+    def __contains__(self, name):
+        return True
+
+    def get(self, name, default=None):
+        return len
+
+    __getitem__ = get
+
+
+def texts(value, *, bare=False):
+    """Every template of a playbook; conditions are templates without braces."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from texts(inner, bare=key in {"when", "failed_when", "changed_when"})
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner, bare=bare)
+    elif isinstance(value, str):
+        yield f"{{{{ {value} }}}}" if bare else value
+
+
+def names_made(value):
+    """The names that a playbook gives values to by itself."""
+    if isinstance(value, list):
+        return set().union(*map(names_made, value))
+    if not isinstance(value, dict):
+        return set()
+    made = set(value.get("vars") or {}) | set(value.get("ansible.builtin.set_fact") or {})
+    made |= {value["register"]} if "register" in value else set()
+    return made.union(*map(names_made, value.values()))
+
+
+@pytest.mark.parametrize("playbook", sorted(PLAYBOOKS))
+def test_a_playbook_is_known_to_take_exactly_what_it_uses(playbook):
+    plays = yaml.safe_load((CHECKOUT / f"playbooks/{playbook}.yml").read_text())
+    environment = jinja2.Environment(autoescape=True)
+    # Which filters and tests there are is Ansible's business.
+    environment.filters = environment.tests = AnyName()
+    # Jinja unescapes texts by itself, and says that it should not.
+    used = set().union(
+        *(meta.find_undeclared_variables(environment.parse(text.replace("\\Z", ""))) for text in texts(plays))
+    )
+
+    taken = used - names_made(plays) - _MAGIC - ROLE_VARIABLES - {name for name in used if name.startswith("__")}
+
+    assert taken == {*PLAYBOOKS[playbook], *(used & EVERYWHERE.keys())}
+
+
+def test_what_playbooks_note_under_names_like_the_roles_is_known():
+    made = names_made([yaml.safe_load(path.read_text()) for path in (CHECKOUT / "playbooks").glob("*.yml")])
+    assert made >= NOTED
+    assert {name for name in made if name.startswith("backup_")} - ROLE_VARIABLES - NOTED <= {
+        "backup_databases", "backup_asked", "backup_lines",
+    }  # fmt: skip
