@@ -434,9 +434,7 @@ def ways_out(request: Request) -> str:
     """What to do where there is no room."""
     if request.strategy == REPLACE:
         return "make room, or restore into another container (target=)"
-    return (
-        "make room, restore into another container (target=), or give strategy=replace, which drops the live one first"
-    )
+    return "make room, restore into another container (target=), or give restore_strategy=replace, which drops the live one first"
 
 
 def _mb(count: int) -> str:
