@@ -22,7 +22,7 @@ demo: setup      ## back up, damage and restore a sample database on this machin
 test: setup      ## unit, integration, molecule, lint; pytest's summary last
 	@$(BIN)/pytest --numprocesses=$(WORKERS) --durations=25
 
-thorough: setup  ## further cases of the same tests: older versions of PostgreSQL, more stores
+thorough: setup  ## further cases of the same tests: older PostgreSQL and ansible-core, more stores
 	@$(BIN)/pytest --numprocesses=$(WORKERS) -m thorough
 
 lint: tools      ## ansible-lint, yamllint, ruff, mypy, shellcheck
@@ -34,8 +34,8 @@ sanity: tools    ## ansible-test sanity on the built collection
 bench: setup     ## ratios against peers and limits
 	@benchmarks/run
 
-build: tools     ## the collection's artifact
-	@$(BIN)/ansible-galaxy collection build --force
+build:           ## the collection's artifact
+	@tools/build
 
 clean:           ## remove what the targets made in the checkout; Docker's images stay
 	rm -rf .venv .ansible .cache tests/output scalr-backup-*.tar.gz
