@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 DOCUMENTATION = r"""
 name: deployment
@@ -86,7 +86,7 @@ def _count(number, thing):
 
 def _moment(text):
     """An ISO 8601 time in UTC, to the minute."""
-    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return datetime.fromisoformat(text).astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 class FilterModule:

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import fleet
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import fleet, instant
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_page import page
 
 DOCUMENTATION = r"""
@@ -57,7 +57,7 @@ _value:
 
 def status_page(answers, now=None, name=""):
     """The page about a fleet."""
-    moment = datetime.fromisoformat(now) if now else datetime.now(UTC)
+    moment = instant(now) if now else datetime.now(timezone.utc)
     try:
         return page(fleet(answers, moment, name))
     except (KeyError, TypeError, ValueError) as error:

@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, timezone, tzinfo
 from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -50,6 +50,12 @@ _WHOLE_CLUSTER = "*"
 _SHORTEST_GROWTH = timedelta(days=7)
 
 Entry = Mapping[str, Any]
+
+
+def instant(text: str) -> datetime:
+    """A moment as the agent writes it. Python before 3.11 reads neither a Z nor any number of decimals."""
+    text = re.sub(r"[.](\d+)", lambda decimals: f".{decimals[1]:0<6.6}", text)
+    return datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
 
 
 @dataclass(frozen=True)
@@ -454,7 +460,7 @@ class _Nights:
         return self._date(entry.get("started") or entry["time"])
 
     def _date(self, moment: str) -> date:
-        return datetime.fromisoformat(moment).astimezone(self._zone).date()
+        return instant(moment).astimezone(self._zone).date()
 
 
 def _zone(name: str | None) -> tzinfo:
@@ -462,4 +468,4 @@ def _zone(name: str | None) -> tzinfo:
     try:
         return ZoneInfo(name or "UTC")
     except (OSError, KeyError, ValueError):
-        return UTC
+        return timezone.utc

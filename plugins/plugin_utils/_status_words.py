@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime, timezone
 
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import BAD, WARNING, Fleet
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import BAD, WARNING, Fleet, instant
 
 # What stands where there is nothing to say.
 NOTHING = "\N{EN DASH}"
@@ -120,13 +120,13 @@ def roughly(seconds: float) -> str:
 
 def soon(moment: str, now: datetime) -> str:
     """How far away something is that is to come."""
-    seconds = (datetime.fromisoformat(moment) - now).total_seconds()
+    seconds = (instant(moment) - now).total_seconds()
     return f"in {duration(seconds)}" if seconds > 0 else "now"
 
 
 def clock(moment: str) -> str:
     """A moment to the minute."""
-    return f"{datetime.fromisoformat(moment).astimezone(UTC):%a %d %b, %H:%M} UTC"
+    return f"{instant(moment).astimezone(timezone.utc):%a %d %b, %H:%M} UTC"
 
 
 def day(when: date, *, year: bool = False) -> str:

@@ -60,6 +60,7 @@ class Controller:
     host: str
     variables: Mapping[str, Any]
     collections: Path | None = None
+    programs: Path = PROGRAMS
     transcript: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -138,7 +139,7 @@ class Controller:
             "ANSIBLE_INVENTORY": str(self.inventory),
             "ANSIBLE_NOCOLOR": "true",
             "COLUMNS": "250",
-            "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+            "PATH": f"{self.programs}:{os.environ['PATH']}",
             "TERM": "dumb",
         }
         return {**inherited, **installed, **told}

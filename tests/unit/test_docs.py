@@ -13,14 +13,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scalr_backup import cli, remedies
+from scalr_backup import archive, cli, remedies, retention, status
 from scalr_backup.errors import ExitCode, ScalrBackupError
 from scalr_backup.metrics import METRICS
 
+from tests.support import cores
 from tests.unit.agent.test_floors import FLOORS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+README = CHECKOUT / "README.md"
+PAGES = [README, *sorted((CHECKOUT / "docs").glob("*.md"))]
 ROLE_PAGES = sorted((CHECKOUT / "roles").glob("*/README.md"))
 
 # Shown, and not run by a test of their own.
@@ -81,6 +83,28 @@ def everything_written() -> str:
     return "\n".join(page.read_text() for page in [*PAGES, *ROLE_PAGES])
 
 
+def galaxy() -> dict:
+    return yaml.safe_load((CHECKOUT / "galaxy.yml").read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page can be reached by, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def section(page: Path, heading: str) -> str:
+    """The text below a heading, up to the next one of its kind."""
+    return re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", page.read_text(), re.MULTILINE | re.DOTALL)[1]
+
+
+def pinned_cores() -> list[str]:
+    """The lines of ansible-core that the tests run with, the oldest first."""
+    pins = "".join((CHECKOUT / "requirements" / name).read_text() for name in ("cores.txt", "controller.txt"))
+    found = set(re.findall(r"^ansible-core==(\d+\.\d+)", pins, re.MULTILINE))
+    return sorted(found, key=lambda line: [int(part) for part in line.split(".")])
+
+
 def role_options(role: str) -> dict[str, dict]:
     return yaml.safe_load((CHECKOUT / f"roles/{role}/meta/argument_specs.yml").read_text())["argument_specs"]["main"][
         "options"
@@ -132,9 +156,11 @@ def test_every_variable_of_a_playbook_is_documented() -> None:
     """What a playbook takes with -e is in its row of the table."""
     rows = [line.split("|") for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("| `")]
     documented = {row[1].strip(" `"): set(re.findall(r"`(\w+)`", row[3])) for row in rows if len(row) == 5}
-    for name in ("backup", "restore", "drill", "check", "rotate_password", "recovery_kit"):
+    for name in ("backup", "restore", "drill", "status", "check", "prune", "rotate_password", "recovery_kit"):
         text = (CHECKOUT / f"playbooks/{name}.yml").read_text()
-        taken = set(re.findall(r"{{ (\w+) \| default\(", text)) | set(re.findall(r"\b(\w+) \| default\(true\)", text))
+        taken = set(re.findall(r"{{ (\w+) \| default\(", text)) | set(
+            re.findall(r"(?<![.\w])(\w+) \| default\(true\)", text)
+        )
         taken = {variable for variable in taken if not variable.startswith((f"{name}_", "backup_"))}
         assert taken <= documented[name], name
         assert documented[name] - {"pinned", "false"} <= set(re.findall(r"\w+", text)), name
@@ -202,6 +228,85 @@ def test_the_modules_are_documented() -> None:
     assert named <= modules | playbooks | {"backup", "docker", "monitoring"}
 
 
+def test_what_is_needed_is_what_the_code_asks_for() -> None:
+    """Each requirement, and where it is enforced or tested."""
+    text = section(README, "What it needs")
+    oldest, *_, newest = pinned_cores()
+
+    assert f"ansible-core {oldest} or newer" in text
+    assert f"ansible-core {', '.join(pinned_cores()[:-1])} and {newest}, and" in text
+    assert yaml.safe_load((CHECKOUT / "meta/runtime.yml").read_text())["requires_ansible"] == f">={oldest}.0"
+    for role in ("backup", "docker", "monitoring"):
+        meta = yaml.safe_load((CHECKOUT / f"roles/{role}/meta/main.yml").read_text())
+        assert meta["galaxy_info"]["min_ansible_version"] == oldest
+    assert f"with Python {cores.PYTHONS[oldest][0]} or newer" in text
+    assert f"`community.docker`, `{galaxy()['dependencies']['community.docker']}`" in text
+
+    assert "Python 3.9 or newer" in text
+    assert "version('3.9', '<')" in (CHECKOUT / "roles/backup/tasks/machine.yml").read_text()
+    memory = yaml.safe_load((CHECKOUT / "roles/backup/vars/main.yml").read_text())["__backup_least_memory_mb"]
+    assert f"{memory} MB of memory" in text
+
+
+def test_the_versions_of_postgresql_are_those_that_are_read_and_tested() -> None:
+    text = section(README, "What it needs")
+    # pg_dump 12 to 15 write 1.14, 16 writes 1.15, 17 and 18 write 1.16.
+    assert {version[:2] for version in archive.VERSIONS} == {(1, 14), (1, 15), (1, 16)}
+    assert "PostgreSQL 12 to 18" in text
+    tests = "".join(path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py"))
+    assert set(re.search(r"with PostgreSQL (\d+), (\d+) and (\d+)", text).groups()) <= set(
+        re.findall(r"postgres:(\d+)", tests)
+    )
+
+
+# What the section says is not done, and what would stand in the agent if it were.
+NOT_DONE = {
+    "No point-in-time recovery": "recovery_target",
+    "A pass reads every database in full": "--incremental",
+}
+
+
+def test_what_it_does_not_do_is_not_done() -> None:
+    text = section(README, "What it does not do yet")
+    source = "".join(path.read_text() for path in Path(cli.__file__).parent.rglob("*.py"))
+    for sentence, trace in NOT_DONE.items():
+        assert sentence in text
+        assert not re.search(trace, source), sentence
+
+
+def test_every_way_to_be_told_stands_where_nobody_is_told() -> None:
+    """The section says that nobody is told before somebody is named: by these variables, which name nobody by default."""
+    text = section(README, "What it does not do yet")
+    options = role_options("backup")
+    ways = {name for name in options if re.match(r"backup_(notify|heartbeat_url|metrics_\w+)$", name)}
+    assert ways == set(re.findall(r"`(backup_(?:notify|heartbeat|metrics)\w*)`", text))
+    assert not any(options[name]["default"] for name in ways)
+
+
+def test_the_health_check_is_described_by_what_it_asks() -> None:
+    hours = int(status.FRESH.total_seconds() // 3600)
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README.read_text(), re.MULTILINE))
+    assert f"younger than {hours} hours" in rows["health"]
+    assert f"younger than {hours} hours" in cli.health.__doc__
+
+
+def test_the_days_that_snapshots_stay_are_those_of_the_retention_rules() -> None:
+    text = " ".join(README.read_text().split())
+    assert f"every manual one stays for {retention._KEEP_EVERY_MANUAL.removesuffix('d')} days" in text
+    assert f"`pre-restore`, stays for {retention._KEEP_EVERY_PRE_RESTORE.removesuffix('d')} days" in text
+
+
+def test_things_on_a_host_are_where_the_role_puts_them() -> None:
+    text = section(README, "Where things are on a host")
+    variables = (CHECKOUT / "roles/backup/vars/main.yml").read_text()
+    directory = role_options("backup")["backup_directory"]["default"]
+    for path in re.findall(r"`(/opt/[^`]+)`", text):
+        assert path.startswith(f"{directory}/"), path
+        assert Path(path).name in variables, path
+    for name in re.findall(r"(?:container|volume) `([\w-]+)`", text):
+        assert re.search(rf": {name}$", variables, re.MULTILINE), name
+
+
 def test_the_error_codes_are_those_of_the_agent() -> None:
     codes = {derived.code for derived in error_classes()} | COMPOSED_CODES
     assert table(CHECKOUT / "docs/troubleshooting.md", "code") == codes
@@ -237,6 +342,26 @@ def test_the_exit_codes_are_those_of_the_agent() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+    for target in re.findall(rf"\]\({re.escape(galaxy()['repository'])}/blob/main/([^)#]+)", page.read_text()):
+        assert (CHECKOUT / target).exists(), target
+
+
+@pytest.mark.parametrize("page", [PAGES[0], *ROLE_PAGES], ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_pages_that_galaxy_shows_have_no_relative_links(page: Path) -> None:
+    """Galaxy and an installed copy know nothing of the files beside them."""
+    relative = re.findall(r"\]\((?!https://|#)([^)]*)\)", page.read_text())
+    assert relative == []
+
+
+def test_anchors_lead_to_a_heading() -> None:
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)\)", page.read_text()):
+            there = (
+                CHECKOUT / target.removeprefix(f"{galaxy()['repository']}/blob/main/")
+                if "://" in target
+                else (page.parent / target if target else page)
+            )
+            assert anchor in anchors(there), f"{page.name}: {target}#{anchor}"
 
 
 def test_every_law_is_proved_by_tests_that_exist() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 
 @pytest.fixture
@@ -28,12 +29,10 @@ def requirements(path: Path, python: str) -> set[str]:
     """The lines of a list of requirements that hold for a version of Python."""
     found = set()
     for line in path.read_text().splitlines():
-        requirement, _comment, _reason = line.partition("#")
-        requirement, _semicolon, marker = (part.strip() for part in requirement.partition(";"))
-        limit = re.fullmatch(r'python_version (<|>=) "([\d.]+)"', marker)
-        newer = limit and tuple(map(int, python.split("."))) >= tuple(map(int, limit[2].split(".")))
-        if requirement and (limit is None or newer == (limit[1] == ">=")):
-            found.add(requirement)
+        text = line.partition("#")[0].strip()
+        wanted = Requirement(text) if text else None
+        if wanted and (wanted.marker is None or wanted.marker.evaluate({"python_version": python})):
+            found.add(f"{wanted.name}{wanted.specifier}")
     return found
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
+
+from tests.support.ansible_core import SENTENCE_ON_ONE_LINE, module_arguments
 
 # Does what the scenario beside it says for the Docker command that it is called with, and notes how it was called.
 FAKE_DOCKER = """#!{python}
@@ -261,6 +262,7 @@ class Fleet:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "ANSIBLE_BECOME_ALLOW_SAME_USER": "false",
             "ANSIBLE_CONNECTION_PLUGINS": str(self.directory / "connection"),
+            **SENTENCE_ON_ONE_LINE,
             "ANSIBLE_NOCOLOR": "true",
             "COLUMNS": "400",
         }
@@ -281,7 +283,7 @@ def run_module(capsys: pytest.CaptureFixture[str]) -> RunModule:
 
     def run(name: str, *, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
         module = importlib.import_module(f"ansible_collections.scalr.backup.plugins.modules.{name}")
-        with patch_module_args({**arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit) as end:
+        with module_arguments({**arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit) as end:
             module.main()
         result = json.loads(capsys.readouterr().out)
         assert bool(end.value.code) is bool(result.get("failed"))

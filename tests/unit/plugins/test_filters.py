@@ -10,6 +10,7 @@ import tarfile
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible_collections.scalr.backup.plugins.filter.answers import answers
 from ansible_collections.scalr.backup.plugins.filter.build_archive import build_archive
 from ansible_collections.scalr.backup.plugins.filter.build_context import build_context
 from ansible_collections.scalr.backup.plugins.filter.deployment import deployment
@@ -17,6 +18,13 @@ from ansible_collections.scalr.backup.plugins.filter.duration import duration
 from ansible_collections.scalr.backup.plugins.filter.status_outcome import status_outcome
 from ansible_collections.scalr.backup.plugins.filter.tally import tally
 from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
+
+
+def test_answers_are_what_was_asked_of_each_host():
+    hostvars = {"web1": {"ok": True, "name": "one", "secret": "s"}, "web2": {"name": "two"}}
+
+    assert answers(["web2", "web1"], hostvars, ["name", "ok"]) == [{"name": "two"}, {"name": "one", "ok": True}]
+    assert answers(["web1"], hostvars, {"called": "name"}) == [{"called": "one"}]
 
 
 def test_a_table_is_aligned():

@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 from ansible.errors import AnsibleFilterError
@@ -40,7 +40,7 @@ from scalr_backup.status import judge
 from tests.support import fleets
 from tests.support.documented import documented
 
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 
 
 def ago(**duration):
@@ -144,7 +144,7 @@ def test_a_pass_that_is_still_to_come_today_is_due_and_not_missed():
 def test_a_night_is_a_date_in_the_time_zone_of_the_schedule(zone, nights):
     begun = ("2026-10-24T23:30:00+00:00", "2026-10-26T00:30:00+00:00")
     history = [backup(0, started=moment, run=moment) for moment in begun]
-    known = figures(answer(history=history, timezone=zone), now=datetime(2026, 10, 26, 12, tzinfo=UTC))
+    known = figures(answer(history=history, timezone=zone), now=datetime(2026, 10, 26, 12, tzinfo=timezone.utc))
     assert known.databases[0].nights[-2:] == nights
 
 

@@ -9,6 +9,8 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
+from tests.support.ansible_core import load_variables
+
 
 @pytest.fixture
 def derived(checkout: Path):
@@ -16,9 +18,7 @@ def derived(checkout: Path):
     loader = DataLoader()
     known: dict[str, Any] = {}
     for file in ("defaults", "vars"):
-        known.update(
-            loader.load_from_file(str(checkout / "roles/backup" / file / "main.yml"), trusted_as_template=True)
-        )
+        known.update(load_variables(loader, str(checkout / "roles/backup" / file / "main.yml")))
 
     def derive(name: str, host: str = "web1", **variables: Any) -> Any:
         return Templar(loader, variables={**known, "inventory_hostname": host, **variables}).template(known[name])

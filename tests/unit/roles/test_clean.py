@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
+from ansible.template import Templar
+
+from tests.support.ansible_core import trusted
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,7 @@ from ansible.template import Templar, trust_as_template
 def test_one_that_a_container_uses_stays_and_fails_nothing(checkout: Path, stderr: str, fails: bool) -> None:
     loader = DataLoader()
     tasks = loader.load_from_file(str(checkout / "roles/backup/tasks/clean.yml"))
-    condition = trust_as_template("{{ " + tasks[1]["failed_when"] + " }}")
+    condition = trusted("{{ " + tasks[1]["failed_when"] + " }}")
     answer = {"__backup_removed_image": {"rc": 1, "stderr": f"Error response from daemon: {stderr}"}}
 
     assert Templar(loader, variables=answer).template(condition) is fails

@@ -9,6 +9,8 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
+from tests.support.ansible_core import load_variables
+
 CE = ["docker-ce", "docker-ce-cli", "containerd.io", "iptables"]
 
 
@@ -17,9 +19,7 @@ def derived(checkout: Path, name: str, distribution: str, family: str, **variabl
     loader = DataLoader()
     known = {}
     for file in ("defaults", "vars"):
-        known.update(
-            loader.load_from_file(str(checkout / "roles/docker" / file / "main.yml"), trusted_as_template=True)
-        )
+        known.update(load_variables(loader, str(checkout / "roles/docker" / file / "main.yml")))
     known.update(variables, ansible_facts={"distribution": distribution, "os_family": family})
     return Templar(loader, variables=known).template(known[name])
 

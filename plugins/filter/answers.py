@@ -1,0 +1,65 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What became of each host, out of the variables of all."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: answers
+short_description: What became of each host
+version_added: 0.4.0
+description:
+  - Picks some variables of some hosts out of C(hostvars).
+  - A list of whole hosts is no value that a variable can hold before ansible-core 2.19, which would evaluate everything
+    that is known of each of them. A list of what is wanted is.
+positional: _input, hostvars, names
+options:
+  _input:
+    description: The hosts.
+    type: list
+    elements: str
+    required: true
+  hostvars:
+    description: The variables of all hosts.
+    type: dict
+    required: true
+  names:
+    description:
+      - The variables that are wanted, by the names that they get.
+      - A list stands for variables that keep their names.
+    type: raw
+    required: true
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Say which versions the hosts run
+  ansible.builtin.debug:
+    msg: "{{ ansible_play_hosts | scalr.backup.answers(hostvars, {'host': 'inventory_hostname', 'version': 'app_version'}) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: For each host its variables; one that a host does not have is left out.
+  type: list
+  elements: dict
+"""
+
+
+def answers(hosts, hostvars, names):
+    """Some variables of some hosts."""
+    wanted = names if isinstance(names, dict) else {name: name for name in names}
+    return [
+        {key: hostvars[host][variable] for key, variable in wanted.items() if variable in hostvars[host]}
+        for host in hosts
+    ]
+
+
+class FilterModule:
+    """The plugin, as Ansible loads it."""
+
+    def filters(self):
+        """Return the filter by its name."""
+        return {"answers": answers}
