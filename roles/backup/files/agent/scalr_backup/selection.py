@@ -255,8 +255,8 @@ def _warnings(
     newest = max(chosen, key=lambda one: one.time)
     return (
         *(
-            f"{one.database} comes from another pass than the rest, of {question.told(one.time)}: it has no snapshot of that "
-            f"of {question.told(newest.time)}."
+            f"{one.database} comes from another pass, of {question.told(one.time)}: that of {question.told(newest.time)} saved "
+            "no snapshot of it."
             for one in chosen
             if one.run != newest.run
         ),
