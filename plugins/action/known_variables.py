@@ -72,7 +72,11 @@ class ActionModule(ActionBase):
 
     def _refuse_of_host(self, role: str, variables: Mapping[str, Any]) -> list[str]:
         options = self._options_of([role])
-        known = Known(roles=self._options_of(_ROLES), used=_used_in(variables), others=self._names_of_others(variables))
+        known = Known(
+            roles=self._options_of(_ROLES),
+            used=_used_in(variables) | self._names_within(role),
+            others=self._names_of_others(variables),
+        )
         own = {name: variables[name] for name in sorted(options) if name in variables}
         own |= {name: self._templar.template(own[name]) for name in LOOKED_AT if own.get(name) is not None}
         return [
@@ -87,6 +91,11 @@ class ActionModule(ActionBase):
             specs = self._loader.load_from_file(str(_COLLECTION / f"roles/{role}/meta/argument_specs.yml"))
             names.update(name for entry in specs["argument_specs"].values() for name in entry.get("options", {}))
         return names
+
+    def _names_within(self, role: str) -> set[str]:
+        """What a role keeps for itself: its own variables, which nobody sets and everybody sees while it runs."""
+        inner = _COLLECTION / f"roles/{role}/vars/main.yml"
+        return set(self._loader.load_from_file(str(inner)) or ()) if inner.is_file() else set()
 
     def _names_of_others(self, variables: Mapping[str, Any]) -> Collection[str]:
         """What the operator says is his, by name or glob."""

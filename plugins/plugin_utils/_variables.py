@@ -63,7 +63,9 @@ EVERYWHERE = {"backup_hosts": TEXT, "backup_serial": TEXT, "backup_extra_variabl
 #: Words that Ansible reserves and warns of. They work, and nobody is told of them.
 OLD_NAMES = frozenset({"tags", "strategy"})
 #: What playbooks note of a host under names that begin as the role's variables do. A test compares.
-NOTED = frozenset({"backup_result", "backup_rows", "backup_has_none", "backup_failure", "backup_outcome"})
+NOTED = frozenset(
+    {"backup_result", "backup_rows", "backup_has_none", "backup_failure", "backup_outcome", "backup_notes"}
+)
 
 # Of Ansible itself, of those that start it (AWX, Automation Controller, Semaphore), and of vaults by convention.
 _OF_OTHERS = ("ansible_*", "awx_*", "tower_*", "semaphore_*", "vault_*")

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from scalr_backup.metrics import Metrics
 
-from tests.support.containers import AgentContainer, DatabaseContainer, docker, wait_until
+from tests.support.containers import AgentContainer, DatabaseContainer, docker, gateway_of, wait_until
 from tests.support.monitoring import (
     ALERTMANAGER,
     CHECKOUT,
@@ -121,8 +121,7 @@ def house(
     build_monitoring_image()
     network = f"{prefix}-monitoring"
     docker("network", "create", network)
-    gateway = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", network).stdout.strip()
-    webhook = Webhook(gateway, Metrics(lambda: example_facts(datetime.now(UTC))).render()[0])
+    webhook = Webhook(gateway_of(network), Metrics(lambda: example_facts(datetime.now(UTC))).render()[0])
     directory = tmp_path_factory.mktemp("watched")
     mount = f"{textfile}/.scalr-backup:/run/scalr-backup-textfile"
     agent = AgentContainer(

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.containers import AgentContainer, Call, DatabaseContainer, docker, finish, wait_until
+from tests.support.containers import AgentContainer, Call, DatabaseContainer, docker, finish, gateway_of, wait_until
 from tests.support.stores import S3Store, Store, StoreNetwork, make_key, store_network
 
 pytestmark = pytest.mark.timeout(300)
@@ -178,8 +178,7 @@ def skewed_store(stores: Stores) -> Iterator[str]:
     """The address of a repository in a store that refuses the clock."""
     server = http.server.ThreadingHTTPServer(("", 0), Skewed)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    gateway = docker("network", "inspect", stores.network.name, "--format", "{{(index .IPAM.Config 0).Gateway}}").stdout
-    yield f"s3:http://{gateway.strip()}:{server.server_address[1]}/backups/x"
+    yield f"s3:http://{gateway_of(stores.network.name)}:{server.server_address[1]}/backups/x"
     server.shutdown()
 
 

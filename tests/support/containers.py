@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import ipaddress
 import json
 import os
 import secrets
@@ -40,6 +41,12 @@ def docker(
     if check and done.returncode != 0:
         raise AssertionError(f"docker {' '.join(arguments)} exited with {done.returncode}: {done.stdout}{done.stderr}")
     return done
+
+
+def gateway_of(network: str) -> str:
+    """The host's own address in a network of the engine; one that has just made its first bridge does not tell it."""
+    [config] = json.loads(docker("network", "inspect", "--format", "{{json .IPAM.Config}}", network).stdout)
+    return config.get("Gateway") or str(next(ipaddress.ip_network(config["Subnet"]).hosts()))
 
 
 def socket_group() -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.support.containers import docker, wait_until
+from tests.support.containers import gateway_of, wait_until
 
 # It stands in the addresses, and must stand nowhere else.
 TOKEN = "canary-token-4711"
@@ -43,10 +43,7 @@ class Pager:
 
         self.server = ThreadingHTTPServer(("", 0), Request)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        gateway = docker(
-            "network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "bridge"
-        ).stdout.strip()
-        self.address = f"{gateway}:{self.server.server_port}"
+        self.address = f"{gateway_of('bridge')}:{self.server.server_port}"
 
     @property
     def webhook(self) -> str:
