@@ -694,8 +694,11 @@ class SmallHouse:
 
 @pytest.fixture(scope="module")
 def small_house(make_database: Callable[..., DatabaseContainer], keeper: AgentContainer) -> SmallHouse:
-    """A volume of 700 MB, of which PostgreSQL takes 40."""
-    database = make_database("small", options=["--tmpfs", "/var/lib/postgresql/data:size=700m"])
+    """A volume of 700 MB, of which PostgreSQL takes 40.
+
+    With an init: what a stand-in for pg_restore leaves behind when it is killed is not the postmaster's then.
+    """
+    database = make_database("small", options=["--init", "--tmpfs", "/var/lib/postgresql/data:size=700m"])
     database.sql("CREATE DATABASE shop")
     database.sql("CREATE TABLE t AS SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 4500) AS n", "shop")
     keeper.ok("backup", "--db", database.name)
@@ -740,6 +743,11 @@ def test_room_that_goes_while_a_restore_runs_is_left_to_the_live_server(small: S
     assert error["code"] == "no_room_left"
     assert re.search(r"gave up with 2\d\d MB left on the volume of /var/lib/postgresql/data", error["message"])
     assert "the live shop is as it was" in error["message"]
+    log = docker("logs", small.database.name)
+    assert "terminating any other active server processes" not in log.stdout + log.stderr, (log.stdout + log.stderr)[
+        -3000:
+    ]
+    assert call.data["warnings"] == []
     assert not half_made(small.database)
 
 

@@ -31,7 +31,9 @@ _LOOK = _TELL + 'tell "$@"'
 # One process for a whole restore. It looks whenever it is sent a line, and ends with its input. One whose agent was killed
 # waits for a line for ever, as the engine keeps its input open: it is a leftover, known by its name.
 WATCH_NAME = "scalr-backup-watch"
-_KEEP_LOOKING = _TELL + 'while read -r _line; do tell "$@"; echo "=="; done'
+# Whoever ends it must not do so while df runs: df would become a child of the container's first process, the postmaster,
+# which takes the death of a child that it does not know for a crash. A shell with a trap waits for df first.
+_KEEP_LOOKING = _TELL + 'trap "exit 0" TERM; while read -r _line; do tell "$@"; echo "=="; done'
 # What decides how much a restore takes, beside the volumes: how many index builds run at once, and the log's size.
 _ALSO = 'echo "processors $(nproc 2>/dev/null || echo 1)"; echo "log $(du -sk "$1" 2>/dev/null | tr -dc "0-9\\t" | cut -f 1)"; '
 
