@@ -20,7 +20,7 @@ from pathlib import Path
 from ansible_collections.scalr.backup.plugins.module_utils._together import MODULES, objections
 
 #: Of the collection, as galaxy.yml says.
-VERSION = "0.3.0"
+VERSION = "0.4.0"
 
 #: What every module of the collection accepts beside its own options.
 AGENT_ARGUMENTS = {

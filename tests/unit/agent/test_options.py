@@ -89,7 +89,7 @@ def refusal(*arguments):
     return result["error"]["message"]
 
 
-@pytest.mark.parametrize(("verb", "options", "sentence"), list(pairs()), ids=str)
+@pytest.mark.parametrize(("verb", "options", "sentence"), sorted(pairs(), key=repr), ids=str)
 def test_options_that_do_not_go_together_are_refused_before_anything_is_touched(
     nothing_is_touched, verb, options, sentence
 ):
