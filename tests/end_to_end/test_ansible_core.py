@@ -55,6 +55,7 @@ def site(line: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "backup_containers": [f"{prefix}-*-db"],
         "backup_directory": str(directory / "backup"),
         "backup_repository": str(directory / "repository"),
+        "backup_repository_on_host_accepted": True,
         "backup_password_directory": str(directory / "passwords"),
         "backup_environment": {"AWS_SECRET_ACCESS_KEY": STORE_SECRET},
     }
