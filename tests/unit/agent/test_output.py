@@ -177,6 +177,18 @@ def test_a_database_whose_drill_failed_is_not_ok(pipe):
     assert written.getvalue().count(summary) == 1
 
 
+def test_facts_are_said_in_words_and_not_as_python_writes_them(pipe):
+    written, _clock = pipe
+    told = {
+        "deferred": None, "removed": ["ab12", "cd34"], "left": [], "dry_run": False, "repository_id": "5f0c",
+        "judged": {"checked": True, "parts": 3, "deferred": None},
+    }  # fmt: skip
+    HumanOutput().result("prune", Outcome(told))
+    assert written.getvalue().splitlines() == [
+        "removed: ab12, cd34", "left: none", "dry run: no", "repository id: 5f0c", "judged: checked yes, parts 3",
+    ]  # fmt: skip
+
+
 def test_a_copy_that_a_restore_kept_is_told_with_what_drops_it(pipe):
     written, _clock = pipe
     copy = {

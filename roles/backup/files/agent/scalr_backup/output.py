@@ -527,8 +527,21 @@ def _last_drill(drill: dict[str, Any] | None) -> str:
 
 
 def _facts(console: Console, data: dict[str, Any]) -> None:
+    """What a verb has to say that needs no table; what it does not know it leaves out."""
     for name, value in data.items():
-        console.print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False)
+        if value is not None:
+            console.print(f"{name.replace('_', ' ')}: {_in_words(value)}", markup=False, highlight=False)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_in_words, value)) or "none"
+    if isinstance(value, dict):
+        known = {name.replace("_", " "): one for name, one in value.items() if one is not None}
+        return ", ".join(f"{name} {_in_words(one)}" for name, one in known.items()) or "none"
+    return str(value)
 
 
 def _rehearsal(console: Console, data: dict[str, Any]) -> None:
