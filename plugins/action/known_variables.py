@@ -31,7 +31,7 @@ except ImportError:  # Before ansible-core 2.19 a text itself knows where it sta
 _COLLECTION = Path(__file__).resolve().parents[2]
 _ROLES = ("backup", "docker", "monitoring")
 # What stands among a host's variables and is none of the operator's.
-_NO_VARIABLES = ("hostvars", "vars", "groups", "group_names", "omit", "playbook_dir", "role_path")
+_NO_VARIABLES = ("ansible_facts", "hostvars", "vars", "groups", "group_names", "omit", "playbook_dir", "role_path")
 
 
 class ActionModule(ActionBase):
@@ -113,12 +113,12 @@ def _is_alone() -> bool:
 
 
 def _used_in(variables: Mapping[str, Any]) -> set[str]:
-    """What the templates among some variables mention; not those of Ansible, nor of a role's inside."""
+    """What the templates among some variables mention, such as that of a host's address; not those of a role's inside."""
     return set().union(
         *(
             names_used(value)
             for name, value in variables.items()
-            if name not in _NO_VARIABLES and not name.startswith(("ansible_", "__"))
+            if name not in _NO_VARIABLES and not name.startswith("__")
         )
     )
 

@@ -413,10 +413,11 @@ def test_plain_restic_and_the_client_tools_are_enough(house: House) -> None:
 
 
 def test_snapshots_by_id_and_by_time(house: House) -> None:
-    house.agent.ok("backup", "--db", house.name, "--tag", "pinned")
+    # Other tests have backed it up too, and one has spoiled the manifest of what it saved.
+    for _time in range(2):
+        house.agent.ok("backup", "--db", house.name, "--tag", "pinned")
     found = house.agent.ok("snapshots", "--db", house.name, "--database", "shop")["snapshots"]
     times = {one["id"]: datetime.fromisoformat(one["time"]) for one in found if one["reason"] == "manual"}
-    # Other tests have backed it up too: what is expected is the last but one, whoever made it.
     *_older, before, newest = sorted(times, key=lambda one: times[one])
 
     def chosen(wanted: str) -> str:
@@ -472,10 +473,11 @@ def test_latest_is_the_newest_good_snapshot_of_each_database(house: House) -> No
 def test_snapshots_that_cannot_be_meant(house: House) -> None:
     snapshots = house.agent.ok("snapshots")["snapshots"]
     of_ledger = next(one["id"] for one in snapshots if one["database"] == "ledger")
+    newest = max((one for one in snapshots if one["path"] == f"/{house.name}/shop.dump"), key=lambda one: one["time"])
     assert house.refuses("--snapshot", "feedfacedeadbeef")["code"] == "unknown_snapshot"
     error = house.refuses("--snapshot", "before the flood")
     assert error["code"] == "unknown_snapshot"
-    assert house.snapshot[:8] in error["message"]
+    assert newest["id"][:8] in error["message"]
     assert house.refuses("--snapshot", "2001-01-01")["code"] == "unknown_snapshot"
     error = house.refuses("--snapshot", of_ledger)
     assert error["code"] == "unknown_snapshot"

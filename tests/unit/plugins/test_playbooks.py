@@ -888,7 +888,9 @@ def test_an_extra_variable_in_a_file_is_refused_and_one_that_the_inventory_uses_
     refused = fleet.run("backup", "--check", "-e", f"@{file}")
     fleet.hosts["web1"]["backup_repository"] = "s3:https://s3.example.com/{{ env }}"
     near_miss_only = fleet.run("backup", "--check", "-e", f"@{file}")
-    file.write_text("env: prod\ndb: scalr-foo-db\n")
+    # How a host is reached is the inventory's business, too.
+    fleet.hosts["web1"]["ansible_ssh_common_args"] = "-J {{ bastion | default('none') }}"
+    file.write_text("env: prod\ndb: scalr-foo-db\nbastion: jump.example.com\n")
     known = fleet.run("backup", "--check", "-e", f"@{file}")
 
     assert "does not know the variable env" in refused.stdout
