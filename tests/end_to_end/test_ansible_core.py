@@ -82,6 +82,7 @@ def test_every_playbook_can_be_read(line: str) -> None:
     assert "does not support Ansible version" not in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_host_is_deployed_backed_up_restored_and_left(site: Site) -> None:
     """Each step on the shoulders of the one before, as in a host's life."""
     play, shop = site.controller.play, site.shop.name
@@ -106,6 +107,7 @@ def test_a_host_is_deployed_backed_up_restored_and_left(site: Site) -> None:
     assert shop in page.read_text()
 
 
+@pytest.mark.thorough
 def test_its_password_is_changed_and_stands_on_a_page(site: Site) -> None:
     file = site.controller.directory / f"passwords/{HOST}.password"
     before = file.read_text()
@@ -118,6 +120,7 @@ def test_its_password_is_changed_and_stands_on_a_page(site: Site) -> None:
     assert HOST in page.read_text()
 
 
+@pytest.mark.thorough
 def test_in_the_end_the_agent_goes_and_the_repository_stays(site: Site) -> None:
     run = site.controller.play("site", "-e", "backup_state=absent")
 
