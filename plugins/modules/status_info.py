@@ -181,13 +181,7 @@ history:
     bytes_stored:
       description: What that came to when it was compressed.
       type: int
-    count_error:
-      description: Why the rows were not counted in the last good backup, where they should have been, or null.
-      type: str
-      version_added: 0.4.0
-    kept:
-      description:
-        - How many C(snapshots)
+    rows:
       description: How many rows the dump holds, or null where they were not counted.
       type: int
     size_bytes:
@@ -245,6 +239,10 @@ databases:
       description: Size of its dump.
       type: int
       sample: 204010923
+    count_error:
+      description: Why the rows were not counted in the last good backup, where they should have been, or null.
+      type: str
+      version_added: 0.4.0
     kept:
       description:
         - How many C(snapshots) the last retention has kept, and in C(why) how many of them for which reason, such as C(daily)

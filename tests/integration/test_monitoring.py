@@ -249,9 +249,8 @@ def test_a_backup_that_breaks_is_an_alert_and_one_that_works_again_resolves_it(h
     assert alert["annotations"]["summary"] == (
         f"The last backup of {house.database.name}/shop on test-host failed: {alert['labels']['code']}"
     )
-    assert alert["annotations"]["command"] == (
-        f"ansible-playbook scalr.backup.backup --limit test-host -e db={house.database.name}"
-    )
+    assert alert["annotations"]["command"] == "ansible-playbook scalr.backup.status --limit test-host"
+    assert alert["annotations"]["runbook_url"].endswith(f"/docs/troubleshooting.md#{alert['labels']['code']}")
     # The good backup of a moment ago is still there: nobody is woken.
     assert house.get("/healthz")[0] == 200
     assert not any(house.webhook.alerts("firing", severity="critical", job=job) for job in JOBS)

@@ -179,7 +179,7 @@ class Manifests:
                 return self._read_once(manifest)
             except ResticError as error:
                 # An error of a kind of its own is the same in a second, or restic itself has tried again for minutes.
-                if type(error) is not ResticError or attempt == _ATTEMPTS:
+                if error.code != ResticError.code or attempt == _ATTEMPTS:
                     raise
             attempt += 1
             time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
