@@ -442,16 +442,19 @@ def test_prune_shows_no_secret_of_the_trusted_place(fleet):
     assert "canary" not in run.stdout + run.stderr
 
 
-def test_prune_passes_on_what_it_is_told_to_remove_or_to_believe(fleet):
-    for given, passed in (
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
         ("remove=5f0c,0d2f", ["--snapshot=5f0c", "--snapshot=0d2f", "--dry-run"]),
         ("accept_late=true", ["--dry-run", "--accept-late"]),
-    ):
-        vault, run = prune_from_vault(fleet, "--check", "-e", given)
-        assert run.returncode == 0, run.stdout
-        options = vault.calls[-1][vault.calls[-1].index("forget") + 1 :]
-        assert options[: len(passed)] == passed
-        assert "WOULD BE REMOVED" in run.stdout
+    ],
+)
+def test_prune_passes_on_what_it_is_told_to_remove_or_to_believe(fleet, given, passed):
+    vault, run = prune_from_vault(fleet, "--check", "-e", given)
+    assert run.returncode == 0, run.stdout
+    options = vault.calls[0][vault.calls[0].index("forget") + 1 :]
+    assert options[: len(passed)] == passed
+    assert "WOULD BE REMOVED" in run.stdout
 
 
 def test_prune_takes_the_controllers_password_where_no_other_is_given(fleet, tmp_path):
