@@ -171,7 +171,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("mode", [[], ["--check"]], ids=["really", "in-check-mode"])
+@pytest.mark.parametrize(
+    "mode", [[], pytest.param(["--check"], marks=pytest.mark.thorough)], ids=["really", "in-check-mode"]
+)
 def test_a_store_that_refuses_leaves_the_agent_as_it_was(site: Site, mode: list[str]) -> None:
     """Each host stands for this machine and its agent, which would be pointed at the store if that took it."""
     address = site.controller.variables["backup_copy_repository"].split("/")[2].partition(":")[0]

@@ -34,7 +34,6 @@ from scalr_backup import (
     retention,
     schedule,
     selection,
-    serve,
     status,
     stopping,
     undo,
@@ -69,8 +68,6 @@ from scalr_backup.errors import (
     UsageError,
 )
 from scalr_backup.logs import LEVELS, make_logger
-from scalr_backup.lookout import Lookout
-from scalr_backup.metrics_server import MetricsServer
 from scalr_backup.model import MANUAL, DatabaseBackup, Failure
 from scalr_backup.output import HumanOutput, JsonOutput, Outcome, Output
 from scalr_backup.progress import log
@@ -660,6 +657,11 @@ def validate(
 @app.command(name="serve")
 def serve_verb() -> None:
     """Run passes on schedule until told to stop; logs JSON lines."""
+    # No other verb needs what serves: the libraries of metrics and logs, and an HTTP server.
+    from scalr_backup import serve  # noqa: PLC0415
+    from scalr_backup.lookout import Lookout  # noqa: PLC0415
+    from scalr_backup.metrics_server import MetricsServer  # noqa: PLC0415
+
     try:
         config, state = load_config(), State()
         # A restic that was killed with the container left its spool. Only a drill, in a container of its own, may run now.

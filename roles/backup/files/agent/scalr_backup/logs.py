@@ -7,8 +7,10 @@ What a line may hold is declared here, in one place: its fields and its levels d
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-import structlog
+if TYPE_CHECKING:
+    import structlog
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 LEVEL_MEANINGS = {
@@ -69,6 +71,9 @@ FIELDS = {
 
 def make_logger() -> structlog.stdlib.BoundLogger:
     """A logger of JSON lines on standard output: timestamp, level, event, and the fields of each."""
+    # It brings libraries for tracebacks in colour, a third of a second that verbs without a log need not wait for.
+    import structlog  # noqa: PLC0415
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
