@@ -92,6 +92,7 @@ def test_nothing_of_it_was_shown(first_run: str) -> None:
         assert secret not in first_run
 
 
+@pytest.mark.thorough
 def test_without_the_env_file_the_hosts_password_counts_and_the_controller_gets_a_copy(
     controller: Controller, first_run: str
 ) -> None:
@@ -104,6 +105,7 @@ def test_without_the_env_file_the_hosts_password_counts_and_the_controller_gets_
     assert (controller.directory / "backup/secrets/password").read_text() == PASSWORD
 
 
+@pytest.mark.thorough
 def test_a_host_that_lost_everything_but_the_repository_needs_the_right_password(
     controller: Controller, first_run: str
 ) -> None:

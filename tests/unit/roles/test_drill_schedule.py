@@ -52,6 +52,6 @@ def test_a_given_day_and_time_count(derived: Any, variables: dict[str, Any], exp
     ],
 )
 def test_who_starts_it(derived: Any, existing: list[str], wanted: Any, starter: str) -> None:
-    found = {"results": [{"item": path, "stat": {"exists": True}} for path in existing]}
+    found = {"stdout_lines": existing}
 
     assert derived("__backup_starter", __backup_starters=found, backup_drill=wanted) == starter
