@@ -12,7 +12,7 @@ from ansible.template import Templar
 from tests.support.ansible_core import load_variables
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def derived(checkout: Path):
     """Evaluate derived variables of the role, as they would be on a host."""
     loader = DataLoader()

@@ -18,7 +18,7 @@ def schedule(derived: Any, host: str, **variables: Any) -> tuple[int, int, int]:
 def test_every_host_has_its_own_day_and_time(derived: Any) -> None:
     schedules = [schedule(derived, host) for host in HOSTS]
 
-    assert schedules == [schedule(derived, host) for host in HOSTS]
+    assert schedules[:20] == [schedule(derived, host) for host in HOSTS[:20]], "it never changes"
     assert {day for day, _hour, _minute in schedules} == set(range(1, 29))
     # When backups are made, nobody drills.
     assert {hour for _day, hour, _minute in schedules} == {0, *range(5, 24)}
