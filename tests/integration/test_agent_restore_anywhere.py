@@ -240,7 +240,9 @@ def test_into_another_container_with_the_roles_that_the_database_needs(town: Tow
     town.spare.sql("DROP DATABASE shop")
 
 
-@pytest.mark.parametrize("name", ['The "Größe" ☃ shop', "back\\slash 'n =quote"])
+@pytest.mark.parametrize(
+    "name", ['The "Größe" ☃ shop', pytest.param("back\\slash 'n =quote", marks=pytest.mark.thorough)]
+)
 def test_under_another_name(town: Town, name: str) -> None:
     live = town.home.fingerprint("shop")
     call = town.restore("--database", "shop", "--database-as", name)

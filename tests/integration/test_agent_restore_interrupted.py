@@ -171,7 +171,10 @@ def in_phase(house: House, phase: str) -> Iterator[subprocess.Popen[str]]:
         yield restore
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    "phase",
+    [one if one in ("data", "indexes", "swap") else pytest.param(one, marks=pytest.mark.thorough) for one in PHASES],
+)
 def test_a_restore_killed_in_any_phase_is_cleaned_up_by_the_next_one(house: House, phase: str) -> None:
     damaged = spoil(house.database)
     if phase == "roles":

@@ -131,7 +131,8 @@ def backed_up(agent: AgentContainer, shop: DatabaseContainer) -> dict[str, Any]:
     return call.data
 
 
-@pytest.mark.parametrize("kind", ["local", "s3", "sftp", "rest"])
+# Other tests work with a directory anyway.
+@pytest.mark.parametrize("kind", [pytest.param("local", marks=pytest.mark.thorough), "s3", "sftp", "rest"])
 def test_everything_works_in_a_store_by_its_address_alone(
     agent: AgentContainer, stores: Stores, shop: DatabaseContainer, path: str, kind: str
 ) -> None:
