@@ -23,7 +23,7 @@ HOST = "web1"
 # Holds the lock of a pass as a pass does, until it is told to end.
 BUSY = """
 import os, time
-from scalr_backup.state import PASS_LOCK, State
+from scalr_backup.tools.state import PASS_LOCK, State
 with State().lock(PASS_LOCK, "run r1 (nightly)"):
     while not os.path.exists("/tmp/end"):
         time.sleep(0.5)

@@ -864,7 +864,7 @@ class TestInstalled:
             *(f"roles/backup/templates/{path.name}" for path in (CHECKOUT / "roles/backup/templates").iterdir()),
             "roles/backup/files/drill",
             *(f"docs/{path.name}" for path in (CHECKOUT / "docs").glob("*.md")),
-            *(f"roles/backup/files/agent/scalr_backup/{path.name}" for path in (agent / "scalr_backup").glob("*.py")),
+            *(str(path.relative_to(CHECKOUT)) for path in (agent / "scalr_backup").rglob("*.py")),
             *(f"roles/backup/files/agent/{name}" for name in ("Dockerfile", "requirements.txt", "scalr-backup")),
             *(f"roles/{role}/README.md" for role in ("backup", "docker")),
         }

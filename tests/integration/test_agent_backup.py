@@ -444,7 +444,7 @@ class TestADumpThatDies:
         process = agent.start_call("backup", "--db", broken.name)
         wait_until(broken.reached, "the dump hangs")
         agent.kill_processes("scalr_backup backup")
-        agent.kill_processes("scalr_backup.producer")
+        agent.kill_processes("scalr_backup.actions.backup.producer")
         process.wait(timeout=60)
         assert broken.sessions_of_agent() > 0, "a killed pass leaves its transaction open: nothing to clean otherwise"
 
@@ -606,7 +606,7 @@ class TestTheRepository:
         process = agent.start_call("backup", "--db", broken.name)
         wait_until(broken.reached, "the dump hangs")
         agent.kill_processes("scalr_backup backup")
-        agent.kill_processes("scalr_backup.producer")
+        agent.kill_processes("scalr_backup.actions.backup.producer")
         process.wait(timeout=60)
         assert agent.ok("unlock")["removed"] == 1
         assert agent.ok("unlock")["removed"] == 0

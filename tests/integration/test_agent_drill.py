@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from scalr_backup.docker_host import DockerHost, Throwaway
-from scalr_backup.errors import NoImageError, ThrowawayError
+from scalr_backup.core.errors import NoImageError, ThrowawayError
+from scalr_backup.tools.docker.engine import DockerHost, Throwaway
 
 from tests.support.containers import (
     SOCKET,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scalr_backup.logs import FIELDS, LEVEL_MEANINGS
+from scalr_backup.core.logs import FIELDS, LEVEL_MEANINGS
 
 from tests.support.containers import (
     SOCKET,

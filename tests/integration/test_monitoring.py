@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from scalr_backup.metrics import Metrics
+from scalr_backup.actions.health.metrics import Metrics
 
 from tests.support.containers import AgentContainer, DatabaseContainer, docker, gateway_of, wait_until
 from tests.support.monitoring import (

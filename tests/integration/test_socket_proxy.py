@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scalr_backup.config import Config
-from scalr_backup.discovery import exclusion, may_match
+from scalr_backup.actions.discovery import exclusion, may_match
+from scalr_backup.core.config import Config
 
 from tests.support.containers import AgentContainer, DatabaseContainer, docker, wait_until
 
@@ -482,7 +482,7 @@ print(cjson.encode(found))
 
 STREAMS = """
 import hashlib, sys, threading
-from scalr_backup.docker_host import DockerHost
+from scalr_backup.tools.docker.engine import DockerHost
 SIZE = 200
 block = hashlib.shake_256(b"block").digest(1 << 20)
 def blocks():
@@ -521,7 +521,7 @@ print("intact")
 """
 
 SILENCE = """
-from scalr_backup.docker_host import DockerHost
+from scalr_backup.tools.docker.engine import DockerHost
 docker = DockerHost()
 with docker.start_exec("CONTAINER", ["sh", "-c", "cat > /dev/null; sleep 7; echo late; exit 3"], stdin=True) as execution:
     execution.write(b"x")
@@ -538,7 +538,7 @@ print("patient")
 # goes the other way. Prints how much has arrived.
 LAST_BYTES = """
 import threading, time
-from scalr_backup.docker_host import STDERR, DockerHost
+from scalr_backup.tools.docker.engine import STDERR, DockerHost
 docker = DockerHost()
 command = "exec 3<&0; head -c 3000000 /dev/zero & sleep 1; wc -c <&3 >&2; wait"
 for size in (700_000, 750_000, 775_000, 800_000, 850_000):

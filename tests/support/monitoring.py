@@ -19,9 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from scalr_backup.config import Config
-from scalr_backup.metrics import Facts
-from scalr_backup.status import judge
+from scalr_backup.actions.health.metrics import Facts
+from scalr_backup.actions.health.status import judge
+from scalr_backup.core.config import Config
 
 from tests.support.containers import docker, wait_until
 

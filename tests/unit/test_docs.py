@@ -13,12 +13,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scalr_backup import archive, cli, remedies, retention, status
-from scalr_backup.errors import ExitCode, ScalrBackupError
-from scalr_backup.metrics import METRICS
+from scalr_backup.actions.health import status
+from scalr_backup.actions.health.metrics import METRICS
+from scalr_backup.actions.retention import policy as retention
+from scalr_backup.cli import app as cli
+from scalr_backup.core import remedies
+from scalr_backup.core.archive import reader
+from scalr_backup.core.errors import ExitCode, ScalrBackupError
 
 from tests.support import cores
-from tests.unit.agent.test_floors import FLOORS
+from tests.unit.agent.test_floors import FLOORS, FOLDERS, PACKAGE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = CHECKOUT / "README.md"
@@ -251,7 +255,7 @@ def test_what_is_needed_is_what_the_code_asks_for() -> None:
 def test_the_versions_of_postgresql_are_those_that_are_read_and_tested() -> None:
     text = section(README, "What it needs")
     # pg_dump 12 to 15 write 1.14, 16 writes 1.15, 17 and 18 write 1.16.
-    assert {version[:2] for version in archive.VERSIONS} == {(1, 14), (1, 15), (1, 16)}
+    assert {version[:2] for version in reader.VERSIONS} == {(1, 14), (1, 15), (1, 16)}
     assert "PostgreSQL 12 to 18" in text
     tests = "".join(path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py"))
     assert set(re.search(r"with PostgreSQL (\d+), (\d+) and (\d+)", text).groups()) <= set(
@@ -268,7 +272,7 @@ NOT_DONE = {
 
 def test_what_it_does_not_do_is_not_done() -> None:
     text = section(README, "What it does not do yet")
-    source = "".join(path.read_text() for path in Path(cli.__file__).parent.rglob("*.py"))
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     for sentence, trace in NOT_DONE.items():
         assert sentence in text
         assert not re.search(trace, source), sentence
@@ -330,7 +334,7 @@ def test_the_cures_are_those_that_findings_tell() -> None:
 
 
 def test_composed_codes_are_in_the_agent() -> None:
-    source = "\n".join(path.read_text() for path in (Path(cli.__file__).parent).glob("*.py"))
+    source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     assert all(f'"{code}"' in source for code in COMPOSED_CODES)
 
 
@@ -383,10 +387,8 @@ def test_files_that_are_named_exist() -> None:
         assert (CHECKOUT / path.split("::")[0]).exists(), path
 
 
-def test_the_floors_are_those_that_the_imports_are_held_to() -> None:
-    text = (CHECKOUT / "docs/architecture.md").read_text()
-    shown = [
-        set(re.findall(r"`(\w+)\.py`", re.search(rf"^\| {floor} \| (.*?) \|", text, re.MULTILINE)[1]))
-        for floor in ("ground", "tools", "use cases", "front doors")
-    ]
-    assert shown == [floor - {"__init__", "__main__"} for floor in FLOORS]
+def test_every_folder_of_the_agent_is_shown_with_its_floor() -> None:
+    text = section(CHECKOUT / "docs/architecture.md", "Inside the agent")
+    shown = re.findall(r"^\| `([\w/]+)/` \|", text, re.MULTILINE)
+    assert shown == sorted(shown, key=lambda folder: (-FLOORS.index(folder.split("/")[0]), folder))
+    assert set(shown) == {folder.relative_to(PACKAGE).as_posix() for folder in FOLDERS} - {"."}

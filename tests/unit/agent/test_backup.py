@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from scalr_backup import cli
-from scalr_backup.backup import Pass, PassResult, Request
-from scalr_backup.docker_host import ExecResult
-from scalr_backup.dump import Dumped, Dumper
-from scalr_backup.errors import (
+from scalr_backup.actions.backup.dump import Dumped, Dumper
+from scalr_backup.actions.backup.run import Pass, PassResult, Request
+from scalr_backup.actions.backup.saved_roles import SavedRoles, read_roles
+from scalr_backup.actions.use_case import Tools
+from scalr_backup.cli import app as cli
+from scalr_backup.core.errors import (
     ContainerGoneError,
     PostgresError,
     RepositoryUnreachableError,
@@ -21,7 +22,7 @@ from scalr_backup.errors import (
     UnknownDatabaseError,
     WrongPasswordError,
 )
-from scalr_backup.model import (
+from scalr_backup.core.model import (
     Cluster,
     Container,
     Credentials,
@@ -33,11 +34,10 @@ from scalr_backup.model import (
     Snapshot,
     Volume,
 )
-from scalr_backup.postgres import Postgres
-from scalr_backup.progress import nobody
-from scalr_backup.saved_roles import SavedRoles, read_roles
-from scalr_backup.state import State
-from scalr_backup.use_case import Tools
+from scalr_backup.core.progress import nobody
+from scalr_backup.tools.docker.engine import ExecResult
+from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.state import State
 
 
 def a_pass_that_meets(error, state):
@@ -102,7 +102,7 @@ class TestCounts:
         assert dumper._counts(None) == (None, None)
 
     def test_that_failed_are_a_warning_of_the_pass_and_on_record(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("scalr_backup.leftovers.clean_up", lambda *_: [])
+        monkeypatch.setattr("scalr_backup.actions.leftovers.clean_up", lambda *_: [])
         state = State(tmp_path)
         one = Dumped(Saved("aa", 10, 10, 5), {}, None, 1.0, "could not read block 7")
         cluster = Cluster(

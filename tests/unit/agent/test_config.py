@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from scalr_backup import cli
-from scalr_backup.config import (
+from scalr_backup.cli import app as cli
+from scalr_backup.core.config import (
     duration_hours,
     load_copy_secrets,
     load_secrets,
@@ -12,7 +12,7 @@ from scalr_backup.config import (
     parse_environment,
     parse_secrets,
 )
-from scalr_backup.errors import ConfigurationError, ExitCode
+from scalr_backup.core.errors import ConfigurationError, ExitCode
 
 GOOD = {"host": "db1", "repository": "/repository"}
 
@@ -104,8 +104,8 @@ def test_durations_are_restics(duration, hours):
 )
 def test_the_agent_does_not_start_with_what_cannot_be_done(tmp_path, change, monkeypatch, capsys):
     (tmp_path / "config.json").write_text(json.dumps({**GOOD, **change}))
-    monkeypatch.setattr("scalr_backup.config.CONFIG_FILE", tmp_path / "config.json")
-    monkeypatch.setattr("scalr_backup.state.STATE_DIRECTORY", tmp_path)
+    monkeypatch.setattr("scalr_backup.core.config.CONFIG_FILE", tmp_path / "config.json")
+    monkeypatch.setattr("scalr_backup.tools.state.STATE_DIRECTORY", tmp_path)
     with pytest.raises(SystemExit) as ended:
         cli.serve_verb()
     (line,) = capsys.readouterr().out.splitlines()

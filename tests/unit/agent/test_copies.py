@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from scalr_backup.config import Config
-from scalr_backup.copies import Copier, to_copy
-from scalr_backup.errors import RepositoryUnreachableError, UsageError
-from scalr_backup.model import Snapshot
-from scalr_backup.progress import nobody
-from scalr_backup.state import State
-from scalr_backup.use_case import Tools
+from scalr_backup.actions.repository.copy import Copier, to_copy
+from scalr_backup.actions.use_case import Tools
+from scalr_backup.core.config import Config
+from scalr_backup.core.errors import RepositoryUnreachableError, UsageError
+from scalr_backup.core.model import Snapshot
+from scalr_backup.core.progress import nobody
+from scalr_backup.tools.state import State
 
 START = datetime(2026, 11, 1, 3, tzinfo=UTC)
 DOCUMENT = {"host": "web1", "repository": "/repository", "copy": {"repository": "s3:https://s3.test/copies"}}

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from scalr_backup.copies import to_copy
-from scalr_backup.model import NIGHTLY, Snapshot
+from scalr_backup.actions.repository.copy import to_copy
+from scalr_backup.core.model import NIGHTLY, Snapshot
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 

@@ -8,11 +8,11 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup import courier
-from scalr_backup.courier import Courier, Outbox, Recipients
-from scalr_backup.heartbeat import Beat
-from scalr_backup.notify import Message, Service
-from scalr_backup.state import State
+from scalr_backup.actions.health import outbox as courier
+from scalr_backup.actions.health.outbox import Courier, Outbox, Recipients
+from scalr_backup.tools.heartbeat import Beat
+from scalr_backup.tools.notify import Message, Service
+from scalr_backup.tools.state import State
 
 from tests.support.containers import wait_until
 

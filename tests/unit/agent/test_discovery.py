@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from scalr_backup.config import Config
-from scalr_backup.discovery import FILTERED, UNNAMED, Discovery, choose, judge, may_match, resolve_credentials
-from scalr_backup.errors import ConfigurationError, CredentialsError, UnknownDatabaseError
-from scalr_backup.model import Credentials
+from scalr_backup.actions.discovery import FILTERED, UNNAMED, Discovery, choose, judge, may_match, resolve_credentials
+from scalr_backup.core.config import Config
+from scalr_backup.core.errors import ConfigurationError, CredentialsError, UnknownDatabaseError
+from scalr_backup.core.model import Credentials
 
 FILES = {"/run/secrets/password": "from file", "/run/secrets/user": "file_user"}
 

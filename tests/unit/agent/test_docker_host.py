@@ -11,9 +11,9 @@ import pytest
 import requests
 from docker.errors import APIError, DockerException
 from docker.transport.unixconn import UnixHTTPConnectionPool
-from scalr_backup import docker_host
-from scalr_backup.docker_host import DockerHost
-from scalr_backup.errors import CallRefusedError, DockerUnreachableError
+from scalr_backup.core.errors import CallRefusedError, DockerUnreachableError
+from scalr_backup.tools.docker import engine as docker_host
+from scalr_backup.tools.docker.engine import DockerHost
 from urllib3.exceptions import MaxRetryError, ProtocolError, ReadTimeoutError
 
 PROXY = "unix:///run/scalr-backup/docker.sock"

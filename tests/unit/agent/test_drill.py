@@ -11,11 +11,8 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from scalr_backup import docker_host, drill
-from scalr_backup.config import Config
-from scalr_backup.docker_host import HostMemory, Image, place_on_disk
-from scalr_backup.drill import DatabaseDrill, Drill, DrillResult, Request
-from scalr_backup.drill_plan import (
+from scalr_backup.actions.drill import run as drill
+from scalr_backup.actions.drill.plan import (
     Subject,
     assertion_files,
     choose_containers,
@@ -23,7 +20,11 @@ from scalr_backup.drill_plan import (
     require_memory,
     throwaway,
 )
-from scalr_backup.errors import (
+from scalr_backup.actions.drill.run import DatabaseDrill, Drill, DrillResult, Request
+from scalr_backup.actions.health.status import judge
+from scalr_backup.actions.use_case import Tools
+from scalr_backup.core.config import Config
+from scalr_backup.core.errors import (
     CODES_OF_DRILLS_NOT_TRIED,
     DockerUnreachableError,
     MissingExtensionError,
@@ -40,12 +41,12 @@ from scalr_backup.errors import (
     UnreadableManifestError,
     VerificationError,
 )
-from scalr_backup.model import Failure, Snapshot, dump_path
-from scalr_backup.progress import nobody
-from scalr_backup.room import Claim, LogSettings, index_bytes, needs
-from scalr_backup.state import RestoreJournal, State, container_lock
-from scalr_backup.status import judge
-from scalr_backup.use_case import Tools
+from scalr_backup.core.model import Failure, Snapshot, dump_path
+from scalr_backup.core.progress import nobody
+from scalr_backup.core.room import Claim, LogSettings, index_bytes, needs
+from scalr_backup.tools.docker import engine
+from scalr_backup.tools.docker.engine import HostMemory, Image, place_on_disk
+from scalr_backup.tools.state import RestoreJournal, State, container_lock
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MIB = 1024 * 1024
@@ -181,8 +182,8 @@ class TestMemory:
     def test_of_the_host_is_read(self, tmp_path, monkeypatch):
         facts = tmp_path / "meminfo"
         facts.write_text("MemTotal: 100 kB\nMemAvailable:    50 kB\nSwapTotal: 7 kB\nHugePages_Total: 0\n")
-        monkeypatch.setattr(docker_host, "_MEMORY_FACTS", facts)
-        assert docker_host.host_memory() == HostMemory(50 * 1024, 7 * 1024)
+        monkeypatch.setattr(engine, "_MEMORY_FACTS", facts)
+        assert engine.host_memory() == HostMemory(50 * 1024, 7 * 1024)
 
 
 class TestContainers:

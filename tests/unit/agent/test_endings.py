@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from scalr_backup.endings import Command, condition, ending, last_words
+from scalr_backup.core.endings import Command, condition, ending, last_words
 
 PSQL = Command("psql", "scalr-shop-db")
 

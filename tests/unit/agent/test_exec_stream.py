@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 from docker.errors import NotFound
-from scalr_backup import docker_host
-from scalr_backup.docker_host import STDOUT, ExecStream
-from scalr_backup.endings import Command
-from scalr_backup.errors import CommandLostError, DockerUnreachableError, SilentCommandError
+from scalr_backup.core.endings import Command
+from scalr_backup.core.errors import CommandLostError, DockerUnreachableError, SilentCommandError
+from scalr_backup.tools.docker import engine as docker_host
+from scalr_backup.tools.docker.engine import STDOUT, ExecStream
 
 
 class Engine:

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from scalr_backup.config import Config
-from scalr_backup.discovery import FILTERED, UNNAMED
-from scalr_backup.remedies import ALERTS, TROUBLESHOOTING, cure
-from scalr_backup.status import judge
-from scalr_backup.watch import compare, digest, messages
+from scalr_backup.actions.discovery import FILTERED, UNNAMED
+from scalr_backup.actions.health.alerts import compare, digest, messages
+from scalr_backup.actions.health.status import judge
+from scalr_backup.core.config import Config
+from scalr_backup.core.remedies import ALERTS, TROUBLESHOOTING, cure
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CONFIG = Config(host="web1", repository="/repository")

@@ -1,124 +1,102 @@
-"""The agent's house: imports go down only, and each external tool has one file that knows it."""
+"""The agent's house: a file's floor is in its path, imports go down only, and what lies outside has files that know it."""
 
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[3] / "roles/backup/files/agent/scalr_backup"
 
-GROUND = {
-    "__init__",
-    "model",
-    "store",
-    "errors",
-    "endings",
-    "config",
-    "memory",
-    "progress",
-    "remedies",
-    "recognition",
-    "sql",
-    "archive",
-    "schedule",
-    "stopping",
-    "roles",
-    "room",
-    "jobs",
-    "logs",
-    "place",
-    "together",
-    "words",
-}
-TOOLS = {
-    "blockers",
-    "docker_host",
-    "engine_silence",
-    "heartbeat",
-    "history",
-    "metrics",
-    "notify",
-    "postgres",
-    "restic",
-    "runs",
-    "state",
-    "volumes",
-}
-USE_CASES = {
-    "backup",
-    "copies",
-    "courier",
-    "discovery",
-    "drill",
-    "drill_plan",
-    "dump",
-    "findings",
-    "fill",
-    "keys",
-    "known_roles",
-    "leftovers",
-    "maintenance",
-    "manifest",
-    "opening",
-    "missing",
-    "producer",
-    "restore",
-    "restore_plan",
-    "room_watch",
-    "retention",
-    "saved_roles",
-    "selection",
-    "use_case",
-    "status",
-    "suspects",
-    "swap",
-    "undo",
-    "watch",
-}
-DOORS = {"cli", "lookout", "metrics_server", "options", "output", "serve", "__main__"}
-FLOORS = [GROUND, TOOLS, USE_CASES, DOORS]
+# From the ground up. The one front door may open the other, and nobody below knows of either.
+FLOORS = ("core", "tools", "actions", "service", "cli")
 
-# What a use case must not touch, and the files that may: the tools, the server that runs a pass as a process of
-# its own, and nobody else.
-OUTSIDE_WORLD = {"subprocess", "socket", "docker", "requests"}
-MAY_TOUCH_IT = {"docker_host", "engine_silence", "heartbeat", "restic", "serve"}
+# The libraries that reach out of the process, and the paths that may: the tools, and the server that runs a pass as a
+# process of its own.
+OUTSIDE_WORLD = {
+    "docker": ("tools/docker/",),
+    "requests": ("tools/docker/", "tools/heartbeat.py"),
+    "socket": ("tools/docker/",),
+    "subprocess": ("tools/restic/", "service/server.py"),
+}
+# Actions that work on what is saved already, and the tools that they have no business with: those of databases.
+FAR_FROM_DATABASES = ("health", "repository", "retention")
+DATABASES = ("tools.docker", "tools.postgres")
 
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.glob("*.py"))
+def name_of(path: Path) -> str:
+    """The name of a module below the package, as imports write it; empty for the package itself."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+OURS = {f"scalr_backup.{name}" if name else "scalr_backup": name for name in MODULES}
+FOLDERS = sorted(path.parent for path in MODULES.values() if path.name == "__init__.py")
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, ours by their own name."""
+    """Every module that a file imports, wherever in it; ours in full."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "scalr_backup":
-            found |= {f"scalr_backup.{alias.name}" for alias in node.names if (PACKAGE / f"{alias.name}.py").exists()}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a floor is read off a whole name"
+            # What is imported from a folder is a module, or stands in the folder's own file.
+            modules = {alias.name for alias in node.names if f"{node.module}.{alias.name}" in OURS}
+            found |= {f"{node.module}.{name}" for name in modules}
+            if len(modules) < len(node.names):
+                found.add(node.module)
     return found
 
 
+IMPORTS = {name: imports(path) for name, path in MODULES.items()}
+OURS_IN = {name: {OURS[one] for one in found if one in OURS} for name, found in IMPORTS.items()}
+
+
 def floor_of(name: str) -> int:
-    return next(number for number, floor in enumerate(FLOORS) if name in floor)
+    """How high a module stands: the package itself below all floors, what Python starts it by above them."""
+    return ("", *FLOORS, "__main__").index(name.partition(".")[0])
 
 
-def test_every_file_has_its_floor():
-    assert {path.stem for path in modules()} == set().union(*FLOORS)
+def test_every_file_is_on_a_floor():
+    assert {name.partition(".")[0] for name in MODULES} == {"", "__main__", *FLOORS}
+    inhabited = {path.parent for path in MODULES.values()}
+    assert inhabited == set(FOLDERS), "Python, and whoever reads the plan, wants to be told of each folder"
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
-def test_imports_go_down_only(path):
-    ours = {name.removeprefix("scalr_backup.") for name in imports(path) if name.startswith("scalr_backup.")}
-    above = {name for name in ours if floor_of(name) > floor_of(path.stem)}
-    assert not above
+@pytest.mark.parametrize("name", MODULES)
+def test_only_what_exists_is_imported(name):
+    assert {one for one in IMPORTS[name] if one.partition(".")[0] == "scalr_backup"} <= set(OURS)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
-def test_only_the_tools_touch_the_outside_world(path):
-    touched = {name.partition(".")[0] for name in imports(path)} & OUTSIDE_WORLD
-    assert path.stem in MAY_TOUCH_IT or not touched
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_down_only(name):
+    assert not {one for one in OURS_IN[name] if floor_of(one) > floor_of(name)}
+
+
+def test_no_imports_go_round():
+    TopologicalSorter(OURS_IN).prepare()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_tools_touch_the_outside_world(name):
+    path = MODULES[name].relative_to(PACKAGE).as_posix()
+    touched = {one.partition(".")[0] for one in IMPORTS[name]} & set(OUTSIDE_WORLD)
+    assert not {one for one in touched if not path.startswith(OUTSIDE_WORLD[one])}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("actions.")])
+def test_who_works_on_what_is_saved_stays_away_from_databases(name):
+    far = name.split(".")[1] in FAR_FROM_DATABASES
+    assert not far or not {one for one in OURS_IN[name] if one.startswith(DATABASES)}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(PACKAGE).as_posix())
+def test_a_folder_says_what_it_is_for_and_does_nothing(folder):
+    """Each start of the agent runs this file; who wants a module names the module."""
+    tree = ast.parse((folder / "__init__.py").read_text())
+    assert ast.get_docstring(tree)
+    assert folder == PACKAGE or len(tree.body) == 1

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from scalr_backup import heartbeat
-from scalr_backup.heartbeat import START, Heartbeat
+from scalr_backup.tools import heartbeat
+from scalr_backup.tools.heartbeat import START, Heartbeat
 
 from tests.support.web import Answer, Server, says
 

@@ -7,10 +7,10 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup import cli
-from scalr_backup.history import KEEP
-from scalr_backup.model import DatabaseBackup, Failure
-from scalr_backup.state import State
+from scalr_backup.cli import app as cli
+from scalr_backup.core.model import DatabaseBackup, Failure
+from scalr_backup.tools.history import KEEP
+from scalr_backup.tools.state import State
 from typer.testing import CliRunner
 
 NOW = datetime(2026, 11, 22, 3, 5, tzinfo=UTC)
@@ -152,8 +152,8 @@ def test_what_is_older_than_it_is_kept_goes_and_not_with_every_pass(state, tmp_p
 def agent(tmp_path, monkeypatch):
     """The verb, on a host whose agent has one night behind it."""
     (tmp_path / "config.json").write_text(json.dumps({"host": "web1", "repository": "/repository"}))
-    monkeypatch.setattr("scalr_backup.config.CONFIG_FILE", tmp_path / "config.json")
-    monkeypatch.setattr("scalr_backup.state.STATE_DIRECTORY", tmp_path)
+    monkeypatch.setattr("scalr_backup.core.config.CONFIG_FILE", tmp_path / "config.json")
+    monkeypatch.setattr("scalr_backup.tools.state.STATE_DIRECTORY", tmp_path)
     monkeypatch.setattr(cli, "load_config", lambda: cli.parse_config((tmp_path / "config.json").read_text(), "it"))
     return lambda *arguments: CliRunner().invoke(cli.app, ["history", *arguments])
 

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
-from scalr_backup.config import parse_password
-from scalr_backup.errors import (
+from scalr_backup.actions.repository.keys import ESCROW_USER, HOST_USER, MOST_KEYS, Keys, possible_users
+from scalr_backup.core.config import parse_password
+from scalr_backup.core.errors import (
     ConfigurationError,
     KeyInUseError,
     ResticError,
@@ -15,8 +16,7 @@ from scalr_backup.errors import (
     UnknownKeyError,
     WrongPasswordError,
 )
-from scalr_backup.keys import ESCROW_USER, HOST_USER, MOST_KEYS, Keys, possible_users
-from scalr_backup.model import Key, Snapshot
+from scalr_backup.core.model import Key, Snapshot
 
 OLD, NEW = "old password", "new password"
 

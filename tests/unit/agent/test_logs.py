@@ -7,10 +7,11 @@ import ast
 import re
 from pathlib import Path
 
-from scalr_backup import logs
+import scalr_backup
+from scalr_backup.core import logs
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-PACKAGE = Path(logs.__file__).parent
+PACKAGE = Path(scalr_backup.__file__).parent
 PAGE = CHECKOUT / "docs/logs.md"
 # What makes an event, and what writes a line: functions and the methods of a logger.
 WRITES = {"log", "debug", "info", "warning", "error"}
@@ -26,7 +27,7 @@ def rows(heading: str) -> dict[str, str]:
 def written_fields() -> dict[str, str]:
     """Every field that the agent's source gives to a line by name, and where."""
     found = {}
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and _writes(node.func):
                 found |= {word.arg: f"{path.name}:{node.lineno}" for word in node.keywords if word.arg}

@@ -6,8 +6,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup.lookout import Lookout
-from scalr_backup.state import State
+from scalr_backup.service.lookout import Lookout
+from scalr_backup.tools.state import State
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

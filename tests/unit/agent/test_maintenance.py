@@ -7,13 +7,20 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup import maintenance
-from scalr_backup.config import Config
-from scalr_backup.errors import InterruptedRunError, RepositoryUnreachableError, ResticError, UsageError
-from scalr_backup.jobs import CHECK as CHECK_JOB
-from scalr_backup.maintenance import Maintenance, Place, Rotation, count_parts, recall_rotation, recorded
-from scalr_backup.model import Failure
-from scalr_backup.state import PASS_LOCK, State
+from scalr_backup.actions.repository import maintenance
+from scalr_backup.actions.repository.maintenance import (
+    Maintenance,
+    Place,
+    Rotation,
+    count_parts,
+    recall_rotation,
+    recorded,
+)
+from scalr_backup.core.config import Config
+from scalr_backup.core.errors import InterruptedRunError, RepositoryUnreachableError, ResticError, UsageError
+from scalr_backup.core.jobs import CHECK as CHECK_JOB
+from scalr_backup.core.model import Failure
+from scalr_backup.tools.state import PASS_LOCK, State
 
 SUNDAY = datetime(2026, 11, 29, 4, 30, tzinfo=UTC)
 WEEK = timedelta(weeks=1)

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup import manifest
-from scalr_backup.errors import (
+from scalr_backup.actions.backup import manifest
+from scalr_backup.actions.backup.manifest import MANIFEST_PATH, Manifests, parse_manifest, require_readable_size
+from scalr_backup.actions.restore.known_roles import known_roles
+from scalr_backup.core.errors import (
     InterruptedRunError,
     RepositoryRefusedError,
     RepositoryUnreachableError,
@@ -19,10 +21,8 @@ from scalr_backup.errors import (
     UnreadableRepositoryError,
     WrongPasswordError,
 )
-from scalr_backup.known_roles import known_roles
-from scalr_backup.manifest import MANIFEST_PATH, Manifests, parse_manifest, require_readable_size
-from scalr_backup.model import NIGHTLY, PRE_RESTORE, Snapshot
-from scalr_backup.roles import GlobalsError
+from scalr_backup.core.model import NIGHTLY, PRE_RESTORE, Snapshot
+from scalr_backup.core.roles import GlobalsError
 
 C = "scalr-shop-db"
 MONDAY = datetime(2026, 11, 16, 3, tzinfo=UTC)

@@ -15,12 +15,12 @@ from http import HTTPStatus
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from scalr_backup import metrics_server
-from scalr_backup.config import Config
-from scalr_backup.metrics import METRICS, Facts, Metrics
-from scalr_backup.metrics_server import MetricsServer
-from scalr_backup.state import State
-from scalr_backup.status import judge
+from scalr_backup.actions.health.metrics import METRICS, Facts, Metrics
+from scalr_backup.actions.health.status import judge
+from scalr_backup.core.config import Config
+from scalr_backup.service import metrics_http
+from scalr_backup.service.metrics_http import MetricsServer
+from scalr_backup.tools.state import State
 
 from tests.support.monitoring import example_facts
 
@@ -143,7 +143,7 @@ def logged(monkeypatch):
         def __getattr__(self, level):
             return lambda event, **fields: lines.append((level, event, fields))
 
-    monkeypatch.setattr(metrics_server, "make_logger", Log)
+    monkeypatch.setattr(metrics_http, "make_logger", Log)
     return lines
 
 
@@ -169,10 +169,10 @@ def test_one_answer_is_made_of_one_reading_of_the_record(tmp_path, monkeypatch, 
 
 
 def test_it_listens_where_the_configuration_says_and_moves_with_it(tmp_path, logged, monkeypatch):
-    monkeypatch.setattr(metrics_server, "_TURN_SECONDS", 0.05)
+    monkeypatch.setattr(metrics_http, "_TURN_SECONDS", 0.05)
     first, second = free_port(), free_port()
     current = [config(metrics_port=first)]
-    monkeypatch.setattr(metrics_server, "load_config", lambda: current[0])
+    monkeypatch.setattr(metrics_http, "load_config", lambda: current[0])
     with MetricsServer(current[0], State(tmp_path)):
         assert get(first)[0] == HTTPStatus.OK
         compressed = get(first, **{"Accept-Encoding": "gzip"})
@@ -193,13 +193,13 @@ def test_it_listens_where_the_configuration_says_and_moves_with_it(tmp_path, log
 def test_a_port_that_is_taken_and_a_file_that_cannot_be_written_are_logged_once_and_stop_nothing(
     tmp_path, logged, monkeypatch
 ):
-    monkeypatch.setattr(metrics_server, "_TURN_SECONDS", 0.02)
-    monkeypatch.setattr("scalr_backup.metrics.TEXTFILE_DIRECTORY", tmp_path / "not there")
+    monkeypatch.setattr(metrics_http, "_TURN_SECONDS", 0.02)
+    monkeypatch.setattr("scalr_backup.actions.health.metrics.TEXTFILE_DIRECTORY", tmp_path / "not there")
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))  # noqa: S104 (as the agent listens)
         taken.listen()
         wrong = config(metrics_port=taken.getsockname()[1], metrics_textfile="/var/lib/node_exporter")
-        monkeypatch.setattr(metrics_server, "load_config", lambda: wrong)
+        monkeypatch.setattr(metrics_http, "load_config", lambda: wrong)
         with MetricsServer(wrong, State(tmp_path)) as server:
             threading.Event().wait(0.3)
             assert server.answer("/healthz", "")[0] == HTTPStatus.OK
@@ -222,7 +222,7 @@ def test_what_cannot_be_made_is_an_error_for_the_scraper_and_one_line_of_the_log
 
 
 def test_too_many_at_once_are_turned_away_and_the_next_is_served(tmp_path, logged, monkeypatch):
-    monkeypatch.setattr(metrics_server._Request, "timeout", 0.5)
+    monkeypatch.setattr(metrics_http._Request, "timeout", 0.5)
     port = free_port()
     with MetricsServer(config(metrics_port=port), State(tmp_path)):
         idle = [socket.create_connection(("127.0.0.1", port)) for _number in range(20)]

@@ -6,10 +6,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup.discovery import Discovered, Look
-from scalr_backup.errors import UnknownDatabaseError
-from scalr_backup.missing import failures, gone, is_failure, nothing_saved, refuse_excluded
-from scalr_backup.model import Cluster, Container, Credentials, Database
+from scalr_backup.actions.discovery import Discovered, Look
+from scalr_backup.actions.missing import failures, gone, is_failure, nothing_saved, refuse_excluded
+from scalr_backup.core.errors import UnknownDatabaseError
+from scalr_backup.core.model import Cluster, Container, Credentials, Database
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

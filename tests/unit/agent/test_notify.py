@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from http.server import BaseHTTPRequestHandler
 
-from scalr_backup.notify import Message, services
+from scalr_backup.tools.notify import Message, services
 
 from tests.support.web import Answer, Server, says
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from scalr_backup.config import parse_given
-from scalr_backup.errors import ConfigurationError, RepositoryMissingError, RepositoryRefusedError, WrongPasswordError
-from scalr_backup.opening import Which, open_or_make, rehearse
+from scalr_backup.actions.opening import Which, open_or_make, rehearse
+from scalr_backup.core.config import parse_given
+from scalr_backup.core.errors import (
+    ConfigurationError,
+    RepositoryMissingError,
+    RepositoryRefusedError,
+    WrongPasswordError,
+)
 
 BOTH = (Which.REPOSITORY, Which.COPY)
 CONFIG = {

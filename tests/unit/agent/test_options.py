@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.scalr.backup.plugins.module_utils import _together as collections_table
-from scalr_backup import cli, together
-from scalr_backup.errors import UsageError
-from scalr_backup.restore_plan import Request
-from scalr_backup.undo import UndoRequest
+from scalr_backup.actions.restore.plan import Request
+from scalr_backup.actions.restore.undo import UndoRequest
+from scalr_backup.cli import app as cli
+from scalr_backup.core import together
+from scalr_backup.core.errors import UsageError
 from typer.testing import CliRunner
 
 # How a verb writes an option, and a value for it, by the name that the table has for it.

@@ -11,9 +11,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from scalr_backup import cli
-from scalr_backup.config import Config, Keep, parse_secrets
-from scalr_backup.errors import ConfigurationError, UsageError
+from scalr_backup.cli import app as cli
+from scalr_backup.core.config import Config, Keep, parse_secrets
+from scalr_backup.core.errors import ConfigurationError, UsageError
 
 PASSWORD = "correct horse"
 
@@ -29,7 +29,7 @@ def test_the_password_goes_to_a_file_that_nobody_else_reads():
 
 KILLED = """
 import json, os, signal, subprocess, sys
-from scalr_backup.config import parse_secrets
+from scalr_backup.core.config import parse_secrets
 secrets = parse_secrets(json.dumps({"password": "correct horse", "ssh_private_key": "a key"}))
 print(subprocess.run(["cat", secrets.password_file, secrets.ssh_key], capture_output=True, text=True).stdout, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -8,12 +8,13 @@ import re
 
 import pytest
 from rich.console import Console
-from scalr_backup import cli, output
-from scalr_backup.errors import ExitCode
-from scalr_backup.model import Failure
-from scalr_backup.output import HumanOutput, JsonOutput, Outcome
-from scalr_backup.progress import Pace, log, progress
-from scalr_backup.words import human_seconds
+from scalr_backup.cli import app as cli
+from scalr_backup.cli import output
+from scalr_backup.cli.output import HumanOutput, JsonOutput, Outcome
+from scalr_backup.core.errors import ExitCode
+from scalr_backup.core.model import Failure
+from scalr_backup.core.progress import Pace, log, progress
+from scalr_backup.core.units import human_seconds
 
 MEBIBYTE = 1024 * 1024
 STATUS = {

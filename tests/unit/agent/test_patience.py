@@ -6,10 +6,10 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from scalr_backup.docker_host import STDOUT, ExecResult
-from scalr_backup.errors import InterruptedRunError
-from scalr_backup.model import Credentials
-from scalr_backup.postgres import Patience, Postgres
+from scalr_backup.core.errors import InterruptedRunError
+from scalr_backup.core.model import Credentials
+from scalr_backup.tools.docker.engine import STDOUT, ExecResult
+from scalr_backup.tools.postgres.cluster import Patience, Postgres
 
 
 class SlowServer:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import pytest
-from scalr_backup import place
-from scalr_backup.config import Config
-from scalr_backup.place import default_gateway, file_system, lies_on_host
+from scalr_backup.core.config import Config
+from scalr_backup.tools import place
+from scalr_backup.tools.place import default_gateway, file_system, lies_on_host
 
 MOUNTS = """\
 21 26 0:20 / /proc rw,nosuid - proc proc rw

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scalr_backup.recognition import sentence, server_evidence
+from scalr_backup.core.recognition import sentence, server_evidence
 
 ENTRY = "docker-entrypoint.sh postgres"
 ANONYMOUS = "dbdd663cb245e17fcbbbe62df3e84469569263c366d3fde9bb9eb76148bc01e3"

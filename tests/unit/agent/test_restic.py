@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from scalr_backup.config import Config, Secrets
-from scalr_backup.errors import (
+from scalr_backup.core.config import Config, Secrets
+from scalr_backup.core.errors import (
     DumpError,
     InterruptedRunError,
     RepositoryLockedError,
@@ -22,7 +22,7 @@ from scalr_backup.errors import (
     UnreadableRepositoryError,
     WrongPasswordError,
 )
-from scalr_backup.restic import Done, Restic, parse_progress
+from scalr_backup.tools.restic.repository import Done, Restic, parse_progress
 
 SUMMARY = (
     '{"message_type":"summary","snapshot_id":"abc123","total_bytes_processed":%d,"data_added":9,"data_added_packed":5}'

@@ -11,12 +11,17 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from scalr_backup import cli, leftovers
-from scalr_backup.archive import ArchiveReader
-from scalr_backup.config import Config, Secrets
-from scalr_backup.docker_host import STDERR, ExecStream
-from scalr_backup.endings import Command, ending
-from scalr_backup.errors import (
+from scalr_backup.actions import leftovers
+from scalr_backup.actions.backup.manifest import Manifests
+from scalr_backup.actions.restore.fill import Filler
+from scalr_backup.actions.restore.run import DatabaseRestore, Request, Restore, old_name
+from scalr_backup.actions.restore.swap import SwapUnknownError
+from scalr_backup.actions.use_case import Tools
+from scalr_backup.cli import app as cli
+from scalr_backup.core.archive.reader import ArchiveReader
+from scalr_backup.core.config import Config, Secrets
+from scalr_backup.core.endings import Command, ending
+from scalr_backup.core.errors import (
     DockerUnreachableError,
     InterruptedRunError,
     PostgresError,
@@ -27,16 +32,12 @@ from scalr_backup.errors import (
     UnreadableManifestError,
     VerificationError,
 )
-from scalr_backup.fill import Filler
-from scalr_backup.manifest import Manifests
-from scalr_backup.model import Credentials, Snapshot
-from scalr_backup.postgres import _HALF_MADE, Postgres
-from scalr_backup.progress import nobody
-from scalr_backup.restic import Restic
-from scalr_backup.restore import DatabaseRestore, Request, Restore, old_name
-from scalr_backup.state import RestoreJournal, State, utc_now
-from scalr_backup.swap import SwapUnknownError
-from scalr_backup.use_case import Tools
+from scalr_backup.core.model import Credentials, Snapshot
+from scalr_backup.core.progress import nobody
+from scalr_backup.tools.docker.engine import STDERR, ExecStream
+from scalr_backup.tools.postgres.cluster import _HALF_MADE, Postgres
+from scalr_backup.tools.restic.repository import Restic
+from scalr_backup.tools.state import RestoreJournal, State, utc_now
 
 RUN = "20261122T030000Z-3f9a"
 JOURNAL = RestoreJournal(RUN, "scalr-shop-db", "shop", "scalr_restore_20261122t030000z_3f9a_1", "shop_before", False)
@@ -203,7 +204,7 @@ class LosesTheAnswer(FakePostgres):
 
 @pytest.fixture
 def _at_once(monkeypatch):
-    monkeypatch.setattr("scalr_backup.swap._AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("scalr_backup.actions.restore.swap._AGAIN_SECONDS", 0.0)
 
 
 def swap(postgres, exists=True, stop=None):
@@ -235,7 +236,7 @@ def test_a_swap_that_nobody_can_judge_does_not_claim_that_nothing_changed(monkey
     if impatience == "signal":
         stop.set()
     else:
-        monkeypatch.setattr("scalr_backup.swap._PATIENCE_SECONDS", -1.0)
+        monkeypatch.setattr("scalr_backup.actions.restore.swap._PATIENCE_SECONDS", -1.0)
     with pytest.raises(SwapUnknownError, match="wholly or not at all") as caught:
         swap(LosesTheAnswer({"shop", JOURNAL.new}, happens=True, silent=99), stop=stop)
     assert "changed nothing" not in str(caught.value)

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from scalr_backup import restore_plan
-from scalr_backup.errors import MissingExtensionError, NoRoomError, PreparedTransactionsError, UsageError
-from scalr_backup.model import Snapshot
-from scalr_backup.postgres import LiveDatabase
-from scalr_backup.restore_plan import DatabasePlan, Plan, Request, major, require_room
-from scalr_backup.roles import Globals, Membership, MissingRoles, Role
-from scalr_backup.room import LogSettings, Place, Survey
+from scalr_backup.actions.restore import plan as restore_plan
+from scalr_backup.actions.restore.plan import DatabasePlan, Plan, Request, major, require_room
+from scalr_backup.core.errors import MissingExtensionError, NoRoomError, PreparedTransactionsError, UsageError
+from scalr_backup.core.model import Snapshot
+from scalr_backup.core.roles import Globals, Membership, MissingRoles, Role
+from scalr_backup.core.room import LogSettings, Place, Survey
+from scalr_backup.tools.postgres.cluster import LiveDatabase
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MB = 1_000_000

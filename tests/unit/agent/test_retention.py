@@ -3,11 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup.config import Config
-from scalr_backup.errors import AmbiguousSnapshotError, AppendOnlyError, UnknownSnapshotError
-from scalr_backup.model import MANUAL, NIGHTLY, PRE_RESTORE, Snapshot
-from scalr_backup.restic import RetentionGroup
-from scalr_backup.retention import (
+from scalr_backup.actions.retention.policy import (
     choose_removable,
     count_kept,
     explain,
@@ -16,6 +12,10 @@ from scalr_backup.retention import (
     pin,
     policies,
 )
+from scalr_backup.core.config import Config
+from scalr_backup.core.errors import AmbiguousSnapshotError, AppendOnlyError, UnknownSnapshotError
+from scalr_backup.core.model import MANUAL, NIGHTLY, PRE_RESTORE, Snapshot
+from scalr_backup.tools.restic.repository import RetentionGroup
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 PATH = "/scalr-shop-db/shop.dump"

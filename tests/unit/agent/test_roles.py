@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scalr_backup.archive import ArchiveError, ArchiveHead, Section, TocEntry
-from scalr_backup.roles import (
+from scalr_backup.core.archive.reader import ArchiveError, ArchiveHead, Section, TocEntry
+from scalr_backup.core.roles import (
     Globals,
     GlobalsError,
     Membership,
@@ -21,7 +21,7 @@ from scalr_backup.roles import (
     needed_roles,
     parse_globals,
 )
-from scalr_backup.sql import quote_identifier
+from scalr_backup.core.sql import quote_identifier
 
 # cluster.sql beside them says what these clusters held.
 SCRIPTS = {version: (Path(__file__).parent / f"globals/postgres-{version}.sql").read_text() for version in (15, 17, 18)}

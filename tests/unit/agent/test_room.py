@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from scalr_backup.room import (
+from scalr_backup.core.room import (
     Claim,
     Gauge,
     LogSettings,

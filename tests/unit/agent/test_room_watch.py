@@ -6,10 +6,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import pytest
-from scalr_backup import room_watch
-from scalr_backup.errors import DockerUnreachableError, NoRoomLeftError, PostgresError, RoomUnknownError
-from scalr_backup.room import Place
-from scalr_backup.room_watch import RoomWatch
+from scalr_backup.actions.restore import room_watch
+from scalr_backup.actions.restore.room_watch import RoomWatch
+from scalr_backup.core.errors import DockerUnreachableError, NoRoomLeftError, PostgresError, RoomUnknownError
+from scalr_backup.core.room import Place
 
 MIB = 1024 * 1024
 

@@ -8,17 +8,17 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup.leftovers import half_made_by_dead
-from scalr_backup.model import new_run_id, started_at
-from scalr_backup.postgres import RESTORE_PREFIX, run_of_half_made
-from scalr_backup.runs import Runs
-from scalr_backup.state import State
+from scalr_backup.actions.leftovers import half_made_by_dead
+from scalr_backup.core.model import new_run_id, started_at
+from scalr_backup.tools.postgres.cluster import RESTORE_PREFIX, run_of_half_made
+from scalr_backup.tools.runs import Runs
+from scalr_backup.tools.state import State
 
 NOW = datetime.now(UTC)
 HOLD = """
 import sys
 from pathlib import Path
-from scalr_backup.runs import Runs
+from scalr_backup.tools.runs import Runs
 with Runs(Path(sys.argv[1])).alive(sys.argv[2]):
     print("alive", flush=True)
     sys.stdin.read()

@@ -5,8 +5,8 @@ import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup.config import Config
-from scalr_backup.schedule import lateness, missed, next_pass, previous_pass
+from scalr_backup.core.config import Config
+from scalr_backup.core.schedule import lateness, missed, next_pass, previous_pass
 
 MINUTE = timedelta(minutes=1)
 

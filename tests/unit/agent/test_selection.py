@@ -5,15 +5,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup.errors import (
+from scalr_backup.actions.restore.selection import LATEST, nobody_knows, of_database, select
+from scalr_backup.core.errors import (
     AmbiguousSnapshotError,
     ScalrBackupError,
     UnknownDatabaseError,
     UnknownSnapshotError,
     UsageError,
 )
-from scalr_backup.model import MANUAL, NIGHTLY, PRE_RESTORE, Snapshot
-from scalr_backup.selection import LATEST, nobody_knows, of_database, select
+from scalr_backup.core.model import MANUAL, NIGHTLY, PRE_RESTORE, Snapshot
 
 C = "scalr-shop-db"
 NOW = datetime(2026, 11, 30, tzinfo=UTC)

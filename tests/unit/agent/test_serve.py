@@ -9,14 +9,15 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup import courier, serve, watch
-from scalr_backup.config import Config
-from scalr_backup.heartbeat import Beat
-from scalr_backup.jobs import PASS, TRY_AGAIN_AFTER, Job
-from scalr_backup.notify import Service
-from scalr_backup.progress import Pace
-from scalr_backup.state import State
-from scalr_backup.status import judge
+from scalr_backup.actions.health import alerts, outbox
+from scalr_backup.actions.health.status import judge
+from scalr_backup.core.config import Config
+from scalr_backup.core.jobs import PASS, TRY_AGAIN_AFTER, Job
+from scalr_backup.core.progress import Pace
+from scalr_backup.service import server as serve
+from scalr_backup.tools.heartbeat import Beat
+from scalr_backup.tools.notify import Service
+from scalr_backup.tools.state import State
 
 from tests.support.containers import wait_until
 
@@ -252,7 +253,7 @@ class Taker(Service):
 
 
 def test_a_pass_that_hangs_is_told_while_it_hangs_and_its_end_when_it_is_stopped(house, monkeypatch):
-    monkeypatch.setattr(courier, "_TURN_SECONDS", 0.05)
+    monkeypatch.setattr(outbox, "_TURN_SECONDS", 0.05)
     house.hangs, told = True, []
     config = Config(host="h", repository="/r", schedule=HOURLY)
 
@@ -261,8 +262,8 @@ def test_a_pass_that_hangs_is_told_while_it_hangs_and_its_end_when_it_is_stopped
         return judge(config, "/r", document, later, later)
 
     taker = Taker(told)
-    carrier = courier.Courier(house.state, lambda: courier.Recipients((taker,), taker), lambda *_, **__: None)
-    with watch.Watch(house.state, lambda: config, carrier, judged) as looker:
+    carrier = outbox.Courier(house.state, lambda: outbox.Recipients((taker,), taker), lambda *_, **__: None)
+    with alerts.Watch(house.state, lambda: config, carrier, judged) as looker:
         server = house.server((PASS,), [looker])
         running = threading.Thread(target=server._run_job, args=(PASS,))
         running.start()

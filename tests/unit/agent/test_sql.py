@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scalr_backup.sql import quote_identifier, quote_literal, split_statements, unquote_identifier
+from scalr_backup.core.sql import quote_identifier, quote_literal, split_statements, unquote_identifier
 
 
 def texts(script: str) -> list[str]:

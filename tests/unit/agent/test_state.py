@@ -6,10 +6,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup.config import Config
-from scalr_backup.jobs import PASS
-from scalr_backup.model import MANUAL, NIGHTLY, WHOLE_CLUSTER, DatabaseBackup, Failure
-from scalr_backup.state import State
+from scalr_backup.core.config import Config
+from scalr_backup.core.jobs import PASS
+from scalr_backup.core.model import MANUAL, NIGHTLY, WHOLE_CLUSTER, DatabaseBackup, Failure
+from scalr_backup.tools.state import State
 
 CONFIG = Config(host="web1", repository="/repository", spread_minutes=0, timezone="UTC", schedule="0 3 * * *")
 INSTALLED = datetime(2026, 11, 1, tzinfo=UTC)

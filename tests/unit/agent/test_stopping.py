@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from scalr_backup import stopping
+from scalr_backup.core import stopping
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scalr_backup.errors import ConfigurationError
-from scalr_backup.store import beside, explain, kind, relevant, ssh_option, ssh_probe
+from scalr_backup.core.errors import ConfigurationError
+from scalr_backup.tools.restic.stores import beside, explain, kind, relevant, ssh_option, ssh_probe
 
 FIRST = {"AWS_ACCESS_KEY_ID": "one", "AWS_SECRET_ACCESS_KEY": "canary-one", "HTTPS_PROXY": "http://proxy"}
 SECOND = {"AWS_ACCESS_KEY_ID": "two", "AWS_SECRET_ACCESS_KEY": "canary-two"}

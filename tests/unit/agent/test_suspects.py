@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 import pytest
-from scalr_backup import retention
-from scalr_backup.config import Config, Keep, duration_hours
-from scalr_backup.errors import AppendOnlyError, UnknownSnapshotError
-from scalr_backup.model import MANIFEST_PATH, MANUAL, NIGHTLY, Snapshot
-from scalr_backup.progress import nobody
-from scalr_backup.restic import RetentionGroup
-from scalr_backup.state import State
-from scalr_backup.suspects import Look, find_suspects
+from scalr_backup.actions.retention import policy as retention
+from scalr_backup.actions.retention.suspects import Look, find_suspects
+from scalr_backup.core.config import Config, Keep, duration_hours
+from scalr_backup.core.errors import AppendOnlyError, UnknownSnapshotError
+from scalr_backup.core.model import MANIFEST_PATH, MANUAL, NIGHTLY, Snapshot
+from scalr_backup.core.progress import nobody
+from scalr_backup.tools.restic.repository import RetentionGroup
+from scalr_backup.tools.state import State
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NIGHT = datetime(2026, 11, 22, 3, tzinfo=UTC)

@@ -7,8 +7,11 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from scalr_backup import undo
-from scalr_backup.errors import (
+from scalr_backup.actions.restore import undo
+from scalr_backup.actions.restore.run import old_name
+from scalr_backup.actions.restore.undo import Undo, UndoRequest
+from scalr_backup.actions.use_case import Tools
+from scalr_backup.core.errors import (
     DockerUnreachableError,
     NotConfirmedError,
     PostgresError,
@@ -16,12 +19,9 @@ from scalr_backup.errors import (
     UnknownDatabaseError,
     UnknownRunError,
 )
-from scalr_backup.postgres import LiveDatabase
-from scalr_backup.progress import nobody
-from scalr_backup.restore import old_name
-from scalr_backup.state import KeptDatabase, RestoreJournal, State, container_lock
-from scalr_backup.undo import Undo, UndoRequest
-from scalr_backup.use_case import Tools
+from scalr_backup.core.progress import nobody
+from scalr_backup.tools.postgres.cluster import LiveDatabase
+from scalr_backup.tools.state import KeptDatabase, RestoreJournal, State, container_lock
 
 RUN, OTHER_RUN = "20261122T030000Z-3f9a", "20261121T030000Z-0001"
 CONTAINER = "scalr-shop-db"
@@ -190,7 +190,7 @@ def test_a_swap_whose_answer_was_lost_has_happened(state):
 
 @pytest.mark.parametrize("happens", [True, False])
 def test_a_server_that_comes_back_tells_what_became_of_the_swap(state, monkeypatch, happens):
-    monkeypatch.setattr("scalr_backup.swap._AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("scalr_backup.actions.restore.swap._AGAIN_SECONDS", 0.0)
     state.keep(KEPT)
     postgres = Names(shop="restored", **{OLD: "replaced"})
     postgres.loses_the_answer, postgres.fails, postgres.silent_after = happens, not happens, 5
@@ -204,7 +204,7 @@ def test_a_server_that_comes_back_tells_what_became_of_the_swap(state, monkeypat
 def test_a_server_that_vanishes_in_the_swap_leaves_no_phantom_and_the_next_run_notes_the_truth(
     state, monkeypatch, happens
 ):
-    monkeypatch.setattr("scalr_backup.swap._PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr("scalr_backup.actions.restore.swap._PATIENCE_SECONDS", -1.0)
     state.keep(KEPT)
     postgres = Names(shop="restored", **{OLD: "replaced"})
     postgres.loses_the_answer, postgres.fails, postgres.silent_after = happens, not happens, 1

@@ -7,16 +7,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup import watch
-from scalr_backup.config import Config, parse_addresses
-from scalr_backup.errors import ConfigurationError
-from scalr_backup.findings import Finding
-from scalr_backup.heartbeat import Heartbeat
-from scalr_backup.jobs import CHECK, PASS
-from scalr_backup.notify import services
-from scalr_backup.remedies import ALERTS
-from scalr_backup.state import PASS_LOCK, State
-from scalr_backup.status import judge
+from scalr_backup.actions.health import alerts
+from scalr_backup.actions.health.findings import Finding
+from scalr_backup.actions.health.status import judge
+from scalr_backup.core.config import Config, parse_addresses
+from scalr_backup.core.errors import ConfigurationError
+from scalr_backup.core.jobs import CHECK, PASS
+from scalr_backup.core.remedies import ALERTS
+from scalr_backup.tools.heartbeat import Heartbeat
+from scalr_backup.tools.notify import services
+from scalr_backup.tools.state import PASS_LOCK, State
 
 NOW = datetime(2026, 11, 22, 3, 5, tzinfo=UTC)
 CONFIG = Config(host="web1", repository="/repository")
@@ -38,8 +38,8 @@ def nights(*findings_of_nights):
         now = NOW + timedelta(days=number)
         # The status dates what was noted before.
         dated = [replace(one, since=noted.get(one.key, {}).get("since")) for one in findings]
-        news = watch.compare(noted, dated, now)
-        told.append(watch.messages(CONFIG, news, now))
+        news = alerts.compare(noted, dated, now)
+        told.append(alerts.messages(CONFIG, news, now))
         noted = news.noted
     return told
 
@@ -60,10 +60,10 @@ def test_a_message_says_what_since_when_how_old_and_what_to_run() -> None:
 
 
 def test_what_stays_wrong_is_told_once_a_day_with_how_long_it_has_been_so() -> None:
-    found = watch.compare({}, [failed()], NOW)
+    found = alerts.compare({}, [failed()], NOW)
     for hours in (1, 12, 22):
-        again = watch.compare(found.noted, [failed()], NOW + timedelta(hours=hours))
-        assert watch.messages(CONFIG, again, NOW) == []
+        again = alerts.compare(found.noted, [failed()], NOW + timedelta(hours=hours))
+        assert alerts.messages(CONFIG, again, NOW) == []
         assert again.noted == found.noted
 
     _first, [second], [third] = nights([failed()], [failed()], [failed()])
@@ -134,7 +134,7 @@ def watcher(state, carrier, events=("failure", "warning", "recovery"), later=tim
         now = datetime.now(UTC) + later
         return judge(config, "/repository", document, now, now)
 
-    return watch.Watch(state, lambda: config, carrier, judged)
+    return alerts.Watch(state, lambda: config, carrier, judged)
 
 
 GOOD_PASS = {
@@ -269,7 +269,7 @@ def test_a_killed_agent_leaves_no_pass_that_runs(state, carrier) -> None:
     ],
 )
 def test_the_digest_comes_on_monday_mornings(now: str, last: str | None, due: bool) -> None:
-    assert watch.digest_is_due(CONFIG, last, datetime.fromisoformat(now)) is due
+    assert alerts.digest_is_due(CONFIG, last, datetime.fromisoformat(now)) is due
 
 
 @pytest.mark.parametrize("url", ["secret-token", "nothing://secret-token@host", "json://", "://secret-token"])

@@ -25,7 +25,6 @@ NEEDED = {
     "roles/backup/files/agent/.dockerignore",
     "roles/backup/files/agent/Dockerfile",
     "roles/backup/files/agent/requirements.txt",
-    "roles/backup/files/agent/scalr_backup/cli.py",
     "roles/backup/meta/argument_specs.yml",
     "roles/docker/tasks/main.yml",
 }
@@ -67,3 +66,13 @@ def test_every_playbook_of_the_checkout_is_in_it(members):
     playbooks = {f"playbooks/{path.name}" for path in (CHECKOUT / "playbooks").glob("*.yml")}
 
     assert playbooks <= {str(path) for path in members}
+
+
+def test_the_agent_is_in_it_with_all_its_folders(members):
+    package = "roles/backup/files/agent/scalr_backup"
+    sources = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / package).rglob("*.py")}
+
+    assert {str(path) for path in members if str(path).startswith(f"{package}/")} == sources
+    assert any(name.startswith(f"{package}/tools/") for name in sources), (
+        "what is left out at the top is meant there only"
+    )

@@ -31,11 +31,11 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import 
     ratio,
     size,
 )
-from scalr_backup.backup import PassResult
-from scalr_backup.config import Config
-from scalr_backup.model import DatabaseBackup, Failure
-from scalr_backup.state import State
-from scalr_backup.status import judge
+from scalr_backup.actions.backup.run import PassResult
+from scalr_backup.actions.health.status import judge
+from scalr_backup.core.config import Config
+from scalr_backup.core.model import DatabaseBackup, Failure
+from scalr_backup.tools.state import State
 
 from tests.support import fleets
 from tests.support.documented import documented

@@ -14,7 +14,7 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from scalr_backup.metrics import METRICS
+from scalr_backup.actions.health.metrics import METRICS
 
 PLAY = [
     {

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
 -- Which containers are database containers, and which execs are plain ones: decisions over documents, nothing else.
--- They are those of the agent's discovery.py, which a test holds them to.
+-- They are those of the agent's actions/discovery.py, which a test holds them to.
 
 local cjson = require("cjson")
 

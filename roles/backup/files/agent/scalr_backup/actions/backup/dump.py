@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The dump of one database into one snapshot, with a description that is true of exactly the dumped rows."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scalr_backup.actions.backup import producer
+from scalr_backup.actions.discovery import Discovery
+from scalr_backup.core.config import Config
+from scalr_backup.core.errors import DumpError, PostgresError, ResticError, ScalrBackupError
+from scalr_backup.core.memory_file import in_memory
+from scalr_backup.core.model import Cluster, Saved, dump_path
+from scalr_backup.core.progress import Emit, log, progress
+from scalr_backup.tools.postgres.blockers import LockWatch
+from scalr_backup.tools.postgres.cluster import (
+    APPLICATION_PREFIX,
+    Postgres,
+    RowCounts,
+    count_rows,
+    open_exported_snapshot,
+)
+from scalr_backup.tools.restic.repository import Restic
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """A saved dump: its snapshot, the description for the manifest, and the rows when they were counted."""
+
+    saved: Saved
+    description: dict[str, Any]
+    row_counts: RowCounts | None
+    seconds: float
+    # Why the rows were not counted, where they should have been.
+    count_error: str | None = None
+
+
+class Dumper:
+    """Dumps databases on behalf of one run."""
+
+    def __init__(
+        self,
+        config: Config,
+        discovery: Discovery,
+        restic: Restic,
+        emit: Emit,
+        run: str,
+        known: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """*known* is what is on record of each ``container/database``: its last dump tells how long this one may be."""
+        self._config = config
+        self._discovery = discovery
+        self._restic = restic
+        self._emit = emit
+        self._run = run
+        self._known = known or {}
+        self._numbers = itertools.count(1)
+        self._numbering = threading.Lock()
+
+    def dump(self, cluster: Cluster, database: str, tags: Sequence[str]) -> Dumped:
+        """Dump a database; a snapshot remains only of a dump that is proved whole.
+
+        Raises a ScalrBackupError with the reason; then neither a snapshot nor a session nor a process remains.
+        """
+        started = time.monotonic()
+        with self._numbering:
+            number = next(self._numbers)
+        application = f"{APPLICATION_PREFIX} {self._run} {number}"
+        postgres = self._discovery.postgres(cluster.container, cluster.credentials, application)
+        try:
+            with postgres.session(database, tidied=False) as session, ThreadPoolExecutor(1) as counter:
+                exported, description = open_exported_snapshot(session)
+                counting = counter.submit(count_rows, session) if self._config.row_counts else None
+                try:
+                    saved, head_bytes = self._save(cluster, database, exported, postgres, tags)
+                except BaseException:
+                    # The session may be counting for a long time yet: without its server process it ends now.
+                    self._end_leftovers(cluster, application)
+                    raise
+                row_counts, count_error = self._counts(counting)
+        except BaseException:
+            self._end_leftovers(cluster, application)
+            raise
+        description |= {
+            "snapshot_id": saved.snapshot_id,
+            "dump_bytes": saved.bytes_read,
+            "head_bytes": head_bytes,
+            "row_counts": row_counts,
+            "count_error": count_error,
+        }
+        return Dumped(saved, description, row_counts, time.monotonic() - started, count_error)
+
+    def _save(
+        self, cluster: Cluster, database: str, exported: str, postgres: Postgres, tags: Sequence[str]
+    ) -> tuple[Saved, int]:
+        """Let restic save what the producer prints; the snapshot, and how long the archive's head is."""
+        container = cluster.container.name
+        # Somebody may have asked for a table between our lock on it and pg_dump's, which then waits behind.
+        watch = postgres.lock_watch(database)
+        with in_memory(b"") as path:
+            report_file = Path(path)
+            job = self._job(cluster, database, exported, postgres, report_file)
+            try:
+                saved = self._restic.backup(
+                    dump_path(container, database),
+                    [container, f"run={self._run}", *tags],
+                    producer.argv(),
+                    job.to_environment(),
+                    self._teller(container, database, watch),
+                    watch.wait,
+                )
+            except (DumpError, ResticError) as error:
+                report = producer.Report.read(report_file)
+                if report and report.error:
+                    waited = f" (it waited for {watch.last})" if watch.last else ""
+                    raise DumpError(f"{container}/{database} was not dumped: {report.error}{waited}") from None
+                if isinstance(error, DumpError):
+                    raise DumpError(f"{container}/{database} was not dumped: {error.message}") from None
+                raise
+            report = producer.Report.read(report_file)
+        if report is None or report.error is not None or report.bytes != saved.bytes_read:
+            remains = self._restic.take_back(saved.snapshot_id)
+            raise DumpError(
+                f"{container}/{database} was not dumped: restic saved {saved.bytes_read} bytes and the dump had "
+                f"{report.bytes if report else 'an unknown number of'} bytes{remains}."
+            )
+        return saved, report.head_bytes
+
+    def _job(
+        self, cluster: Cluster, database: str, exported: str, postgres: Postgres, report_file: Path
+    ) -> producer.Job:
+        return producer.Job(
+            container=cluster.container.name,
+            database=database,
+            exported_snapshot=exported,
+            application=postgres.application,
+            user=cluster.credentials.user,
+            password=cluster.credentials.password,
+            report=str(report_file),
+            lock_wait_seconds=self._config.lock_wait_seconds,
+            silence_seconds=float(self._config.stall_seconds),
+        )
+
+    def _teller(self, container: str, database: str, watch: LockWatch) -> Callable[[int], None]:
+        """Tell how far a dump is, of about as many bytes as the last one had."""
+        last = self._known.get(f"{container}/{database}", {}).get("bytes_read")
+        total = {"total_bytes": last} if last else {}
+
+        def tell(count: int) -> None:
+            if count:
+                watch.moved()
+            self._emit(progress("dump", container=container, database=database, bytes=count, **total))
+
+        return tell
+
+    def _counts(self, counting: Future[RowCounts] | None) -> tuple[RowCounts | None, str | None]:
+        """The counts, and why there are none where there should be."""
+        if counting is None:
+            return None, None
+        try:
+            return counting.result(), None
+        except PostgresError as error:
+            return None, error.message
+
+    def _end_leftovers(self, cluster: Cluster, application: str) -> None:
+        """Leave nothing of a failed dump in its container; a container that is gone keeps nothing either."""
+        postgres = self._discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} cleanup")
+        try:
+            postgres.unstoppable().end_leftovers(f"{application}$")
+        except ScalrBackupError as error:
+            self._emit(log("debug", f"Nothing more to end in {cluster.container.name}: {error.message}", run=self._run))
+
+
+def uncounted(container: str, database: str, reason: str) -> str:
+    """The warning for a dump whose rows could not be counted."""
+    return f"{container}/{database} is backed up, but its rows could not be counted, so a restore cannot verify them: {reason}"

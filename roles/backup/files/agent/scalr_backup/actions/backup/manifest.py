@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a pass recorded of its dumps, read back for a restore or a drill.
+
+A run without a manifest (it was killed, or plain restic made the snapshot) is *missing* one: its dump is whole all the
+same, and only its rows cannot be verified. A manifest that is there and cannot be read is something else: what it
+knows is not known now, and whoever needs it is told so instead of going on as if there was none.
+
+A manifest is data that whoever may write to the repository may have written. It is read up to a bound, and its shape is
+checked here, once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from scalr_backup.core.errors import (
+    InterruptedRunError,
+    RepositoryLockedError,
+    RepositoryMissingError,
+    RepositoryUnreachableError,
+    ResticError,
+    ScalrBackupError,
+    UnreadableManifestError,
+    WrongPasswordError,
+)
+from scalr_backup.core.model import MANIFEST_PATH, PRE_RESTORE, Snapshot
+from scalr_backup.tools.restic.repository import Restic
+from scalr_backup.tools.state import utc_now
+
+MANIFEST_VERSION = 1
+# Counts of half a million tables fit. Whoever writes more wants this host's memory.
+MOST_BYTES = 32 * 1024 * 1024
+
+# A restic that was killed, or lost its connection, may succeed the next time.
+_ATTEMPTS = 3
+_SECONDS_BETWEEN_ATTEMPTS = 0.5
+# How many other passes' manifests are looked into for what the chosen one does not know; each costs a start of restic.
+_MOST_LOOKED_INTO = 5
+_MOST_COUNTED = 2**63 - 1
+# What says nothing of a manifest: without its repository there is no restore at all.
+_NOT_OF_THE_MANIFEST = (
+    InterruptedRunError,
+    RepositoryLockedError,
+    RepositoryMissingError,
+    RepositoryUnreachableError,
+    WrongPasswordError,
+)
+
+
+class Manifests:
+    """The manifests among a host's snapshots, each read when it is first asked for."""
+
+    def __init__(self, restic: Restic, snapshots: Sequence[Snapshot]) -> None:
+        self._restic = restic
+        self._snapshots = snapshots
+        manifests = [one for one in snapshots if one.path == MANIFEST_PATH and one.run and not one.empty]
+        claims = Counter(one.run for one in manifests)
+        self._by_run = {str(one.run): one for one in manifests}
+        # A run saves one. Of two, somebody has forged one, perhaps to have a restore make roles of his own: neither counts.
+        self._disputed = {run for run, count in claims.items() if count > 1}
+        self._left_out: set[str | None] = set()
+        self._read: dict[str, tuple[Mapping[str, Any], ...] | UnreadableManifestError] = {}
+
+    def leave_out(self, snapshots: Sequence[Snapshot]) -> None:
+        """From now on, take the runs of some snapshots for runs without a manifest, on the operator's word."""
+        self._left_out |= {one.run for one in snapshots}
+
+    def read(self, snapshots: Sequence[Snapshot]) -> None:
+        """Read the manifests of some snapshots, which may happen while something else is done.
+
+        Raises UnreadableManifestError.
+        """
+        for snapshot in snapshots:
+            self._clusters(snapshot.run)
+
+    def has(self, snapshot: Snapshot) -> bool:
+        """Whether there is a manifest of a snapshot's run."""
+        return snapshot.run in self._by_run and snapshot.run not in self._left_out
+
+    def describe(self, snapshot: Snapshot) -> Mapping[str, Any]:
+        """What the manifest of a snapshot's run says of its database; empty when there is no such manifest.
+
+        Raises UnreadableManifestError.
+        """
+        for database in self.cluster(snapshot).get("databases", []):
+            if database["snapshot_id"] in snapshot.ids:
+                return dict(database)
+        return {}
+
+    def cluster(self, snapshot: Snapshot) -> Mapping[str, Any]:
+        """What the manifest of a snapshot's run says of its cluster; of a safety snapshot, nothing is said.
+
+        Raises UnreadableManifestError.
+        """
+        for cluster in self._clusters(snapshot.run):
+            if any(database["snapshot_id"] in snapshot.ids for database in cluster["databases"]):
+                return cluster
+        return {}
+
+    def listed(self, run: str, container: str) -> frozenset[str] | None:
+        """The databases that a run found in a container, saved or not; None where its manifest does not tell.
+
+        One that cannot be read tells nothing here: whoever chooses its snapshots and asks for more gets the error.
+        """
+        try:
+            clusters = self._clusters(run)
+        except UnreadableManifestError:
+            return None
+        for cluster in clusters:
+            if cluster["container"] == container and cluster.get("all_databases") is not None:
+                return frozenset(cluster["all_databases"])
+        return None
+
+    def others(
+        self, container: str, chosen: Sequence[Snapshot], complaints: list[str]
+    ) -> Iterator[tuple[Snapshot, Mapping[str, Any]]]:
+        """What the manifests of other runs than those of the chosen snapshots say of a container's cluster.
+
+        First those up to the newest chosen snapshot, the newest first; then the later ones, the oldest first. Here,
+        one that cannot be read is passed over, and *complaints* gets its sentence.
+        """
+        own = {one.run for one in chosen} | self._left_out
+        newest = max(one.time for one in chosen)
+        now = utc_now()
+        runs = {one.run for one in self._snapshots if one.container == container and one.reason != PRE_RESTORE}
+        manifests = sorted(
+            (
+                one
+                for run, one in self._by_run.items()
+                if run in runs and run not in own and not one.is_from_the_future(now)
+            ),
+            key=lambda one: one.time,
+        )
+        before = [one for one in manifests if one.time <= newest]
+        after = [one for one in manifests if one.time > newest]
+        for manifest in [*reversed(before), *after][:_MOST_LOOKED_INTO]:
+            try:
+                clusters = self._clusters(manifest.run)
+            except UnreadableManifestError as error:
+                complaints.append(error.message)
+                continue
+            yield from ((manifest, cluster) for cluster in clusters if cluster["container"] == container)
+
+    def _clusters(self, run: str | None) -> tuple[Mapping[str, Any], ...]:
+        """What a run's manifest says of each cluster; nothing where it has none. A failure is remembered too."""
+        if run is None or run not in self._by_run or run in self._left_out:
+            return ()
+        if run not in self._read:
+            self._read[run] = self._load(run, self._by_run[run])
+        found = self._read[run]
+        if isinstance(found, UnreadableManifestError):
+            raise found
+        return found
+
+    def _load(self, run: str, manifest: Snapshot) -> tuple[Mapping[str, Any], ...] | UnreadableManifestError:
+        if run in self._disputed:
+            return _unreadable(run, "several claim to be it, and a run saves one, so somebody has forged the others")
+        try:
+            return parse_manifest(self._content(manifest), run)
+        except _NOT_OF_THE_MANIFEST:
+            raise
+        except ScalrBackupError as error:
+            return _unreadable(run, error.message.rstrip("."))
+        except (ValueError, RecursionError) as error:
+            return _unreadable(run, str(error) if isinstance(error, _ShapeError) else "it is not whole JSON")
+
+    def _content(self, manifest: Snapshot) -> bytes:
+        """What a manifest holds.
+
+        Raises the ScalrBackupError of the last attempt, or ValueError for one that is too large.
+        """
+        attempt = 1
+        while True:
+            try:
+                return self._read_once(manifest)
+            except ResticError as error:
+                # An error of a kind of its own is the same in a second, or restic itself has tried again for minutes.
+                if error.code != ResticError.code or attempt == _ATTEMPTS:
+                    raise
+            attempt += 1
+            time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
+
+    def _read_once(self, manifest: Snapshot) -> bytes:
+        content = bytearray()
+        with self._restic.dump(manifest.id, MANIFEST_PATH, glance=True) as stream:
+            for chunk in stream.chunks():
+                content += chunk
+                _require(len(content) <= MOST_BYTES, f"it is larger than {MOST_BYTES // 1024**2} MiB")
+        return bytes(content)
+
+
+class _ShapeError(ValueError):
+    """A manifest is JSON, and not a manifest."""
+
+
+def parse_manifest(content: bytes, run: str) -> tuple[Mapping[str, Any], ...]:
+    """The clusters of a manifest, every field of the kind that its readers take it for.
+
+    Raises ValueError where it is not the manifest of this run.
+    """
+    document = json.loads(content)
+    # A lone surrogate is JSON, and no text that could be sent on or shown.
+    json.dumps(document, ensure_ascii=False).encode()
+    _require(isinstance(document, dict), "it is no object")
+    version = document.get("manifest_version", MANIFEST_VERSION)
+    _require(_is_count(version), "its version is no number")
+    _require(
+        version <= MANIFEST_VERSION,
+        f"its version is {version} and this agent knows {MANIFEST_VERSION}: a newer agent wrote it, so update this one",
+    )
+    _require(document.get("run", run) == run, f"it is that of another run, {str(document.get('run'))[:60]!r}")
+    clusters = document.get("clusters")
+    _require(isinstance(clusters, list), "it lists no clusters")
+    for cluster in clusters:
+        _require_cluster(cluster)
+    return tuple(clusters)
+
+
+def require_readable_size(content: bytes) -> None:
+    """Refuse to save a manifest that nobody would read back.
+
+    Raises UnreadableManifestError.
+    """
+    if len(content) > MOST_BYTES:
+        raise UnreadableManifestError(
+            f"it would be {len(content) / 1024**2:.0f} MiB and no more than {MOST_BYTES // 1024**2} are read back; without "
+            "row counts (backup_row_counts: false) it is far smaller."
+        )
+
+
+def _require_cluster(cluster: Any) -> None:
+    _require(isinstance(cluster, dict), "a cluster in it is no object")
+    _require(isinstance(cluster.get("container"), str), "a cluster in it has no container")
+    for name in ("image", "image_id", "server_version", "shared_preload_libraries", "globals"):
+        _require(isinstance(cluster.get(name), str | None), f"the {name} of a cluster in it is no text")
+    _require(_is_list_of(str, cluster.get("all_databases", [])), "the names of a cluster's databases are not texts")
+    _require(_is_list_of(dict, cluster.get("databases")), "a cluster in it lists no databases")
+    for database in cluster["databases"]:
+        _require_database(database)
+
+
+def _require_database(database: Mapping[str, Any]) -> None:
+    _require(
+        bool(database.get("snapshot_id")) and isinstance(database["snapshot_id"], str), "a database has no snapshot"
+    )
+    size, counts = database.get("size_bytes"), database.get("row_counts")
+    _require(size is None or _is_count(size), "the size of a database in it is no number")
+    _require(
+        isinstance(database.get("public_schema"), bool | None), "the public_schema of a database is not true or false"
+    )
+    _require(counts is None or isinstance(counts, dict), "the row counts of a database in it are no object")
+    _require(all(_is_count(count) for count in (counts or {}).values()), "a row count in it is no number")
+    extensions = database.get("extensions") or []
+    _require(_is_list_of(dict, extensions), "the extensions of a database in it are no list")
+    for extension in extensions:
+        known = isinstance(extension.get("name"), str) and isinstance(extension.get("version"), str)
+        _require(known, "an extension in it has no name or no version")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNTED
+
+
+def _is_list_of(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, kind) for one in value)
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise _ShapeError(otherwise)
+
+
+def _unreadable(run: str, reason: str) -> UnreadableManifestError:
+    return UnreadableManifestError(
+        f"The manifest of the run {run} cannot be read: {reason}. Run this again; if it stays so, restore with "
+        "without_manifest=true (--without-manifest): then no row counts are verified, and roles come from another run's "
+        "manifest."
+    )

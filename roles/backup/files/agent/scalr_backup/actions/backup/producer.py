@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What restic runs to read one dump: ``python -m scalr_backup.actions.backup.producer``.
+
+It prints the archive and exits 0 only when the dump is whole: the archive's own structure is complete to its
+last block, Docker says that pg_dump does not run any more, and pg_dump's exit code is 0. restic saves a
+snapshot only after this program has exited 0, so the end of the file is the commit.
+
+The job comes through the environment variable ``SCALR_BACKUP_JOB``, because argv can be read by everyone; the
+report goes to a file in the caller's memory that the job names, because restic garbles what a producer says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import scalr_backup
+from scalr_backup.core.archive.reader import ArchiveError, ArchiveReader
+from scalr_backup.core.errors import DumpError, ScalrBackupError
+from scalr_backup.core.model import Credentials
+from scalr_backup.tools.docker.engine import STDOUT, DockerHost, ExecStream, MessageTail
+from scalr_backup.tools.postgres.cluster import Patience, Postgres
+
+JOB_VARIABLE = "SCALR_BACKUP_JOB"
+
+_PACKAGE_PARENT = Path(scalr_backup.__file__).resolve().parent.parent
+_INHERITED = ("DOCKER_HOST",)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One dump to read; *silence_seconds* bounds the wait for each piece of it."""
+
+    container: str
+    database: str
+    exported_snapshot: str
+    application: str
+    user: str
+    password: str | None = field(repr=False)
+    report: str
+    lock_wait_seconds: int
+    silence_seconds: float
+
+    def to_environment(self) -> dict[str, str]:
+        """The job as the producer's environment, with the way to this package and to Docker."""
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        return {**inherited, "PYTHONPATH": str(_PACKAGE_PARENT), JOB_VARIABLE: json.dumps(asdict(self))}
+
+    @staticmethod
+    def from_environment() -> Job:
+        """The job that this process was started for."""
+        return Job(**json.loads(os.environ[JOB_VARIABLE]))
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a dump went; bytes of the archive and of its head, the table of contents."""
+
+    bytes: int
+    head_bytes: int
+    error: str | None = None
+
+    @staticmethod
+    def read(path: Path) -> Report | None:
+        """The report of a producer that came to its end; None of one that was killed."""
+        try:
+            return Report(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def argv() -> list[str]:
+    """How restic starts this program."""
+    return [sys.executable, "-m", "scalr_backup.actions.backup.producer"]
+
+
+def produce(stream: ExecStream, output: int) -> Report:
+    """Copy the archive from pg_dump's output to a file descriptor, and prove that it is whole.
+
+    Raises DumpError when it is not, or another ScalrBackupError when Docker fails.
+    """
+    reader, messages, count = ArchiveReader(), MessageTail(), 0
+    broken: ArchiveError | None = None
+    for kind, data in stream.frames():
+        if kind != STDOUT:
+            messages.add(data)
+            continue
+        count += len(data)
+        if broken is None:
+            try:
+                reader.feed(data)
+            except ArchiveError as error:
+                broken = error  # pg_dump's own words, which follow, tell more.
+        _write_all(output, data)
+    if stream.wait() != 0:
+        raise DumpError(stream.how_it_ended(messages.text))
+    if broken is not None:
+        raise DumpError(broken.message)
+    try:
+        reader.close()
+    except ArchiveError as error:
+        raise DumpError(error.message) from None
+    assert reader.head is not None
+    return Report(bytes=count, head_bytes=reader.head.length)
+
+
+def main() -> int:
+    """Run the job; the exit code is restic's cue to save or not to save."""
+    job = Job.from_environment()
+    credentials = Credentials(job.user, job.password, job.database)
+    try:
+        docker = DockerHost()
+        patience = Patience(lock_seconds=job.lock_wait_seconds)
+        postgres = Postgres(docker, job.container, credentials, job.application, patience=patience)
+        with docker.start_exec(
+            job.container,
+            postgres.dump_argv(job.database, job.exported_snapshot),
+            postgres.environment(),
+            silence_seconds=job.silence_seconds,
+        ) as stream:
+            report = produce(stream, sys.stdout.fileno())
+    except ScalrBackupError as error:
+        report = Report(bytes=0, head_bytes=0, error=error.message)
+    except BrokenPipeError:
+        return 1  # restic has ended, and knows better why.
+    Path(job.report).write_text(json.dumps(asdict(report)), encoding="utf-8")
+    return 0 if report.error is None else 1
+
+
+def _write_all(output: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(output, view) :]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,538 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A pass: every database of the host, one snapshot each, then the manifest, then retention."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from scalr_backup import __version__
+from scalr_backup.actions import leftovers, missing
+from scalr_backup.actions.backup.dump import Dumped, Dumper, uncounted
+from scalr_backup.actions.backup.manifest import MANIFEST_VERSION, require_readable_size
+from scalr_backup.actions.backup.saved_roles import read_roles
+from scalr_backup.actions.discovery import Discovered
+from scalr_backup.actions.health.findings import notes_on
+from scalr_backup.actions.repository import maintenance
+from scalr_backup.actions.repository.copy import Copied, Copier
+from scalr_backup.actions.retention import policy as retention
+from scalr_backup.actions.use_case import Tools, UseCase
+from scalr_backup.core.errors import (
+    ExitCode,
+    InterruptedRunError,
+    ScalrBackupError,
+    TwoHostsError,
+    UnknownDatabaseError,
+    UsageError,
+)
+from scalr_backup.core.memory_file import in_memory
+from scalr_backup.core.model import (
+    AGENT_TAG,
+    MANIFEST_PATH,
+    NIGHTLY,
+    PINNED_TAG,
+    REASONS,
+    Cluster,
+    Container,
+    DatabaseBackup,
+    Failure,
+    Snapshot,
+    Volume,
+    dump_path,
+    new_run_id,
+)
+from scalr_backup.core.progress import log
+from scalr_backup.tools.postgres.cluster import APPLICATION_PREFIX, Postgres
+from scalr_backup.tools.state import PASS_LOCK, State, container_lock, utc_now
+
+# Seconds that a pass waits for a restore into the same container.
+_WAIT_FOR_RESTORE_SECONDS = 3600.0
+
+
+@dataclass
+class PassResult:
+    """The outcome of a pass, as the JSON contract shows it."""
+
+    run: str
+    reason: str
+    host: str
+    started: datetime
+    finished: datetime
+    databases: list[DatabaseBackup] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    retention: dict[str, Any] = field(default_factory=lambda: {"ok": True, "removed": [], "error": None})
+    manifest_snapshot_id: str | None = None
+    error: Failure | None = None
+    copy: Copied | None = None
+    # What a pass over all containers has not found as it was: databases that are gone, containers that do not run and in which
+    # state those are, and the copies that restores have kept.
+    matches: dict[str, Any] | None = None
+    # PostgreSQL containers that nothing backs up.
+    unmatched: list[dict[str, Any]] = field(default_factory=list)
+    # Why the roles of a cluster were not saved; None of one whose roles were.
+    roles: dict[str, Failure | None] = field(default_factory=dict)
+    # How much room each cluster has; None of one that does not tell.
+    volumes: dict[str, Volume | None] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> int:
+        """How many databases were not backed up."""
+        return sum(not outcome.ok for outcome in self.databases)
+
+    @property
+    def roles_failed(self) -> list[Failure]:
+        """Why roles were not saved, for each container whose were not."""
+        return [failure for failure in self.roles.values() if failure]
+
+    def paths(self, *, good: bool) -> set[str]:
+        """The paths of the dumps that retention may judge after this pass, or of those that it must not.
+
+        A dump whose container's roles were not saved is good in itself. But the ones before it keep the last manifest that
+        has these roles.
+        """
+        return {
+            dump_path(one.container, one.database)
+            for one in self.databases
+            if good == (one.ok and not self.roles.get(one.container))
+        }
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 when databases failed, none could be saved, or roles were not, 1 when only what surrounds them did, else 0."""
+        if self.failed or self.roles_failed or (self.error and self.error.code == missing.NOTHING_SAVED):
+            return ExitCode.SOME_DATABASES_FAILED
+        copy_failed = self.copy is not None and not self.copy.ok
+        return ExitCode.FAILED if self.error or not self.retention["ok"] or copy_failed else ExitCode.GOOD
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as the JSON contract shows it."""
+        return {
+            "run": self.run,
+            "reason": self.reason,
+            "host": self.host,
+            "started": self.started.isoformat(),
+            "finished": self.finished.isoformat(),
+            "duration_seconds": round((self.finished - self.started).total_seconds(), 1),
+            "databases": [outcome.as_dict() for outcome in self.databases],
+            "failed": self.failed,
+            "warnings": self.warnings,
+            "retention": self.retention,
+            "manifest_snapshot_id": self.manifest_snapshot_id,
+            "error": asdict(self.error) if self.error else None,
+            "copy": self.copy.as_dict() if self.copy else None,
+            "matches": self.matches,
+            "roles": {container: failure and asdict(failure) for container, failure in self.roles.items()},
+            "unmatched": self.unmatched,
+            "notes": notes_on(self.unmatched),
+            "volumes": {container: volume and asdict(volume) for container, volume in self.volumes.items()},
+        }
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """What a pass would do: the containers and databases that it would dump, and what would fail before that."""
+
+    databases: list[tuple[str, str]]
+    failed: list[DatabaseBackup]
+    error: Failure | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a pass is asked to do; *patterns* are globs over container names, none means all."""
+
+    patterns: tuple[str, ...] = ()
+    reason: str = NIGHTLY
+    tags: tuple[str, ...] = ()
+    wait_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.reason not in REASONS:
+            raise UsageError(f"The reason {self.reason!r} is none of {', '.join(REASONS)}.")
+        for tag in self.tags:
+            if not tag or "," in tag or tag in REASONS or tag.startswith(("run=", AGENT_TAG)) or tag != tag.strip():
+                raise UsageError(
+                    f"{tag!r} cannot be a tag: no comma, no space around it, none of {', '.join(REASONS)}, no run=…, "
+                    "no agent=… "
+                    f"({PINNED_TAG} keeps a snapshot for ever)."
+                )
+
+
+class Pass(UseCase):
+    """One pass over the databases of this host."""
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._tools = tools
+
+    def run(self, request: Request) -> PassResult:
+        """Back up; one database's failure never stops the others, and is in the result.
+
+        Raises BusyError when another pass runs, and UnknownDatabaseError. What makes the whole pass impossible (no
+        repository, a wrong password, an error that nobody foresaw) is recorded and raised.
+        """
+        now = utc_now()
+        result = PassResult(new_run_id(now), request.reason, self._config.host, now, now)
+        holder = f"run {result.run} ({request.reason}), since {now:%Y-%m-%d %H:%M:%S} UTC"
+        with self._begun(result.run), self._state.lock(PASS_LOCK, holder, request.wait_seconds, self._cancelled.is_set):
+            if request.reason == NIGHTLY:
+                self._state.nightly_started(now)
+            try:
+                self._run(request, result)
+            except UnknownDatabaseError:
+                raise  # A question about what is not here says nothing of the backups of what is.
+            except ScalrBackupError as error:
+                self._record(result, Failure(error.code, error.message))
+                raise
+            except Exception as error:
+                self._record(result, Failure("internal", f"{type(error).__name__}: {error}"))
+                raise
+            self._record(result)
+            if self._tools.copy_to is not None:
+                self._copy(Copier(replace(self._tools, emit=self._emit)), result)
+        return result
+
+    def plan(self, patterns: Sequence[str]) -> PassPlan:
+        """What a pass would back up now, and what of it would fail at once.
+
+        Raises UnknownDatabaseError as the pass does.
+        """
+        discovered = self._discovery.clusters(patterns)
+        missing.refuse_excluded(discovered, patterns, self._config.host)
+        known = self._state.known_databases()
+        lost = missing.gone(discovered, known, utc_now())
+        failed = [
+            failure
+            for container in discovered.containers
+            if missing.is_failure(container, patterns)
+            for failure in missing.failures(container, known)
+        ]
+        databases = [
+            (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
+        ]
+        is_empty = not databases and not failed
+        return PassPlan(databases, failed, missing.nothing_saved(discovered, patterns, lost) if is_empty else None)
+
+    def _record(self, result: PassResult, error: Failure | None = None) -> None:
+        result.finished = utc_now()
+        result.error = error or result.error
+        self._state.record_pass(result.as_dict(), result.databases)
+
+    def _copy(self, copier: Copier, result: PassResult) -> None:
+        """Bring the second repository up to date; what the pass came to is on record already."""
+        is_alone = result.error is None or result.error.code != TwoHostsError.code
+        result.copy = copier.copy(forget=is_alone, not_of=result.paths(good=False))
+        # The databases' own records say when their dumps were saved, and stay as they are.
+        result.finished = utc_now()
+        self._state.record_pass(result.as_dict(), [])
+
+    def _run(self, request: Request, result: PassResult) -> None:
+        last_pass = self._state.read().get("last_pass")
+        self._restic.require_version()
+        # The first call that opens the repository: a wrong password or a dead store ends the pass here.
+        if removed := self._restic.unlock():
+            self._warn(result, f"{removed} stale locks of a killed run were removed from the repository.")
+        discovered = self._discovery.clusters(request.patterns, f"{APPLICATION_PREFIX} {result.run} look")
+        missing.refuse_excluded(discovered, request.patterns, self._config.host)
+        self._note_look(result, discovered)
+        self._judge_matches(request, result, discovered)
+        known = self._state.known_databases()
+        dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, known)
+        dumped = self._dump_all(dumper, request, result, discovered.clusters)
+        if self._cancelled.is_set():
+            raise InterruptedRunError("The pass was told to stop; what it had saved by then is kept.")
+        if dumped:
+            self._save_manifest(request, result, discovered.clusters, dumped)
+        snapshots = self._restic.snapshots()
+        try:
+            self._refuse_another_agent(last_pass, snapshots)
+        except TwoHostsError as error:
+            result.error = Failure(error.code, error.message)
+            self._emit(log("error", error.message, run=result.run))
+        else:
+            self._apply_retention(result, snapshots)
+        self._measure(result)
+
+    def _measure(self, result: PassResult) -> None:
+        """Note how large the repository is, who holds it, and how much room is left.
+
+        The dumps are good whatever comes of it, so a failure is a warning.
+        """
+        try:
+            size, locks, room = self._restic.size(), self._restic.locks(), self._restic.room()
+            oldest = self._restic.oldest_lock(locks)
+        except (ScalrBackupError, LookupError, ValueError) as error:
+            self._warn(result, f"The repository was not measured: {error}")
+            return
+        self._state.record_repository(
+            {
+                "time": utc_now().isoformat(),
+                "size_bytes": size.stored_bytes,
+                "uncompressed_bytes": size.uncompressed_bytes,
+                "snapshots": size.snapshots,
+                "locks": len(locks),
+                "oldest_lock": oldest.isoformat() if oldest else None,
+                "free_bytes": room[0] if room else None,
+                "total_bytes": room[1] if room else None,
+            }
+        )
+
+    def _refuse_another_agent(self, last_pass: dict[str, Any] | None, snapshots: Sequence[Snapshot]) -> None:
+        """Find out whether another agent has backed up under this host's name since this one did so last.
+
+        A host that was made anew has no last pass of its own, and takes over from one that is silent.
+
+        Raises TwoHostsError: retention would judge the snapshots of two hosts as those of one.
+        """
+        if last_pass is None:
+            return
+        since = datetime.fromisoformat(last_pass["started"])
+        others = [one for one in snapshots if one.agent not in (None, self._state.agent_id()) and one.time > since]
+        if others:
+            raise TwoHostsError(
+                f"Another agent has backed up under the name {self._config.host} into {self._restic.repository} at "
+                f"{others[-1].time:%Y-%m-%d %H:%M} UTC, as if two inventories gave two hosts one name: the dumps of both are "
+                "kept and nothing is removed until each has a name, or a repository, of its own."
+            )
+
+    def _note_look(self, result: PassResult, discovered: Discovered) -> None:
+        """Put on record what there is on this host, so that the status knows what nothing backs up."""
+        self._state.put("look", discovered.look.as_record(utc_now()))
+        result.unmatched = [container.as_dict() for container in discovered.look.unmatched]
+
+    def _judge_matches(self, request: Request, result: PassResult, discovered: Discovered) -> None:
+        """What does not run is a failure where it should or was asked for by name, else a warning."""
+        known, stopped = self._state.known_databases(), {}
+        gone = missing.gone(discovered, known, result.started)
+        for container in discovered.containers:
+            if container.status == "stopped":
+                stopped[container.name] = container.state
+            if missing.is_failure(container, request.patterns):
+                for failure in missing.failures(container, known):
+                    result.databases.append(self._tell_failed(failure))
+            elif container.status == "stopped":
+                self._warn(result, f"{container.name} matches and was not backed up: {container.reason}.")
+        if not discovered.containers:
+            self._warn(result, f"No container on {self._config.host} matches; nothing was backed up.")
+        if not request.patterns:
+            for key in gone:
+                self._warn(result, f"{key} was backed up before and is gone.")
+            kept = [copy for cluster in discovered.clusters for copy in cluster.kept_as_dicts()]
+            result.matches = {"gone": gone, "stopped": list(stopped), "states": stopped, "kept": kept}
+        if not result.databases and not any(cluster.databases for cluster in discovered.clusters):
+            result.error = missing.nothing_saved(discovered, request.patterns, gone)
+
+    def _dump_all(
+        self, dumper: Dumper, request: Request, result: PassResult, clusters: Sequence[Cluster]
+    ) -> dict[tuple[str, str], Dumped]:
+        tags = (request.reason, *request.tags)
+        work = [
+            (cluster, database.name)
+            for cluster in clusters
+            for database in cluster.databases
+            if database.name not in self._superfluous(cluster)
+        ]
+        locks = _ContainerLocks(
+            self._state, result.run, Counter(cluster.container.name for cluster, _name in work), self._cancelled
+        )
+        dumped: dict[tuple[str, str], Dumped] = {}
+
+        def dump(cluster: Cluster, database: str) -> DatabaseBackup:
+            container = cluster.container
+            try:
+                with locks.hold(container.name, lambda: self._end_leftovers(cluster, result)):
+                    if self._cancelled.is_set():
+                        raise InterruptedRunError(f"{container.name}/{database}: told to stop before its turn.")
+                    one = dumper.dump(cluster, database, tags)
+            except ScalrBackupError as error:
+                return self._failed(container, database, error.code, error.message)
+            if one.count_error:
+                self._warn(result, uncounted(container.name, database, one.count_error))
+            dumped[container.name, database] = one
+            return self._succeeded(cluster, database, one)
+
+        with ThreadPoolExecutor(self._config.parallel) as workers:
+            result.databases += workers.map(lambda unit: dump(*unit), work)
+        return dumped
+
+    def _superfluous(self, cluster: Cluster) -> set[str | None]:
+        """What restores have replaced and not dropped yet: it goes before the dumps begin."""
+        names = {database.name for database in cluster.databases}
+        return {leftovers.superfluous(journal, names) for journal in self._state.journals(cluster.container.name)}
+
+    def _end_leftovers(self, cluster: Cluster, result: PassResult) -> None:
+        for sentence in leftovers.clean_up(self._state, self._discovery, cluster):
+            self._warn(result, sentence)
+
+    def _succeeded(self, cluster: Cluster, database: str, dumped: Dumped) -> DatabaseBackup:
+        outcome = DatabaseBackup(
+            container=cluster.container.name,
+            database=database,
+            ok=True,
+            snapshot_id=dumped.saved.snapshot_id,
+            bytes_read=dumped.saved.bytes_read,
+            bytes_added=dumped.saved.bytes_added,
+            bytes_stored=dumped.saved.bytes_stored,
+            duration_seconds=round(dumped.seconds, 1),
+            rows=None if dumped.row_counts is None else sum(dumped.row_counts.values()),
+            count_error=dumped.count_error,
+        )
+        self._emit(log("info", "database backed up", **outcome.as_dict()))
+        return outcome
+
+    def _failed(self, container: Container, database: str, code: str, message: str) -> DatabaseBackup:
+        return self._tell_failed(DatabaseBackup(container.name, database, ok=False, error=Failure(code, message)))
+
+    def _tell_failed(self, outcome: DatabaseBackup) -> DatabaseBackup:
+        self._emit(log("error", "database NOT backed up", **outcome.as_dict()))
+        return outcome
+
+    def _save_manifest(
+        self,
+        request: Request,
+        result: PassResult,
+        clusters: Sequence[Cluster],
+        dumped: dict[tuple[str, str], Dumped],
+    ) -> None:
+        """Save what the pass knows of its dumps, roles included; from memory, never through a file on disk."""
+        manifest = {
+            "manifest_version": MANIFEST_VERSION,
+            "agent_version": __version__,
+            "run": result.run,
+            "host": result.host,
+            "started": result.started.isoformat(),
+            "clusters": [self._describe(cluster, result, dumped) for cluster in clusters],
+        }
+        tags = [f"run={result.run}", f"{AGENT_TAG}{self._state.agent_id()}", request.reason, *request.tags]
+        content = json.dumps(manifest).encode()
+        try:
+            require_readable_size(content)
+            with in_memory(content) as path:
+                saved = self._restic.backup(MANIFEST_PATH, tags, ["cat", path])
+        except ScalrBackupError as error:
+            result.error = Failure("manifest", f"The manifest was not saved: {error.message}")
+            self._emit(log("error", result.error.message, run=result.run))
+        else:
+            result.manifest_snapshot_id = saved.snapshot_id
+
+    def _describe(self, cluster: Cluster, result: PassResult, dumped: dict[tuple[str, str], Dumped]) -> dict[str, Any]:
+        container = cluster.container
+        postgres = self._discovery.postgres(container, cluster.credentials, f"{APPLICATION_PREFIX} {result.run} roles")
+        globals_sql = self._roles(postgres, result)
+        libraries, directory = self._settings(postgres)
+        result.volumes[container.name] = self._volume(postgres, directory)
+        return {
+            "container": container.name,
+            "image": container.image,
+            "image_id": container.image_id,
+            "server_version": cluster.server_version,
+            "shared_preload_libraries": libraries,
+            "globals": globals_sql,
+            # Those whose dump failed too: what a later pass no longer lists was dropped.
+            "all_databases": [one.database for one in result.databases if one.container == container.name],
+            "databases": [
+                dumped[container.name, database.name].description
+                for database in cluster.databases
+                if (container.name, database.name) in dumped
+            ],
+        }
+
+    def _roles(self, postgres: Postgres, result: PassResult) -> str | None:
+        saved = read_roles(postgres)
+        result.roles[postgres.container] = saved.failure
+        if saved.failure:
+            self._emit(log("error", saved.failure.message, run=result.run))
+        if saved.warning:
+            self._warn(result, saved.warning)
+        return saved.script
+
+    def _settings(self, postgres: Postgres) -> tuple[str | None, str | None]:
+        """The libraries that the server loads, and its data directory; only who may read all settings is told."""
+        try:
+            libraries, directory = postgres.settings("shared_preload_libraries", "data_directory")
+        except ScalrBackupError:
+            return None, None
+        return libraries, directory
+
+    def _volume(self, postgres: Postgres, directory: str | None) -> Volume | None:
+        """How much room a cluster has; that it cannot be measured says nothing against its backups."""
+        try:
+            return postgres.volume(directory) if directory else None
+        except ScalrBackupError:
+            return None
+
+    def _apply_retention(self, result: PassResult, snapshots: Sequence[Snapshot]) -> None:
+        """Forget and prune, but only among the snapshots of databases that this pass has dumped well.
+
+        A host that only adds does neither: prune.yml does it in its place. Where pruning has a schedule of its own, it is
+        left to that.
+        """
+        good = result.paths(good=True)
+        if self._config.append_only or not good:
+            return
+        try:
+            forgotten = retention.forget(
+                self._config,
+                self._restic,
+                self._emit,
+                only_paths=good,
+                prune=not self._config.prune_schedule,
+                snapshots=snapshots,
+                record=maintenance.recorder(self._state, self._restic),
+            )
+        except ScalrBackupError as error:
+            result.retention = {"ok": False, "removed": [], "error": asdict(Failure(error.code, error.message))}
+            self._emit(log("error", f"Retention failed: {error.message}", run=result.run))
+        else:
+            disbelief = forgotten.error
+            result.retention = {
+                "ok": disbelief is None,
+                "removed": list(forgotten.removed),
+                "error": asdict(disbelief) if disbelief else None,
+            }
+            if disbelief:
+                self._emit(log("error", disbelief.message, run=result.run))
+
+
+class _ContainerLocks:
+    """Holds each container's lock from its first dump of the pass to its last, so that no restore comes between."""
+
+    def __init__(self, state: State, run: str, databases: Counter[str], cancelled: threading.Event) -> None:
+        self._state = state
+        self._holder = f"pass {run} is dumping it"
+        self._left = databases
+        self._cancelled = cancelled
+        self._guards = {container: threading.Lock() for container in databases}
+        self._held: dict[str, ExitStack] = {}
+
+    @contextmanager
+    def hold(self, container: str, prepare: Callable[[], None]) -> Iterator[None]:
+        """Hold the lock; before the container's first dump, and before any other of it begins, *prepare* runs.
+
+        Raises BusyError when a restore into the container does not end within an hour.
+        """
+        try:
+            with self._guards[container]:
+                if container not in self._held:
+                    with ExitStack() as stack:
+                        stack.enter_context(self._lock(container))
+                        prepare()
+                        self._held[container] = stack.pop_all()
+            yield
+        finally:
+            with self._guards[container]:
+                self._left[container] -= 1
+                if not self._left[container] and container in self._held:
+                    self._held[container].close()
+
+    def _lock(self, container: str) -> AbstractContextManager[None]:
+        return self._state.lock(
+            container_lock(container), self._holder, _WAIT_FOR_RESTORE_SECONDS, self._cancelled.is_set
+        )

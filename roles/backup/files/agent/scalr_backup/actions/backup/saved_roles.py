@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roles of a cluster, as a pass saves them in its manifest; a manifest without them is a failure.
+
+A dump of a database names roles and does not hold them. Without the manifest's, a restore into a new container makes
+roles that have neither passwords nor memberships.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scalr_backup.core.errors import InterruptedRunError, PostgresError, RolesNotSavedError, ScalrBackupError
+from scalr_backup.core.model import Failure
+from scalr_backup.core.roles import parse_globals
+from scalr_backup.tools.postgres.cluster import Postgres
+
+
+@dataclass(frozen=True)
+class SavedRoles:
+    """What pg_dumpall wrote, or why there is nothing to save; *warning* tells what is not in it."""
+
+    script: str | None
+    failure: Failure | None = None
+    warning: str | None = None
+
+
+def read_roles(postgres: Postgres) -> SavedRoles:
+    """Read the roles, and make sure that a restore will be able to.
+
+    Raises InterruptedRunError.
+    """
+    try:
+        saved = _read(postgres)
+        if not parse_globals(saved.script or "").roles:
+            raise RolesNotSavedError("pg_dumpall wrote none.")
+    except InterruptedRunError:
+        raise
+    except ScalrBackupError as error:
+        message = f"The roles of {postgres.container} were not saved, its databases were: {error.message}"
+        return SavedRoles(None, Failure(RolesNotSavedError.code, message))
+    return saved
+
+
+def _read(postgres: Postgres) -> SavedRoles:
+    """With passwords where the agent's user may read them.
+
+    Raises PostgresError.
+    """
+    try:
+        return SavedRoles(postgres.globals_sql())
+    except PostgresError:
+        if postgres.may_read_passwords():
+            raise
+    warning = (
+        f"The roles of {postgres.container} were saved without their passwords, which its user may not read: only a "
+        "superuser may."
+    )
+    return SavedRoles(postgres.globals_sql(passwords=False), warning=warning)

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which containers are database containers, and how to log in to them.
+
+The decisions are pure functions over inspect documents; ``Discovery`` asks Docker and PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+
+from scalr_backup.core.config import Config
+from scalr_backup.core.errors import (
+    ConfigurationError,
+    ContainerGoneError,
+    ContainerStoppedError,
+    CredentialsError,
+    InterruptedRunError,
+    ScalrBackupError,
+    UnknownDatabaseError,
+)
+from scalr_backup.core.model import Cluster, Container, Credentials, kept_since, name_fits
+from scalr_backup.core.progress import Emit, log, nobody
+from scalr_backup.core.recognition import Unmatched, server_evidence
+from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.postgres.cluster import LOOK, Facts, Patience, Postgres, run_of_application
+
+LABEL = "scalr.backup"
+
+# More PostgreSQL containers that nothing backs up are not put on record.
+_MOST_RECORDED = 200
+# Why a PostgreSQL container is not backed up that nobody has excluded.
+UNNAMED = "neither backup_containers nor a label names it"
+FILTERED = "backup_filter rejects it"
+
+# (user, password, database), each with the names that images know it by, the first found counts:
+# the official image's (docs of docker.io/postgres), then Bitnami's (docs of bitnami/postgresql).
+_USER_NAMES = ("POSTGRES_USER", "POSTGRESQL_USERNAME", "POSTGRESQL_USER")
+_PASSWORD_NAMES = ("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD")
+_DATABASE_NAMES = ("POSTGRES_DB", "POSTGRESQL_DATABASE")
+# Bitnami's images make POSTGRESQL_USERNAME an ordinary user when this one is set for the superuser.
+_SUPERUSER_PASSWORD_NAMES = ("POSTGRESQL_POSTGRES_PASSWORD", "POSTGRES_POSTGRES_PASSWORD")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at the containers of a host has found: those that match, and PostgreSQL servers that nothing backs up."""
+
+    matches: tuple[Container, ...]
+    unmatched: tuple[Unmatched, ...]
+
+    def as_record(self, now: datetime) -> dict[str, Any]:
+        """What the status has to know of it, as it is kept on record."""
+        return {
+            "time": now.isoformat(),
+            "matching": [container.name for container in self.matches if container.status != "excluded"],
+            "unmatched": [container.as_dict() for container in self.unmatched[:_MOST_RECORDED]],
+        }
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """What discovery found on a host: every container that matched, and the clusters that answered.
+
+    *look* is at the whole host, whichever of its containers were chosen.
+    """
+
+    containers: tuple[Container, ...]
+    clusters: tuple[Cluster, ...]
+    look: Look
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence for each match that cannot be backed up."""
+        return [
+            f"{container.name} is {container.status}: {container.reason}"
+            for container in self.containers
+            if container.status in ("stopped", "unreachable")
+        ]
+
+
+class Discovery:
+    """Finds the database containers of a host."""
+
+    def __init__(
+        self, config: Config, docker: DockerHost, cancelled: threading.Event | None = None, emit: Emit = nobody
+    ) -> None:
+        """Whoever waits for a server ends when *cancelled* is set, and tells *emit* who is in the way."""
+        self._config = config
+        self._docker = docker
+        self._cancelled = cancelled or threading.Event()
+        self._emit = emit
+        self._facts: Facts = {}
+
+    def matches(self) -> list[Container]:
+        """Every container that matches, in the order of names, running or not, excluded ones too."""
+        return list(self.look().matches)
+
+    def look(self) -> Look:
+        """Look at every container of the host; nothing that does not match is inspected."""
+        found = [self._look_into(summary) for summary in self._docker.containers()]
+        matches = (one for one in found if isinstance(one, Container))
+        unmatched = (one for one in found if isinstance(one, Unmatched))
+        return Look(
+            tuple(sorted(matches, key=lambda container: container.name)),
+            tuple(sorted(unmatched, key=lambda container: container.name)),
+        )
+
+    def clusters(self, patterns: Sequence[str] = (), application: str = LOOK) -> Discovered:
+        """The matching containers, and what the running ones hold; *patterns* are globs over names.
+
+        Raises UnknownDatabaseError when a pattern fits none; its sentence lists what there is.
+        """
+        look = self.look()
+        chosen = choose(look.matches, patterns, self._config.host, look.unmatched)
+        containers, clusters = [], []
+        for match in chosen:
+            container, cluster = self._ask(match, application) if match.status == "ok" else (match, None)
+            containers.append(container)
+            clusters += [cluster] if cluster else []
+        return Discovered(tuple(containers), tuple(clusters), look)
+
+    def cluster(self, name: str, application: str, *, anywhere: bool = False) -> Cluster:
+        """The cluster of one running container; *anywhere* takes one too that is not to be backed up.
+
+        Raises UnknownDatabaseError, ContainerStoppedError, or what keeps it from answering.
+        """
+        named = self._named(name) if anywhere else []
+        look = Look(tuple(named), ()) if named else self.look()
+        matches = [match for match in look.matches if match.name == name] or look.matches
+        container = choose(matches, [name], self._config.host, look.unmatched)[0]
+        if container.status == "stopped":
+            raise ContainerStoppedError(
+                f"{name} on {self._config.host} is {container.state}; start it, then run this again."
+            )
+        if container.status == "excluded" and not anywhere:
+            raise UnknownDatabaseError(f"{name} on {self._config.host} is excluded: {container.reason}.")
+        return self._describe(container, application)
+
+    def _look_into(self, summary: Mapping[str, Any]) -> Container | Unmatched | None:
+        """Decide on one container of the engine's list, and inspect it only where its name and its label let us."""
+        container, labels = from_summary(summary), summary.get("Labels") or {}
+        if not may_match(self._config, container.name, labels):
+            return unmatched(self._config, summary, UNNAMED)
+        if reason := exclusion(self._config, container.name, labels):
+            return container.with_status("excluded", reason)
+        try:
+            return judge(self._config, self._docker.inspect(container.id)) or unmatched(self._config, summary, FILTERED)
+        except ContainerGoneError:
+            return None
+
+    def _named(self, name: str) -> list[Container]:
+        """The container of exactly that name, whether it matches or not."""
+        try:
+            container = judge(self._config.model_copy(update={"filter": ""}), self._docker.inspect(name))
+        except ContainerGoneError:
+            return []
+        return [container] if container and container.name == name else []
+
+    def postgres(self, container: Container, credentials: Credentials, application: str) -> Postgres:
+        """A way to a cluster for one run, whose calls end when the run is told to stop."""
+        run = run_of_application(application)
+
+        def tell(words: str) -> None:
+            self._emit(log("warning", words, container=container.name, **({"run": run} if run else {})))
+
+        patience = Patience(self._config.lock_wait_seconds, partial(self._stop_if_told, container), tell)
+        return Postgres(self._docker, container.name, credentials, application, facts=self._facts, patience=patience)
+
+    def _stop_if_told(self, container: Container) -> None:
+        if self._cancelled.is_set():
+            raise InterruptedRunError(f"Told to stop while waiting for {container.name}.")
+
+    def _ask(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
+        try:
+            return container, self._describe(container, application)
+        except ContainerStoppedError as error:
+            return container.with_status("stopped", error.message), None
+        except ContainerGoneError:
+            return container.with_status("stopped", "it vanished while it was looked at"), None
+        except InterruptedRunError:
+            raise
+        except ScalrBackupError as error:
+            return container.with_status("unreachable", error.message), None
+
+    def _describe(self, container: Container, application: str) -> Cluster:
+        credentials = resolve_credentials(container.environment, lambda path: self._read_file(container, path))
+        postgres = self.postgres(container, credentials, application)
+        version, found = postgres.server_version(), postgres.databases()
+        kept = tuple(database for database in found if kept_since(database.name))
+        databases = tuple(database for database in found if database not in kept)
+        return Cluster(container, credentials, version, databases, kept)
+
+    def _read_file(self, container: Container, path: str) -> str:
+        stop_if_told = partial(self._stop_if_told, container)
+        result = self._docker.run(container.name, ["cat", "--", path], waiting=stop_if_told)
+        if result.exit_code != 0:
+            why = self._docker.how_it_ended(container.name, "cat", result)
+            raise CredentialsError(f"{container.name}: the credentials file {path} cannot be read: {why}")
+        return result.stdout.decode("utf-8", "replace").rstrip("\n")
+
+
+def may_match(config: Config, name: str, labels: Mapping[str, str]) -> bool:
+    """Whether a container deserves to be inspected: by its name, or by its label."""
+    return labels.get(LABEL, "").lower() == "true" or name_fits(name, config.containers)
+
+
+def exclusion(config: Config, name: str, labels: Mapping[str, str]) -> str | None:
+    """Why a container is left alone; None where it is not."""
+    label = labels.get(LABEL, "").lower()
+    if label == "false":
+        return f"its label {LABEL} is false"
+    if label != "true" and name_fits(name, config.exclude):
+        return "backup_exclude names it"
+    return None
+
+
+def still_unmatched(config: Config, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a look has put on record of PostgreSQL containers that nothing backs up, as far as that is so by now's rules."""
+    return [
+        dict(container)
+        for container in record.get("unmatched") or ()
+        if config.report_unmatched
+        and not name_fits(container["name"], config.exclude)
+        and not (container["why"] == UNNAMED and name_fits(container["name"], config.containers))
+        and not (container["why"] == FILTERED and not config.filter)
+    ]
+
+
+def unmatched(config: Config, summary: Mapping[str, Any], why: str) -> Unmatched | None:
+    """A container of the engine's list that is not backed up, where it runs PostgreSQL and nobody has said not to."""
+    container = from_summary(summary)
+    if not config.report_unmatched or exclusion(config, container.name, summary.get("Labels") or {}):
+        return None
+    evidence = server_evidence(summary)
+    return Unmatched(container.name, container.image, container.state, evidence, why) if evidence else None
+
+
+def from_summary(summary: Mapping[str, Any]) -> Container:
+    """What the engine's list tells of a container; with links it has further names, of the form /other/alias."""
+    names = (name.removeprefix("/") for name in summary.get("Names") or ())
+    return Container(
+        id=str(summary["Id"]),
+        name=next((name for name in names if "/" not in name), ""),
+        image=str(summary.get("Image", "")),
+        image_id=str(summary.get("ImageID", "")),
+        state=str(summary.get("State", "")),
+        status="ok",
+        environment={},
+    )
+
+
+def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
+    """Decide on one inspect document; None when the filter says that it is no database container.
+
+    Raises ConfigurationError when the filter cannot be applied to it.
+    """
+    name = str(document["Name"]).removeprefix("/")
+    settings = document.get("Config") or {}
+    labels = settings.get("Labels") or {}
+    if labels.get(LABEL, "").lower() != "true" and config.filter and not _passes(config.filter, document, name):
+        return None
+    state = str(document["State"]["Status"])
+    container = Container(
+        id=str(document["Id"]),
+        name=name,
+        image=str(settings.get("Image", "")),
+        image_id=str(document.get("Image", "")),
+        state=state,
+        status="ok",
+        environment=_environment(settings.get("Env") or ()),
+    )
+    if reason := exclusion(config, name, labels):
+        return container.with_status("excluded", reason)
+    if state != "running":
+        return container.with_status("stopped", f"its state is {state}")
+    return container
+
+
+def choose(
+    matches: Sequence[Container], patterns: Sequence[str], host: str, unmatched: Sequence[Unmatched] = ()
+) -> list[Container]:
+    """The matches that fit one of the patterns; all of them without patterns.
+
+    Raises UnknownDatabaseError when a pattern fits none, with what to do where it fits one of the *unmatched*.
+    """
+    for pattern in patterns:
+        if not any(name_fits(match.name, [pattern]) for match in matches):
+            meant = next((one for one in unmatched if name_fits(one.name, [pattern])), None)
+            if meant:
+                raise UnknownDatabaseError(
+                    f"{meant.name} on {host} runs PostgreSQL, but {meant.why}: name it in backup_containers, or give it the "
+                    f"label {LABEL}=true."
+                )
+            names = ", ".join(match.name for match in matches) or "none"
+            raise UnknownDatabaseError(
+                f"There is no database container {pattern!r} on {host}; the database containers there: {names}."
+            )
+    return [match for match in matches if not patterns or name_fits(match.name, patterns)]
+
+
+def resolve_credentials(environment: Mapping[str, str], read_file: Callable[[str], str]) -> Credentials:
+    """Credentials as the images' documentation defines them, each by variable or by ``…_FILE``.
+
+    Raises CredentialsError when a file that a variable names cannot be read.
+    """
+
+    def look_up(names: Sequence[str]) -> str | None:
+        for name in names:
+            if environment.get(name):
+                return environment[name]
+            if environment.get(f"{name}_FILE"):
+                return read_file(environment[f"{name}_FILE"])
+        return None
+
+    user = look_up(_USER_NAMES) or "postgres"
+    database = look_up(_DATABASE_NAMES) or user
+    superuser_password = look_up(_SUPERUSER_PASSWORD_NAMES)
+    if superuser_password is not None:
+        return Credentials("postgres", superuser_password, database)
+    return Credentials(user, look_up(_PASSWORD_NAMES), database)
+
+
+def _passes(expression: str, document: Mapping[str, Any], name: str) -> bool:
+    try:
+        return bool(jmespath.search(expression, document))
+    except JMESPathError as error:
+        raise ConfigurationError(f"backup_filter cannot be applied to {name}: {error}") from None
+
+
+def _environment(entries: Sequence[str]) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)

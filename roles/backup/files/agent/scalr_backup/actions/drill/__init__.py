@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A drill: a restore into a throwaway server, and what is tried there."""

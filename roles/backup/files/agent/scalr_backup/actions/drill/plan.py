@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a drill decides: what is drilled, in what container, with how much memory, and which assertions hold."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scalr_backup.core.errors import (
+    MissingExtensionError,
+    MissingRoleError,
+    NoMemoryError,
+    NoRoomError,
+    OlderServerError,
+    RepositoryLockedError,
+    UnknownDatabaseError,
+    UnreadableArchiveError,
+    UnreadableManifestError,
+)
+from scalr_backup.core.model import Snapshot, dump_path, name_fits
+from scalr_backup.core.room import RESERVE_BYTES, LogSettings, index_bytes, log_bytes, sort_bytes
+from scalr_backup.tools.docker.engine import HostMemory, Image, Throwaway
+
+USER = "postgres"
+
+_MIB = 1024 * 1024
+# Beside what a restore takes: a new cluster (40 MiB measured), and what its image puts into it.
+_CLUSTER_BYTES = 192 * _MIB
+_LOG = LogSettings(limit_bytes=128 * _MIB, checksums=True)
+_SERVER_OPTIONS = ("-c", f"max_wal_size={_LOG.limit_bytes // _MIB}MB")
+# PostgreSQL's own maintenance_work_mem.
+_SORT_MEMORY_BYTES = 64 * _MIB
+# The server's own memory: shared buffers, sorts of parallel index builds, and small places to write to.
+_SERVER_BYTES = 384 * _MIB
+# restic and this program.
+_OWN_BYTES = 256 * _MIB
+_SMALL_TMPFS_BYTES = 64 * _MIB
+# No drill takes so long; a container whose drill was killed ends itself then.
+_LIFE_SECONDS = 12 * 3600
+# Where Bitnami's images write besides their volume (their chart's read-only root file system has these too).
+_BITNAMI_TMPFS = tuple(f"/opt/bitnami/postgresql/{name}" for name in ("conf", "logs", "tmp"))
+
+# What stands against a restore before it begins, and lies with the server that it was to go into.
+_OF_THE_SERVER = {NoRoomError.code, RepositoryLockedError.code}
+# What another image than the source's may lack, and the source's own would not.
+_OF_AN_IMAGE = {OlderServerError.code, UnreadableArchiveError.code, MissingExtensionError.code, MissingRoleError.code}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One database to drill: its snapshot, and what the manifest says of it and of its cluster.
+
+    *alone* tells whether it is the only database of its container in this drill; *obstacle* is why nothing can be said of
+    it, where its manifest cannot be read.
+    """
+
+    snapshot: Snapshot
+    described: Mapping[str, Any]
+    cluster: Mapping[str, Any]
+    alone: bool
+    obstacle: UnreadableManifestError | None = None
+
+    @property
+    def container(self) -> str:
+        """The name of the container that it was dumped in."""
+        assert self.snapshot.container is not None
+        return self.snapshot.container
+
+    @property
+    def database(self) -> str:
+        """Its name."""
+        assert self.snapshot.database is not None
+        return self.snapshot.database
+
+    @property
+    def data_bytes(self) -> int:
+        """The room that its server gets for files, all of it in memory: what a restore wants to see, and a cluster."""
+        size = max(int(self.described.get("size_bytes") or 0), self.snapshot.dump_bytes or 0)
+        sorts = sort_bytes(index_bytes(self.described, size), os.cpu_count() or 1, _SORT_MEMORY_BYTES)
+        return size + log_bytes(size, _LOG) + sorts + RESERVE_BYTES + _CLUSTER_BYTES
+
+
+def choose_containers(
+    snapshots: Sequence[Snapshot], patterns: Sequence[str], exclude: Sequence[str], host: str
+) -> list[str]:
+    """The containers with snapshots that fit one of the patterns; without patterns all that are not excluded.
+
+    Raises UnknownDatabaseError when a pattern fits none, or when there is nothing at all.
+    """
+    known = sorted({snapshot.container for snapshot in snapshots if snapshot.container})
+    for pattern in patterns:
+        if not any(name_fits(name, [pattern]) for name in known):
+            raise UnknownDatabaseError(
+                f"The repository holds no snapshot of a container {pattern!r} of {host}; it holds snapshots of: "
+                f"{', '.join(known) or 'nothing'}."
+            )
+    chosen = [name for name in known if name_fits(name, patterns or "*") and (patterns or not name_fits(name, exclude))]
+    if not chosen:
+        raise UnknownDatabaseError(
+            f"The repository holds no snapshot of a database of {host}: there is nothing to drill."
+        )
+    return chosen
+
+
+def require_memory(subject: Subject, memory: HostMemory, host: str) -> None:
+    """Refuse a drill that the host has no memory for, before anything is started.
+
+    Raises NoMemoryError.
+    """
+    needed = subject.data_bytes + _SERVER_BYTES + _OWN_BYTES
+    if memory.available_bytes < needed:
+        raise NoMemoryError(
+            f"{host} has {memory.available_bytes / 1e6:.0f} MB of memory available and a drill of "
+            f"{subject.container}/{subject.database} may need {needed / 1e6:.0f} MB, because its rows are kept in memory "
+            f"and never on a disk; run the drill on a machine with more memory, with from_host={subject.snapshot.host}."
+        )
+
+
+def is_own_image(subject: Subject, image: Image, asked: str | None) -> bool:
+    """Whether a drill uses the source's own image; *asked* is the one that the operator named, if he did."""
+    known = subject.cluster.get("image_id")
+    return image.id == known if known else asked is None
+
+
+def speaks_of_the_backup(code: str, *, own_image: bool) -> bool:
+    """Whether what ended a restore into a throwaway server may lie with the backup, by its code."""
+    return code not in _OF_THE_SERVER and (own_image or code not in _OF_AN_IMAGE)
+
+
+def throwaway(subject: Subject, image: Image, name: str, password: str, labels: Mapping[str, str]) -> Throwaway:
+    """The container for a drill of one database; every place that its image writes to is in memory."""
+    data = {posixpath.normpath(volume): subject.data_bytes for volume in image.volumes}
+    # Under the names that the official image (docs of docker.io/postgres) and Bitnami's know it by.
+    environment = {"POSTGRES_USER": USER, "POSTGRES_PASSWORD": password, "POSTGRESQL_PASSWORD": password}
+    if pgdata := image.environment.get("PGDATA"):
+        pgdata = posixpath.normpath(pgdata)
+        if not any(pgdata == place or pgdata.startswith(f"{place}/") for place in data):
+            data[pgdata] = subject.data_bytes
+        if pgdata in data:
+            # The place itself is root's, and initdb wants to own its directory, whoever it runs as.
+            environment["PGDATA"] = f"{pgdata}/drill"
+    small = ["/run/postgresql", "/tmp"]  # noqa: S108 (the container's own, in memory)
+    if "BITNAMI_APP_NAME" in image.environment:
+        small += _BITNAMI_TMPFS
+    arguments: tuple[str, ...] = _SERVER_OPTIONS
+    if libraries := subject.cluster.get("shared_preload_libraries"):
+        arguments = (*arguments, "-c", f"shared_preload_libraries={libraries}")
+    return Throwaway(
+        name=name,
+        image=image,
+        arguments=arguments,
+        environment=environment,
+        labels=labels,
+        tmpfs=dict.fromkeys(small, _SMALL_TMPFS_BYTES) | data,
+        memory_bytes=subject.data_bytes + _SERVER_BYTES,
+        life_seconds=_LIFE_SECONDS,
+    )
+
+
+def assertion_files(directory: Path, subject: Subject) -> list[Path]:
+    """The SQL files for a database, in the order of names.
+
+    They are its own directory's, and the container's where it is that one's only database in the drill. A name stands
+    there as in the repository's paths, so that one with a slash is one directory.
+    """
+    _nothing, container, dump = dump_path(subject.container, subject.database).split("/")
+    database = dump.removesuffix(".dump")
+    if {container, database} & {".", "..", ""}:
+        return []
+    files = list((directory / container / database).glob("*.sql"))
+    if subject.alone:
+        files += (directory / container).glob("*.sql")
+    return sorted((path for path in files if path.is_file()), key=lambda path: path.name)
+
+
+def judge_values(values: Sequence[str]) -> str | None:
+    """Why an assertion does not hold, by the values of all its rows; None when it does. Never with the values."""
+    if not values:
+        return "it returned no row"
+    untrue = sum(value != "t" for value in values)
+    return f"{untrue} of {len(values)} values are not true" if untrue else None

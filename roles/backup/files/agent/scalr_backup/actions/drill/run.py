@@ -1,0 +1,535 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A drill: a snapshot is restored into a throwaway server, compared with its manifest, and looked through.
+
+Each database gets a server of its own, from the image that its source had: in memory only, without a network, gone
+afterwards. So a database that spoils its server spoils nobody else's drill, the largest one alone says how much
+memory is needed, and each one proves that it comes back into an empty cluster. The restore is the operator's own
+(``actions/restore``), with the throwaway container as its target; the app's container is not even asked.
+
+What is measured as the recovery time is the restore: from the first byte of the dump that is asked of the repository
+to a database that is verified, analysed and in its place. Looking for the snapshot, starting the server, pg_amcheck
+and assertions are not in it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scalr_backup.actions.backup.manifest import Manifests
+from scalr_backup.actions.discovery import LABEL
+from scalr_backup.actions.drill.plan import (
+    USER,
+    Subject,
+    assertion_files,
+    choose_containers,
+    is_own_image,
+    judge_values,
+    require_memory,
+    speaks_of_the_backup,
+    throwaway,
+)
+from scalr_backup.actions.restore import run as restore
+from scalr_backup.actions.restore import selection
+from scalr_backup.actions.use_case import Tools, UseCase
+from scalr_backup.core.config import CONFIG_FILE
+from scalr_backup.core.errors import (
+    AssertionsError,
+    ContainerGoneError,
+    ContainerStoppedError,
+    DamagedRelationsError,
+    DockerUnreachableError,
+    ExitCode,
+    InterruptedRunError,
+    NoImageError,
+    NotTriedError,
+    RepositoryUnreachableError,
+    ScalrBackupError,
+    ThrowawayError,
+    UnknownDatabaseError,
+    UnknownSnapshotError,
+    UnreadableManifestError,
+)
+from scalr_backup.core.model import Credentials, Failure, Snapshot, kept_since, new_run_id
+from scalr_backup.core.progress import Event, log, progress
+from scalr_backup.tools.docker.engine import ContainerOutput, DockerHost, Image, host_memory
+from scalr_backup.tools.postgres.cluster import APPLICATION_PREFIX, Postgres
+from scalr_backup.tools.restic.repository import Restic
+from scalr_backup.tools.state import DRILL_LOCK, utc_now
+
+NAME_PREFIX = "scalr-backup-drill-"
+# A throwaway container's run, and whose it is: agents on one engine leave each other's alone.
+RUN_LABEL, AGENT_LABEL = f"{LABEL}.drill", f"{LABEL}.agent"
+
+ASSERTIONS_DIRECTORY = CONFIG_FILE.parent / "drill"
+
+_START_SECONDS = 600.0
+_TELL_SECONDS = 2.0
+_MAX_JOBS = 8
+# How many assertions that do not hold a sentence names.
+_LISTED = 12
+# What fits a pipe, so that reading a file never waits for somebody who waits for its answer.
+_MAX_ASSERTION_BYTES = 60 * 1024
+
+AMCHECK_PASSED, AMCHECK_FAILED, AMCHECK_MISSING = "passed", "failed", "not in the image"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to drill; *patterns* are globs over container names, none means all that have snapshots of the host."""
+
+    patterns: tuple[str, ...] = ()
+    database: str | None = None
+    snapshot: str = selection.LATEST
+    from_host: str | None = None
+    image: str | None = None
+
+
+@dataclass
+class DatabaseDrill:
+    """The outcome for one database; seconds. *tables* and *rows* are those that were compared with the manifest.
+
+    One that was not *tried* says nothing about the backup; *error* is what stood in the way. *own_image* tells whether it was
+    restored into the image that the source ran.
+    """
+
+    container: str
+    database: str
+    snapshot_id: str
+    snapshot_time: datetime
+    ok: bool = False
+    tried: bool = True
+    image: str | None = None
+    tables: int | None = None
+    rows: int | None = None
+    recovery_seconds: float | None = None
+    amcheck: str | None = None
+    assertions: dict[str, int] = field(default_factory=lambda: {"passed": 0, "failed": 0})
+    error: Failure | None = None
+    own_image: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as the JSON contract shows it."""
+        return asdict(self) | {"snapshot_time": self.snapshot_time.isoformat()}
+
+
+@dataclass
+class DrillResult:
+    """The outcome of a drill; *error* is why it did not come to its end."""
+
+    run: str
+    host: str
+    started: datetime
+    finished: datetime
+    databases: list[DatabaseDrill] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: Failure | None = None
+    # Why containers that were asked for by name have nothing to drill.
+    missing: list[Failure] = field(default_factory=list)
+
+    @property
+    def failed(self) -> int:
+        """How many databases were tried and did not pass."""
+        return sum(outcome.tried and not outcome.ok for outcome in self.databases)
+
+    @property
+    def not_tried(self) -> int:
+        """How many databases could not be tried."""
+        return sum(not outcome.tried for outcome in self.databases)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """1 when the drill did not come to its end, 3 when databases failed, 2 when some could not be tried, else 0."""
+        if self.error:
+            return ExitCode.FAILED
+        if self.failed:
+            return ExitCode.SOME_DATABASES_FAILED
+        return ExitCode.USAGE if self.not_tried or self.missing else ExitCode.GOOD
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as the JSON contract shows it."""
+        return {
+            "run": self.run,
+            "host": self.host,
+            "started": self.started.isoformat(),
+            "finished": self.finished.isoformat(),
+            "duration_seconds": round((self.finished - self.started).total_seconds(), 1),
+            "failed": self.failed,
+            "not_tried": self.not_tried,
+            "warnings": self.warnings,
+            "databases": [outcome.as_dict() for outcome in self.databases],
+        }
+
+
+class Drill(UseCase):
+    """Drills databases one after the other, each in a throwaway container."""
+
+    def __init__(self, tools: Tools, docker: DockerHost, source: Restic | None = None) -> None:
+        """*source* is the repository that is restored from; this agent's own unless given."""
+        super().__init__(tools)
+        self._source = source or tools.restic
+        self._is_own = source is None
+        self._tools = tools
+        self._docker = docker
+
+    def run(self, request: Request) -> DrillResult:
+        """Drill; one database's failure never stops the others, and is in the result.
+
+        Raises BusyError beside a running drill, or the ScalrBackupError that keeps every database from being drilled, such
+        as DrillRefusedError.
+        """
+        started = utc_now()
+        self._docker.require_throwaways()
+        result = DrillResult(new_run_id(), self._config.host, started, started)
+        holder = f"run {result.run}, since {started:%Y-%m-%d %H:%M:%S} UTC"
+        with self._begun(result.run), self._state.lock(DRILL_LOCK, holder):
+            self._remove_leftovers(result)
+            self._source.require_version()
+            try:
+                for number, subject in enumerate(self._subjects(request, result), start=1):
+                    self._stop_if_told()
+                    outcome = self._drill(request, result, subject, number)
+                    result.databases.append(outcome)
+                    self._record(request, result, outcome)
+            except InterruptedRunError as error:
+                result.error = Failure(error.code, error.message)
+            finally:
+                self._state.forget_containers(NAME_PREFIX)
+        result.finished = utc_now()
+        return result
+
+    def _subjects(self, request: Request, result: DrillResult) -> list[Subject]:
+        """What is drilled, in the order of names; containers whose choice fails are warnings beside others.
+
+        One that was asked for by its name is more than that: the drill was not what was asked for.
+
+        Raises the ScalrBackupError of the first one when there is nothing to drill.
+        """
+        host = request.from_host or self._config.host
+        snapshots = self._source.snapshots(host)
+        manifests = Manifests(self._source, snapshots)
+        subjects: list[Subject] = []
+        obstacles: list[ScalrBackupError] = []
+        for container in choose_containers(snapshots, request.patterns, self._config.exclude, host):
+            try:
+                chosen = selection.select(
+                    snapshots,
+                    container,
+                    request.database,
+                    request.snapshot,
+                    self._config.timezone,
+                    listed=partial(manifests.listed, container=container),
+                )
+            except (UnknownDatabaseError, UnknownSnapshotError) as error:
+                obstacles.append(error)
+                if container in request.patterns:
+                    result.missing.append(Failure(error.code, error.message))
+                continue
+            for sentence in chosen.warnings:
+                self._warn(result, f"{container}: {sentence}")
+            # Earlier versions have backed up what restores have kept, too.
+            meant = [one for one in chosen.snapshots if request.database or not kept_since(one.database or "")]
+            subjects += [self._subject(result, manifests, one, alone=len(meant) == 1) for one in meant]
+        if not subjects:
+            raise obstacles[0] if obstacles else UnknownDatabaseError("There is nothing to drill but kept copies.")
+        for obstacle in obstacles:
+            self._warn(result, obstacle.message)
+        return subjects
+
+    def _subject(self, result: DrillResult, manifests: Manifests, one: Snapshot, *, alone: bool) -> Subject:
+        """One database to drill; a pass that was killed has no manifest, and the pass before knows the cluster too."""
+        try:
+            described, cluster = manifests.describe(one), manifests.cluster(one)
+        except UnreadableManifestError as error:
+            return Subject(one, {}, {}, alone=alone, obstacle=error)
+        if not cluster:
+            complaints: list[str] = []
+            assert one.container is not None
+            _manifest, cluster = next(manifests.others(one.container, [one], complaints), (None, {}))
+            for sentence in complaints:
+                self._warn(result, sentence)
+        return Subject(one, described, cluster, alone=alone)
+
+    def _drill(self, request: Request, result: DrillResult, subject: Subject, number: int) -> DatabaseDrill:
+        """Drill one database; whatever goes wrong is in the outcome.
+
+        Raises InterruptedRunError.
+        """
+        outcome = DatabaseDrill(subject.container, subject.database, subject.snapshot.id, subject.snapshot.time)
+        outcome.tried = False
+        try:
+            if subject.obstacle is not None:
+                # A manifest that nobody can read is a backup's, whatever was to be drilled with.
+                outcome.tried = outcome.own_image = True
+                raise subject.obstacle
+            image = self._image(request, result, subject, outcome)
+            require_memory(subject, host_memory(), self._config.host)
+            name = f"{NAME_PREFIX}{result.run.lower()}-{number}"
+            with self._server(result, subject, image, name) as postgres:
+                # What goes wrong before this says nothing about the backup, whatever it is.
+                outcome.tried = True
+                self._restore(request, result, subject, outcome, name)
+                self._look_through(subject, outcome, postgres)
+            outcome.ok = True
+        except InterruptedRunError:
+            raise
+        except ScalrBackupError as error:
+            # An error may also be what it looks like when the drill is told to stop.
+            self._stop_if_told()
+            outcome.tried = outcome.tried and self._speaks_of_the_backup(error, subject, outcome)
+            outcome.error = Failure(error.code, error.message)
+            level, fate = ("error", "failed its drill") if outcome.tried else ("warning", "could not be drilled")
+            self._emit(log(level, f"{subject.container}/{subject.database} {fate}: {error.message}"))
+        return outcome
+
+    def _speaks_of_the_backup(self, error: ScalrBackupError, subject: Subject, outcome: DatabaseDrill) -> bool:
+        """Whether a drill that was begun has failed for a reason that may lie with the backup.
+
+        A server that goes away may have been brought down by what was restored into it, and a store may not have what it
+        should. So one that does not answer is asked again: only who is silent to everybody is to blame himself.
+        """
+        if isinstance(error, NotTriedError) or not speaks_of_the_backup(error.code, own_image=outcome.own_image):
+            return False
+        try:
+            if error.code == DockerUnreachableError.code:
+                self._docker.containers()
+            if error.code == RepositoryUnreachableError.code:
+                self._source.snapshots(subject.snapshot.host)
+        except (DockerUnreachableError, RepositoryUnreachableError):
+            return False
+        return True
+
+    def _image(self, request: Request, result: DrillResult, subject: Subject, outcome: DatabaseDrill) -> Image:
+        """The image to drill with: the asked one, else the source's very image, else what its name means here.
+
+        Raises NoImageError.
+        """
+        name = request.image or subject.cluster.get("image")
+        if not name:
+            raise NoImageError(
+                f"No manifest tells the image of {subject.container}; name one that has its PostgreSQL (--image)."
+            )
+        outcome.image = str(name)
+        image = self._find_image(request, result, subject, outcome.image)
+        outcome.own_image = is_own_image(subject, image, request.image)
+        return image
+
+    def _find_image(self, request: Request, result: DrillResult, subject: Subject, name: str) -> Image:
+        image_id = None if request.image else subject.cluster.get("image_id")
+        if image_id and (image := self._docker.image(image_id)):
+            return image
+        image = self._docker.image(name)
+        if image is None:
+            self._tell("container", subject, image=name)
+            self._docker.pull(name, self._patience("container", subject))
+            image = self._docker.image(name)
+        if image is None:
+            raise NoImageError(f"The image {name} was pulled and is not there.")
+        if image_id and image.id != image_id:
+            self._warn(
+                result,
+                f"{subject.container} ran another {name} than the one that this host has; the drill of "
+                f"{subject.database} uses this host's.",
+            )
+        return image
+
+    @contextmanager
+    def _server(self, result: DrillResult, subject: Subject, image: Image, name: str) -> Iterator[Postgres]:
+        """A server that answers, in a container that is removed in any case.
+
+        Raises ThrowawayError.
+        """
+        self._tell("container", subject, image=image.id)
+        password = secrets.token_urlsafe(32)
+        labels = {LABEL: "false", RUN_LABEL: result.run, AGENT_LABEL: self._state.agent_id()}
+        output: ContainerOutput | None = None
+        try:
+            container = self._docker.create_throwaway(throwaway(subject, image, name, password, labels))
+            output = self._docker.start_throwaway(container)
+            credentials = Credentials(USER, password)
+            postgres = Postgres(self._docker, name, credentials, f"{APPLICATION_PREFIX} {result.run}")
+            self._await_server(postgres, output, self._patience("container", subject))
+            yield postgres
+        finally:
+            try:
+                self._docker.remove_container(name)
+            except ScalrBackupError as error:
+                self._warn(result, f"{name} is still there, and the next drill removes it: {error.message}")
+            if output is not None:
+                output.wait()
+
+    def _await_server(self, postgres: Postgres, output: ContainerOutput, waiting: Callable[[], None]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        try:
+            while not self._answers(postgres):
+                waiting()
+                if time.monotonic() > deadline:
+                    raise ThrowawayError(
+                        f"The drill's server did not answer within {_START_SECONDS:.0f} s: {output.last_lines()}"
+                    )
+                time.sleep(0.2)
+        except (ContainerGoneError, ContainerStoppedError):
+            raise ThrowawayError(f"The drill's server ended before it answered: {output.last_lines()}") from None
+
+    def _answers(self, postgres: Postgres) -> bool:
+        try:
+            return postgres.answers_over_tcp()
+        except DockerUnreachableError:
+            # The engine has many words for an exec into a container that ends at this moment.
+            if not self._docker.inspect(postgres.container)["State"]["Running"]:
+                raise ContainerStoppedError(f"{postgres.container} has ended.") from None
+            return False
+
+    def _restore(
+        self, request: Request, result: DrillResult, subject: Subject, outcome: DatabaseDrill, target: str
+    ) -> None:
+        """Restore the snapshot as an operator would.
+
+        Raises ScalrBackupError in the restore's words.
+        """
+
+        def emit(event: Event) -> None:
+            # What is restored is the source's; the throwaway container's name tells nobody anything.
+            self._emit(event | {"container": subject.container} if event.get("container") == target else event)
+
+        tools = replace(self._tools, emit=emit)
+        restored = restore.Restore(tools, None if self._is_own else self._source).run(
+            restore.Request(
+                container=subject.container,
+                database=subject.database,
+                snapshot=subject.snapshot.id,
+                confirm=target,
+                safety_snapshot=False,
+                target=target,
+                from_host=request.from_host,
+                throwaway=True,
+            )
+        )
+        for sentence in (*restored.plan.warnings, *restored.warnings):
+            self._warn(result, f"{subject.container}: {sentence}")
+        (database,) = restored.databases
+        if database.error is not None:
+            # The restore keeps what differs for a look at it; here it goes with its container.
+            message = database.error.message.partition(" Both are kept: ")[0]
+            raise _RestoreFailedError(Failure(database.error.code, message))
+        outcome.recovery_seconds = database.duration_seconds
+        if database.verified is not None:
+            outcome.tables, outcome.rows = database.verified["tables"], database.verified["rows"]
+
+    def _look_through(self, subject: Subject, outcome: DatabaseDrill, postgres: Postgres) -> None:
+        """Let pg_amcheck and the operator's assertions judge the restored database; both have their say.
+
+        Raises DamagedRelationsError or AssertionsError.
+        """
+        damage: DamagedRelationsError | None = None
+        try:
+            outcome.amcheck = AMCHECK_PASSED if self._amcheck(subject, postgres) else AMCHECK_MISSING
+        except DamagedRelationsError as error:
+            outcome.amcheck, damage = AMCHECK_FAILED, error
+        refuted = self._assertions(subject, outcome, postgres)
+        if damage is not None:
+            raise damage
+        if refuted:
+            raise AssertionsError(
+                f"{len(refuted)} of {sum(outcome.assertions.values())} assertions do not hold of the restored "
+                f"{subject.database}: {'; '.join(refuted[:_LISTED])}."
+            )
+
+    def _amcheck(self, subject: Subject, postgres: Postgres) -> bool:
+        """Check every table and index; False where the image cannot."""
+        if not postgres.has_amcheck():
+            return False
+        self._tell("amcheck", subject)
+        jobs = min(os.cpu_count() or 1, _MAX_JOBS)
+        postgres.while_waiting(self._patience("amcheck", subject)).check_relations(subject.database, jobs)
+        return True
+
+    def _assertions(self, subject: Subject, outcome: DatabaseDrill, postgres: Postgres) -> list[str]:
+        """Run the operator's assertions; what is wrong with those that do not hold."""
+        paths = assertion_files(ASSERTIONS_DIRECTORY, subject)
+        refuted = []
+        for number, path in enumerate(paths, start=1):
+            self._tell("assertions", subject, done=number - 1, total=len(paths))
+            obstacle = self._assert(subject, path, postgres)
+            outcome.assertions["failed" if obstacle else "passed"] += 1
+            if obstacle:
+                refuted.append(f"{path.name}: {obstacle}")
+        return refuted
+
+    def _assert(self, subject: Subject, path: Path, postgres: Postgres) -> str | None:
+        """Why one assertion does not hold; None when it does."""
+        try:
+            content = path.read_bytes()
+            if len(content) > _MAX_ASSERTION_BYTES:
+                return f"it is larger than {_MAX_ASSERTION_BYTES // 1024} KiB"
+            sql = content.decode()
+        except OSError as error:
+            return f"it cannot be read: {error.strerror}"
+        except UnicodeDecodeError:
+            return "it is not UTF-8"
+        patient = postgres.while_waiting(self._patience("assertions", subject))
+        try:
+            return judge_values(patient.run_read_only(subject.database, sql))
+        except InterruptedRunError:
+            raise
+        except ScalrBackupError as error:
+            return error.message.rstrip(".")
+
+    def _record(self, request: Request, result: DrillResult, outcome: DatabaseDrill) -> None:
+        """Remember the outcome, if it says something of this host's own backups.
+
+        One that could not be tried does not, nor does a failure in an image that the source never ran.
+        """
+        speaks = outcome.ok or (outcome.tried and (outcome.own_image or request.image is None))
+        if speaks and self._is_own and request.from_host in (None, self._config.host):
+            self._state.record_drill(outcome.as_dict() | {"run": result.run, "time": utc_now().isoformat()})
+
+    def _remove_leftovers(self, result: DrillResult) -> None:
+        """Remove the containers of killed drills; no other drill of this agent runs while this one holds the lock."""
+        agent_id = self._state.agent_id()
+        for summary in self._docker.containers():
+            labels = summary.get("Labels") or {}
+            if RUN_LABEL in labels and labels.get(AGENT_LABEL) == agent_id:
+                self._docker.remove_container(summary["Id"])
+                self._warn(
+                    result, f"The throwaway container of the drill {labels[RUN_LABEL]}, which was killed, is removed."
+                )
+
+    def _tell(self, phase: str, subject: Subject, **facts: Any) -> None:
+        self._emit(progress(phase, container=subject.container, database=subject.database, **facts))
+
+    def _patience(self, phase: str, subject: Subject) -> Callable[[], None]:
+        """What to call while something says nothing: it tells every two seconds that it goes on.
+
+        It raises InterruptedRunError when the drill is told to stop; what goes on then ends with its container.
+        """
+        started = told = time.monotonic()
+
+        def wait() -> None:
+            nonlocal told
+            self._stop_if_told()
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                self._tell(phase, subject, elapsed_seconds=round(told - started, 1))
+
+        return wait
+
+    def _stop_if_told(self) -> None:
+        if self._cancelled.is_set():
+            raise InterruptedRunError("The drill was told to stop; its throwaway container is removed.")
+
+
+class _RestoreFailedError(ScalrBackupError):
+    """What a restore said of its one database, under its own code."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.code = failure.code  # type: ignore[misc]

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds out what is to be told: what has become wrong, what is over, and that a pass has begun and ended.
+
+What is wrong is in ``findings.py``. Here it is decided what of it is news: the same finding is told once, then once a day
+with how long it has been so, and its end is told. ``outbox.py`` delivers it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+from scalr_backup.actions.health.findings import FAILURE, REPOSITORY_ON_HOST, RUNNING, WARNING, Finding
+from scalr_backup.actions.health.outbox import Courier
+from scalr_backup.actions.health.status import Status
+from scalr_backup.core.config import Config
+from scalr_backup.core.jobs import PASS, Job
+from scalr_backup.core.units import human_age, printable
+from scalr_backup.tools.heartbeat import FAIL, START, SUCCESS
+from scalr_backup.tools.notify import Message, Service
+from scalr_backup.tools.state import State, utc_now
+
+RECOVERY, DIGEST = "recovery", "digest"
+
+# How often what stays wrong is told again; a little less than a day, so that it is not an hour later each night.
+_REMIND = timedelta(hours=23)
+# What no night changes, and is decided once: the status goes on showing it.
+_TOLD_ONCE = {REPOSITORY_ON_HOST}
+# How long nobody looks at what is wrong while nothing is put on record: it goes by the clock, too.
+_LOOK = timedelta(seconds=60)
+# Findings of one message; how many more there are is said.
+_MOST = 20
+# The digest comes on Mondays, from this hour of the schedule's time zone on.
+_DIGEST_WEEKDAY, _DIGEST_HOUR = 0, 8
+
+
+@dataclass(frozen=True)
+class News:
+    """What has changed since the last look, and what is to be noted for the next one."""
+
+    new: tuple[Finding, ...]
+    again: tuple[tuple[Finding, int], ...]
+    over: tuple[Mapping[str, Any], ...]
+    noted: dict[str, dict[str, Any]]
+
+
+def compare(noted: Mapping[str, Mapping[str, Any]], findings: Iterable[Finding], now: datetime) -> News:
+    """Tell what is new, what is to be told again (and how many times it was), and what is over."""
+    new: list[Finding] = []
+    again: list[tuple[Finding, int]] = []
+    after: dict[str, dict[str, Any]] = {}
+    for finding in findings:
+        before = noted.get(finding.key)
+        times = 1
+        told = now.isoformat()
+        if before is None or before["code"] != finding.code or set(finding.about) - set(before.get("about") or ()):
+            new.append(finding)
+        elif finding.code not in _TOLD_ONCE and now - datetime.fromisoformat(before["told"]) >= _REMIND:
+            times = before["times"] + 1
+            again.append((finding, times))
+        else:
+            told, times = before["told"], before["times"]
+        after[finding.key] = {
+            "code": finding.code,
+            "severity": finding.severity,
+            "message": finding.message,
+            "since": (before or {}).get("since") or finding.since or now.isoformat(),
+            "told": told,
+            "times": times,
+            **({"about": list(finding.about)} if finding.about else {}),
+        }
+    over = tuple(entry for key, entry in noted.items() if key not in after)
+    return News(tuple(new), tuple(again), over, after)
+
+
+def messages(config: Config, news: News, now: datetime) -> list[Message]:
+    """Fold news into messages: one of what is wrong, one of what is over."""
+    told = [*[(finding, 1) for finding in news.new], *news.again]
+    found = [_message(config, severity, [one for one in told if one[0].severity == severity], now)
+             for severity in (FAILURE, WARNING)]  # fmt: skip
+    if news.over:
+        found.append(_recovery(config, news.over, now))
+    return [message for message in found if message is not None]
+
+
+def _message(config: Config, kind: str, told: Sequence[tuple[Finding, int]], now: datetime) -> Message | None:
+    if not told:
+        return None
+    first = told[0][0]
+    others = f", and {len(told) - 1} more" if len(told) > 1 else ""
+    what = _headline(first)
+    body = "\n\n".join(_paragraph(finding, times, now) for finding, times in told[:_MOST])
+    if len(told) > _MOST:
+        body += f"\n\nAnd {len(told) - _MOST} more: ansible-playbook scalr.backup.status --limit {config.host}"
+    mark = "FAILED" if kind == FAILURE else "Warning"
+    return Message(kind, f"[{config.host}] {mark}: {what}{others}", body)
+
+
+def _headline(finding: Finding) -> str:
+    subject = "/".join(part for part in (finding.container, finding.database) if part)
+    words = finding.code.replace("_", " ")
+    return printable(f"{subject} {words}" if subject else words)
+
+
+def _paragraph(finding: Finding, times: int, now: datetime) -> str:
+    since = datetime.fromisoformat(finding.since) if finding.since else now
+    lines = [finding.message, f"Since: {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({_age(since, now)})"]
+    if times > 1:
+        lines[1] += f"; this is told for the {times}. time"
+    if finding.last_good:
+        made = datetime.fromisoformat(finding.last_good)
+        lines.append(f"Last good snapshot: {made.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({_age(made, now)} old)")
+    elif finding.topic == "backup":
+        lines.append("Last good snapshot: none")
+    if finding.remedy:
+        lines.append(f"What helps: {finding.remedy}")
+    lines += [f"Run next: {finding.command}", f"Read more: {finding.help}"]
+    return "\n".join(lines)
+
+
+def _recovery(config: Config, over: Sequence[Mapping[str, Any]], now: datetime) -> Message:
+    lines = [
+        f"It is over, after {_age(datetime.fromisoformat(entry['since']), now)}: {entry['message']}"
+        for entry in over[:_MOST]
+    ]
+    if len(over) > _MOST:
+        lines.append(f"And {len(over) - _MOST} more.")
+    count = "1 problem is" if len(over) == 1 else f"{len(over)} problems are"
+    return Message(RECOVERY, f"[{config.host}] Recovered: {count} over", "\n".join(lines))
+
+
+def success(config: Config, judged: Status) -> Message:
+    """Say that a pass went well."""
+    return Message("success", f"[{config.host}] Backed up", _summary(judged))
+
+
+def digest(config: Config, judged: Status) -> Message:
+    """Say how things stand, once a week, so that a pager that has died is noticed by its silence."""
+    return Message(DIGEST, f"[{config.host}] Weekly digest of the backups", _summary(judged))
+
+
+def test(config: Config) -> Message:
+    """Say nothing but that this way works."""
+    body = "This is a test. What goes wrong with the backups of this host is told here."
+    return Message("test", f"[{config.host}] Test of the backup's alerts", body)
+
+
+def deliver_test(config: Config, services: Sequence[Service]) -> list[tuple[str, str | None]]:
+    """Send a test to every service; the name of each, and what went wrong with it."""
+    return [(service.name, service.deliver(test(config))) for service in services]
+
+
+def _summary(judged: Status) -> str:
+    lines = [judged.summary]
+    lines += [
+        f"{one['container']}/{printable(one['database'])}: last good backup {human_age(one['age_seconds'])} old"
+        + (f", {one['rows']:,} rows" if one["rows"] is not None else "")
+        for one in judged.databases[:_MOST]
+    ]
+    if len(judged.databases) > _MOST:
+        lines.append(f"And {len(judged.databases) - _MOST} more.")
+    return "\n".join([*lines, *(f"{one.message} Run next: {one.command}" for one in judged.findings[:_MOST])])
+
+
+def _age(moment: datetime, now: datetime) -> str:
+    return human_age((now - moment).total_seconds())
+
+
+def digest_is_due(config: Config, last: str | None, now: datetime) -> bool:
+    """Whether it is Monday morning, and this week's digest was not sent; the first week waits for its Monday."""
+    local = now.astimezone(ZoneInfo(config.timezone))
+    if local.weekday() != _DIGEST_WEEKDAY or local.hour < _DIGEST_HOUR:
+        return False
+    return last is None or now - datetime.fromisoformat(last) > timedelta(days=1)
+
+
+# What a pass replaces on record, piece by piece, until it has ended.
+_OF_A_PASS = {
+    "copy", "databases", "last_pass", "maintenance", "matches", "nightly_looked", "nightly_started", "repository", "roles",
+    "volumes",
+}  # fmt: skip
+
+
+class Watch:
+    """Looks on while the agent serves: at what is wrong, and at passes as they begin and end.
+
+    It looks in the courier's thread, so that a job that runs keeps nobody from being told. Of a pass that still runs it
+    tells nothing: until that has ended, what it replaces counts as it was before. Only that it takes too long is told at once.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        config: Callable[[], Config],
+        courier: Courier,
+        judge: Callable[[Config, Mapping[str, Any]], Status],
+    ) -> None:
+        self._state = state
+        self._config = config
+        self._courier = courier
+        self._judge = judge
+        # The server's thread and the courier's both look.
+        self._looking = threading.Lock()
+        self._looked: tuple[Any, datetime] | None = None
+        self._before: dict[str, Any] | None = None
+        self._run = str(uuid4())
+        self._pass_before: str | None = None
+
+    def __enter__(self) -> Watch:
+        if self._state.part(RUNNING):  # An agent that was killed has left it.
+            self._state.put(RUNNING, {})
+        self._courier.start(self.tick)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._courier.stop()
+
+    def tick(self, now: datetime) -> None:
+        """Look at what is wrong when something was put on record, when a pass ends, and once a minute."""
+        with self._looking:
+            seen = self._state.changed(), self._state.pass_runs()
+            if self._looked is None or seen != self._looked[0] or now - self._looked[1] >= _LOOK:
+                self._look(self._settled(), now)
+                self._looked = seen, now
+
+    def started(self, job: Job) -> None:
+        """Have the dead man's switch told that a pass begins, and note since when it runs."""
+        if job is not PASS:
+            return
+        with self._looking:
+            self._run, self._pass_before = str(uuid4()), self._last_run()
+            self._courier.beat(START, self._run)
+            self._before = self._state.read()
+            self._state.put(RUNNING, {"since": utc_now().isoformat()})
+
+    def ended(self, job: Job, exit_code: int, result: dict[str, Any] | None) -> None:
+        """Tell how a pass ended, and have delivered at once what has to be told of it and what had to wait."""
+        now = utc_now()
+        with self._looking:
+            if job is PASS:
+                self._pass_ended(exit_code, result, now)
+            self._look(self._settled(), now)
+        self._courier.deliver()
+
+    def _pass_ended(self, exit_code: int, result: dict[str, Any] | None, now: datetime) -> None:
+        config = self._config()
+        judged = self._judge(config, {**self._state.read(), RUNNING: {}})
+        body = judged.summary if exit_code == 0 else _reason(exit_code, result, judged)
+        # First of all: the switch has to hear of it also where nothing can be written any more.
+        self._courier.beat(SUCCESS if exit_code == 0 else FAIL, self._run, body)
+        self._state.put(RUNNING, {})
+        self._note_refusal(exit_code, result, now)
+        self._before = self._state.read()
+        if exit_code == 0 and "success" in config.notify_events:
+            self._courier.put(success(config, judged), now)
+
+    def _settled(self) -> dict[str, Any]:
+        """What is on record, and of what a pass is still at, what was on record before it."""
+        runs = self._state.pass_runs()
+        document = self._state.read()
+        if not runs or self._before is None:
+            self._before = document
+            return document
+        others = {name: part for name, part in document.items() if name not in _OF_A_PASS}
+        return others | {name: part for name, part in self._before.items() if name in _OF_A_PASS}
+
+    def _look(self, document: dict[str, Any], now: datetime) -> None:
+        config = self._config()
+        judged = self._judge(config, document)
+        noted = document.get("findings") or {}
+        news = compare(noted, judged.findings, now)
+        for message in messages(config, news, now):
+            if message.kind in config.notify_events:
+                self._courier.put(message, now)
+        if news.noted != noted:
+            self._state.put("findings", news.noted)
+        last = (document.get("digest") or {}).get("time")
+        if DIGEST in config.notify_events and digest_is_due(config, last, now):
+            self._courier.put(digest(config, judged), now)
+            self._state.put("digest", {"time": now.isoformat()})
+
+    def _note_refusal(self, exit_code: int, result: dict[str, Any] | None, now: datetime) -> None:
+        """A pass that was refused before it began leaves no record of its own, so it is noted here."""
+        if exit_code != 0 and self._last_run() == self._pass_before:
+            error = (result or {}).get("error") or {}
+            message = error.get("message") or f"it ended with exit code {exit_code}; the log says more."
+            self._state.put("refused_pass", {"time": now.isoformat(), "message": message})
+
+    def _last_run(self) -> str | None:
+        return self._state.part("last_pass").get("run")
+
+
+def _reason(exit_code: int, result: dict[str, Any] | None, judged: Status) -> str:
+    error = (result or {}).get("error") or {}
+    first = printable(error.get("message") or "") or f"The pass ended with exit code {exit_code}."
+    return "\n".join([first, *(f"{one.message}\nRun next: {one.command}" for one in judged.findings[:_MOST])])

@@ -1,0 +1,464 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong on this host: one list, which the status shows, metrics count, and alerts are made of.
+
+A failure means that something cannot be restored as of last night, or that nobody knows whether it can. A warning means
+that it will come to that unless somebody acts within days. A pure function of what is on record and of the time.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from scalr_backup.actions.discovery import FILTERED
+from scalr_backup.actions.missing import code_of
+from scalr_backup.core import remedies
+from scalr_backup.core.config import Config
+from scalr_backup.core.errors import ForgedSnapshotsError
+from scalr_backup.core.model import kept_since
+from scalr_backup.core.recognition import WHAT_TO_DO, sentence
+from scalr_backup.core.units import printable
+from scalr_backup.tools.restic.repository import redact
+
+FAILURE, WARNING = "failure", "warning"
+# The part of the record that says since when the agent runs a pass; empty while it does not.
+RUNNING = "running"
+REPOSITORY_ON_HOST = "repository_on_host"
+
+# How many names a sentence lists.
+_LISTED = 10
+# A clock that is off by more makes stores refuse what is signed by it, and snapshots land on the wrong night.
+_SKEW_SECONDS = 60
+# A skew that was seen so long ago says nothing of today's clock.
+_SKEW_COUNTS = timedelta(days=2)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: of what kind, since when, and the one command to run next.
+
+    *topic* says what it is about: a finding whose code changes while its topic stays has become another one, and is not
+    over. A command that begins with ``docker`` is for the host, one that begins with ``ansible-playbook`` for the
+    controller. *last_good* is when the last good snapshot of the database was made.
+
+    *cause* and *reason* are the code and the sentence of the failure behind it, where there is one; *remedy* is what helps against
+    failures of that code, and *help* is the page that says more. *about* names the containers of a finding that is about
+    several: a further one is news.
+    """
+
+    code: str
+    severity: str
+    topic: str
+    message: str
+    command: str
+    container: str = ""
+    database: str = ""
+    since: str | None = None
+    last_good: str | None = None
+    last_good_age_seconds: int | None = None
+    cause: str = ""
+    reason: str = ""
+    about: tuple[str, ...] = ()
+
+    @property
+    def remedy(self) -> str:
+        """What helps; empty where nothing is known but the command."""
+        return remedies.cure(self.cause)
+
+    @property
+    def help(self) -> str:
+        """The address of what says more."""
+        return remedies.page(self.cause, self.code)
+
+    @property
+    def key(self) -> str:
+        """What it is about, whatever is said of it."""
+        return f"{self.topic}:{self.container}/{self.database}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The finding as the JSON contract shows it."""
+        return asdict(self) | {"remedy": self.remedy, "help": self.help}
+
+
+def find(
+    config: Config,
+    document: Mapping[str, Any],
+    databases: Sequence[Mapping[str, Any]],
+    copy: Mapping[str, Any] | None,
+    now: datetime,
+    *,
+    unmatched: Sequence[Mapping[str, Any]] = (),
+    is_overdue: bool,
+    lost_with_host: bool = False,
+) -> tuple[Finding, ...]:
+    """Find everything, failures first.
+
+    *databases*, *copy* and *unmatched*, PostgreSQL containers that nothing backs up, are as the status judges them;
+    *is_overdue* says that nothing was ever backed up for too long, and *lost_with_host* that no repository lies elsewhere.
+    Since when is known of what has been noted before (``alerts.py``).
+    """
+    found = [
+        # The first warning stands beside the word that all is safe.
+        *_of_place(config, lost_with_host=lost_with_host),
+        *_of_databases(config, databases),
+        *_of_roles(config, document.get("roles") or {}, databases),
+        *_of_drills(config, databases),
+        *_of_uncounted(config, databases),
+        *_of_untested(config, document, databases, now),
+        *_of_pass(config, document),
+        *_of_running(config, document.get(RUNNING) or {}, now),
+        *_of_maintenance(config, document),
+        *_of_copy(config, copy, document.get("last_pass")),
+        *_of_emptiness(config, is_overdue=is_overdue),
+        *_of_unmatched(unmatched),
+        *_of_matches(config, document.get("matches") or {}),
+        *_shrunk(config, document, databases),
+        *_of_room(config, document.get("repository") or {}),
+        *_of_volumes(config, document.get("volumes") or {}, databases),
+        *_of_locks(config, document.get("repository") or {}, now),
+        *_of_clock(document.get("clock") or {}, now),
+        *_of_messages(document.get("notifications") or {}),
+    ]
+    noted = document.get("findings") or {}
+    told = [_told(one, noted) for one in found]
+    return tuple(sorted(told, key=lambda one: one.severity != FAILURE))
+
+
+def _told(finding: Finding, noted: Mapping[str, Any]) -> Finding:
+    """With since when it is known to be so, and one line whatever names and words of others are in it."""
+    since = (noted.get(finding.key) or {}).get("since") or finding.since
+    return replace(finding, since=since, message=printable(finding.message), reason=printable(finding.reason))
+
+
+def _playbook(name: str, config: Config, container: str = "") -> str:
+    return f"ansible-playbook scalr.backup.{name} --limit {config.host}{f' -e db={container}' if container else ''}"
+
+
+def _verb(words: str) -> str:
+    return f"docker exec scalr-backup scalr-backup {words}"
+
+
+def _caused(error: Mapping[str, Any] | None, otherwise: str, config: Config, container: str = "") -> dict[str, Any]:
+    """The failure behind a finding, and the command that its cause asks for; *otherwise* where it asks for none.
+
+    What is known to fail again for the same reason is not told to be run again.
+    """
+    cause = str((error or {}).get("code") or "")
+    command = remedies.command(cause, config.host, container) or otherwise
+    return {"cause": cause, "reason": str((error or {}).get("message") or ""), "command": command}
+
+
+def _subject(database: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "container": database["container"],
+        "database": database["database"],
+        "last_good": database["last_success"],
+        "last_good_age_seconds": database["age_seconds"],
+    }
+
+
+def of_repository_on_host(config: Config) -> str:
+    """The sentence for a host whose backups are lost with it."""
+    copy = f" and its copy {redact(config.copy_to.repository)} lie" if config.copy_to else " lies"
+    return (
+        f"The repository {redact(config.repository)}{copy} on this host, so whatever takes the host takes its backups too: set "
+        "backup_repository or backup_copy_repository to a place elsewhere, or backup_repository_on_host_accepted to true."
+    )
+
+
+def _of_place(config: Config, *, lost_with_host: bool) -> Iterator[Finding]:
+    if lost_with_host:
+        yield Finding(REPOSITORY_ON_HOST, WARNING, "place", of_repository_on_host(config), _playbook("site", config))
+
+
+def _of_databases(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    for database in databases:
+        if database["fresh"] and database["ok"]:
+            continue
+        if database["age_seconds"] is None:
+            code, since = "never_backed_up", "was never backed up"
+        elif database["fresh"]:
+            code, since = "backup_failed", "failed in its last pass"
+        else:
+            code, since = "backup_too_old", f"has no good backup younger than {database['age_seconds'] // 3600} h"
+        reason = f": {database['error']['message']}" if database["error"] else ""
+        again = _playbook("backup", config, database["container"])
+        yield Finding(
+            code, FAILURE, "backup", f"{_name(database)} {since}{reason}", **_subject(database),
+            **_caused(database["error"], again, config, database["container"]),
+        )  # fmt: skip
+
+
+def _of_roles(config: Config, roles: Mapping[str, Any], databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Once for each container that databases are backed up of."""
+    for container in sorted({database["container"] for database in databases} & set(roles)):
+        entry = roles[container]
+        if not entry["ok"]:
+            caused = _caused(entry["error"], _playbook("backup", config, container), config, container)
+            message = entry["error"]["message"]
+            yield Finding(
+                "roles_not_saved", FAILURE, "roles", message, container=container, since=entry["time"], **caused
+            )
+
+
+def _of_drills(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    for database in databases:
+        drill = database["drill"]
+        if drill is not None and not drill["ok"]:
+            message = f"{_name(database)} failed its last drill: {drill['error']['message']}"
+            again = _playbook("drill", config, database["container"])
+            yield Finding(
+                "drill_failed", FAILURE, "drill", message, since=drill["time"], **_subject(database),
+                **_caused(drill["error"], again, config),
+            )  # fmt: skip
+
+
+def _of_uncounted(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Good dumps whose rows nobody has counted, though they should have been."""
+    for database in databases:
+        if database["count_error"]:
+            message = (
+                f"The rows of {_name(database)} could not be counted in its last backup, so a restore cannot verify them: "
+                f"{database['count_error']}"
+            )
+            command = _playbook("backup", config, database["container"])
+            yield Finding("rows_not_counted", WARNING, "counts", message, command, **_subject(database))
+
+
+def _of_untested(
+    config: Config, document: Mapping[str, Any], databases: Sequence[Mapping[str, Any]], now: datetime
+) -> Iterator[Finding]:
+    """Databases that nobody has proved to restore for a long time: never drilled, or drilled no more. Once for the host.
+
+    A drill that cannot be tried leaves no record, so this is what is seen of one that never can.
+    """
+    if not config.drill_overdue_days:
+        return
+    untested = []
+    for database in databases:
+        drill = database["drill"]
+        recorded = document.get("databases", {}).get(_name(database)) or {}
+        since = drill["time"] if drill else recorded.get("first_success") or database["last_success"]
+        if (
+            (drill is None or drill["ok"])
+            and since
+            and now - datetime.fromisoformat(since) > timedelta(days=config.drill_overdue_days)
+        ):
+            untested.append((since, f"{_name(database)} ({f'last on {since[:10]}' if drill else 'never'})"))
+    if untested:
+        listed = ", ".join(words for _since, words in sorted(untested)[:_LISTED])
+        more = f" and {len(untested) - _LISTED} more" if len(untested) > _LISTED else ""
+        message = (
+            f"No drill has proved for {config.drill_overdue_days} days that these backups restore: {listed}{more}. "
+            "The drill says what keeps it from running."
+        )
+        yield Finding("drill_overdue", WARNING, "untested", message, _playbook("drill", config), since=min(untested)[0])
+
+
+def _of_pass(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
+    last_pass, refused = document.get("last_pass"), document.get("refused_pass")
+    if refused and (last_pass is None or refused["time"] > last_pass["finished"]):
+        message = f"The last pass could not even begin: {refused['message']}"
+        yield Finding("pass_refused", FAILURE, "pass", message, _playbook("status", config), since=refused["time"])
+    elif last_pass and last_pass["error"]:
+        message = f"The last pass failed: {last_pass['error']['message']}"
+        since = last_pass.get("finished")
+        caused = _caused(last_pass["error"], _playbook("backup", config), config)
+        yield Finding("pass_failed", FAILURE, "pass", message, since=since, **caused)
+    if last_pass and (error := last_pass["retention"]["error"]) and not _made_up_for(last_pass, document):
+        message = f"Retention failed: {error['message']}"
+        since = last_pass.get("finished")
+        caused = _caused(error, _playbook("prune", config), config)
+        yield Finding("retention_failed", FAILURE, "retention", message, since=since, **caused)
+
+
+def _made_up_for(last_pass: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    """Whether retention has gone well since the pass in which it failed."""
+    kinds = document.get("maintenance") or {}
+    forget, prune = kinds.get("forget") or {}, kinds.get("prune") or {}
+    return bool(forget.get("ok") and forget["time"] > last_pass["finished"] and prune.get("ok", True))
+
+
+def _of_the_copy(caused: dict[str, Any]) -> dict[str, Any]:
+    """The same of the second repository: forgetting has an option for it."""
+    if caused["cause"] == ForgedSnapshotsError.code:
+        return caused | {"command": f"{caused['command']} --copy"}
+    return caused
+
+
+def _of_running(config: Config, running: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+    """A pass that hangs, or takes so long that the next one will not begin."""
+    if not config.pass_hours or "since" not in running:
+        return
+    since = datetime.fromisoformat(running["since"])
+    if now - since > timedelta(hours=config.pass_hours):
+        hours = int((now - since).total_seconds() // 3600)
+        message = (
+            f"A pass has been running for {hours} h, and may for {config.pass_hours}; no other begins meanwhile. Where the log "
+            "shows that it hangs, docker restart scalr-backup ends it, and keeps what it has saved."
+        )
+        command = "docker logs --tail 50 scalr-backup"
+        yield Finding("pass_runs_long", WARNING, "running", message, command, since=running["since"])
+
+
+def _of_maintenance(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
+    """What a pass has told of its own forget and prune is not told again."""
+    retention = (document.get("last_pass") or {}).get("retention") or {}
+    for kind, entry in sorted((document.get("maintenance") or {}).items()):
+        if entry["ok"] or (kind in {"forget", "prune"} and retention.get("error")):
+            continue
+        playbook = "check" if kind == "check" else "prune"
+        message = (
+            f"The last {kind} of the repository failed: {(entry.get('error') or {}).get('message', 'see the log')}"
+        )
+        caused = _caused(entry.get("error"), _playbook(playbook, config), config)
+        if kind.startswith("copy_"):
+            caused = _of_the_copy(caused)
+        yield Finding(f"{kind}_failed", FAILURE, kind, message, since=entry.get("time"), **caused)
+
+
+def _of_copy(config: Config, copy: Mapping[str, Any] | None, last_pass: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """A copy that was never tried is not wrong before a pass could have made it."""
+    if copy is None or (copy["ok"] is None and last_pass is None):
+        return
+    age = copy["age_seconds"]
+    if copy["error"]:
+        message = f"The copy to {copy['repository']} failed: {copy['error']['message']}"
+    elif age is None:
+        message = f"Nothing has been copied to {copy['repository']} yet."
+    elif not copy["fresh"]:
+        message = f"The copy in {copy['repository']} is {age // 3600} h old."
+    else:
+        return
+    last_good = {"last_good": copy["last_success"], "last_good_age_seconds": age}
+    caused = _of_the_copy(_caused(copy["error"], _verb("copy"), config))
+    yield Finding("copy_failed", FAILURE, "copy", message, **last_good, **caused)
+
+
+def _of_emptiness(config: Config, *, is_overdue: bool) -> Iterator[Finding]:
+    if is_overdue:
+        message = "No database has been backed up since the agent was installed."
+        yield Finding("nothing_backed_up", FAILURE, "emptiness", message, _playbook("backup", config))
+
+
+def notes_on(unmatched: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What an operator has to know of PostgreSQL that nothing backs up: a sentence or none."""
+    if not unmatched:
+        return []
+    names = [str(container["name"]) for container in unmatched]
+    rejected = [str(one["name"]) for one in unmatched if one["why"] == FILTERED]
+    by_filter = f" backup_filter rejects {', '.join(rejected[:_LISTED])}." if rejected else ""
+    return [f"{sentence(names, most=_LISTED)}.{by_filter} {WHAT_TO_DO}"]
+
+
+def _of_unmatched(unmatched: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """One finding for all of them, since one rule may match them all."""
+    names = tuple(str(container["name"]) for container in unmatched)
+    for message in notes_on(unmatched):
+        yield Finding("postgres_unmatched", WARNING, "unmatched", message, _verb("discover"), about=names)
+
+
+def _of_matches(config: Config, matches: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the last pass over all containers has looked for and not found as it was."""
+    for name in matches.get("gone", ()):
+        container, _slash, database = name.rpartition("/")
+        if kept_since(database):
+            continue
+        message = f"{name} was backed up before and is gone."
+        command = _verb(f"snapshots --db {container}")
+        yield Finding(
+            "database_gone", WARNING, "gone", message, command, container, database, since=matches.get("time")
+        )
+    for container in matches.get("stopped", ()):
+        state = (matches.get("states") or {}).get(container, "exited")
+        how = "does not run" if state in {"created", "exited"} else f"is {state}"
+        message = f"{container} matches and is not backed up, because it {how}."
+        command = remedies.command(code_of(state), config.host, container) or f"docker start {container}"
+        yield Finding(
+            "container_stopped", WARNING, "stopped", message, command, container,
+            since=matches.get("time"),
+        )  # fmt: skip
+
+
+def _shrunk(config: Config, document: Mapping[str, Any], databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """A dump that is much smaller than the one before it, or holds far fewer rows: good, and perhaps not wanted."""
+    if not config.shrink_percent:
+        return
+    for database in databases:
+        entry = document.get("databases", {}).get(_name(database)) or {}
+        before = entry.get("previous") or {}
+        for what, unit in (("rows", "rows"), ("bytes_read", "bytes")):
+            old, new = before.get(what), entry.get(what)
+            if old and new is not None and new < old * (1 - config.shrink_percent / 100):
+                message = (
+                    f"{_name(database)} shrank from {old:,} to {new:,} {unit} between its last two backups: if that was not "
+                    "on purpose, pin an older snapshot before retention takes it."
+                )
+                command = _verb(f"snapshots --db {database['container']}")
+                yield Finding(
+                    "database_shrank", WARNING, "shrank", message, command, since=entry.get("last_success"),
+                    **_subject(database),
+                )  # fmt: skip
+                break
+
+
+def _of_room(config: Config, repository: Mapping[str, Any]) -> Iterator[Finding]:
+    full = _full(repository)
+    if full is not None and full >= config.nearly_full_percent:
+        message = (
+            f"The file system of the repository is {full:.0f} % full: {repository['free_bytes']:,} bytes are left."
+        )
+        yield Finding("repository_nearly_full", WARNING, "room", message, _playbook("prune", config))
+
+
+def _of_volumes(
+    config: Config, volumes: Mapping[str, Any], databases: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    """A cluster whose data has nearly no room left: once for each container that databases are backed up of."""
+    for container in sorted({database["container"] for database in databases} & set(volumes)):
+        volume = volumes[container]
+        full = _full(volume)
+        if full is not None and full >= config.nearly_full_percent:
+            message = (
+                f"The volume of {container} is {full:.0f} % full: {volume['free_bytes']:,} bytes are left, and a server without "
+                "room stops."
+            )
+            command = f"docker exec {container} df -h {shlex.quote(volume['directory'])}"
+            yield Finding("volume_nearly_full", WARNING, "volume", message, command, container)
+
+
+def _full(room: Mapping[str, Any]) -> float | None:
+    """By how many percent a file system is full; None where it was not measured."""
+    free, total = room.get("free_bytes"), room.get("total_bytes")
+    return None if free is None or not total else 100 * (1 - free / total)
+
+
+def _of_locks(config: Config, repository: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+    oldest = repository.get("oldest_lock")
+    if oldest and now - datetime.fromisoformat(oldest) > timedelta(hours=config.lock_hours):
+        hours = int((now - datetime.fromisoformat(oldest)).total_seconds() // 3600)
+        message = f"A lock on the repository is {hours} h old and keeps prune and check from their work."
+        yield Finding("lock_too_old", WARNING, "lock", message, _verb("unlock"), since=oldest)
+
+
+def _of_clock(clock: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+    if not clock or now - datetime.fromisoformat(clock["time"]) > _SKEW_COUNTS:
+        return
+    skew = clock["skew_seconds"]
+    if abs(skew) > _SKEW_SECONDS:
+        direction = "ahead of" if skew > 0 else "behind"
+        message = f"The host's clock is {abs(skew):.0f} s {direction} that of the server its heartbeat goes to."
+        yield Finding("clock_skew", WARNING, "clock", message, "timedatectl status", since=clock["time"])
+
+
+def _of_messages(notifications: Mapping[str, Any]) -> Iterator[Finding]:
+    if notifications.get("pending") and notifications.get("last_error"):
+        message = f"Messages cannot be delivered: {notifications['last_error']}"
+        yield Finding("not_delivered", WARNING, "messages", message, _verb("notify --test"))
+
+
+def _name(database: Mapping[str, Any]) -> str:
+    return f"{database['container']}/{database['database']}"

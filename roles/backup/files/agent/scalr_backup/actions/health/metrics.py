@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prometheus: what the agent knows, as metrics in its text formats.
+
+Names and units follow Prometheus' own advice (https://prometheus.io/docs/practices/naming/): base units, the unit last,
+``_total`` for what only grows. A time is a timestamp and never an age, so that it stays true however late it is read;
+what does not exist yet has no sample rather than a zero. Labels are bounded by what there is on a host: its containers
+and databases, and words that this program chooses. The host's name is a label of ``scalr_backup_build_info`` alone, since
+Prometheus' own ``instance`` tells hosts apart.
+
+Everything is read from the state and the status at the moment of a scrape; no store is asked, and nothing is kept here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from scalr_backup import __version__
+from scalr_backup.tools.restic import stores
+
+PREFIX = "scalr_backup_"
+
+# The file that node_exporter's textfile collector reads, in the directory that the role mounts here.
+TEXTFILE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_TEXTFILE", "/run/scalr-backup-textfile"))
+TEXTFILE_NAME = "scalr_backup.prom"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: its name without the prefix, what it says, and its labels."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    counts: bool = False
+
+    @property
+    def full_name(self) -> str:
+        """The name that Prometheus knows it by."""
+        return PREFIX + self.name
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value of a metric, with the values of its labels."""
+
+    metric: Metric
+    value: float | None
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that metrics are made of: the recorded state, the status that was judged from it, and the host's own.
+
+    Repositories by their addresses, of which only the kind of store is shown.
+    """
+
+    host: str
+    repository: str
+    document: Mapping[str, Any]
+    status: Mapping[str, Any]
+    # Whether every database has a good backup younger than 26 h: what the health check says.
+    backed_up: bool
+    installed: datetime
+
+
+_OF_DATABASE = ("container", "database")
+
+BUILD_INFO = Metric(
+    "build_info", "The agent's version and the host's name in the inventory; always 1.", ("version", "host")
+)
+INSTALLED = Metric("installed_timestamp_seconds", "When the agent first saw its state.")
+HEALTHY = Metric("healthy", "Whether the status finds no failure, warnings aside.")
+BACKED_UP = Metric(
+    "backed_up", "Whether every database has a good backup younger than 26 hours, as the health check says."
+)
+FINDINGS = Metric("findings", "How many things of a kind are wrong now.", ("severity", "code", "container", "database"))
+
+UNMATCHED = Metric(
+    "unmatched_containers",
+    "Containers that run PostgreSQL, that nothing backs up and that nobody has left out on purpose.",
+)
+IDLE = Metric("nothing_to_back_up", "Whether no container is to be backed up, and none was found that runs PostgreSQL.")
+DATABASES = Metric("databases", "How many databases the agent answers for.")
+FRESH = Metric("database_fresh", "Whether the database has a good backup younger than 26 hours.", _OF_DATABASE)
+SUCCEEDED = Metric("database_last_attempt_success", "Whether the last backup of the database was good.", _OF_DATABASE)
+ATTEMPTED = Metric(
+    "database_last_attempt_timestamp_seconds", "When a backup of the database was last tried.", _OF_DATABASE
+)
+LAST_SUCCESS = Metric(
+    "database_last_success_timestamp_seconds", "When the last good backup of the database ended.", _OF_DATABASE
+)
+DURATION = Metric("database_duration_seconds", "How long the last good backup of the database took.", _OF_DATABASE)
+READ = Metric("database_read_bytes", "Size of the dump of the last good backup.", _OF_DATABASE)
+ADDED = Metric("database_added_bytes", "How much of the last good dump was new to the repository.", _OF_DATABASE)
+STORED = Metric("database_stored_bytes", "What that came to in the repository, compressed.", _OF_DATABASE)
+ROWS = Metric("database_rows", "Rows in the last good dump, where they are counted.", _OF_DATABASE)
+ERROR = Metric("database_error_info", "Why the last backup failed, while it has; always 1.", (*_OF_DATABASE, "code"))
+
+VOLUME_FREE = Metric(
+    "volume_free_bytes", "Room that was left to the container's server when it was last backed up.", ("container",)
+)
+VOLUME_SIZE = Metric(
+    "volume_size_bytes", "Size of the file system that the container's server keeps its data on.", ("container",)
+)
+
+DRILL_SUCCESS = Metric("drill_success", "Whether the last drill of the database was good.", _OF_DATABASE)
+DRILL_TIME = Metric("drill_timestamp_seconds", "When the last drill of the database ended.", _OF_DATABASE)
+RECOVERY = Metric("drill_recovery_seconds", "How long the restore of the last drill took.", _OF_DATABASE)
+
+PASS_SUCCESS = Metric("last_pass_success", "Whether the last pass ended without any error.")
+PASS_TIME = Metric("last_pass_timestamp_seconds", "When the last pass ended.")
+PASS_DURATION = Metric("last_pass_duration_seconds", "How long the last pass took.")
+PASS_FAILED = Metric("last_pass_failed_databases", "Databases that were not backed up in the last pass.")
+PASS_WARNINGS = Metric("last_pass_warnings", "Warnings of the last pass.")
+NEXT_PASS = Metric("next_pass_timestamp_seconds", "When the next pass is due.")
+
+REPOSITORY_INFO = Metric("repository_info", "The kind of store that the repository is in; always 1.", ("kind",))
+REPOSITORY_TIME = Metric("repository_measured_timestamp_seconds", "When the repository was last measured.")
+SIZE = Metric("repository_size_bytes", "What all snapshots of all hosts take up in the repository.")
+UNCOMPRESSED = Metric("repository_uncompressed_bytes", "The same before compression.")
+SNAPSHOTS = Metric(
+    "repository_snapshots", "Snapshots in the repository, manifests and those of other hosts among them."
+)
+LOCKS = Metric("repository_locks", "Locks on the repository when it was last measured.")
+OLDEST_LOCK = Metric("repository_oldest_lock_timestamp_seconds", "When the oldest of them was taken.")
+FREE = Metric("repository_filesystem_free_bytes", "Room that is left where the repository is a directory.")
+TOTAL = Metric("repository_filesystem_size_bytes", "Size of the file system where the repository is a directory.")
+
+COPY_SUCCESS = Metric("copy_success", "Whether the last copy to the second repository was good.")
+COPY_LAST_SUCCESS = Metric("copy_last_success_timestamp_seconds", "When the last good copy ended.")
+
+_OF_MAINTENANCE = ("kind",)
+MAINTENANCE_SUCCESS = Metric(
+    "maintenance_success", "Whether the last forget, prune or check of the repository was good.", _OF_MAINTENANCE
+)
+MAINTENANCE_TIME = Metric("maintenance_timestamp_seconds", "When it last ended.", _OF_MAINTENANCE)
+MAINTENANCE_LAST_SUCCESS = Metric(
+    "maintenance_last_success_timestamp_seconds", "When a good one last ended.", _OF_MAINTENANCE
+)
+
+NOTIFIED = Metric("notifications_sent_total", "Messages that were delivered.", counts=True)
+NOT_NOTIFIED = Metric("notifications_failed_total", "Deliveries of a message that failed.", counts=True)
+PENDING = Metric("notifications_pending", "Messages that wait for another try.")
+
+# In the order of their declaration, which is the order of the text.
+METRICS = tuple(thing for thing in tuple(globals().values()) if isinstance(thing, Metric))
+
+
+class Metrics(Collector):
+    """The metrics of an agent; *read* gives the facts of the moment."""
+
+    def __init__(self, read: Callable[[], Facts]) -> None:
+        self._read = read
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Nothing: no other collector is registered whose names could clash."""
+        return ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """Every metric that has a value now."""
+        return families(samples(self._read()))
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics in the format that a scraper accepts, and that format's content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def write(self, directory: Path | None = None) -> None:
+        """Replace node_exporter's file in one piece, so that it never reads half of one.
+
+        Raises OSError where that cannot be done.
+        """
+        place = (directory or TEXTFILE_DIRECTORY) / TEXTFILE_NAME
+        # Not named *.prom, which node_exporter would read.
+        new = place.with_suffix(".new")
+        new.write_bytes(generate_latest(self._registry))
+        new.chmod(0o644)
+        new.replace(place)
+
+
+def families(found: Iterable[Sample]) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+    """Samples under their metrics, in the order in which these are declared."""
+    by_metric: dict[Metric, list[Sample]] = {}
+    for sample in found:
+        by_metric.setdefault(sample.metric, []).append(sample)
+    for metric in METRICS:
+        present = [(sample.labels, sample.value) for sample in by_metric.get(metric, ()) if sample.value is not None]
+        if present:
+            make = CounterMetricFamily if metric.counts else GaugeMetricFamily
+            family = make(metric.full_name, metric.help, labels=metric.labels)
+            for labels, value in present:
+                family.add_metric(labels, value)
+            yield family
+
+
+def samples(facts: Facts) -> Iterator[Sample]:
+    """Every value, in no order; None where there is none yet."""
+    yield Sample(BUILD_INFO, 1, (__version__, facts.host))
+    yield Sample(INSTALLED, facts.installed.timestamp())
+    yield Sample(HEALTHY, facts.status["healthy"])
+    yield Sample(BACKED_UP, facts.backed_up)
+    yield from _findings(facts.status.get("findings", ()))
+    if facts.document.get("look"):
+        yield Sample(UNMATCHED, len(facts.status["unmatched"]))
+        yield Sample(IDLE, facts.status["verdict"] == "nothing_to_back_up")
+    yield Sample(DATABASES, len(facts.status["databases"]))
+    for judged in facts.status["databases"]:
+        recorded = facts.document.get("databases", {}).get(f"{judged['container']}/{judged['database']}", {})
+        yield from _database(judged, recorded)
+    answered_for = {judged["container"] for judged in facts.status["databases"]}
+    for container, volume in (facts.document.get("volumes") or {}).items():
+        if container in answered_for:
+            yield Sample(VOLUME_FREE, volume["free_bytes"], (container,))
+            yield Sample(VOLUME_SIZE, volume["total_bytes"], (container,))
+    yield from _pass(facts.document.get("last_pass"))
+    yield Sample(NEXT_PASS, _timestamp(facts.status["next_pass"]))
+    yield Sample(REPOSITORY_INFO, 1, (stores.kind(facts.repository),))
+    yield from _repository(facts.document.get("repository") or {})
+    yield from _copy(facts.status.get("copy"))
+    for kind, entry in (facts.document.get("maintenance") or {}).items():
+        yield from _maintenance(kind, entry)
+    yield from _notifications(facts.document.get("notifications"))
+
+
+def _findings(findings: Iterable[Mapping[str, Any]]) -> Iterator[Sample]:
+    labels = ("severity", "code", "container", "database")
+    counted = Counter(tuple(str(finding.get(label) or "") for label in labels) for finding in findings)
+    for values, count in counted.items():
+        yield Sample(FINDINGS, count, values)
+
+
+def _database(judged: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterator[Sample]:
+    whose = (judged["container"], judged["database"])
+    yield Sample(FRESH, judged["fresh"], whose)
+    yield Sample(SUCCEEDED, judged["ok"], whose)
+    yield Sample(ATTEMPTED, _timestamp(recorded.get("last_tried")), whose)
+    yield Sample(LAST_SUCCESS, _timestamp(judged["last_success"]), whose)
+    yield Sample(DURATION, recorded.get("seconds"), whose)
+    yield Sample(READ, recorded.get("bytes_read"), whose)
+    yield Sample(ADDED, recorded.get("bytes_added"), whose)
+    yield Sample(STORED, recorded.get("bytes_stored"), whose)
+    yield Sample(ROWS, recorded.get("rows"), whose)
+    if judged["error"]:
+        yield Sample(ERROR, 1, (*whose, judged["error"]["code"]))
+    if drill := judged["drill"]:
+        yield Sample(DRILL_SUCCESS, drill["ok"], whose)
+        yield Sample(DRILL_TIME, _timestamp(drill["time"]), whose)
+        yield Sample(RECOVERY, drill["recovery_seconds"], whose)
+
+
+def _pass(last_pass: Mapping[str, Any] | None) -> Iterator[Sample]:
+    if last_pass is None:
+        return
+    copy = last_pass.get("copy")
+    good = (
+        not last_pass["error"]
+        and not last_pass["failed"]
+        and not any((last_pass.get("roles") or {}).values())
+        and last_pass["retention"]["ok"]
+        and (not copy or copy["ok"])
+    )
+    yield Sample(PASS_SUCCESS, good)
+    yield Sample(PASS_TIME, _timestamp(last_pass["finished"]))
+    yield Sample(PASS_DURATION, last_pass["duration_seconds"])
+    yield Sample(PASS_FAILED, last_pass["failed"])
+    yield Sample(PASS_WARNINGS, len(last_pass["warnings"]))
+
+
+def _repository(measured: Mapping[str, Any]) -> Iterator[Sample]:
+    yield Sample(REPOSITORY_TIME, _timestamp(measured.get("time")))
+    yield Sample(SIZE, measured.get("size_bytes"))
+    yield Sample(UNCOMPRESSED, measured.get("uncompressed_bytes"))
+    yield Sample(SNAPSHOTS, measured.get("snapshots"))
+    yield Sample(LOCKS, measured.get("locks"))
+    yield Sample(OLDEST_LOCK, _timestamp(measured.get("oldest_lock")))
+    yield Sample(FREE, measured.get("free_bytes"))
+    yield Sample(TOTAL, measured.get("total_bytes"))
+
+
+def _copy(copy: Mapping[str, Any] | None) -> Iterator[Sample]:
+    if copy is not None:
+        yield Sample(COPY_SUCCESS, copy["ok"])
+        yield Sample(COPY_LAST_SUCCESS, _timestamp(copy["last_success"]))
+
+
+def _maintenance(kind: str, entry: Mapping[str, Any]) -> Iterator[Sample]:
+    yield Sample(MAINTENANCE_SUCCESS, entry.get("ok"), (kind,))
+    yield Sample(MAINTENANCE_TIME, _timestamp(entry.get("time")), (kind,))
+    yield Sample(MAINTENANCE_LAST_SUCCESS, _timestamp(entry.get("last_success")), (kind,))
+
+
+def _notifications(counters: Mapping[str, Any] | None) -> Iterator[Sample]:
+    if counters is None:
+        return
+    pending = counters.get("pending", 0)
+    yield Sample(NOTIFIED, counters.get("sent", 0))
+    yield Sample(NOT_NOTIFIED, counters.get("failed", 0))
+    yield Sample(PENDING, pending if isinstance(pending, int) else len(pending))
+
+
+def _timestamp(moment: str | None) -> float | None:
+    return datetime.fromisoformat(moment).timestamp() if moment else None

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries away what is to be told, whatever else goes on: messages to services, and beats to the dead man's switch.
+
+Each of the two has a thread of its own, so that neither a job that runs nor the other one can hold it up. A message is on
+record before anybody tries to deliver it. What could not be delivered waits there, and is tried again with growing pauses and
+after each pass, until it is too old to be of use.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from scalr_backup.core.jobs import PASS
+from scalr_backup.tools.heartbeat import Beat, Heartbeat
+from scalr_backup.tools.notify import Message, Service
+from scalr_backup.tools.state import State, utc_now
+
+# Pauses between tries to deliver a message; the last one is repeated.
+_PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
+# A message that is so old would only confuse.
+_TOO_OLD = timedelta(days=3)
+# Whoever takes so many seconds to take nothing is not asked again in the same round: others wait behind him.
+_SLOW_SECONDS = 5.0
+# Seconds between two looks at what is to be told while there is no errand.
+_TURN_SECONDS = 5.0
+# Seconds that are left to what is on its way when the agent ends; Docker leaves it two minutes, a job included.
+_LAST_SECONDS = 45.0
+
+_EMPTY_BOX: Mapping[str, Any] = {"sent": 0, "failed": 0, "last_error": None}
+
+Say = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Recipients:
+    """Whom to tell: services, and the dead man's switch where there is one."""
+
+    services: tuple[Service, ...] = ()
+    heartbeat: Heartbeat | None = None
+
+
+class Outbox:
+    """Messages on their way: each waits for every service that has not taken it yet."""
+
+    def __init__(self, state: State, say: Say) -> None:
+        self._state = state
+        self._say = say
+
+    def put(self, message: Message, services: Sequence[Service], now: datetime) -> None:
+        """Note a message for services, so that not even a restart loses it."""
+        if services:
+            entry = {
+                "kind": message.kind, "title": message.title, "body": message.body, "time": now.isoformat(), "tries": 0,
+                "next": now.isoformat(), "to": [service.id for service in services],
+            }  # fmt: skip
+            self._change(lambda box: box["pending"].append(entry))
+
+    def send(self, services: Sequence[Service], now: datetime, *, at_once: bool = False) -> None:
+        """Try what is due, or all of it *at_once*; what a service does not take waits for the next try.
+
+        A service that does not answer at all costs a round one message's time, and not that of each.
+        """
+        mute: set[str] = set()
+        for entry in self._box()["pending"]:
+            if at_once or datetime.fromisoformat(entry["next"]) <= now:
+                self._try(entry, {service.id: service for service in services}, mute, now)
+
+    def _try(self, entry: dict[str, Any], by_id: Mapping[str, Service], mute: set[str], now: datetime) -> None:
+        message = Message(entry["kind"], entry["title"], entry["body"])
+        # A service that is no longer named is not waited for.
+        wanted = [by_id[one] for one in entry["to"] if one in by_id]
+        asked = [service for service in wanted if service.id not in mute]
+        errors = {service.id: error for service in asked if (error := _deliver(service, message, mute))}
+        for error in errors.values():
+            self._say("error", "A message was not delivered.", reason=error, tries=entry["tries"] + 1)
+        if sent := len(asked) - len(errors):
+            self._say("info", "A message was delivered.", kind=entry["kind"], services=sent)
+        gives_up = bool(errors) and now - datetime.fromisoformat(entry["time"]) > _TOO_OLD
+        if gives_up:
+            self._say("error", "A message is given up: it was not delivered for three days.", kind=entry["kind"])
+        left = [service.id for service in wanted if service not in asked or service.id in errors]
+
+        def change(box: dict[str, Any]) -> None:
+            box["sent"] += sent
+            box["failed"] += len(errors)
+            if asked:
+                box["last_error"] = next(iter(errors.values()), None)
+            kept = [one for one in box["pending"] if not _is_same(one, entry)]
+            if left and not gives_up:
+                kept.append({**entry, "to": left, **(_later(entry, now) if errors else {})})
+            box["pending"] = kept
+
+        self._change(change)
+
+    def count(self, *, failed: bool, error: str | None) -> None:
+        """Count what was sent past the box, such as a heartbeat."""
+
+        def change(box: dict[str, Any]) -> None:
+            box["failed" if failed else "sent"] += 1
+            if error:
+                box["last_error"] = error
+
+        self._change(change)
+
+    def summary(self) -> dict[str, Any]:
+        """How many messages were sent, failed and wait, and the last error; without what they say."""
+        box = self._box()
+        return {**{name: box[name] for name in ("sent", "failed", "last_error")}, "pending": len(box["pending"])}
+
+    def _box(self) -> dict[str, Any]:
+        return {**_EMPTY_BOX, "pending": [], **self._state.part("notifications")}
+
+    def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
+        def amend(box: dict[str, Any]) -> None:
+            box.update({**_EMPTY_BOX, "pending": [], **box})
+            change(box)
+
+        # The verb and the agent's main process may both be at it.
+        self._state.amend("notifications", amend)
+
+
+def _deliver(service: Service, message: Message, mute: set[str]) -> str | None:
+    """Deliver to one service; what went wrong as a sentence. Whoever took long for nothing is noted as *mute*."""
+    started = time.monotonic()
+    error = service.deliver(message)
+    if error and time.monotonic() - started >= _SLOW_SECONDS:
+        mute.add(service.id)
+    return error
+
+
+def _later(entry: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    pause = _PAUSES[min(entry["tries"], len(_PAUSES) - 1)]
+    return {"tries": entry["tries"] + 1, "next": (now + pause).isoformat()}
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in ("kind", "title", "body", "time"))
+
+
+class Errands:
+    """A thread that does what it is given in the order in which it was given, and something else while it is idle."""
+
+    def __init__(self, name: str, say: Say, idle: Callable[[], None] = lambda: None) -> None:
+        self._say = say
+        self._idle = idle
+        self._failed: str | None = None
+        self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # It goes with the process, however that ends.
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin, with what was given so far."""
+        self._thread.start()
+
+    def give(self, errand: Callable[[], None]) -> None:
+        """Have something done after all that was given before; never waits."""
+        self._waiting.put(errand)
+
+    def stop(self) -> None:
+        """Have it end when it has done what it was given."""
+        self._waiting.put(None)
+
+    def ended(self, seconds: float) -> bool:
+        """Wait so long for the end; whether it came."""
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                errand = self._waiting.get(timeout=_TURN_SECONDS)
+            except Empty:
+                errand = self._idle
+            if errand is None:
+                return
+            self._try(errand)
+
+    def _try(self, errand: Callable[[], None]) -> None:
+        """Do an errand; what it fails with is logged, once for as long as it stays the same."""
+        reason = None
+        try:
+            errand()
+        except Exception as error:  # noqa: BLE001 (whatever it is, the next errand may do better)
+            reason = f"{type(error).__name__}: {error}"
+            if reason != self._failed:
+                self._say("error", "Telling what is wrong failed.", reason=reason)
+        self._failed = reason
+
+
+class Courier:
+    """Delivers messages and beats to whomever *recipients* names at the time."""
+
+    def __init__(self, state: State, recipients: Callable[[], Recipients], say: Say) -> None:
+        self._state = state
+        self._recipients = recipients
+        self._say = say
+        self._outbox = Outbox(state, say)
+        self._look: Callable[[datetime], None] = lambda _now: None
+        self._messages = Errands("messages", say, self._turn)
+        self._beats = Errands("heartbeat", say)
+
+    def start(self, look: Callable[[datetime], None]) -> None:
+        """Begin; *look* is called every few seconds, whatever else goes on, and puts what is news."""
+        self._look = look
+        for errands in (self._messages, self._beats):
+            errands.start()
+
+    def stop(self) -> None:
+        """Finish what was begun; whoever does not take it in time gets it after the next start."""
+        deadline = time.monotonic() + _LAST_SECONDS
+        for errands in (self._messages, self._beats):
+            errands.stop()
+        for errands in (self._beats, self._messages):
+            if not errands.ended(max(0.0, deadline - time.monotonic())):
+                self._say("warning", "The agent ends before everything was delivered.")
+
+    def put(self, message: Message, now: datetime) -> None:
+        """Note a message for everybody; it leaves within seconds."""
+        self._outbox.put(message, self._recipients().services, now)
+
+    def deliver(self) -> None:
+        """Try all that waits, now; returns at once."""
+        self._messages.give(partial(self._send, at_once=True))
+
+    def beat(self, signal: str, run: str, body: str = "") -> None:
+        """Send a signal to the switch after those before it; returns at once."""
+        self._beats.give(partial(self._beat, signal, run, body))
+
+    def _turn(self) -> None:
+        self._look(utc_now())
+        self._send(at_once=False)
+
+    def _send(self, *, at_once: bool) -> None:
+        self._outbox.send(self._recipients().services, utc_now(), at_once=at_once)
+
+    def _beat(self, signal: str, run: str, body: str) -> None:
+        heartbeat = self._recipients().heartbeat
+        if heartbeat is None:
+            return
+        beat = heartbeat.send(signal, run, body)
+        self._outbox.count(failed=beat.error is not None, error=beat.error)
+        if beat.error:
+            self._say("error", "The heartbeat was not delivered.", job=PASS.name, reason=beat.error)
+        self._note_clock(beat)
+
+    def _note_clock(self, beat: Beat) -> None:
+        if beat.server_time is not None:
+            now = utc_now()
+            self._state.put(
+                "clock", {"time": now.isoformat(), "skew_seconds": round((now - beat.server_time).total_seconds(), 1)}
+            )

@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which snapshots may go.
+
+restic's own policy engine decides, path by path and reason by reason; this file makes sure that it never
+decides too much (law: retention never takes the last good snapshot):
+
+* Nightly snapshots are judged among themselves. A snapshot that a restore took of a damaged database an hour
+  after the good nightly one would otherwise be its day's newest, and the good one would go.
+* A path is left alone when its database was not dumped well in this pass.
+* A path is left alone while it holds a snapshot whose time cannot be true (``suspects.py``).
+* Whatever the counts say, everything within ``keep_within`` of a path's newest snapshot stays: who floods a day with
+  snapshots of his own does not push the good ones out before somebody has had the time to notice.
+* A snapshot that holds nothing is no backup, and goes before anything is counted.
+* The newest snapshot of a path that holds a regular dump stays, whatever the policy says.
+* Pinned snapshots stay.
+* A manifest stays as long as a dump of its run does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from scalr_backup.actions.repository.maintenance import FORGET, PRUNE
+from scalr_backup.actions.retention.suspects import Look, Suspects, find_suspects, next_look, removable_of_the_future
+from scalr_backup.core.config import Config, duration_hours
+from scalr_backup.core.errors import AmbiguousSnapshotError, AppendOnlyError, ForgedSnapshotsError, UnknownSnapshotError
+from scalr_backup.core.model import MANIFEST_PATH, MANUAL, NIGHTLY, PINNED_TAG, PRE_RESTORE, Failure, Snapshot
+from scalr_backup.core.progress import Emit, log, progress
+from scalr_backup.tools.restic.repository import Restic, RetentionGroup
+from scalr_backup.tools.state import State, utc_now
+
+# Safety snapshots are for the days after a restore in which somebody may miss what it replaced.
+_KEEP_EVERY_PRE_RESTORE = "30d"
+# Whoever backs up by hand, damages, and backs up again must still find the first one when the damage shows.
+_KEEP_EVERY_MANUAL = "7d"
+
+# Why a snapshot stays that no rule keeps.
+PINNED_FOR_EVER = "pinned"
+NEWEST_GOOD = "newest good backup"
+NOT_BELIEVED = "a time of its database cannot be true"
+NOT_JUDGED = "its database was not saved in this pass"
+NO_RULE = "no rule speaks of it"
+# Why one goes.
+IS_EMPTY = "holds nothing"
+NOT_KEPT = "no rule keeps it"
+# The same in a word or two, for a count of what stays, in the order in which one of several reasons is the one that counts.
+_IN_SHORT = (PINNED_FOR_EVER, "within", "last", "hourly", "daily", "weekly", "monthly", "yearly", "newest")
+
+# What a caller records the end of a forget and of a prune with: it is given the kind, and takes facts.
+Record = Callable[[str], AbstractContextManager[dict[str, Any]]]
+
+
+@contextmanager
+def unrecorded(_kind: str) -> Iterator[dict[str, Any]]:
+    """Record nothing."""
+    yield {}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a dump stays and why: restic's own words for the rules that keep it, or the law that does."""
+
+    snapshot: Snapshot
+    keep: bool
+    why: tuple[str, ...]
+
+    @property
+    def in_short(self) -> str:
+        """The one reason that counts, in a word, such as daily."""
+        words = {reason.partition(" ")[0] for reason in self.why}
+        return next((word for word in _IN_SHORT if word in words), "other")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The decision as the JSON contract shows it."""
+        one = self.snapshot
+        return {
+            "id": one.id,
+            "short_id": one.short_id,
+            "time": one.time.isoformat(),
+            "container": one.container,
+            "database": one.database,
+            "reason": one.reason,
+            "keep": self.keep,
+            "why": list(self.why),
+        }
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What a retention run removed and kept: ids of snapshots, and how many stay.
+
+    *suspects* are the ids of those that are not believed, *error* what to say of them; all else was done nevertheless.
+    *decisions* tell of each dump why it stays or goes, the newest of each database first, where nothing was really removed.
+    """
+
+    removed: tuple[str, ...]
+    kept: int
+    pruned: bool
+    suspects: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: Failure | None = None
+    decisions: tuple[Decision, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as the JSON contract shows it."""
+        shown = {"removed", "kept", "pruned", "suspects", "warnings"}
+        return {name: value for name, value in vars(self).items() if name in shown} | {
+            "decisions": [decision.as_dict() for decision in self.decisions]
+        }
+
+
+class Memory:
+    """What a trusted place remembers of the snapshots of one host in one repository."""
+
+    def __init__(self, state: State, repository_id: str, host: str) -> None:
+        self._state = state
+        self._key = f"{repository_id}/{host}"
+
+    def recall(self) -> Look | None:
+        """The last look; None before the first."""
+        entry = self._state.look(self._key)
+        return Look(datetime.fromisoformat(entry["time"]), frozenset(entry["ids"])) if entry else None
+
+    def keep(self, look: Look) -> None:
+        """Remember this one in its place."""
+        self._state.record_look(self._key, {"time": look.time.isoformat(), "ids": sorted(look.ids)})
+
+
+def forget(
+    config: Config,
+    restic: Restic,
+    emit: Emit,
+    *,
+    only_paths: Collection[str] | None = None,
+    dry_run: bool = False,
+    prune: bool = True,
+    memory: Memory | None = None,
+    accept_late: bool = False,
+    remove_future: bool = False,
+    snapshots: Sequence[Snapshot] | None = None,
+    record: Record = unrecorded,
+) -> Forgotten:
+    """Apply the policy to this host's snapshots, of all paths or of *only_paths*, and prune.
+
+    With a *memory*, snapshots that came too late are suspects, unless they are accepted with *accept_late*. Those of the
+    future are, unless they go first, with *remove_future*. *snapshots* are this host's, where the caller has just listed
+    them.
+
+    Raises AppendOnlyError where it is not for this host to remove anything, and ResticError when restic fails; a good
+    prune never hides a bad forget, because it does not run then.
+    """
+    _require_the_right(config, dry_run=dry_run)
+    emit(progress("forget"))
+    record = unrecorded if dry_run else record
+    now = utc_now()
+    with record(FORGET) as facts:
+        snapshots = restic.snapshots() if snapshots is None else snapshots
+        last = memory.recall() if memory else None
+        ahead = removable_of_the_future(snapshots, now) if remove_future else []
+        there = [one for one in snapshots if one.id not in ahead]
+        suspects = find_suspects(there, now, None if accept_late else last)
+        sound = [
+            one for one in there if one.path not in suspects.paths and (only_paths is None or one.path in only_paths)
+        ]
+        removed = [*ahead, *(one.id for one in sound if one.empty and not one.pinned)]
+        if not dry_run:
+            restic.forget_snapshots(removed)
+        judged = [one for one in sound if one.id not in removed]
+        groups = _ask_policy(config, restic, judged)
+        removable = choose_removable(groups, judged)
+        if MANIFEST_PATH not in suspects.paths:
+            removable += orphaned_manifests(snapshots, [*removed, *removable])
+        if not dry_run:
+            restic.forget_snapshots(removable)
+        removed += removable
+        decisions = explain(snapshots, groups, sound, suspects.paths, removed)
+        shown = decisions if dry_run else ()
+        forgotten = _forgotten(config, snapshots, suspects, last, removed, shown, pruned=prune and not dry_run)
+        facts |= {"removed": len(removed), "kept": count_kept(decisions)}
+        if forgotten.error:
+            facts["failure"] = forgotten.error
+    if removed and not dry_run:
+        emit(log("info", f"{len(removed)} snapshots forgotten", snapshots=[one[:8] for one in removed]))
+    if prune and not dry_run:
+        with record(PRUNE):
+            emit(progress("prune"))
+            restic.prune(lambda done: emit(progress("prune", done=done.count, total=done.total, unit=done.unit)))
+    if memory and not dry_run:
+        memory.keep(next_look(snapshots, suspects, removed, now))
+    return forgotten
+
+
+def forget_named(
+    config: Config, restic: Restic, ids: Sequence[str], *, dry_run: bool = False, memory: Memory | None = None
+) -> Forgotten:
+    """Remove the snapshots of this host that are named by their ids or the beginnings of these, whatever they are.
+
+    A *memory* does not miss them later.
+
+    Raises AppendOnlyError, UnknownSnapshotError when an id fits none or several, and ResticError.
+    """
+    _require_the_right(config, dry_run=dry_run)
+    snapshots = restic.snapshots()
+    removed = [_the_one(snapshots, wanted, config.host) for wanted in ids]
+    if not dry_run:
+        restic.forget_snapshots(removed)
+        if memory and (last := memory.recall()):
+            memory.keep(Look(last.time, last.ids.difference(removed)))
+    return Forgotten(tuple(removed), len(snapshots) - len(removed), pruned=False)
+
+
+def policies(rules: Mapping[str, int], within: str = "") -> dict[str, dict[str, int | str]]:
+    """What ``restic forget`` keeps of the snapshots of each reason, by its names for the rules."""
+    return {
+        NIGHTLY: {**rules, **({"within": within} if within else {})},
+        MANUAL: {**rules, "within": _longest(_KEEP_EVERY_MANUAL, within)},
+        PRE_RESTORE: {"within": _longest(_KEEP_EVERY_PRE_RESTORE, within)},
+    }
+
+
+def choose_removable(groups: Sequence[RetentionGroup], sound: Sequence[Snapshot]) -> list[str]:
+    """The ids that the policy would remove and the laws allow to remove, all among the *sound* snapshots."""
+    newest = newest_by_path(sound)
+    known = {snapshot.id for snapshot in sound}
+    removable = []
+    for group in groups:
+        if group.path == MANIFEST_PATH:
+            continue
+        removable += [
+            snapshot.id
+            for snapshot in group.remove
+            if snapshot.id in known and not snapshot.pinned and newest.get(group.path) != snapshot.id
+        ]
+    return removable
+
+
+def newest_by_path(snapshots: Sequence[Snapshot]) -> dict[str, str]:
+    """The id of the newest regular dump of each path; of any dump where there is no regular one."""
+    by_time = sorted(snapshots, key=lambda snapshot: snapshot.time)
+    newest = {snapshot.path: snapshot.id for snapshot in by_time}
+    newest.update({snapshot.path: snapshot.id for snapshot in by_time if snapshot.reason != PRE_RESTORE})
+    return newest
+
+
+def orphaned_manifests(snapshots: Sequence[Snapshot], removed: Collection[str]) -> list[str]:
+    """The ids of manifests whose run has no dump left once *removed* is gone."""
+    gone = set(removed)
+    runs = {snapshot.run for snapshot in snapshots if snapshot.container and snapshot.id not in gone}
+    return [
+        snapshot.id
+        for snapshot in snapshots
+        if snapshot.path == MANIFEST_PATH and not snapshot.pinned and snapshot.run not in runs
+    ]
+
+
+def explain(
+    snapshots: Sequence[Snapshot],
+    groups: Sequence[RetentionGroup],
+    judged: Sequence[Snapshot],
+    unbelieved: Collection[str],
+    removed: Collection[str],
+) -> tuple[Decision, ...]:
+    """Why each dump stays or goes; *unbelieved* are paths. By database, the newest first."""
+    reasons = {name: words for group in groups for name, words in group.reasons.items()}
+    known = {one.id for one in judged}
+    newest = set(newest_by_path([one for one in judged if not one.empty]).values())
+
+    def why(one: Snapshot) -> tuple[str, ...]:
+        if one.id in removed:
+            return (IS_EMPTY if one.empty else NOT_KEPT,)
+        if one.path in unbelieved:
+            return (NOT_BELIEVED,)
+        words = tuple(word for word in reasons.get(one.id, ()) if not word.startswith("has tags"))
+        laws = (*((PINNED_FOR_EVER,) if one.pinned else ()), *((NEWEST_GOOD,) if one.id in newest else ()))
+        return (*laws, *words) or ((NO_RULE,) if one.id in known else (NOT_JUDGED,))
+
+    dumps = sorted((one for one in snapshots if one.container), key=lambda one: one.time, reverse=True)
+    return tuple(Decision(one, one.id not in removed, why(one)) for one in sorted(dumps, key=lambda one: one.path))
+
+
+def count_kept(decisions: Sequence[Decision]) -> dict[str, dict[str, Any]]:
+    """How many dumps stay of each database, as ``container/database``, and how many of them for which reason."""
+    counts: dict[str, Counter[str]] = {}
+    for one in decisions:
+        if one.keep:
+            counts.setdefault(f"{one.snapshot.container}/{one.snapshot.database}", Counter())[one.in_short] += 1
+    return {name: {"snapshots": count.total(), "why": dict(count.most_common())} for name, count in counts.items()}
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What pinning or unpinning came to: restic gives the snapshot another id, *id*, when its tags change."""
+
+    id: str
+    was: str
+    pinned: bool
+    changed: bool
+
+
+def pin(
+    config: Config, restic: Restic, wanted: str, *, pinned: bool, anywhere: bool = False, dry_run: bool = False
+) -> Pinned:
+    """Keep one of this host's dumps for ever, or, without *pinned*, no longer; *wanted* is an id or its beginning.
+
+    Raises AppendOnlyError where it is not for this host to change a snapshot, unless it is *anywhere* else;
+    UnknownSnapshotError or AmbiguousSnapshotError, and ResticError.
+    """
+    if config.append_only and not anywhere and not dry_run:
+        raise AppendOnlyError(
+            f"{config.host} only adds to its repository (append_only), and to pin a snapshot restic writes it anew and removes "
+            "the old one: back up with the tag pinned instead, which keeps that backup for ever."
+        )
+    found = [one for one in restic.snapshots() if one.container and _is_meant(one, wanted)]
+    if not found:
+        raise UnknownSnapshotError(f"{config.host} has no snapshot whose id begins with {wanted!r}.")
+    if len(found) > 1:
+        ids = ", ".join(one.short_id for one in found)
+        raise AmbiguousSnapshotError(f"{len(found)} snapshots have an id that begins with {wanted!r}: {ids}.")
+    one = found[0]
+    if one.pinned == pinned:
+        return Pinned(one.id, one.id, pinned, changed=False)
+    if dry_run:
+        return Pinned(one.id, one.id, pinned, changed=True)
+    new = restic.tag(one.id, add=PINNED_TAG if pinned else None, remove=None if pinned else PINNED_TAG)
+    return Pinned(new, one.id, pinned, changed=True)
+
+
+def _is_meant(snapshot: Snapshot, wanted: str) -> bool:
+    return bool(wanted) and any(name.startswith(wanted) for name in snapshot.ids)
+
+
+def _require_the_right(config: Config, *, dry_run: bool) -> None:
+    if config.append_only and not dry_run:
+        raise AppendOnlyError(
+            f"{config.host} only adds to its repository (append_only), and removes nothing: run prune.yml, which does it "
+            "from a trusted place with a key of its own."
+        )
+
+
+def _ask_policy(config: Config, restic: Restic, sound: Sequence[Snapshot]) -> list[RetentionGroup]:
+    reasons = {snapshot.reason for snapshot in sound}
+    return [
+        group
+        for reason, keep in policies(config.keep.rules, config.keep_within).items()
+        if reason in reasons
+        for group in restic.forget_plan(reason, keep, PINNED_TAG)
+    ]
+
+
+def _forgotten(
+    config: Config,
+    snapshots: Sequence[Snapshot],
+    suspects: Suspects,
+    last: Look | None,
+    removed: Sequence[str],
+    decisions: tuple[Decision, ...],
+    *,
+    pruned: bool,
+) -> Forgotten:
+    error = Failure(ForgedSnapshotsError.code, suspects.sentence(config.host)) if suspects.all else None
+    ids = tuple(snapshot.id for snapshot in suspects.all)
+    return Forgotten(
+        tuple(removed), len(snapshots) - len(removed), pruned, ids, _losses(config, snapshots, last), error, decisions
+    )
+
+
+def _losses(config: Config, snapshots: Sequence[Snapshot], last: Look | None) -> tuple[str, ...]:
+    missing = last.missing(snapshots) if last else frozenset()
+    if last is None or not missing:
+        return ()
+    return (
+        f"{len(missing)} snapshots of {config.host} that were here on {last.time:%Y-%m-%d %H:%M} UTC are gone, and it was "
+        f"not this place that removed them: {', '.join(sorted(one[:8] for one in missing))}.",
+    )
+
+
+def _the_one(snapshots: Sequence[Snapshot], wanted: str, host: str) -> str:
+    found = [snapshot.id for snapshot in snapshots if wanted and snapshot.id.startswith(wanted)]
+    if len(found) != 1:
+        raise UnknownSnapshotError(
+            f"{len(found) or 'No'} snapshots of {host} have an id that begins with {wanted!r}; nothing was removed."
+        )
+    return found[0]
+
+
+def _longest(*durations: str) -> str:
+    return max(durations, key=duration_hours)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the agent does by itself: each job is a verb, has a schedule in the configuration, and leaves a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from scalr_backup.core import schedule
+from scalr_backup.core.config import Config
+from scalr_backup.core.model import NIGHTLY
+
+# How long after a job that came to no end, such as a check that gave way to a restore, it is tried again.
+TRY_AGAIN_AFTER = timedelta(minutes=15)
+# How often a pass is begun in one night that comes to no end.
+_MOST_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """One of them: its *name* in the log, and the verb and options that do it.
+
+    *schedule* reads its cron expression from the configuration; where that is empty it never runs by itself.
+    *last_run* reads from the recorded state when it last ran. One that is *retried* and left no trace of having come to
+    an end is tried again soon, not only when it is due the next time.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    schedule: Callable[[Config], str]
+    last_run: Callable[[Mapping[str, Any]], str | None]
+    retried: bool = False
+
+    def next(self, config: Config, now: datetime) -> datetime | None:
+        """When it is due next, in UTC; None where it never is."""
+        cron = self.schedule(config)
+        return schedule.next_moment(config, cron, now) if cron else None
+
+    def missed(self, config: Config, state: Mapping[str, Any], first_started: datetime, now: datetime) -> bool:
+        """Whether it was due, while nobody was there to do it, since it last ran or since the installation."""
+        cron, last = self.schedule(config), self.last_run(state)
+        if not cron:
+            return False
+        last_run = datetime.fromisoformat(last) if last else None
+        return schedule.missed_moment(config, cron, now, last_run, first_started)
+
+
+def _last_maintenance(kind: str) -> Callable[[Mapping[str, Any]], str | None]:
+    def read(state: Mapping[str, Any]) -> str | None:
+        time = (state.get("maintenance") or {}).get(kind, {}).get("time")
+        return str(time) if time else None
+
+    return read
+
+
+def _last_pass(state: Mapping[str, Any]) -> str | None:
+    """When the last one began that came to an end, be it a bad one.
+
+    One that did not, because the host went down or the agent was restarted, is made up for at the next start; but not for
+    ever, as it may be the pass itself that takes the agent down.
+    """
+    unfinished = 0 < state.get("nightly_unfinished", 0) < _MOST_TRIES
+    return state.get("nightly_before" if unfinished else "nightly_started")
+
+
+PASS = Job("pass", ("backup", "--reason", NIGHTLY), lambda config: config.schedule, _last_pass)
+PRUNE = Job(
+    "prune", ("prune", "--scheduled"), lambda config: config.prune_schedule, _last_maintenance("prune"), retried=True
+)
+CHECK = Job(
+    "check", ("check", "--scheduled"), lambda config: config.check_schedule, _last_maintenance("check"), retried=True
+)
+# In the order in which they run when several are due.
+JOBS = (PASS, PRUNE, CHECK)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looks at the containers of the host every few minutes, so that the status knows between two passes what nothing backs up.
+
+It runs in a thread of the agent's main process. Nothing that happens here can stop a backup: a look that fails is logged
+once, and tried again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+from scalr_backup.actions.discovery import Discovery
+from scalr_backup.core.config import load_config
+from scalr_backup.core.errors import ScalrBackupError
+from scalr_backup.core.logs import make_logger
+from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.state import State, utc_now
+
+# Seconds between two looks.
+_PAUSE_SECONDS = 300.0
+# A look that has found the same as the one before is put on record again so often: an old one is not believed.
+_REPEAT = timedelta(hours=1)
+
+
+class Lookout:
+    """Looks while it is entered."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._seen: set[str] = set()
+        self._said = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
+
+    def __enter__(self) -> Lookout:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # It may wait for the engine: as a daemon it keeps nobody from ending.
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_PAUSE_SECONDS):
+            try:
+                self.note(Discovery(load_config(), DockerHost()).look().as_record(utc_now()))
+                self._said = ""
+            except (ScalrBackupError, OSError) as error:
+                self._tell(f"{type(error).__name__}: {error}")
+
+    def note(self, look: Mapping[str, Any]) -> None:
+        """Put a look on record, where it is news."""
+        before = self._state.part("look")
+        settled = worth_telling(look, before, self._seen)
+        self._seen = {container["name"] for container in look["unmatched"]}
+        if is_news(settled, before):
+            self._state.put("look", settled)
+
+    def _tell(self, reason: str) -> None:
+        if reason != self._said:
+            self._said = reason
+            make_logger().warning("The containers of this host cannot be looked at.", reason=reason)
+
+
+def worth_telling(look: Mapping[str, Any], before: Mapping[str, Any], seen: set[str]) -> dict[str, Any]:
+    """The same look without servers that may be gone in a minute, such as a test's: those that are seen for the first time."""
+    known = seen | {container["name"] for container in before.get("unmatched") or ()}
+    return {**look, "unmatched": [container for container in look["unmatched"] if container["name"] in known]}
+
+
+def is_news(look: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether a look is to be put on record in place of the one before."""
+    if not before or any(look[what] != before.get(what) for what in ("matching", "unmatched")):
+        return True
+    return datetime.fromisoformat(look["time"]) - datetime.fromisoformat(before["time"]) >= _REPEAT

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The file systems below a database container, through its own ``df``, or ``stat`` where that does not tell.
+
+SQL has no word for the room on a volume. ``df -P`` prints what POSIX says, one file system a line; BusyBox has both
+programs as well. A mount whose server is gone lets either wait for ever, so an answer has its time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from scalr_backup.core.errors import RoomUnknownError, SilentCommandError
+from scalr_backup.core.room import Place
+from scalr_backup.tools.docker.engine import STDOUT, DockerHost, ExecStream
+
+# How long df may take: it asks the kernel, which has the answer unless the mount hangs.
+ANSWER_SECONDS = 10.0
+
+_TELL = """
+tell() {
+  for place; do
+    told=$(df -Pk "$place" 2>/dev/null) && printf '%s\\n' "$told"
+    stat -f -c 'stat %i %S %b %f %a' "$place" 2>/dev/null
+    echo "--"
+  done
+}
+"""
+_LOOK = _TELL + 'tell "$@"'
+# One process for a whole restore. It looks whenever it is sent a line, and ends with its input. One whose agent was killed
+# waits for a line for ever, as the engine keeps its input open: it is a leftover, known by its name.
+WATCH_NAME = "scalr-backup-watch"
+# Whoever ends it must not do so while df runs: df would become a child of the container's first process, the postmaster,
+# which takes the death of a child that it does not know for a crash. A shell with a trap waits for df first.
+_KEEP_LOOKING = _TELL + 'trap "exit 0" TERM; while read -r _line; do tell "$@"; echo "=="; done'
+# What decides how much a restore takes, beside the volumes: how many index builds run at once, and the log's size.
+_ALSO = 'echo "processors $(nproc 2>/dev/null || echo 1)"; echo "log $(du -sk "$1" 2>/dev/null | tr -dc "0-9\\t" | cut -f 1)"; '
+
+# As POSIX has it: the device, its size, used and free in KiB, how full, and where it is mounted.
+_DF_LINE = re.compile(
+    r"^(?P<device>\S.*?)\s+[0-9]+\s+(?P<used>[0-9]+)\s+(?P<free>[0-9]+)\s+[0-9]+%\s+(?P<mount>/.*?)\s*$", re.MULTILINE
+)
+_STAT_LINE = re.compile(
+    r"^stat (?P<id>[0-9a-f]+) (?P<block>[0-9]+) (?P<total>[0-9]+) (?P<unused>[0-9]+) (?P<free>[0-9]+)$", re.MULTILINE
+)
+_NUMBER = re.compile(r"^(processors|log) ([0-9]+)", re.MULTILINE)
+
+
+def look(docker: DockerHost, container: str, directories: Sequence[str]) -> list[Place | None]:
+    """The file system of each directory of a container; None where neither program tells.
+
+    Raises RoomUnknownError when the answer does not come, and what keeps the container from answering.
+    """
+    return read(_run(docker, container, _LOOK, directories), directories)
+
+
+def survey(
+    docker: DockerHost, container: str, log: str, directories: Sequence[str]
+) -> tuple[list[Place | None], int, int]:
+    """The same, of the log's directory first; then the size of the log that is there, and the number of processors."""
+    directories = [log, *directories]
+    told = _run(docker, container, _ALSO + _LOOK, directories)
+    numbers = {name: int(number) for name, number in _NUMBER.findall(told)}
+    return read(told, directories), numbers.get("log", 0) * 1024, max(numbers.get("processors", 1), 1)
+
+
+def _run(docker: DockerHost, container: str, script: str, directories: Sequence[str]) -> str:
+    try:
+        result = docker.run(container, ["sh", "-c", script, "sh", *directories], silence_seconds=ANSWER_SECONDS)
+    except SilentCommandError:
+        raise _no_answer(container, directories) from None
+    return result.stdout.decode("utf-8", "replace")
+
+
+class Watch:
+    """Looks at some directories again and again, through one process that ends with its input."""
+
+    def __init__(self, stream: ExecStream, container: str, directories: Sequence[str]) -> None:
+        self._stream = stream
+        self._container = container
+        self._directories = directories
+        self._frames = stream.frames()
+
+    def look(self) -> list[Place | None]:
+        """What there is now.
+
+        Raises RoomUnknownError when the answer does not come, or a ScalrBackupError when the container is gone.
+        """
+        told = b""
+        try:
+            self._stream.write(b"\n")
+            while not told.endswith(b"==\n"):
+                kind, data = next(self._frames, (0, b""))
+                if kind == 0:
+                    raise _no_answer(self._container, self._directories)
+                told += data if kind == STDOUT else b""
+        except (SilentCommandError, OSError):
+            raise _no_answer(self._container, self._directories) from None
+        return read(told.decode("utf-8", "replace"), self._directories)
+
+
+@contextmanager
+def watch(
+    docker: DockerHost, container: str, directories: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[Watch]:
+    """Keep a process in the container that looks at these directories when it is asked to.
+
+    *environment* tells whose it is, for whoever has to clean up behind a run that was killed.
+    """
+    argv = ["sh", "-c", _KEEP_LOOKING, WATCH_NAME, *directories]
+    with docker.start_exec(container, argv, environment, stdin=True, silence_seconds=ANSWER_SECONDS) as stream:
+        try:
+            yield Watch(stream, container, directories)
+        finally:
+            with suppress(OSError):
+                stream.end_input()
+
+
+def _no_answer(container: str, directories: Sequence[str]) -> RoomUnknownError:
+    return RoomUnknownError(
+        f"{container} does not tell how much room there is: df of {', '.join(directories)} has not answered within "
+        f"{ANSWER_SECONDS:.0f} s, as on a mount that hangs; look at the volume on the host."
+    )
+
+
+def read(told: str, directories: Sequence[str]) -> list[Place | None]:
+    """What ``tell`` says of each directory; None where neither program knows."""
+    answers = told.split("--\n")
+    return [_place(directory, answer) for directory, answer in zip(directories, [*answers, *directories], strict=False)]
+
+
+def _place(directory: str, told: str) -> Place | None:
+    if found := _DF_LINE.search(told):
+        free, used = int(found["free"]) * 1024, int(found["used"]) * 1024
+        # What is kept for root, or by a quota, is neither free nor used: df's own percentage leaves it out as well.
+        return Place(directory, found["device"], found["mount"], free, free + used)
+    if found := _STAT_LINE.search(told):
+        block, free = int(found["block"]), int(found["free"])
+        used = int(found["total"]) - int(found["unused"])
+        return Place(directory, f"file system {found['id']}", "", free * block, (free + used) * block)
+    return None

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happened, night by night: one JSON object a line for each database of a pass, each pass, and each drill.
+
+``state.json`` says how things are; this file says how they came to be so. Lines are only ever added at its end, in one
+write, so that a power cut costs at most the last one. What is older than ``KEEP`` goes. Nothing here is secret.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from scalr_backup.core.errors import CODES_OF_DRILLS_NOT_TRIED
+from scalr_backup.core.model import DatabaseBackup
+
+Entry = dict[str, Any]
+
+# A year and a month, so that this month can be laid beside the same one of last year.
+KEEP = timedelta(days=400)
+# The file is written anew only when its first line is older than it may be by so much.
+_SLACK = timedelta(days=30)
+
+# What is kept of a database's figures, by the names that they have in a pass's result.
+_FIGURES = {"bytes_read", "bytes_added", "bytes_stored", "rows"}
+
+BACKUP, PASS, DRILL = "backup", "pass", "drill"
+
+
+class History:
+    """The file, and the lock that keeps two writers apart."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "history.jsonl"
+        self._lock = directory / "locks" / "history"
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Add entries, and drop what is too old by the time of the last of them.
+
+        Raises OSError when the disk does not take them.
+        """
+        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries]
+        if not lines:
+            return
+        with self._lock.open("a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with self._file.open("ab+") as file:
+                file.write((_end_of_torn_line(file) + "".join(lines)).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            self._drop_before(_time_of(json.loads(lines[-1])) - KEEP)
+
+    def read(self, since: datetime) -> list[Entry]:
+        """Every entry since then, in the order in which they were written.
+
+        A pass is recorded again after its copy to a second repository: what was said last of something counts.
+        """
+        latest: dict[tuple[Any, ...], Entry] = {}
+        for entry in self._entries():
+            if _time_of(entry) >= since and not _is_drill_not_tried(entry):
+                key = entry["kind"], entry.get("run"), entry.get("container"), entry.get("database")
+                latest.pop(key, None)
+                latest[key] = entry
+        return list(latest.values())
+
+    def _entries(self) -> Iterator[Entry]:
+        """All that can be read; a line that a power cut has torn is none."""
+        try:
+            file = self._file.open(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return
+        with file:
+            for line in file:
+                if (entry := _parsed(line)) is not None:
+                    yield entry
+
+    def _drop_before(self, horizon: datetime) -> None:
+        first = next(self._entries(), None)
+        if first is None or _time_of(first) > horizon - _SLACK:
+            return
+        kept = [entry for entry in self._entries() if _time_of(entry) >= horizon]
+        new = self._file.with_suffix(".new")
+        with new.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._file)
+
+
+def entries_of_pass(
+    result: dict[str, Any], outcomes: Iterable[DatabaseBackup], repository: dict[str, Any] | None
+) -> list[Entry]:
+    """What a pass adds: an entry for each database, and one for itself.
+
+    *repository* is what was last measured of it; what was measured before this pass says nothing of it.
+    """
+    common = {
+        "time": result["finished"],
+        "started": result["started"],
+        "run": result["run"],
+        "reason": result["reason"],
+    }
+    measured = repository if repository and repository.get("time", "") >= result["started"] else {}
+    copied = result.get("copy")
+    backups = [
+        {
+            "kind": BACKUP,
+            **common,
+            "container": outcome.container,
+            "database": outcome.database,
+            "ok": outcome.ok,
+            "seconds": outcome.duration_seconds,
+            **{name: figure for name, figure in asdict(outcome).items() if name in _FIGURES},
+            "error": outcome.error.code if outcome.error else None,
+        }
+        for outcome in outcomes
+    ]
+    ok = not (
+        result["failed"]
+        or any((result.get("roles") or {}).values())
+        or result["error"]
+        or result["retention"]["error"]
+        or (copied and not copied["ok"])
+    )
+    of_repository = {name: measured.get(name) for name in ("size_bytes", "snapshots")}
+    error = result["error"]["code"] if result["error"] else None
+    return [*backups, {"kind": PASS, **common, "ok": ok, **of_repository, "error": error}]
+
+
+def entry_of_drill(drill: dict[str, Any]) -> Entry:
+    """What the drill of one database adds."""
+    return {
+        "kind": DRILL,
+        "time": drill["time"],
+        "run": drill.get("run"),
+        "container": drill["container"],
+        "database": drill["database"],
+        "ok": drill["ok"],
+        "recovery_seconds": drill["recovery_seconds"],
+        "error": drill["error"]["code"] if drill["error"] else None,
+    }
+
+
+def _is_drill_not_tried(entry: Entry) -> bool:
+    """Whether an earlier version has written down a drill that it could not even try."""
+    return entry["kind"] == DRILL and entry.get("error") in CODES_OF_DRILLS_NOT_TRIED
+
+
+def _end_of_torn_line(file: Any) -> str:
+    """What is to be written before a new line: nothing, unless the last one has no end."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return ""
+    file.seek(-1, os.SEEK_END)
+    return "" if file.read(1) == b"\n" else "\n"
+
+
+def _parsed(line: str) -> Entry | None:
+    try:
+        entry = json.loads(line)
+        if isinstance(entry, dict) and "kind" in entry and _time_of(entry):
+            return entry
+    except (ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _time_of(entry: Entry) -> datetime:
+    """When it happened; aware, as everything that the agent writes."""
+    return datetime.fromisoformat(entry["time"])

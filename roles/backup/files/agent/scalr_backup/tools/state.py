@@ -1,0 +1,432 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What survives the container: the outcome of the last pass, of each database, of drills, and of restores under way.
+
+One JSON document, replaced in one piece, and the locks that keep two runs from each other's work. A lock is
+the kernel's (flock): it goes with the process that holds it, however that ends. Nothing here is secret.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+from scalr_backup.core.errors import BusyError, InterruptedRunError
+from scalr_backup.core.model import NIGHTLY, WHOLE_CLUSTER, DatabaseBackup, is_whole_cluster
+from scalr_backup.tools.history import History, entries_of_pass, entry_of_drill
+from scalr_backup.tools.runs import Runs
+
+STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-backup"))
+
+# A scheduled pass that begins so long after the last one does not make up for it.
+_ANOTHER_NIGHT = timedelta(hours=12)
+PASS_LOCK = "pass"  # noqa: S105 (a pass over all databases)
+DRILL_LOCK = "drill"
+
+Entry = TypeVar("Entry", "RestoreJournal", "KeptDatabase")
+
+
+@dataclass(frozen=True)
+class RestoreJournal:
+    """What a restore has made and must not leave behind."""
+
+    run: str
+    container: str
+    database: str
+    new: str
+    old: str
+    keep_old: bool
+
+    @property
+    def kept(self) -> KeptDatabase:
+        """What it keeps, once it has swapped and was to keep the old database."""
+        return KeptDatabase(self.run, self.container, self.database, self.old)
+
+
+@dataclass(frozen=True)
+class KeptDatabase:
+    """What a restore has replaced and kept, and may be undone with."""
+
+    run: str
+    container: str
+    database: str
+    old: str
+
+
+@dataclass(frozen=True)
+class UndoJournal:
+    """A kept database that is on its way back, and what it replaces, if there is something."""
+
+    kept: KeptDatabase
+    replaced: KeptDatabase | None
+
+    def has_swapped(self, names: Collection[str]) -> bool:
+        """Whether it is back, by the names of the cluster's databases."""
+        return self.kept.old not in names and (self.replaced is None or self.replaced.old in names)
+
+
+class State:
+    """The agent's state directory."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._directory = directory or STATE_DIRECTORY
+        self._locks = self._directory / "locks"
+        self._locks.mkdir(parents=True, exist_ok=True)
+        self.history = History(self._directory)
+        self.runs = Runs(self._directory)
+
+    # -- the document ------------------------------------------------------------------------------------
+
+    def read(self) -> dict[str, Any]:
+        """The whole document; an unreadable one counts as lost, which health will show."""
+        try:
+            document = json.loads((self._directory / "state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def changed(self) -> int | None:
+        """When the document was last replaced, in nanoseconds; what differs from an earlier answer has changed."""
+        try:
+            return (self._directory / "state.json").stat().st_mtime_ns
+        except OSError:
+            return None
+
+    def first_started(self, now: datetime, document: Mapping[str, Any] | None = None) -> datetime:
+        """When this agent first saw its state directory; *now* the first time. *document* is what was just read, if it was."""
+        known = (self.read() if document is None else document).get("first_started")
+        if known is None:
+            known = now.isoformat()
+            self._change(lambda document: document.setdefault("first_started", known))
+        return datetime.fromisoformat(known)
+
+    def nightly_started(self, now: datetime) -> None:
+        """Remember that a scheduled pass has begun; until one is recorded that was not told to stop, it came to no end."""
+
+        def change(document: dict[str, Any]) -> None:
+            before, unfinished = document.get("nightly_started"), document.get("nightly_unfinished", 0)
+            if not unfinished or before is None or now - datetime.fromisoformat(before) > _ANOTHER_NIGHT:
+                document["nightly_before"], unfinished = before, 0
+            document["nightly_unfinished"] = unfinished + 1
+            document["nightly_started"] = now.isoformat()
+
+        self._change(change)
+
+    def record_pass(self, result: dict[str, Any], outcomes: list[DatabaseBackup]) -> None:
+        """Keep a pass's result and each database's outcome.
+
+        A database whose turn did not come, or did not end, when the pass was told to stop is as it was before.
+        """
+        was_stopped = (result["error"] or {}).get("code") == InterruptedRunError.code
+
+        def change(document: dict[str, Any]) -> None:
+            document["last_pass"] = result
+            if result["reason"] == NIGHTLY and not was_stopped:
+                document["nightly_unfinished"] = 0
+            if result.get("matches") is not None:
+                document["matches"] = {**result["matches"], "time": result["finished"]}
+                if result["reason"] == NIGHTLY:
+                    document["nightly_looked"] = result["finished"]
+            # Of one that does not tell any more nothing is known.
+            volumes = {**document.get("volumes", {}), **result.get("volumes", {})}
+            document["volumes"] = {container: volume for container, volume in volumes.items() if volume}
+            document["roles"] = {**document.get("roles", {}), **_roles(result)}
+            databases = document.setdefault("databases", {})
+            for outcome in outcomes:
+                if outcome.error is None or outcome.error.code != InterruptedRunError.code:
+                    _record_outcome(databases, outcome, result)
+
+        self._change(change)
+        self.history.append(entries_of_pass(result, outcomes, self.read().get("repository")))
+
+    def part(self, name: str) -> dict[str, Any]:
+        """A part of the document that one file alone knows; empty where there is none yet."""
+        return dict(self.read().get(name) or {})
+
+    def put(self, name: str, part: dict[str, Any]) -> None:
+        """Replace such a part."""
+        self._change(lambda document: document.update({name: part}))
+
+    def amend(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change such a part in place; nobody else's change comes between its reading and its writing."""
+        self._change(lambda document: change(document.setdefault(name, {})))
+
+    def record_repository(self, entry: dict[str, Any]) -> None:
+        """Keep what the repository was measured at, in place of the last time."""
+        self._change(lambda document: document.update(repository=entry))
+
+    def known_databases(self) -> dict[str, dict[str, Any]]:
+        """Every database that a pass has tried, by ``container/database``."""
+        return dict(self.read().get("databases", {}))
+
+    def open_journal(self, journal: RestoreJournal) -> None:
+        """Write down what a restore is about to make, before it makes it."""
+        self._change(lambda document: document.setdefault("restores", {}).update({journal.new: asdict(journal)}))
+
+    def close_journal(self, journal: RestoreJournal) -> None:
+        """Forget a restore that has left nothing behind."""
+        self._change(lambda document: document.setdefault("restores", {}).pop(journal.new, None))
+
+    def journals(self, container: str | None = None) -> list[RestoreJournal]:
+        """Restores into a container, or into any, that have not closed their journal."""
+        entries = [_read_as(RestoreJournal, entry) for entry in self.read().get("restores", {}).values()]
+        return [entry for entry in entries if container in (None, entry.container)]
+
+    def agent_id(self) -> str:
+        """What tells this agent from others on the same engine, for as long as its state lives."""
+        self._change(lambda document: document.setdefault("agent_id", secrets.token_hex(8)))
+        return str(self.read()["agent_id"])
+
+    def record_drill(self, entry: dict[str, Any]) -> None:
+        """Keep the outcome of a database's drill in place of its last one's; *entry* names container and database."""
+        key = f"{entry['container']}/{entry['database']}"
+        self._change(lambda document: document.setdefault("drills", {}).update({key: entry}))
+        self.history.append([entry_of_drill(entry)])
+
+    def record_copy(self, result: dict[str, Any]) -> None:
+        """Keep the outcome of the last copy, and when the last good one was."""
+
+        def change(document: dict[str, Any]) -> None:
+            before = document.get("copy") or {}
+            same = before.get("repository") == result["repository"]
+            last_success = result["time"] if result["ok"] else before.get("last_success") if same else None
+            document["copy"] = {**result, "last_success": last_success}
+
+        self._change(change)
+
+    def record_maintenance(self, kind: str, outcome: dict[str, Any]) -> None:
+        """Keep the outcome of the last check, forget or prune, and when the last good one was.
+
+        *outcome* has at least ``time``, ``ok``, ``error`` and ``repository``; what it does not name stays as it was, unless
+        that was said of another repository.
+        """
+
+        def change(document: dict[str, Any]) -> None:
+            entries = document.setdefault("maintenance", {})
+            before = entries.get(kind) or {}
+            same = before if before.get("repository") == outcome["repository"] else {}
+            last_success = outcome["time"] if outcome["ok"] else same.get("last_success")
+            entries[kind] = {**same, **outcome, "last_success": last_success}
+
+        self._change(change)
+
+    def maintenance(self, kind: str) -> dict[str, Any]:
+        """What was recorded of the last one; empty before the first."""
+        return dict(self.read().get("maintenance", {}).get(kind) or {})
+
+    def look(self, key: str) -> dict[str, Any] | None:
+        """What was seen of somebody's snapshots at the last look at them."""
+        entry = self.read().get("looks", {}).get(key)
+        return dict(entry) if entry else None
+
+    def record_look(self, key: str, entry: dict[str, Any]) -> None:
+        """Keep it in place of the last look's."""
+        self._change(lambda document: document.setdefault("looks", {}).update({key: entry}))
+
+    def forget_containers(self, prefix: str) -> None:
+        """Drop journals and locks of containers that are no more; nobody may be using one with such a name."""
+
+        def change(document: dict[str, Any]) -> None:
+            restores = document.get("restores", {})
+            for new in [new for new, entry in restores.items() if entry["container"].startswith(prefix)]:
+                del restores[new]
+
+        self._change(change)
+        for lock in self._locks.glob(f"{container_lock(prefix)}*"):
+            lock.unlink(missing_ok=True)
+
+    def keep(self, kept: KeptDatabase) -> None:
+        """Remember where a replaced database is kept."""
+        self._change(lambda document: document.setdefault("kept", {}).update({kept.old: asdict(kept)}))
+
+    def forget_kept(self, kept: KeptDatabase) -> None:
+        """Forget one that is no more under that name."""
+        self._change(lambda document: document.setdefault("kept", {}).pop(kept.old, None))
+
+    def kept(self) -> list[KeptDatabase]:
+        """Every replaced database that was kept, whether it is still there or not."""
+        return [_read_as(KeptDatabase, entry) for entry in self.read().get("kept", {}).values()]
+
+    def open_undo(self, journal: UndoJournal) -> None:
+        """Write down what an undo is about to swap, before it does."""
+        self._change(lambda document: document.setdefault("undos", {}).update({journal.kept.old: asdict(journal)}))
+
+    def close_undo(self, journal: UndoJournal, *, swapped: bool) -> None:
+        """Forget an undo whose end is known, and note what is kept then."""
+
+        def change(document: dict[str, Any]) -> None:
+            document.setdefault("undos", {}).pop(journal.kept.old, None)
+            if swapped:
+                kept = document.setdefault("kept", {})
+                kept.pop(journal.kept.old, None)
+                if journal.replaced is not None:
+                    kept[journal.replaced.old] = asdict(journal.replaced)
+
+        self._change(change)
+
+    def undos(self, container: str | None = None) -> list[UndoJournal]:
+        """Undos in a container, or in any, whose end nobody has noted."""
+        entries = [
+            UndoJournal(
+                _read_as(KeptDatabase, entry["kept"]),
+                _read_as(KeptDatabase, entry["replaced"]) if entry["replaced"] else None,
+            )
+            for entry in self.read().get("undos", {}).values()
+        ]
+        return [entry for entry in entries if container in (None, entry.kept.container)]
+
+    def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
+        with (self._locks / "state").open("a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            document = self.read()
+            change(document)
+            temporary = self._directory / "state.json.new"
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(document, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._directory / "state.json")
+
+    # -- locks -------------------------------------------------------------------------------------------
+
+    def pass_runs(self) -> bool:
+        """Whether some process is at a pass now, by schedule or by hand."""
+        return _holder(self._locks / PASS_LOCK) is not None
+
+    def under_way(self) -> str | None:
+        """What a run that holds a lock says of itself, whichever it is; None while nobody holds any."""
+        # A pass, which holds containers too, is asked before them.
+        locks = sorted((lock for lock in self._locks.iterdir() if lock.name != "state"), reverse=True)
+        return next((words for lock in locks if (words := _holder(lock))), None)
+
+    @contextmanager
+    def lock(
+        self,
+        name: str,
+        holder: str,
+        wait_seconds: float = 0.0,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[None]:
+        """Hold a lock; *holder* is what another run is told about the one that has it.
+
+        Raises BusyError when it is still taken after *wait_seconds*.
+        """
+        with (self._locks / name).open("a+", encoding="utf-8") as file:
+            _acquire(file, name, wait_seconds, cancelled)
+            file.seek(0)
+            file.truncate()
+            file.write(holder)
+            file.flush()
+            try:
+                yield
+            finally:
+                file.seek(0)
+                file.truncate()
+                file.flush()
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _holder(path: Path) -> str | None:
+    """What the run that holds a lock says of itself; None where nobody holds it.
+
+    A run that was killed has left its words, which are wiped away then. Only for that moment is the lock taken, since
+    somebody else's try would fail meanwhile.
+    """
+    try:
+        with path.open("r+", encoding="utf-8") as file:
+            words = file.read().strip()
+            if not words:
+                return None
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return words
+            file.truncate(0)
+    except FileNotFoundError:
+        pass  # Its container is no more.
+    return None
+
+
+def _read_as(kind: type[Entry], entry: dict[str, Any]) -> Entry:
+    """An entry of the document, whichever version of the agent wrote it."""
+    names = {one.name for one in fields(kind)}
+    return kind(**{name: value for name, value in entry.items() if name in names})
+
+
+def container_lock(container: str) -> str:
+    """The name of the lock on a database container."""
+    return f"container-{container}"
+
+
+def _acquire(file: TextIO, name: str, wait_seconds: float, cancelled: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if cancelled():
+                raise InterruptedRunError("Told to stop while waiting for another run.") from None
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                holder = file.read().strip() or "another run"
+                raise BusyError(_busy_sentence(name, holder)) from None
+            time.sleep(0.5)
+
+
+def _busy_sentence(name: str, holder: str) -> str:
+    already = {PASS_LOCK: "A pass is already running", DRILL_LOCK: "A drill is already running"}
+    what = already.get(name) or f"{name.removeprefix('container-')} is in use"
+    return f"{what}: {holder}; try again when it has ended."
+
+
+def _roles(result: dict[str, Any]) -> dict[str, Any]:
+    """Whether the roles of each container were saved, as this pass found it."""
+    return {
+        container: {"ok": failure is None, "error": failure, "time": result["finished"]}
+        for container, failure in result.get("roles", {}).items()
+    }
+
+
+def _record_outcome(databases: dict[str, Any], outcome: DatabaseBackup, result: dict[str, Any]) -> None:
+    entry = databases.setdefault(f"{outcome.container}/{outcome.database}", {"last_success": None})
+    entry.update(
+        container=outcome.container,
+        database=outcome.database,
+        ok=outcome.ok,
+        run=result["run"],
+        last_tried=result["finished"],
+        error=asdict(outcome.error) if outcome.error else None,
+    )
+    if outcome.ok:
+        # Of a record that an earlier version began, the first that is known.
+        entry.setdefault("first_success", entry["last_success"] or result["finished"])
+        if entry["last_success"]:
+            entry["previous"] = {"bytes_read": entry.get("bytes_read"), "rows": entry.get("rows")}
+        entry.update(
+            seconds=outcome.duration_seconds,
+            last_success=result["finished"],
+            snapshot_id=outcome.snapshot_id,
+            bytes_read=outcome.bytes_read,
+            bytes_added=outcome.bytes_added,
+            bytes_stored=outcome.bytes_stored,
+            rows=outcome.rows,
+            count_error=outcome.count_error,
+        )
+    whole = f"{outcome.container}/{WHOLE_CLUSTER}"
+    if outcome.ok and whole in databases and is_whole_cluster(databases[whole]):
+        # The cluster answers again: what was said of it as a whole is over.
+        del databases[whole]
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
