@@ -10,7 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from scalr_backup.core.archive.reader import ArchiveError, ArchiveHead, ArchiveReader
+from scalr_backup.core.archive.head import ArchiveError, ArchiveHead
+from scalr_backup.core.archive.reader import ArchiveReader
 from scalr_backup.core.sql import connection_string, quote_identifier, quote_literal
 
 if TYPE_CHECKING:

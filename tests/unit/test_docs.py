@@ -18,7 +18,7 @@ from scalr_backup.actions.health.metrics import METRICS
 from scalr_backup.actions.retention import policy as retention
 from scalr_backup.cli import app as cli
 from scalr_backup.core import remedies
-from scalr_backup.core.archive import reader
+from scalr_backup.core.archive.head import VERSIONS
 from scalr_backup.core.errors import ExitCode, ScalrBackupError
 
 from tests.support import cores
@@ -255,7 +255,7 @@ def test_what_is_needed_is_what_the_code_asks_for() -> None:
 def test_the_versions_of_postgresql_are_those_that_are_read_and_tested() -> None:
     text = section(README, "What it needs")
     # pg_dump 12 to 15 write 1.14, 16 writes 1.15, 17 and 18 write 1.16.
-    assert {version[:2] for version in reader.VERSIONS} == {(1, 14), (1, 15), (1, 16)}
+    assert {version[:2] for version in VERSIONS} == {(1, 14), (1, 15), (1, 16)}
     assert "PostgreSQL 12 to 18" in text
     tests = "".join(path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py"))
     assert set(re.search(r"with PostgreSQL (\d+), (\d+) and (\d+)", text).groups()) <= set(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from scalr_backup.core.archive.reader import VERSIONS, ArchiveError, ArchiveHead, ArchiveReader, PostData, Section
+from scalr_backup.core.archive.head import VERSIONS, ArchiveError, ArchiveHead, PostData, Section
+from scalr_backup.core.archive.reader import ArchiveReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scalr_backup.core.archive.reader import ArchiveError, ArchiveHead, Section, TocEntry
+from scalr_backup.core.archive.head import ArchiveError, ArchiveHead, Section, TocEntry
 from scalr_backup.core.roles import (
     Globals,
     GlobalsError,

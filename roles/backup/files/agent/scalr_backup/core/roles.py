@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from scalr_backup.core.archive.reader import ArchiveError, ArchiveHead, TocEntry
+from scalr_backup.core.archive.head import ArchiveError, ArchiveHead, TocEntry
 from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.sql import Statement, split_statements, unquote_identifier
 

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import scalr_backup
-from scalr_backup.core.archive.reader import ArchiveError, ArchiveReader
+from scalr_backup.core.archive.head import ArchiveError
+from scalr_backup.core.archive.reader import ArchiveReader
 from scalr_backup.core.errors import DumpError, ScalrBackupError
 from scalr_backup.core.model import Credentials
 from scalr_backup.tools.docker.engine import STDOUT, DockerHost, ExecStream, MessageTail

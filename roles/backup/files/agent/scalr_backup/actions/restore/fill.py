@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from scalr_backup.actions.restore.plan import DatabasePlan, read_head
-from scalr_backup.core.archive.reader import ArchiveHead, ArchiveReader, PostData
+from scalr_backup.core.archive.head import ArchiveHead, PostData
+from scalr_backup.core.archive.reader import ArchiveReader
 from scalr_backup.core.errors import PostgresError, RestoreError, ScalrBackupError, VerificationError
 from scalr_backup.core.progress import Emit, progress
 from scalr_backup.tools.docker.engine import STDOUT, ExecStream, MessageTail

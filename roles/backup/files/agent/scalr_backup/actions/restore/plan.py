@@ -17,7 +17,8 @@ from scalr_backup.actions.restore import selection
 from scalr_backup.actions.restore.known_roles import known_roles
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core import roles, room
-from scalr_backup.core.archive.reader import ArchiveHead, ArchiveReader
+from scalr_backup.core.archive.head import ArchiveHead
+from scalr_backup.core.archive.reader import ArchiveReader
 from scalr_backup.core.errors import (
     MissingExtensionError,
     MissingRoleError,

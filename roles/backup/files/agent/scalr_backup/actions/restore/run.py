@@ -30,7 +30,7 @@ from scalr_backup.actions.restore.plan import (
 from scalr_backup.actions.restore.room_watch import RoomWatch
 from scalr_backup.actions.restore.swap import SwapUnknownError, has_swapped
 from scalr_backup.actions.use_case import Tools, UseCase
-from scalr_backup.core.archive.reader import ArchiveHead
+from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.errors import (
     ExitCode,
     InterruptedRunError,

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an archive says of itself before its data: when, of which database, and what it holds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from scalr_backup.core.errors import ScalrBackupError
+from scalr_backup.core.sql import quote_identifier, unquote_identifier
+
+VERSIONS = ((1, 14, 0), (1, 15, 0), (1, 16, 0))
+
+_ENCODING = re.compile(r"SET client_encoding = '([^']+)';")
+_CREATE_DATABASE = re.compile(r'CREATE DATABASE (?:"(?:[^"]|"")+"|[^\s"]+) (?=WITH )')
+# pg_dump writes it as the last option, and only where it is not pg_default.
+_DATABASE_TABLESPACE = re.compile(r' TABLESPACE = ("(?:[^"]|"")+"|[^\s"\';]+)\Z')
+_SETVAL = re.compile(r"SELECT pg_catalog\.setval\(.*, (-?\d+), (true|false)\);\s*\Z", re.DOTALL)
+# Quoted identifiers, string constants, words, and whatever stands between them. pg_dump doubles a quote
+# within quotes, also in constants that begin with E.
+_SQL_WORD = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|\w+|.', re.DOTALL)
+
+# What makes a partition of a table or of an index, and what locks no other tables than one and its partitions.
+_ATTACHMENTS = frozenset({"TABLE ATTACH", "INDEX ATTACH"})
+_OF_ONE_TABLE = frozenset({"INDEX", "CONSTRAINT"})
+
+
+class ArchiveError(ScalrBackupError):
+    """What came is not a whole archive that this software knows; says what is wrong, and at which byte."""
+
+    code = "unreadable_archive"
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class Section(IntEnum):
+    """The part of a restore that an entry belongs to."""
+
+    NONE = 1
+    PRE_DATA = 2
+    DATA = 3
+    POST_DATA = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TocEntry:
+    """One entry of the table of contents: an object, a property of an object, or the data of one.
+
+    ``tableoid`` and ``oid`` name the object in the system catalogs. ``relkind`` is empty before version 1.16
+    and for what is no relation. ``data_position`` is known only of an archive that pg_dump wrote to a file.
+    """
+
+    dump_id: int
+    had_dumper: bool
+    tableoid: int
+    oid: int
+    tag: str
+    desc: str
+    section: Section
+    defn: str | None
+    drop_stmt: str | None
+    copy_stmt: str | None
+    namespace: str | None
+    tablespace: str | None
+    tableam: str | None
+    relkind: str
+    owner: str
+    dependencies: tuple[int, ...]
+    data_position: int | None
+
+    @property
+    def label(self) -> str:
+        """The entry in a sentence, such as ``TABLE DATA public.orders (entry 3412)``."""
+        name = f"{self.namespace}.{self.tag}" if self.namespace else self.tag
+        return f"{self.desc} {name} (entry {self.dump_id})"
+
+
+@dataclass(frozen=True, slots=True)
+class PostData:
+    """The dump IDs of what is made after the data: indexes, keys, triggers, rules, policies and the like.
+
+    What may be made *at_once*, by several jobs, comes first; the rest follows *in_order*, by one.
+    """
+
+    at_once: tuple[int, ...]
+    in_order: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return len(self.at_once) + len(self.in_order)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveHead:
+    """What an archive says of itself before its data.
+
+    ``created`` is in the time zone of the machine where pg_dump ran, which the archive does not name.
+    ``length`` is the number of bytes of header and TOC; data begins there.
+    """
+
+    version: tuple[int, int, int]
+    compression: str
+    created: datetime
+    dbname: str
+    server_version: str
+    pg_dump_version: str
+    entries: tuple[TocEntry, ...]
+    length: int
+
+    @property
+    def data_entries(self) -> tuple[TocEntry, ...]:
+        """The entries that have a block of data, in the order of the blocks."""
+        return tuple(entry for entry in self.entries if entry.had_dumper)
+
+    @property
+    def encoding(self) -> str:
+        """PostgreSQL's name of the encoding of the archive's text.
+
+        It is the database's, unless pg_dump was told another.
+        """
+        for entry in self.entries:
+            if entry.desc == "ENCODING":
+                return encoding_of(entry)
+        return "SQL_ASCII"
+
+    @property
+    def database_entry(self) -> TocEntry:
+        """The entry that creates the database; pg_dump records it in every custom archive."""
+        for entry in self.entries:
+            if entry.desc == "DATABASE":
+                return entry
+        raise ArchiveError("The archive's table of contents does not say how its database was created.", self.length)
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """The names of the extensions that a restore creates, in the order of their creation.
+
+        Those of ``template0``, which is plpgsql, are not among them.
+        """
+        return tuple(entry.tag for entry in self.entries if entry.desc == "EXTENSION")
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """The roles that own something in the archive, the database itself included."""
+        return frozenset(entry.owner for entry in self.entries if entry.owner)
+
+    @property
+    def post_data(self) -> PostData:
+        """What is made after the data, and what of it by several jobs.
+
+        pg_restore's jobs know which tables two statements name, but not that one of them locks the partitions of
+        its table as well (``identify_locking_dependencies`` in PostgreSQL's pg_backup_archiver.c): a foreign key to
+        a partitioned table and an ``ALTER INDEX ... ATTACH PARTITION`` end in a deadlock if they meet. So where
+        there are partitions, only what locks a single table, or its partitions below it, is made at once.
+        """
+        entries = self._after_the_data()
+        if not any(entry.desc in _ATTACHMENTS for entry in self.entries):
+            return PostData(at_once=tuple(entry.dump_id for entry in entries), in_order=())
+        in_order: dict[int, None] = {}
+        for entry in entries:
+            # An index of a materialized view that is itself made after the data has to wait for it.
+            if entry.desc not in _OF_ONE_TABLE or not in_order.keys().isdisjoint(entry.dependencies):
+                in_order[entry.dump_id] = None
+        at_once = tuple(entry.dump_id for entry in entries if entry.dump_id not in in_order)
+        return PostData(at_once, tuple(in_order))
+
+    @property
+    def sequence_values(self) -> dict[str, tuple[int, bool]]:
+        """For each sequence, its last value and whether it was handed out (``last_value``, ``is_called``).
+
+        The keys are quoted like those of a manifest's row counts, ``"schema"."name"``.
+        """
+        return {
+            f"{quote_identifier(entry.namespace or '')}.{quote_identifier(entry.tag)}": self._sequence_value(entry)
+            for entry in self.entries
+            if entry.desc == "SEQUENCE SET"
+        }
+
+    @property
+    def database_tablespace(self) -> str | None:
+        """The tablespace that was the database's default; None where it was ``pg_default``."""
+        found = _DATABASE_TABLESPACE.search(self._database_options())
+        return unquote_identifier(found.group(1)) if found else None
+
+    @property
+    def tablespaces(self) -> frozenset[str]:
+        """Every tablespace that a restore asks for, by the database itself or by a table or an index."""
+        named = {entry.tablespace for entry in self.entries} | {self.database_tablespace}
+        return frozenset(name for name in named if name)
+
+    def create_database_sql(self, new_name: str, owner: str | None = None, *, with_tablespace: bool = True) -> str:
+        """The statement that creates an empty database like the archive's: same encoding, locale, tablespace.
+
+        *owner* is the role that will own it; without it, the role that runs the statement. The owner of the
+        dumped database is ``database_entry.owner``. Where ``database_tablespace`` does not exist, the statement
+        works *with_tablespace* false: the database then lies where the server puts it by default.
+        """
+        options = self._database_options()
+        if not with_tablespace:
+            options = _DATABASE_TABLESPACE.sub("", options)
+        if owner is not None:
+            options += f" OWNER = {quote_identifier(owner)}"
+        return f"CREATE DATABASE {quote_identifier(new_name)} {options};"
+
+    def database_properties(self, name: str | None = None) -> tuple[str, ...]:
+        """SQL texts that give the database its comment, security labels, privileges and settings.
+
+        They are to be run by a superuser when the database stands under its final name and has its owner.
+        They name the database as it was called when it was dumped, or *name*.
+        """
+        texts = [entry.defn for entry in self.entries if entry.defn and _is_database_property(entry)]
+        if name is not None:
+            texts = [_rename_database(text, name) for text in texts]
+        if texts and not self._standard_conforming_strings:
+            # Constants with backslashes were written for a server that is set like this.
+            texts = [
+                "SET standard_conforming_strings = off;\n",
+                *texts,
+                "RESET standard_conforming_strings;\n",
+            ]
+        return tuple(texts)
+
+    def _after_the_data(self) -> list[TocEntry]:
+        """The entries of the last section; comments and the like are of the section that they stand in.
+
+        So it is to pg_restore, see ``_tocEntryRequired`` and its callers in PostgreSQL's pg_backup_archiver.c.
+        """
+        section, found = Section.PRE_DATA, []
+        for entry in self.entries:
+            section = section if entry.section is Section.NONE else entry.section
+            if section is Section.POST_DATA:
+                found.append(entry)
+        return found
+
+    def _database_options(self) -> str:
+        """What the archive's CREATE DATABASE says after the database's name."""
+        defn = self.database_entry.defn or ""
+        beginning = _CREATE_DATABASE.match(defn)
+        if beginning is None:
+            raise ArchiveError(f"The archive's statement that creates its database reads {defn!r}.", self.length)
+        return defn[beginning.end() :].rstrip().removesuffix(";")
+
+    def _sequence_value(self, entry: TocEntry) -> tuple[int, bool]:
+        found = _SETVAL.match(entry.defn or "")
+        if found is None:
+            raise ArchiveError(f"The archive does not say which value {entry.label} had.", self.length)
+        return int(found.group(1)), found.group(2) == "true"
+
+    @property
+    def _standard_conforming_strings(self) -> bool:
+        return not any(entry.desc == "STDSTRINGS" and "'off'" in (entry.defn or "") for entry in self.entries)
+
+
+def encoding_of(entry: TocEntry) -> str:
+    """PostgreSQL's name of the encoding that an ``ENCODING`` entry sets."""
+    found = _ENCODING.match(entry.defn or "")
+    return found.group(1) if found else "SQL_ASCII"
+
+
+def _is_database_property(entry: TocEntry) -> bool:
+    """pg_restore's own rule for what belongs to ``--create``."""
+    if entry.desc in ("COMMENT", "ACL", "SECURITY LABEL"):
+        return entry.tag.startswith("DATABASE ")
+    return entry.desc == "DATABASE PROPERTIES"
+
+
+def _rename_database(sql: str, name: str) -> str:
+    """Put *name* wherever pg_dump's statements name the database.
+
+    The name follows the word DATABASE. pg_dump writes keywords in upper case and quotes any name that is not
+    all lower case, so that no name looks like this word.
+    """
+    words: list[str] = []
+    name_is_next = False
+    for word in _SQL_WORD.findall(sql):
+        if name_is_next and not word.isspace():
+            words.append(quote_identifier(name))
+            name_is_next = False
+        else:
+            words.append(word)
+            name_is_next = name_is_next or word == "DATABASE"
+    return "".join(words)
