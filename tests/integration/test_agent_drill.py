@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from scalr_backup.core.errors import NoImageError, ThrowawayError
-from scalr_backup.tools.docker.engine import DockerHost, Throwaway
+from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.docker.throwaway import Throwaway
 
 from tests.support.containers import (
     SOCKET,

@@ -538,7 +538,8 @@ print("patient")
 # goes the other way. Prints how much has arrived.
 LAST_BYTES = """
 import threading, time
-from scalr_backup.tools.docker.engine import STDERR, DockerHost
+from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.docker.exec_stream import STDERR
 docker = DockerHost()
 command = "exec 3<&0; head -c 3000000 /dev/zero & sleep 1; wc -c <&3 >&2; wait"
 for size in (700_000, 750_000, 775_000, 800_000, 850_000):

@@ -35,7 +35,7 @@ from scalr_backup.core.model import (
     Volume,
 )
 from scalr_backup.core.progress import nobody
-from scalr_backup.tools.docker.engine import ExecResult
+from scalr_backup.tools.docker.exec_stream import ExecResult
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.state import State
 

@@ -44,8 +44,7 @@ from scalr_backup.core.errors import (
 from scalr_backup.core.model import Failure, Snapshot, dump_path
 from scalr_backup.core.progress import nobody
 from scalr_backup.core.room import Claim, LogSettings, index_bytes, needs
-from scalr_backup.tools.docker import engine
-from scalr_backup.tools.docker.engine import HostMemory, Image, place_on_disk
+from scalr_backup.tools.docker.throwaway import HostMemory, Image, host_memory, place_on_disk
 from scalr_backup.tools.state import RestoreJournal, State, container_lock
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -182,8 +181,8 @@ class TestMemory:
     def test_of_the_host_is_read(self, tmp_path, monkeypatch):
         facts = tmp_path / "meminfo"
         facts.write_text("MemTotal: 100 kB\nMemAvailable:    50 kB\nSwapTotal: 7 kB\nHugePages_Total: 0\n")
-        monkeypatch.setattr(engine, "_MEMORY_FACTS", facts)
-        assert engine.host_memory() == HostMemory(50 * 1024, 7 * 1024)
+        monkeypatch.setattr("scalr_backup.tools.docker.throwaway._MEMORY_FACTS", facts)
+        assert host_memory() == HostMemory(50 * 1024, 7 * 1024)
 
 
 class TestContainers:

@@ -11,8 +11,8 @@ import pytest
 from docker.errors import NotFound
 from scalr_backup.core.endings import Command
 from scalr_backup.core.errors import CommandLostError, DockerUnreachableError, SilentCommandError
-from scalr_backup.tools.docker import engine as docker_host
-from scalr_backup.tools.docker.engine import STDOUT, ExecStream
+from scalr_backup.tools.docker import exec_stream
+from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream
 
 
 class Engine:
@@ -40,7 +40,7 @@ def sockets():
 
 @pytest.fixture(autouse=True)
 def _asks_often(monkeypatch):
-    monkeypatch.setattr(docker_host, "_ASK_SECONDS", 0.0)
+    monkeypatch.setattr(exec_stream, "_ASK_SECONDS", 0.0)
 
 
 def stream_over(ours, engine, silence_seconds=60.0):

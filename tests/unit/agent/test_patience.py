@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from scalr_backup.core.errors import InterruptedRunError
 from scalr_backup.core.model import Credentials
-from scalr_backup.tools.docker.engine import STDOUT, ExecResult
+from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult
 from scalr_backup.tools.postgres.cluster import Patience, Postgres
 
 

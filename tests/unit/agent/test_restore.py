@@ -34,7 +34,7 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import Credentials, Snapshot
 from scalr_backup.core.progress import nobody
-from scalr_backup.tools.docker.engine import STDERR, ExecStream
+from scalr_backup.tools.docker.exec_stream import STDERR, ExecStream
 from scalr_backup.tools.postgres.cluster import _HALF_MADE, Postgres
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import RestoreJournal, State, utc_now

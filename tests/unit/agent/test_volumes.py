@@ -10,7 +10,7 @@ import pytest
 from scalr_backup.core.errors import RoomUnknownError, SilentCommandError
 from scalr_backup.core.room import Place
 from scalr_backup.tools.docker import volumes
-from scalr_backup.tools.docker.engine import ExecResult
+from scalr_backup.tools.docker.exec_stream import ExecResult
 
 HEAD = "Filesystem 1024-blocks Used Available Capacity Mounted on\n"
 

@@ -22,7 +22,8 @@ from scalr_backup.core.archive.head import ArchiveError
 from scalr_backup.core.archive.reader import ArchiveReader
 from scalr_backup.core.errors import DumpError, ScalrBackupError
 from scalr_backup.core.model import Credentials
-from scalr_backup.tools.docker.engine import STDOUT, DockerHost, ExecStream, MessageTail
+from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
 from scalr_backup.tools.postgres.cluster import Patience, Postgres
 
 JOB_VARIABLE = "SCALR_BACKUP_JOB"

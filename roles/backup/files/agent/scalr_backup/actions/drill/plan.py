@@ -23,7 +23,7 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import Snapshot, dump_path, name_fits
 from scalr_backup.core.room import RESERVE_BYTES, LogSettings, index_bytes, log_bytes, sort_bytes
-from scalr_backup.tools.docker.engine import HostMemory, Image, Throwaway
+from scalr_backup.tools.docker.throwaway import HostMemory, Image, Throwaway
 
 USER = "postgres"
 

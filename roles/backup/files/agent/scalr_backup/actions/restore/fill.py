@@ -21,7 +21,7 @@ from scalr_backup.core.archive.head import ArchiveHead, PostData
 from scalr_backup.core.archive.reader import ArchiveReader
 from scalr_backup.core.errors import PostgresError, RestoreError, ScalrBackupError, VerificationError
 from scalr_backup.core.progress import Emit, progress
-from scalr_backup.tools.docker.engine import STDOUT, ExecStream, MessageTail
+from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
 from scalr_backup.tools.postgres.cluster import Postgres, different_counts
 from scalr_backup.tools.restic.repository import Restic
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 
 from scalr_backup.core.errors import RoomUnknownError, SilentCommandError
 from scalr_backup.core.room import Place
-from scalr_backup.tools.docker.engine import STDOUT, DockerHost, ExecStream
+from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream
 
 # How long df may take: it asks the kernel, which has the answer unless the mount hangs.
 ANSWER_SECONDS = 10.0

@@ -33,7 +33,8 @@ from scalr_backup.core.model import Credentials, Database, Volume, is_run_id, ke
 from scalr_backup.core.room import DEFAULT_TABLESPACE, LogSettings, Place, Survey
 from scalr_backup.core.sql import connection_string, quote_identifier, quote_literal
 from scalr_backup.tools.docker import volumes
-from scalr_backup.tools.docker.engine import STDOUT, DockerHost, ExecResult, ExecStream, MessageTail
+from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail
 from scalr_backup.tools.postgres.blockers import LOCK_NOT_AVAILABLE, Blocker, LockWatch, blockers_sql, in_the_way
 
 # Every connection of a run carries the run's id, so that what a killed run left behind can be told from the app's.

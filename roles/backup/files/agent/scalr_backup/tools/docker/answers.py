@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Calls of the Docker SDK, and what the engine's many refusals mean here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+
+from scalr_backup.core.errors import (
+    CallRefusedError,
+    ContainerGoneError,
+    ContainerStoppedError,
+    DockerUnreachableError,
+    ScalrBackupError,
+)
+from scalr_backup.tools.docker.silence import why_silent
+
+Result = TypeVar("Result")
+
+
+def document_of(api: docker.APIClient, container: str) -> dict[str, Any] | None:
+    """The inspect document of a container; None when there is none, empty when the engine does not tell."""
+    try:
+        return dict(translate(lambda: api.inspect_container(container), container))
+    except ContainerGoneError:
+        return None
+    except ScalrBackupError:
+        return {}
+
+
+def translate(call: Callable[[], Result], subject: str) -> Result:
+    """Call the SDK and turn its many exceptions into ours."""
+    try:
+        return call()
+    except NotFound:
+        raise ContainerGoneError(f"The container {subject} is gone.") from None
+    except APIError as error:
+        if error.status_code == requests.codes.conflict:
+            raise ContainerStoppedError(f"The container {subject} does not run; start it first.") from None
+        if error.status_code == requests.codes.forbidden:
+            raise CallRefusedError(_refusal(error)) from None
+        raise DockerUnreachableError(f"The Docker Engine refused: {_refusal(error)}.") from None
+    except (DockerException, requests.RequestException, OSError) as error:
+        raise DockerUnreachableError(f"The Docker Engine does not answer: {why_silent(error)}.") from None
+
+
+def _refusal(error: APIError) -> str:
+    """The engine's own words, in one line; without any, its number for them."""
+    return " ".join(str(error.explanation or f"status {error.status_code}").split())
