@@ -9,7 +9,8 @@ import pytest
 from scalr_backup.core.errors import InterruptedRunError
 from scalr_backup.core.model import Credentials
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult
-from scalr_backup.tools.postgres.cluster import Patience, Postgres
+from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.session import Patience
 
 
 class SlowServer:

@@ -30,7 +30,8 @@ from scalr_backup.core.model import Cluster, Container, Credentials, kept_since,
 from scalr_backup.core.progress import Emit, log, nobody
 from scalr_backup.core.recognition import Unmatched, server_evidence
 from scalr_backup.tools.docker.engine import DockerHost
-from scalr_backup.tools.postgres.cluster import LOOK, Facts, Patience, Postgres, run_of_application
+from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.session import LOOK, Facts, Patience, run_of_application
 
 LABEL = "scalr.backup"
 

@@ -12,7 +12,8 @@ from collections.abc import Collection
 from scalr_backup.actions.discovery import Discovery
 from scalr_backup.core.errors import PostgresError
 from scalr_backup.core.model import Cluster
-from scalr_backup.tools.postgres.cluster import APPLICATION_PREFIX, Postgres, run_of_half_made
+from scalr_backup.tools.postgres.cluster import Postgres, run_of_half_made
+from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.state import RestoreJournal, State
 
 

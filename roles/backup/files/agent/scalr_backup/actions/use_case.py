@@ -13,7 +13,8 @@ from scalr_backup.actions.discovery import Discovery
 from scalr_backup.core.config import Config
 from scalr_backup.core.model import Cluster
 from scalr_backup.core.progress import Emit, log, with_run
-from scalr_backup.tools.postgres.cluster import APPLICATION_PREFIX, LOOK, Postgres
+from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.session import APPLICATION_PREFIX, LOOK
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import State
 

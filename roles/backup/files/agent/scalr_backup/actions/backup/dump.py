@@ -20,13 +20,9 @@ from scalr_backup.core.memory_file import in_memory
 from scalr_backup.core.model import Cluster, Saved, dump_path
 from scalr_backup.core.progress import Emit, log, progress
 from scalr_backup.tools.postgres.blockers import LockWatch
-from scalr_backup.tools.postgres.cluster import (
-    APPLICATION_PREFIX,
-    Postgres,
-    RowCounts,
-    count_rows,
-    open_exported_snapshot,
-)
+from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.queries import RowCounts, count_rows, open_exported_snapshot
+from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.restic.repository import Restic
 
 

@@ -24,7 +24,8 @@ from scalr_backup.core.errors import DumpError, ScalrBackupError
 from scalr_backup.core.model import Credentials
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
-from scalr_backup.tools.postgres.cluster import Patience, Postgres
+from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.session import Patience
 
 JOB_VARIABLE = "SCALR_BACKUP_JOB"
 

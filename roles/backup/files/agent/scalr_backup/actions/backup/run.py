@@ -49,7 +49,8 @@ from scalr_backup.core.model import (
     new_run_id,
 )
 from scalr_backup.core.progress import log
-from scalr_backup.tools.postgres.cluster import APPLICATION_PREFIX, Postgres
+from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.state import PASS_LOCK, State, container_lock, utc_now
 
 # Seconds that a pass waits for a restore into the same container.

@@ -62,7 +62,8 @@ from scalr_backup.core.model import Credentials, Failure, Snapshot, kept_since, 
 from scalr_backup.core.progress import Event, log, progress
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.throwaway import ContainerOutput, Image, host_memory
-from scalr_backup.tools.postgres.cluster import APPLICATION_PREFIX, Postgres
+from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import DRILL_LOCK, utc_now
 

@@ -22,7 +22,8 @@ from scalr_backup.core.archive.reader import ArchiveReader
 from scalr_backup.core.errors import PostgresError, RestoreError, ScalrBackupError, VerificationError
 from scalr_backup.core.progress import Emit, progress
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
-from scalr_backup.tools.postgres.cluster import Postgres, different_counts
+from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.queries import different_counts
 from scalr_backup.tools.restic.repository import Restic
 
 # A restored index can take hours in which pg_restore says nothing and reads nothing.

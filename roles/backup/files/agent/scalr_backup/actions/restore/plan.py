@@ -31,7 +31,8 @@ from scalr_backup.core.model import Cluster, Snapshot, is_glob
 from scalr_backup.core.progress import progress
 from scalr_backup.core.roles import Globals, MissingRoles, Role
 from scalr_backup.core.sql import NAME_BYTES, quote_identifier
-from scalr_backup.tools.postgres.cluster import LOOK, LiveDatabase, Postgres
+from scalr_backup.tools.postgres.cluster import LiveDatabase, Postgres
+from scalr_backup.tools.postgres.session import LOOK
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import utc_now
 

@@ -44,7 +44,8 @@ from scalr_backup.core.errors import (
 from scalr_backup.core.model import PRE_RESTORE, Failure, new_run_id
 from scalr_backup.core.progress import log, progress
 from scalr_backup.core.sql import NAME_BYTES
-from scalr_backup.tools.postgres.cluster import APPLICATION_PREFIX, RESTORE_PREFIX, Postgres
+from scalr_backup.tools.postgres.cluster import RESTORE_PREFIX, Postgres
+from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import RestoreJournal, container_lock, utc_now
 

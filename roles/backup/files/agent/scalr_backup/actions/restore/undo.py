@@ -26,7 +26,8 @@ from scalr_backup.core.errors import (
 from scalr_backup.core.model import Cluster, Failure, new_run_id
 from scalr_backup.core.progress import log, progress
 from scalr_backup.core.room import DEFAULT_TABLESPACE
-from scalr_backup.tools.postgres.cluster import LOOK, LiveDatabase, Postgres
+from scalr_backup.tools.postgres.cluster import LiveDatabase, Postgres
+from scalr_backup.tools.postgres.session import LOOK
 from scalr_backup.tools.state import KeptDatabase, UndoJournal, container_lock, utc_now
 
 

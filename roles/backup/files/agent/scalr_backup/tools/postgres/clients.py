@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PostgreSQL's client programs in the container of a server: their arguments, exit codes and quirks.
+
+The container's own psql, pg_dump and pg_restore always fit its server: a client that is older than the server
+refuses to dump it (PostgreSQL documentation, pg_dump, "Notes").
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+
+from scalr_backup.core.endings import last_words
+from scalr_backup.core.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
+from scalr_backup.core.sql import connection_string
+from scalr_backup.tools.docker.exec_stream import ExecStream
+from scalr_backup.tools.postgres.session import PSQL, Server
+
+# The restored database's own settings and event triggers stand in the way of neither.
+_AMCHECK_OPTIONS = (
+    "-c default_transaction_read_only=off -c session_replication_role=replica -c statement_timeout=0 "
+    "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
+)
+_READ_ONLY_OPTIONS = "-c default_transaction_read_only=on -c statement_timeout=3600000 -c client_min_messages=warning"
+# The archive's head, which holds no row, for the pg_restore that needs a file: in the container's memory.
+_HEAD_PREFIX = "/dev/shm/scalr_backup_"  # noqa: S108 (a tmpfs of the container's own)
+_PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1"; exit 1; }'
+# More jobs than this compete for the disk rather than share the work.
+MOST_JOBS = 8
+
+
+class Clients(Server):
+    """The client programs beside a server, on behalf of one run."""
+
+    def globals_sql(self, *, passwords: bool = True) -> str:
+        """Roles and tablespaces as ``pg_dumpall --globals-only`` writes them, with the hashes of *passwords* or without.
+
+        Raises PostgresError.
+        """
+        home = connection_string(self._home)
+        argv = ["pg_dumpall", "--globals-only", "--no-password", f"--database={home}"]
+        if not passwords:
+            argv.append("--no-role-passwords")
+        lock_wait = {"PGOPTIONS": f"-c lock_timeout={self._patience.lock_seconds * 1000}"}
+        result = self._run(argv, self.environment() | lock_wait, silence_seconds=self._patience.lock_seconds + 300.0)
+        if result.exit_code != 0:
+            raise PostgresError(self._docker.how_it_ended(self.container, argv[0], result))
+        return result.stdout.decode()
+
+    def dump_argv(self, database: str, exported_snapshot: str) -> list[str]:
+        """The pg_dump of a backup: custom format, uncompressed so that restic can deduplicate and compress."""
+        return [
+            "pg_dump",
+            "--format=custom",
+            "--compress=0",
+            "--no-password",
+            f"--lock-wait-timeout={self._patience.lock_seconds * 1000}",
+            f"--snapshot={exported_snapshot}",
+            f"--dbname={connection_string(database)}",
+        ]
+
+    def start_restore(self, database: str, silence_seconds: float, *, tablespaces: bool = True) -> ExecStream:
+        """Start a pg_restore that makes *database*'s objects and fills them from its standard input.
+
+        It stops at the first error. Indexes, keys and the like come afterwards, see ``start_post_data``.
+        """
+        sections = ("--section=pre-data", "--section=data")
+        argv = [*self._restore_argv(database, tablespaces), *sections]
+        return self._docker.start_exec(
+            self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds
+        )
+
+    def put_head(self, name: str, head: bytes) -> tuple[str | None, int]:
+        """Put an archive's head into the container's memory.
+
+        Returns its path and the number of jobs that the container's processors are good for; no path where there is
+        no room.
+        """
+        path, said = self._put_into_memory(name, head)
+        processors = int(re.sub(rb"\D", b"", said.split(b"\n")[0]) or 1)
+        return path, min(processors, MOST_JOBS)
+
+    def put_list(self, name: str, dump_ids: Iterable[int]) -> str | None:
+        """Put a list of an archive's entries beside its head, as ``pg_restore --use-list`` reads it.
+
+        Of each line, the number alone counts. Returns its path; none where there is no room.
+        """
+        path, _said = self._put_into_memory(name, b"".join(b"%d;\n" % dump_id for dump_id in dump_ids))
+        return path
+
+    def _put_into_memory(self, name: str, content: bytes) -> tuple[str | None, bytes]:
+        path = f"{_HEAD_PREFIX}{name}"
+        result = self._run(["sh", "-c", _PUT_HEAD, "sh", path], stdin=content)
+        return (path if result.exit_code == 0 else None), result.stdout
+
+    def heads(self) -> set[str]:
+        """The names of the half-made databases whose heads or lists lie in the container's memory."""
+        result = self._docker.run(self.container, ["sh", "-c", f"ls -d {_HEAD_PREFIX}* 2>/dev/null || :"])
+        paths = result.stdout.decode("utf-8", "replace").splitlines()
+        return {path.removeprefix(_HEAD_PREFIX).partition(".")[0] for path in paths}
+
+    def remove_heads(self, name: str) -> None:
+        """Remove what ``put_head`` and ``put_list`` have put there for a half-made database, and nothing of another's."""
+        path = f"{_HEAD_PREFIX}{name}"
+        self._docker.run(self.container, ["sh", "-c", 'rm -f "$1" "$1".*', "sh", path])
+
+    def start_post_data(
+        self,
+        database: str,
+        path: str | None,
+        use_list: str | None,
+        jobs: int,
+        silence_seconds: float,
+        *,
+        tablespaces: bool = True,
+    ) -> ExecStream:
+        """Start a pg_restore of what comes after the data, which tells each item on its standard error.
+
+        *path* is that of a head, and *use_list* that of a list of what to make of it, if it is not all. Without a path,
+        the head is taken from standard input: several jobs need a file that can be sought in (PostgreSQL
+        documentation, pg_restore, ``--jobs``).
+        """
+        argv = [*self._restore_argv(database, tablespaces), "--section=post-data", "--verbose"]
+        if use_list is not None:
+            argv.append(f"--use-list={use_list}")
+        if path is not None:
+            argv += [f"--jobs={jobs}", path]
+        options = self._without_event_triggers
+        if options:
+            # A superuser, then, who may also choose the words of the server, in which a deadlock is recognized.
+            options += " -c lc_messages=C"
+        environment = self.environment() | {"PGOPTIONS": options}
+        return self._docker.start_exec(
+            self.container, argv, environment, stdin=path is None, silence_seconds=silence_seconds
+        )
+
+    def _restore_argv(self, database: str, tablespaces: bool) -> list[str]:
+        return [
+            "pg_restore",
+            "--format=custom",
+            "--exit-on-error",
+            "--no-password",
+            f"--dbname={connection_string(database)}",
+            *([] if tablespaces else ["--no-tablespaces"]),
+        ]
+
+    def check_archive(self, head: bytes) -> None:
+        """Let the container's pg_restore read an archive's table of contents.
+
+        Raises UnreadableArchiveError in its words.
+        """
+        result = self._run(["pg_restore", "--list"], stdin=head)
+        if result.exit_code != 0:
+            raise UnreadableArchiveError(
+                f"This archive cannot be read there: {self._docker.how_it_ended(self.container, 'pg_restore', result)}"
+            )
+
+    def answers_over_tcp(self) -> bool:
+        """Whether the server is up for everybody; the entry point's first, temporary server listens on no address."""
+        result = self._docker.run(self.container, ["pg_isready", "--quiet", "--host=127.0.0.1", "--timeout=5"])
+        return result.exit_code == 0
+
+    def has_amcheck(self) -> bool:
+        """Whether the image has pg_amcheck (PostgreSQL 14 or newer) and the extension that it calls."""
+        found = self._docker.run(self.container, ["sh", "-c", "command -v pg_amcheck"]).exit_code == 0
+        available = "SELECT to_jsonb(EXISTS (SELECT FROM pg_available_extensions WHERE name = 'amcheck'));"
+        return found and bool(self.query(self._home, available)[0])
+
+    def check_relations(self, database: str, jobs: int) -> None:
+        """Let pg_amcheck read every table and index of a database; makes the extension amcheck in it.
+
+        Raises DamagedRelationsError in its words.
+        """
+        argv = [
+            "pg_amcheck",
+            "--install-missing",
+            "--no-password",
+            f"--jobs={jobs}",
+            connection_string(database),
+        ]
+        result = self._docker.run(
+            self.container,
+            argv,
+            self.environment() | {"PGOPTIONS": _AMCHECK_OPTIONS},
+            silence_seconds=24 * 3600.0,
+            waiting=self._waiting,
+        )
+        if result.exit_code == 2:
+            lines = [line.strip() for line in result.stdout.decode("utf-8", "replace").splitlines()]
+            raise DamagedRelationsError(f"pg_amcheck found damage in the restored {database}: {' '.join(lines[:4])}")
+        if result.exit_code != 0:
+            why = self._docker.how_it_ended(self.container, argv[0], result)
+            raise DamagedRelationsError(f"pg_amcheck could not check {database}: {why}")
+
+    def run_read_only(self, database: str, sql: str) -> list[str]:
+        """Run somebody's SQL where nothing can be written; every value that it returns, as text, row after row.
+
+        Raises PostgresError in the server's words.
+        """
+        end = secrets.token_hex(16)
+        argv = [*PSQL, "--field-separator-zero", "--record-separator-zero", f"--dbname={connection_string(database)}"]
+        script = f"BEGIN READ ONLY;\n{sql}\n;\n\\echo {end}\n"
+        result = self._docker.run(
+            self.container,
+            argv,
+            self.environment() | {"PGOPTIONS": _READ_ONLY_OPTIONS},
+            stdin=script.encode(),
+            silence_seconds=2 * 3600.0,
+            waiting=self._waiting,
+        )
+        text = result.stdout.decode("utf-8", "replace")
+        if result.exit_code != 0:
+            why = self._docker.how_it_ended(self.container, argv[0], result)
+            raise PostgresError(f"{self.container}/{database}: {last_words(result.stderr) or why}")
+        if not text.endswith(f"{end}\n"):
+            raise PostgresError(
+                f"{self.container}/{database}: the SQL holds a quotation or a comment that does not end."
+            )
+        return text.removesuffix(f"{end}\n").split("\0")[:-1]

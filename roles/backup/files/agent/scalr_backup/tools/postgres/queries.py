@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a server is asked, in SQL, and how its answers are to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scalr_backup.core.sql import quote_identifier
+from scalr_backup.tools.postgres.session import SqlSession
+
+_USER_TABLES = """
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+      AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+      AND NOT EXISTS (SELECT FROM pg_depend AS d
+                      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+"""
+_LOCK_TABLES = f"""
+SELECT 'LOCK TABLE ' || string_agg(format('ONLY %I.%I', n.nspname, c.relname), ', ') || ' IN ACCESS SHARE MODE'
+{_USER_TABLES} \\gexec
+"""
+_COUNT_ROWS = f"""
+SELECT format('SELECT jsonb_build_array(%L, %L, count(*)) FROM ONLY %I.%I', n.nspname, c.relname, n.nspname, c.relname)
+{_USER_TABLES} ORDER BY n.nspname, c.relname \\gexec
+"""
+DATABASES = """
+SELECT jsonb_build_object(
+         'name', datname, 'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
+         'size_bytes', pg_database_size(oid))
+FROM pg_database
+WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
+ORDER BY datname;
+"""
+# 16384 is FirstNormalObjectId (src/include/access/transam.h): what initdb makes lies below.
+IS_EMPTY = """
+SELECT to_jsonb(NOT EXISTS (SELECT FROM pg_class WHERE oid >= 16384)
+            AND NOT EXISTS (SELECT FROM pg_proc WHERE oid >= 16384)
+            AND NOT EXISTS (SELECT FROM pg_type WHERE oid >= 16384)
+            AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384)
+            AND NOT EXISTS (SELECT FROM pg_extension WHERE oid >= 16384)
+            AND NOT EXISTS (SELECT FROM pg_largeobject_metadata));
+"""
+_DESCRIBE = """
+SELECT jsonb_build_object(
+  'database', d.datname,
+  'oid', d.oid::bigint,
+  'owner', pg_get_userbyid(d.datdba),
+  'encoding', pg_encoding_to_char(d.encoding),
+  'collate', d.datcollate,
+  'ctype', d.datctype,
+  'size_bytes', pg_database_size(d.oid),
+  'largest_indexes', (SELECT COALESCE(jsonb_agg(bytes), '[]')
+                      FROM (SELECT relpages * current_setting('block_size')::bigint AS bytes FROM pg_class
+                            WHERE relkind = 'i' AND oid >= 16384 ORDER BY relpages DESC LIMIT 8) AS largest),
+  'server_version', current_setting('server_version'),
+  'server_version_num', current_setting('server_version_num')::int,
+  'extensions', COALESCE((SELECT jsonb_agg(jsonb_build_object('name', e.extname, 'version', e.extversion,
+                                                               'schema', n.nspname) ORDER BY e.extname)
+                          FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace), '[]'),
+  'public_schema', EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public'),
+  'settings', COALESCE((SELECT jsonb_agg(jsonb_build_object(
+                                 'role', CASE WHEN s.setrole <> 0 THEN pg_get_userbyid(s.setrole) END,
+                                 'settings', to_jsonb(s.setconfig)))
+                        FROM pg_db_role_setting AS s WHERE s.setdatabase = d.oid), '[]'))
+FROM pg_database AS d WHERE d.datname = current_database();
+"""
+
+_SEQUENCE_VALUES = """
+SELECT format('SELECT jsonb_build_array(%L, %L, last_value, is_called) FROM %I.%I',
+              n.nspname, c.relname, n.nspname, c.relname)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' ORDER BY n.nspname, c.relname \\gexec
+"""
+CONNECTED = """
+SELECT jsonb_build_object('user', usename, 'application', application_name,
+                          'address', COALESCE(host(client_addr), 'local'), 'sessions', count(*))
+FROM pg_stat_activity
+WHERE datname = {name} AND backend_type = 'client backend' AND application_name NOT LIKE '{ours}%'
+GROUP BY usename, application_name, client_addr ORDER BY count(*) DESC, 1;
+"""
+# Whoever may make roles sees to it that their passwords' hashes do not go to the server's log.
+SILENCE_THE_LOG = """
+SELECT jsonb_build_array(
+  set_config('log_statement', 'none', false), set_config('log_min_error_statement', 'panic', false),
+  set_config('log_min_duration_statement', '-1', false), set_config('log_min_duration_sample', '-1', false),
+  set_config('log_transaction_sample_rate', '0', false), set_config('track_activities', 'off', false),
+  set_config('pg_stat_statements.track', 'none', false))
+FROM pg_roles WHERE rolname = current_user AND rolsuper;
+"""
+
+# What decides how much a restore takes. An archive without a way, or whose last try failed, keeps the log for ever, and
+# so does a slot that nobody reads.
+ROOM_OF_SERVER = """
+SELECT jsonb_build_object(
+  'directory', current_setting('data_directory'),
+  'limit_bytes', pg_size_bytes(current_setting('max_wal_size')),
+  'kept_bytes', pg_size_bytes(current_setting('wal_keep_size')),
+  'kept_for_slots', (SELECT setting::bigint * 1024 * 1024 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
+  'sort_bytes', pg_size_bytes(current_setting('maintenance_work_mem')),
+  'checksums', 'on' IN (current_setting('data_checksums'), current_setting('wal_log_hints')),
+  'archive_fails', current_setting('archive_mode') <> 'off' AND (
+    '' = ALL (ARRAY[current_setting('archive_command'), COALESCE(current_setting('archive_library', true), '')])
+    OR (SELECT COALESCE(last_failed_time > COALESCE(last_archived_time, '-infinity'), false) FROM pg_stat_archiver)),
+  'slots', COALESCE((SELECT jsonb_agg(slot_name ORDER BY slot_name) FROM pg_replication_slots
+                     WHERE NOT active AND restart_lsn IS NOT NULL), '[]'),
+  'tablespaces', COALESCE((SELECT jsonb_object_agg(spcname, oid::bigint) FROM pg_tablespace
+                           WHERE spcname NOT IN ('pg_default', 'pg_global')), '{}'));
+"""
+
+RowCounts = dict[str, int]
+SequenceValues = dict[str, tuple[int, bool]]
+
+
+def open_exported_snapshot(session: SqlSession) -> tuple[str, dict[str, Any]]:
+    """Begin the transaction that a dump and its counts share; returns the snapshot's name and the description.
+
+    The tables are locked as pg_dump locks them, at once: a TRUNCATE between the snapshot and pg_dump's own
+    lock would show no rows to a transaction that should still see them.
+    """
+    session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
+    exported: str = session.query("SELECT to_jsonb(pg_export_snapshot());")[0]
+    if session.query("SELECT to_jsonb(current_setting('server_version_num')::int);")[0] >= 170000:
+        session.query("SET transaction_timeout = 0;")
+    session.query(_LOCK_TABLES)
+    description: dict[str, Any] = session.query(_DESCRIBE)[0]
+    return exported, description
+
+
+def count_rows(session: SqlSession) -> RowCounts:
+    """Exact row counts of every user table, as this session's transaction sees them."""
+    return {
+        f"{quote_identifier(schema)}.{quote_identifier(table)}": count
+        for schema, table, count in session.query(_COUNT_ROWS)
+    }
+
+
+def sequence_values(session: SqlSession) -> SequenceValues:
+    """The last value of every sequence, and whether it was handed out."""
+    return {
+        f"{quote_identifier(schema)}.{quote_identifier(name)}": (value, called)
+        for schema, name, value, called in session.query(_SEQUENCE_VALUES)
+    }
+
+
+def different_counts(expected: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
+    """The tables whose counts differ, with both counts."""
+    return [
+        f"{table}: {expected.get(table, 'no table')} expected, {found.get(table, 'no table')} restored"
+        for table in sorted(expected.keys() | found.keys())
+        if expected.get(table) != found.get(table)
+    ]

@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sessions of one run on a server, through the psql of its container, and the end of whatever the run has there.
+
+SQL goes through standard input, never through argv; database names go as quoted connection strings, because
+``--dbname`` reads anything with an ``=`` as options. A password goes through ``PGPASSWORD`` of the one exec.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+from scalr_backup.core.endings import last_words
+from scalr_backup.core.errors import DockerUnreachableError, InterruptedRunError, PostgresError, ScalrBackupError
+from scalr_backup.core.model import Credentials, is_run_id
+from scalr_backup.core.sql import connection_string, quote_literal
+from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail
+from scalr_backup.tools.postgres.blockers import LOCK_NOT_AVAILABLE, Blocker, LockWatch, blockers_sql, in_the_way
+
+# Every connection of a run carries the run's id, so that what a killed run left behind can be told from the app's.
+APPLICATION_PREFIX = "scalr-backup"
+
+# What looks at a server for no run, in this process.
+LOOK = f"{APPLICATION_PREFIX} look {secrets.token_hex(4)}"
+
+PSQL = ("psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1")
+# An error with its SQLSTATE: the words before and after it are in the server's language. The classes 00 to 02 are no errors.
+_VERBOSE = "--set=VERBOSITY=verbose"
+_ERROR = re.compile(r"^(?P<severity>.*?\S:  )(?P<sqlstate>(?!0[012])[0-9A-Z]{5}): (?P<message>.*)$", re.MULTILINE)
+# Only the server's own functions and operators, and no limit that the cluster sets for its apps.
+_SESSION_OPTIONS = (
+    "-c search_path=pg_catalog -c standard_conforming_strings=on -c statement_timeout=0 "
+    "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
+)
+# PostgreSQL waits for ever on what somebody holds exclusively; a night is better spent on the others. Who tidies up after
+# being told to stop waits no longer than this.
+_SHORT_LOCK_WAIT_SECONDS = 30
+# Counting the rows of a large table says nothing for a long time; a look at a catalog that does is a server that hangs.
+_WORK_SECONDS, ANSWER_SECONDS = 24 * 3600.0, 300.0
+# What runs do in the container: a client program's environment tells whose it is, and "end" as the second argument ends
+# it. One that a killed run left waits for ever to write into a pipe that nobody reads. Only sh, tr and grep are needed,
+# which every image of PostgreSQL has.
+_CLIENTS = """
+for process in /proc/[0-9]*; do
+  case "$(tr '\\0' ' ' < "$process/cmdline" 2>/dev/null)" in
+    pg_dump*|pg_restore*|psql*|*/pg_dump*|*/pg_restore*|*/psql*|sh*scalr-backup-watch*) ;;
+    *) continue ;;
+  esac
+  name="$(tr '\\0' '\\n' < "$process/environ" 2>/dev/null | grep "^PGAPPNAME=$1")" || continue
+  if [ "$2" = end ]; then kill "${process#/proc/}" 2>/dev/null || continue; fi
+  echo "${name#PGAPPNAME=}"
+done
+:
+"""
+
+# Who is in the way is told at once or not at all.
+_LOOK_SECONDS = 20.0
+# By container and what is known of it.
+Facts = dict[tuple[str, str], str]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How a run waits for a server: *stop_if_told* raises when it is to end, *tell* says who is in its way.
+
+    *lock_seconds* is how long it waits for a lock.
+    """
+
+    lock_seconds: int = _SHORT_LOCK_WAIT_SECONDS
+    stop_if_told: Callable[[], None] = lambda: None
+    tell: Callable[[str], None] = lambda _words: None
+
+
+class SqlSession:
+    """A psql that stays open, so that a transaction can stay open in it."""
+
+    def __init__(
+        self, stream: ExecStream, subject: str, waiting: Callable[[], None], watch: LockWatch | None = None
+    ) -> None:
+        """*waiting* is called every half second of silence; *watch* knows who is in the way meanwhile."""
+        self._stream = stream
+        self._subject = subject
+        self._watch = watch
+        self._frames = stream.frames(waiting)
+        self._messages = MessageTail()
+        self._received = b""
+
+    def query(self, sql: str) -> list[Any]:
+        """Run SQL (or psql commands) whose rows are one JSON document each; returns the documents.
+
+        Raises PostgresError in the server's words, or about who was in the way; the session is over then.
+        """
+        if self._watch is not None:
+            self._watch.moved()
+        end = secrets.token_hex(16)
+        with suppress(OSError):  # Where psql has ended, what it said follows.
+            self._stream.write(f"{sql}\n\\echo {end}\n".encode("utf-8", "surrogateescape"))
+        lines = self._lines_until(end.encode())
+        return [json.loads(line) for line in lines if line]
+
+    def _lines_until(self, end: bytes) -> list[bytes]:
+        marker = end + b"\n"
+        while not (self._received == marker or self._received.endswith(b"\n" + marker)):
+            kind, data = next(self._frames, (0, b""))
+            if kind == 0:
+                raise self._failure()
+            if kind == STDOUT:
+                self._received += data
+            else:
+                self._messages.add(data)
+        text, self._received = self._received.removesuffix(marker), b""
+        return text.split(b"\n")
+
+    def _failure(self) -> PostgresError:
+        sqlstate, words = explain_failure(self._messages.text)
+        if sqlstate == LOCK_NOT_AVAILABLE and self._watch is not None and self._watch.last:
+            words = f"gave up waiting for {self._watch.last}; let that end, or end it, and run this again."
+        if sqlstate is None:
+            explained = self._stream.how_it_ended(self._messages.text)
+            # A refusal is the server's own, and how psql ended adds nothing to it.
+            words = words if words and explained.endswith(f": {words}") else explained
+        return PostgresError(f"{self._subject}: {words}", sqlstate)
+
+
+class Server:
+    """The server of one container, on behalf of one run: sessions, and the end of what the run has there."""
+
+    def __init__(
+        self,
+        docker: DockerHost,
+        container: str,
+        credentials: Credentials,
+        application: str,
+        waiting: Callable[[], None] = lambda: None,
+        facts: Facts | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        """*facts* remembers what does not change while a run goes on, for everyone who asks the same container.
+
+        Without *patience*, nothing that is told to stop ends a call: for whoever tidies up after that.
+        """
+        self._docker = docker
+        self.container = container
+        self._credentials = credentials
+        self.application = application
+        self._waiting = waiting
+        self._facts: Facts = {} if facts is None else facts
+        self._patience = patience or Patience()
+
+    def while_waiting(self, waiting: Callable[[], None]) -> Self:
+        """The same, but *waiting* is called every half second that the server works in silence, and may raise."""
+        return self._like(self.application, waiting, self._patience)
+
+    def unstoppable(self, application: str | None = None) -> Self:
+        """The same, but a run that is told to stop awaits the end of each call; under another name where one is given."""
+        return self._like(application or self.application, lambda: None, Patience(tell=self._patience.tell))
+
+    def _like(self, application: str, waiting: Callable[[], None], patience: Patience) -> Self:
+        return type(self)(self._docker, self.container, self._credentials, application, waiting, self._facts, patience)
+
+    def lock_watch(self, database: str) -> LockWatch:
+        """Whoever follows a wait of this run in a database, and finds out and says who is in its way."""
+
+        def look() -> str | None:
+            aside = self._like(f"{APPLICATION_PREFIX} aside", self._patience.stop_if_told, Patience(lock_seconds=2))
+            try:
+                with aside.session(database, silence_seconds=_LOOK_SECONDS, watched=False) as session:
+                    return in_the_way([Blocker(**row) for row in session.query(blockers_sql(self.application))])
+            except (PostgresError, DockerUnreachableError):
+                return None  # The wait itself tells what is wrong with the server.
+
+        return LockWatch(look, lambda words: self._patience.tell(f"{self.container}/{database} waits for {words}."))
+
+    def _wait(self) -> None:
+        self._patience.stop_if_told()
+        self._waiting()
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        stdin: bytes | None = None,
+        silence_seconds: float = 300.0,
+    ) -> ExecResult:
+        """Run a client program to its end; a run that is told to stop leaves nothing of it."""
+        with self._ended_with_its_run():
+            return self._docker.run(
+                self.container, argv, environment, stdin=stdin, silence_seconds=silence_seconds, waiting=self._wait
+            )
+
+    @contextmanager
+    def _ended_with_its_run(self) -> Iterator[None]:
+        """End on the server, too, what a run that is told to stop no more waits for."""
+        try:
+            yield
+        except InterruptedRunError:
+            with suppress(ScalrBackupError):
+                self.unstoppable(f"{APPLICATION_PREFIX} cleanup").end_leftovers(f"{self.application}$")
+            raise
+
+    def environment(self) -> dict[str, str]:
+        """The variables that a client program in the container needs; they hold the password."""
+        variables = {
+            "PGUSER": self._credentials.user,
+            "PGAPPNAME": self.application,
+            "PGCONNECT_TIMEOUT": "20",
+            "PGCLIENTENCODING": "UTF8",
+        }
+        if self._credentials.password is not None:
+            variables["PGPASSWORD"] = self._credentials.password
+        return variables
+
+    @contextmanager
+    def session(
+        self,
+        database: str,
+        options: str = "",
+        *,
+        silence_seconds: float = _WORK_SECONDS,
+        watched: bool = True,
+        tidied: bool = True,
+    ) -> Iterator[SqlSession]:
+        """Open a psql session on a database; who is in its way is told, unless it is not *watched*.
+
+        Raises PostgresError at its first query when the server refuses, InterruptedRunError from a query when the run is
+        told to stop: nothing is left on the server then, unless it is not *tidied* because the caller sees to that.
+        """
+        lock_wait = f"-c lock_timeout={self._patience.lock_seconds * 1000}"
+        environment = self.environment() | {"PGOPTIONS": f"{_SESSION_OPTIONS} {lock_wait} {options}"}
+        argv = [*PSQL, _VERBOSE, f"--dbname={connection_string(database)}"]
+        watch = self.lock_watch(database) if watched else None
+
+        def wait() -> None:
+            self._wait()
+            if watch is not None:
+                watch.wait()
+
+        with (
+            self._ended_with_its_run() if tidied else nullcontext(),
+            self._docker.start_exec(
+                self.container, argv, environment, stdin=True, silence_seconds=silence_seconds
+            ) as stream,
+        ):
+            yield SqlSession(stream, f"{self.container}/{database}", wait, watch)
+
+    def query(self, database: str, sql: str) -> list[Any]:
+        """Look at something, in a session of its own; rows are JSON documents."""
+        with self.session(database, silence_seconds=ANSWER_SECONDS) as session:
+            return session.query(sql)
+
+    def execute(self, database: str, *statements: str) -> None:
+        """Run statements that return nothing, each in its own transaction."""
+        with self.session(database) as session:
+            for statement in statements:
+                session.query(statement + ";")
+
+    def end_leftovers(self, application_pattern: str) -> int:
+        """End what runs that are no more left in the container: sessions by application name, then clients.
+
+        *application_pattern* is a regular expression that holds only characters with the same meaning in
+        PostgreSQL and grep. Returns how many were ended; raises PostgresError.
+        """
+        ended: int = self.query(
+            self._home,
+            "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
+            f"WHERE application_name ~ {quote_literal('^' + application_pattern)} AND pid <> pg_backend_pid();",
+        )[0]
+        result = self._docker.run(self.container, ["sh", "-c", _CLIENTS, "sh", application_pattern, "end"])
+        return max(ended, result.stdout.count(b"\n"))
+
+    def runs_at_work(self) -> set[str]:
+        """The ids of the runs that have a session or a client program in the container, of whichever agent.
+
+        Raises PostgresError.
+        """
+        names: list[str] = self.query(
+            self._home,
+            "SELECT DISTINCT to_jsonb(application_name) FROM pg_stat_activity "
+            f"WHERE starts_with(application_name, {quote_literal(f'{APPLICATION_PREFIX} ')});",
+        )
+        result = self._docker.run(self.container, ["sh", "-c", _CLIENTS, "sh", f"{APPLICATION_PREFIX} ", "list"])
+        names += result.stdout.decode("utf-8", "replace").splitlines()
+        return {run for run in map(run_of_application, names) if run}
+
+    @property
+    def _home(self) -> str:
+        """A database to stand in: ``postgres``, or ``template1`` where an administrator dropped that.
+
+        Not always template1: CREATE DATABASE copies it and fails while anyone is connected to it.
+        """
+        return self._remember("home", self._find_home)
+
+    def _find_home(self) -> str:
+        try:
+            self.query("postgres", "SELECT to_jsonb(true);")
+        except PostgresError:
+            # psql has no code for why it was not let in. Whoever is let in elsewhere can ask whether there is such a database;
+            # who is not either, fails for another reason, which the first try has told.
+            try:
+                open_to_all = self.query(
+                    "template1", "SELECT to_jsonb(datallowconn) FROM pg_database WHERE datname = 'postgres';"
+                )
+            except PostgresError:
+                open_to_all = [True]
+            if open_to_all == [True]:
+                raise
+            return "template1"
+        return "postgres"
+
+    def _remember(self, what: str, find: Callable[[], str]) -> str:
+        key = self.container, what
+        if key not in self._facts:
+            self._facts[key] = find()
+        return self._facts[key]
+
+    @property
+    def _without_event_triggers(self) -> str:
+        """The options of a session in a half-made database, whose own event triggers have to keep still.
+
+        pg_restore makes them before it fills materialized views, and one on logins would see every session of ours:
+        what they write was never saved. Only a superuser may say so, and only a superuser makes event triggers.
+        """
+        return self._remember("without event triggers", self._find_out_how_triggers_keep_still)
+
+    def _find_out_how_triggers_keep_still(self) -> str:
+        versions = self.query(
+            self._home,
+            "SELECT to_jsonb(current_setting('server_version_num')::int) FROM pg_roles "
+            "WHERE rolname = current_user AND rolsuper;",
+        )
+        if not versions:
+            return ""
+        return "-c event_triggers=off" if versions[0] >= 170000 else "-c session_replication_role=replica"
+
+    def _maintenance_database(self, busy: str) -> str:
+        """Where to stand while *busy* is created, renamed or dropped."""
+        return "template1" if busy == self._home else self._home
+
+
+def run_of_application(name: str) -> str | None:
+    """The id of the run that a session or a client program of this name is of; None of one that is no run's."""
+    words = name.split(" ")
+    return words[1] if words[0] == APPLICATION_PREFIX and len(words) > 1 and is_run_id(words[1]) else None
+
+
+def explain_failure(stderr: str) -> tuple[str | None, str]:
+    """The SQLSTATE of the first error that psql tells of, verbose as it is here, and its errors in the server's words."""
+    errors = list(_ERROR.finditer(stderr))
+    if not errors:
+        return None, last_words(stderr)
+    return errors[0]["sqlstate"], " ".join(f"{one['severity']}{one['message']}" for one in errors[:3])
