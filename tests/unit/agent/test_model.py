@@ -11,7 +11,8 @@ from scalr_backup.core.errors import UsageError
 from scalr_backup.core.model import dump_path, is_run_id, kept_since, new_run_id, parse_dump_path
 from scalr_backup.core.sql import connection_string, quote_identifier, quote_literal
 from scalr_backup.tools.postgres.queries import different_counts
-from scalr_backup.tools.restic.repository import parse_snapshot, parse_version, redact
+from scalr_backup.tools.restic.messages import parse_snapshot, parse_version
+from scalr_backup.tools.restic.stores import redact
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=63)
 

@@ -22,7 +22,8 @@ from scalr_backup.core.errors import (
     UnreadableRepositoryError,
     WrongPasswordError,
 )
-from scalr_backup.tools.restic.repository import Done, Restic, parse_progress
+from scalr_backup.tools.restic.messages import Done, parse_progress
+from scalr_backup.tools.restic.repository import Restic
 
 SUMMARY = (
     '{"message_type":"summary","snapshot_id":"abc123","total_bytes_processed":%d,"data_added":9,"data_added_packed":5}'

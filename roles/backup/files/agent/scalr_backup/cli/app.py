@@ -62,7 +62,8 @@ from scalr_backup.core.model import MANUAL, DatabaseBackup, Failure
 from scalr_backup.core.progress import log
 from scalr_backup.tools import heartbeat, history, notify, place
 from scalr_backup.tools.docker.engine import DockerHost
-from scalr_backup.tools.restic.repository import Restic, redact
+from scalr_backup.tools.restic.repository import Restic
+from scalr_backup.tools.restic.stores import redact
 from scalr_backup.tools.state import State, utc_now
 
 app = options.Verbs(

@@ -23,7 +23,7 @@ from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import ConfigurationError
 from scalr_backup.core.logs import make_logger
 from scalr_backup.tools import place
-from scalr_backup.tools.restic.repository import redact
+from scalr_backup.tools.restic.stores import redact
 from scalr_backup.tools.state import State, utc_now
 
 # Seconds between two looks at the configuration and the state.

@@ -21,7 +21,7 @@ from scalr_backup.core.errors import ForgedSnapshotsError
 from scalr_backup.core.model import kept_since
 from scalr_backup.core.recognition import WHAT_TO_DO, sentence
 from scalr_backup.core.units import printable
-from scalr_backup.tools.restic.repository import redact
+from scalr_backup.tools.restic.stores import redact
 
 FAILURE, WARNING = "failure", "warning"
 # The part of the record that says since when the agent runs a pass; empty while it does not.

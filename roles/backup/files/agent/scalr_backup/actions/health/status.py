@@ -16,7 +16,7 @@ from scalr_backup.core.errors import CODES_OF_DRILLS_NOT_TRIED
 from scalr_backup.core.model import is_whole_cluster, kept_since, name_fits
 from scalr_backup.core.recognition import sentence
 from scalr_backup.core.schedule import next_pass
-from scalr_backup.tools.restic.repository import redact
+from scalr_backup.tools.restic.stores import redact
 
 # A night and two hours of grace.
 FRESH = timedelta(hours=26)

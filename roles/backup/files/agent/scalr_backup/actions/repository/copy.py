@@ -21,7 +21,8 @@ from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.errors import CopyError, ScalrBackupError, UsageError
 from scalr_backup.core.model import Failure, Snapshot, new_run_id
 from scalr_backup.core.progress import log, progress, with_run
-from scalr_backup.tools.restic.repository import Restic, redact
+from scalr_backup.tools.restic.repository import Restic
+from scalr_backup.tools.restic.stores import redact
 from scalr_backup.tools.state import PASS_LOCK, utc_now
 
 

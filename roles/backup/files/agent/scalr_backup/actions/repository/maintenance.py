@@ -35,7 +35,8 @@ from scalr_backup.core.errors import (
 from scalr_backup.core.model import Failure, new_run_id
 from scalr_backup.core.progress import Emit, log, progress, with_run
 from scalr_backup.core.schedule import next_moment
-from scalr_backup.tools.restic.repository import Done, Restic
+from scalr_backup.tools.restic.messages import Done
+from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import State, utc_now
 
 # What is recorded of the first repository; of the second one, the same under names that begin with OF_COPY.

@@ -29,8 +29,14 @@ _VARIABLES = {
     "rclone": ("RCLONE_",),
 }
 _OF_SOME_STORE = tuple(beginning for beginnings in _VARIABLES.values() for beginning in beginnings)
+_URL_PASSWORD = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")
 # The name of the remote that rclone reads a copy's source by.
 _REMOTE = "from"
+
+
+def redact(text: str) -> str:
+    """*text* without the password that a URL in it may hold."""
+    return _URL_PASSWORD.sub(r"\1:***@", text)
 
 
 def kind(repository: str) -> str:
