@@ -17,6 +17,7 @@ from scalr_backup.actions.health import status
 from scalr_backup.actions.health.metrics import METRICS
 from scalr_backup.actions.retention import policy as retention
 from scalr_backup.cli import app as cli
+from scalr_backup.cli import health
 from scalr_backup.core import remedies
 from scalr_backup.core.archive.head import VERSIONS
 from scalr_backup.core.errors import ExitCode, ScalrBackupError
@@ -291,7 +292,7 @@ def test_the_health_check_is_described_by_what_it_asks() -> None:
     hours = int(status.FRESH.total_seconds() // 3600)
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README.read_text(), re.MULTILINE))
     assert f"younger than {hours} hours" in rows["health"]
-    assert f"younger than {hours} hours" in cli.health.__doc__
+    assert f"younger than {hours} hours" in health.health.__doc__
 
 
 def test_the_days_that_snapshots_stay_are_those_of_the_retention_rules() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from scalr_backup.cli import app as cli
+from scalr_backup.cli.serve import serve_verb
 from scalr_backup.core.config import (
     duration_hours,
     load_copy_secrets,
@@ -107,7 +107,7 @@ def test_the_agent_does_not_start_with_what_cannot_be_done(tmp_path, change, mon
     monkeypatch.setattr("scalr_backup.core.config.CONFIG_FILE", tmp_path / "config.json")
     monkeypatch.setattr("scalr_backup.tools.state.STATE_DIRECTORY", tmp_path)
     with pytest.raises(SystemExit) as ended:
-        cli.serve_verb()
+        serve_verb()
     (line,) = capsys.readouterr().out.splitlines()
     assert ended.value.code == 2
     assert {"level": "error", "event": "The agent cannot start.", "code": "configuration"}.items() <= json.loads(

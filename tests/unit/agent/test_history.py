@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from scalr_backup.cli import app as cli
+from scalr_backup.cli import wiring
+from scalr_backup.core.config import parse_config
 from scalr_backup.core.model import DatabaseBackup, Failure
 from scalr_backup.tools.history import KEEP
 from scalr_backup.tools.state import State
@@ -154,7 +156,7 @@ def agent(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps({"host": "web1", "repository": "/repository"}))
     monkeypatch.setattr("scalr_backup.core.config.CONFIG_FILE", tmp_path / "config.json")
     monkeypatch.setattr("scalr_backup.tools.state.STATE_DIRECTORY", tmp_path)
-    monkeypatch.setattr(cli, "load_config", lambda: cli.parse_config((tmp_path / "config.json").read_text(), "it"))
+    monkeypatch.setattr(wiring, "load_config", lambda: parse_config((tmp_path / "config.json").read_text(), "it"))
     return lambda *arguments: CliRunner().invoke(cli.app, ["history", *arguments])
 
 

@@ -79,7 +79,7 @@ def pairs():
 @pytest.fixture
 def nothing_is_touched(monkeypatch):
     """Whatever a verb would begin with fails the test."""
-    monkeypatch.setattr(cli, "Agent", lambda _out: pytest.fail("the verb has begun"))
+    monkeypatch.setattr("scalr_backup.cli.call.Agent", lambda _out: pytest.fail("the verb has begun"))
 
 
 def refusal(*arguments):

@@ -11,7 +11,8 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from scalr_backup.cli import app as cli
+from scalr_backup.cli import repository as verbs
+from scalr_backup.cli.restore import _other_repository
 from scalr_backup.core.config import Config, Keep, parse_secrets
 from scalr_backup.core.errors import ConfigurationError, UsageError
 
@@ -101,7 +102,7 @@ class FakeAgent:
 def test_the_password_is_gone_when_the_restore_has_ended(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"password": PASSWORD})))
     agent = FakeAgent()
-    with cli._other_repository(agent, "s3:there", True) as source:
+    with _other_repository(agent, "s3:there", True) as source:
         file = source.secrets.password_file
         assert file.exists()
         assert file.stat().st_mode & 0o777 == 0o600
@@ -113,7 +114,7 @@ def test_the_password_is_gone_when_the_restore_has_failed(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"password": PASSWORD})))
 
     def restore():
-        with cli._other_repository(FakeAgent(), "s3:there", True) as source:
+        with _other_repository(FakeAgent(), "s3:there", True) as source:
             files.append(source.secrets.password_file)
             raise UsageError("no")
 
@@ -125,13 +126,13 @@ def test_the_password_is_gone_when_the_restore_has_failed(monkeypatch):
 
 def test_without_secrets_of_its_own_it_opens_with_the_agents():
     agent = FakeAgent()
-    with cli._other_repository(agent, "/mnt/there", False):
+    with _other_repository(agent, "/mnt/there", False):
         assert agent.asked == [("/mnt/there", None)]
 
 
 def test_the_configured_repository_needs_nothing():
     agent = FakeAgent()
-    with cli._other_repository(agent, None, False) as source:
+    with _other_repository(agent, None, False) as source:
         assert source is None
     assert agent.asked == []
 
@@ -144,9 +145,9 @@ RULES = ["daily=30", "monthly=6"]
 
 def test_retention_elsewhere_needs_nothing_of_this_agents_configuration(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"password": PASSWORD})))
-    monkeypatch.setattr(cli, "Restic", lambda config, secrets, cancelled: SimpleNamespace(secrets=secrets))
+    monkeypatch.setattr(verbs, "Restic", lambda config, secrets, cancelled: SimpleNamespace(secrets=secrets))
     agent = SimpleNamespace(cancelled=None)
-    with cli._judged_repository(agent, "s3:there", "web1", RULES, "60d") as (config, restic):
+    with verbs._judged_repository(agent, "s3:there", "web1", RULES, "60d") as (config, restic):
         assert (config.host, config.repository, config.keep_within) == ("web1", "s3:there", "60d")
         assert config.keep.rules == {"daily": 30, "monthly": 6}
         assert not config.append_only
@@ -161,9 +162,9 @@ def test_retention_in_the_second_repository_goes_by_the_rules_of_that_one():
         update={"copy_to": SimpleNamespace(keep=rules)}
     )
     agent = SimpleNamespace(config=lambda: config, restic=lambda copy: f"copy: {copy}")
-    with cli._judged_repository(agent, None, None, None, "30d", copy=True) as (judged, restic):
+    with verbs._judged_repository(agent, None, None, None, "30d", copy=True) as (judged, restic):
         assert (judged.keep, judged.append_only, restic) == (rules, False, "copy: True")
-    with cli._judged_repository(agent, None, None, None, "30d") as (judged, restic):
+    with verbs._judged_repository(agent, None, None, None, "30d") as (judged, restic):
         assert (judged, restic) == (config, "copy: False")
 
 
@@ -178,5 +179,5 @@ def test_retention_in_the_second_repository_goes_by_the_rules_of_that_one():
     ],
 )
 def test_retention_elsewhere_is_told_everything_or_refused(arguments, words):
-    with pytest.raises((UsageError, ConfigurationError), match=words), cli._judged_repository(None, *arguments):
+    with pytest.raises((UsageError, ConfigurationError), match=words), verbs._judged_repository(None, *arguments):
         pass

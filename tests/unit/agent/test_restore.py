@@ -17,7 +17,7 @@ from scalr_backup.actions.restore.fill import Filler
 from scalr_backup.actions.restore.run import DatabaseRestore, Request, Restore, old_name
 from scalr_backup.actions.restore.swap import SwapUnknownError
 from scalr_backup.actions.use_case import Tools
-from scalr_backup.cli import app as cli
+from scalr_backup.cli import restore as verbs
 from scalr_backup.core.archive.reader import ArchiveReader
 from scalr_backup.core.config import Config, Secrets
 from scalr_backup.core.endings import Command, ending
@@ -416,10 +416,10 @@ def test_a_question_without_an_answer_is_a_no(silence, monkeypatch):
         handlers.append(signal.getsignal(signal.SIGINT))
         raise silence
 
-    monkeypatch.setattr(cli, "HumanOutput", lambda: SimpleNamespace(result=lambda *_arguments: None))
+    monkeypatch.setattr(verbs, "HumanOutput", lambda: SimpleNamespace(result=lambda *_arguments: None))
     monkeypatch.setattr("builtins.input", ask)
     before = signal.getsignal(signal.SIGINT)
-    request = cli._ask(use_case, Request("scalr-shop-db"))
+    request = verbs._ask(use_case, Request("scalr-shop-db"))
     assert request.confirm != "scalr-shop-db"
     assert request.snapshot == "aa11"
     assert handlers != [before], "a signal ends the question"

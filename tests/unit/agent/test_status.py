@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from scalr_backup.actions.health.status import judge
 from scalr_backup.cli import app as cli
+from scalr_backup.cli import wiring
 from scalr_backup.core.config import Config
 from scalr_backup.tools.state import State
 from typer.testing import CliRunner
@@ -193,7 +194,7 @@ def test_without_a_second_repository_nothing_is_said_of_one():
 @pytest.mark.parametrize(("good", "code"), [(True, 0), (False, 1)])
 def test_the_verb_tells_by_its_exit_code_too_and_by_its_result_in_any_case(tmp_path, monkeypatch, good, code):
     monkeypatch.setattr("scalr_backup.tools.state.STATE_DIRECTORY", tmp_path)
-    monkeypatch.setattr(cli, "load_config", lambda: CONFIG)
+    monkeypatch.setattr(wiring, "load_config", lambda: CONFIG)
     now = datetime.now(UTC).isoformat()
     one = entry(ok=good, error=None if good else "the dump was empty") | {"last_tried": now, "last_success": now}
     State(tmp_path).put("databases", {"scalr-shop-db/shop": one})

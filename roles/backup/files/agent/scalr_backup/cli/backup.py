@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs of backups: what there is, a pass, its snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from scalr_backup.actions.backup import run as backup
+from scalr_backup.actions.discovery import Discovered, Discovery
+from scalr_backup.actions.health import findings
+from scalr_backup.actions.restore import selection
+from scalr_backup.actions.retention import policy as retention
+from scalr_backup.cli.call import Copy, DryRun, Json, Snapshot, run_verb
+from scalr_backup.cli.output import Outcome
+from scalr_backup.cli.wiring import Agent
+from scalr_backup.core import schedule
+from scalr_backup.core.errors import ExitCode, UnknownSnapshotError
+from scalr_backup.core.model import MANUAL, DatabaseBackup, Failure
+from scalr_backup.tools import place
+from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.state import State, utc_now
+
+
+def discover(
+    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
+    json: Json = False,
+) -> None:
+    """Show the database containers of this host and what they hold."""
+
+    def call(agent: Agent) -> Outcome:
+        config = agent.config()
+        found = Discovery(config, DockerHost(), agent.cancelled, agent.emit).clusters(db or ())
+        State().put("look", found.look.as_record(utc_now()))
+        due = schedule.next_pass(config, utc_now()).isoformat()
+        note = findings.of_repository_on_host(config) if place.is_lost_with_the_host(config) else ""
+        return Outcome({**_discovered(config.host, found), "next_pass": due, "repository_note": note})
+
+    run_verb("discover", json, call)
+
+
+def backup_verb(
+    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
+    reason: Annotated[str, typer.Option(help="nightly or manual; retention judges each by itself.")] = MANUAL,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A further tag; 'pinned' keeps it for ever.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a pass that runs instead of refusing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be backed up.")] = False,
+    json: Json = False,
+) -> None:
+    """Back up databases: one snapshot each, a manifest, retention."""
+
+    def call(agent: Agent) -> Outcome:
+        request = backup.Request(tuple(db or ()), reason, tuple(tag or ()), 24 * 3600.0 if wait else 0.0)
+        if dry_run:
+            return _planned(agent.backup().plan(request.patterns))
+        result = agent.backup().run(request)
+        changed = any(outcome.ok for outcome in result.databases)
+        return Outcome(result.as_dict(), changed, result.exit_code, _pass_failure(result))
+
+    run_verb("backup", json, call)
+
+
+def copy_verb(json: Json = False) -> None:
+    """Copy to the second repository now, and apply its retention; a pass does so by itself."""
+
+    def call(agent: Agent) -> Outcome:
+        copied = agent.copier().run()
+        changed = copied.copied > 0 or bool(copied.removed)
+        return Outcome(copied.as_dict(), changed, ExitCode.GOOD if copied.ok else ExitCode.FAILED, copied.error)
+
+    run_verb("copy", json, call)
+
+
+def snapshots(
+    db: Annotated[str | None, typer.Option("--db", help="Only of this container.")] = None,
+    database: Annotated[str | None, typer.Option(help="Only of this database.")] = None,
+    snapshot: Annotated[str | None, typer.Option(help="Only the one with this id or prefix.")] = None,
+    copy: Copy = False,
+    json: Json = False,
+) -> None:
+    """List the snapshots of this host's databases."""
+
+    def call(agent: Agent) -> Outcome:
+        dumps = [one for one in agent.restic(copy=copy).snapshots() if one.container]
+        found = selection.of_database(dumps, db, database) if db or database else dumps
+        if snapshot is not None:
+            found = [one for one in found if any(name.startswith(snapshot) for name in one.ids)]
+            if not found:
+                raise UnknownSnapshotError(f"There is no snapshot whose id begins with {snapshot!r}.")
+        return Outcome({"snapshots": [one.as_dict() for one in found]})
+
+    run_verb("snapshots", json, call)
+
+
+def pin(
+    snapshot: Snapshot,
+    dry_run: DryRun = False,
+    copy: Copy = False,
+    json: Json = False,
+) -> None:
+    """Keep a snapshot for ever, whatever the retention rules say; its id changes, and the new one is told."""
+    run_verb("pin", json, lambda agent: _pinned(agent, snapshot, pinned=True, copy=copy, dry_run=dry_run))
+
+
+def unpin(
+    snapshot: Snapshot,
+    dry_run: DryRun = False,
+    copy: Copy = False,
+    json: Json = False,
+) -> None:
+    """Leave a pinned snapshot to the retention rules again; its id changes, and the new one is told."""
+    run_verb("unpin", json, lambda agent: _pinned(agent, snapshot, pinned=False, copy=copy, dry_run=dry_run))
+
+
+def _pinned(agent: Agent, snapshot: str, *, pinned: bool, copy: bool, dry_run: bool) -> Outcome:
+    restic = agent.restic(copy=copy)
+    done = retention.pin(agent.config(), restic, snapshot, pinned=pinned, anywhere=copy, dry_run=dry_run)
+    return Outcome(asdict(done), changed=done.changed)
+
+
+def _discovered(host: str, found: Discovered) -> dict[str, Any]:
+    clusters = {cluster.container.name: cluster for cluster in found.clusters}
+    containers = []
+    for container in found.containers:
+        cluster = clusters.get(container.name)
+        containers.append(
+            {
+                "name": container.name,
+                "id": container.id[:12],
+                "image": container.image,
+                "state": container.state,
+                "status": container.status,
+                "reason": container.reason,
+                "server_version": cluster.server_version if cluster else None,
+                "databases": [asdict(database) for database in cluster.databases] if cluster else [],
+                "kept_databases": cluster.kept_as_dicts() if cluster else [],
+            }
+        )
+    unmatched = [container.as_dict() for container in found.look.unmatched]
+    told = {"unmatched": unmatched, "notes": findings.notes_on(unmatched), "warnings": found.warnings}
+    return {"host": host, "containers": containers, **told}
+
+
+def _planned(plan: backup.PassPlan) -> Outcome:
+    """What a pass would do; it fails where that would."""
+    databases = [{"container": container, "database": database} for container, database in plan.databases]
+    error = _databases_failed(plan.failed, len(plan.failed) + len(databases)) if plan.failed else plan.error
+    exit_code = ExitCode.SOME_DATABASES_FAILED if error else ExitCode.GOOD
+    return Outcome({"plan": databases}, bool(databases), exit_code, error)
+
+
+def _databases_failed(failed: Sequence[DatabaseBackup], total: int) -> Failure:
+    first = failed[0].error
+    how_many = f"{len(failed)} of {total} databases were not backed up"
+    return Failure("databases_failed", f"{how_many}; first: {first.message if first else 'unknown'}")
+
+
+def _pass_failure(result: backup.PassResult) -> Failure | None:
+    """The one sentence for a pass that was not all good."""
+    failed = [outcome for outcome in result.databases if not outcome.ok]
+    if failed:
+        return _databases_failed(failed, len(result.databases))
+    if result.roles_failed:
+        return result.roles_failed[0]
+    if result.error:
+        return result.error
+    if not result.retention["ok"]:
+        return Failure("retention", f"Retention failed: {result.retention['error']['message']}")
+    if result.copy is not None and result.copy.error:
+        message = f"The copy to {result.copy.repository} failed: {result.copy.error.message}"
+        return Failure(result.copy.error.code, message)
+    return None

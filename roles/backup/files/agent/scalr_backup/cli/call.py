@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How every verb begins and ends: its options, its outcome, its exit code; and what it reads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from scalr_backup.cli import options
+from scalr_backup.cli.output import HumanOutput, JsonOutput, Outcome, Output
+from scalr_backup.cli.wiring import Agent
+from scalr_backup.core import stopping
+from scalr_backup.core.errors import ExitCode, InterruptedRunError, ScalrBackupError
+from scalr_backup.core.model import Failure
+
+Json = Annotated[bool, typer.Option("--json", help="Print events and, last, one result, a JSON object a line.")]
+FromCopy = Annotated[bool, typer.Option("--from-copy", help="Restore from the second repository.")]
+Scheduled = Annotated[
+    bool, typer.Option("--scheduled", help="As the schedule does: give way to a pass, a restore or a drill.")
+]
+Snapshot = Annotated[str, typer.Argument(help="The snapshot's id, or the beginning of it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+Copy = Annotated[bool, typer.Option("--copy", help="The second repository instead of the first.")]
+
+
+def run_verb(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
+    """Call a verb's use case, print its outcome, and exit as the contract says; never with a traceback."""
+    out: Output = JsonOutput() if as_json else HumanOutput()
+    try:
+        options.require_sound(verb)
+        agent = Agent(out)
+        _stop_if_told("before it had begun")
+        outcome = call(agent)
+    except ScalrBackupError as failed:
+        outcome = Outcome(exit_code=failed.exit_code, error=Failure(failed.code, failed.message))
+    except Exception as unexpected:  # noqa: BLE001 (whatever it is, the operator gets a sentence)
+        text = f"An error that the agent does not know: {type(unexpected).__name__}: {unexpected}"
+        outcome = Outcome(exit_code=ExitCode.FAILED, error=Failure("internal", text))
+    out.result(verb, outcome)
+    sys.exit(int(outcome.exit_code))
+
+
+def _stop_if_told(when: str) -> None:
+    """Raises InterruptedRunError."""
+    if stopping.told.is_set():
+        raise InterruptedRunError(f"Told to stop {when}; nothing was done.")
+
+
+def standard_input() -> str:
+    """Raises InterruptedRunError when the verb is told to end before it has come to its end."""
+    text = stopping.read_standard_input()
+    _stop_if_told("while it read its standard input")
+    return text

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs that say how things are, and whether a configuration would do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from scalr_backup.actions.health import alerts
+from scalr_backup.actions.health.outbox import Outbox
+from scalr_backup.cli.call import Json, run_verb, standard_input
+from scalr_backup.cli.output import Outcome
+from scalr_backup.cli.wiring import Agent, recipients_of, status_of
+from scalr_backup.core.config import load_addresses, parse_addresses, parse_config
+from scalr_backup.core.errors import ExitCode, UsageError
+from scalr_backup.core.model import Failure
+from scalr_backup.core.progress import log
+from scalr_backup.tools import history
+from scalr_backup.tools.state import State, utc_now
+
+# The code of a status that is not good.
+NOT_SAFE = "not_safe"
+
+
+def status_verb(json: Json = False) -> None:
+    """Am I safe? The health of every database's backups. Exits with 1 when the answer is no."""
+
+    def call(agent: Agent) -> Outcome:
+        answer = status_of(agent.config())
+        if answer.healthy:
+            return Outcome(answer.as_dict())
+        return Outcome(answer.as_dict(), exit_code=ExitCode.FAILED, error=Failure(NOT_SAFE, answer.summary))
+
+    run_verb("status", json, call)
+
+
+def history_verb(
+    days: Annotated[int, typer.Option(help="How many days to look back, up to 400.")] = 30,
+    json: Json = False,
+) -> None:
+    """What happened night by night: every backup, every pass, every drill."""
+
+    def call(agent: Agent) -> Outcome:
+        if not 1 <= days <= history.KEEP.days:
+            raise UsageError(f"--days is a number from 1 to {history.KEEP.days}, which {days} is not.")
+        since = utc_now() - timedelta(days=days)
+        entries = State().history.read(since)
+        config = agent.config()
+        # A night is a date of the time zone that the passes are scheduled in.
+        told = {"host": config.host, "timezone": config.timezone, "since": since.isoformat(), "entries": entries}
+        return Outcome(told)
+
+    run_verb("history", json, call)
+
+
+def health(json: Json = False) -> None:
+    """Exit with 0 when every database has a good snapshot younger than 26 hours, else with 1."""
+
+    def call(agent: Agent) -> Outcome:
+        health = status_of(agent.config()).health
+        exit_code = ExitCode.GOOD if health.ok else ExitCode.FAILED
+        return Outcome({"healthy": health.ok, "summary": health.sentence}, exit_code=exit_code)
+
+    run_verb("health", json, call)
+
+
+def notify_verb(
+    test: Annotated[
+        bool, typer.Option("--test", help="Send a test to everybody, and say whom it did not reach.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Deliver the messages that still wait, or a test."""
+
+    def call(agent: Agent) -> Outcome:
+        config = agent.config()
+        recipients = recipients_of(load_addresses())
+        if not recipients.services:
+            raise UsageError("Nobody is told: backup_notify names no service.")
+        outbox = Outbox(State(), lambda level, text, **facts: agent.emit(log(level, text, **facts)))
+        if not test:
+            outbox.send(recipients.services, utc_now(), at_once=True)
+        told = alerts.deliver_test(config, recipients.services) if test else []
+        failed = [sentence for _name, sentence in told if sentence]
+        data = {"tested": [{"service": name, "error": error} for name, error in told], **outbox.summary()}
+        error = Failure("not_delivered", " ".join(failed)) if failed else None
+        return Outcome(data, exit_code=ExitCode.FAILED if failed else ExitCode.GOOD, error=error)
+
+    run_verb("notify", json, call)
+
+
+def validate(
+    addresses: Annotated[
+        bool, typer.Option("--addresses", help="Validate the addresses of backup_notify and of the heartbeat instead.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Validate the configuration document on standard input; needs nothing else."""
+
+    def call(_agent: Agent) -> Outcome:
+        if addresses:
+            recipients = recipients_of(parse_addresses(standard_input()))
+            return Outcome({"services": len(recipients.services), "valid": True})
+        config = parse_config(standard_input(), "The configuration")
+        return Outcome({"host": config.host, "valid": True})
+
+    run_verb("validate", json, call)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs of a repository: made, checked, pruned, unlocked; its keys, and what is forgotten."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from json import dumps
+from typing import Annotated
+
+import typer
+
+from scalr_backup.actions import opening
+from scalr_backup.actions.repository import keys, maintenance
+from scalr_backup.actions.retention import policy as retention
+from scalr_backup.cli.call import Copy, DryRun, Json, Scheduled, run_verb, standard_input
+from scalr_backup.cli.output import Outcome
+from scalr_backup.cli.wiring import Agent
+from scalr_backup.core import stopping
+from scalr_backup.core.config import Config, Keep, other_secrets, parse_config, parse_given, parse_password
+from scalr_backup.core.errors import AppendOnlyError, ExitCode, InterruptedRunError, UsageError
+from scalr_backup.tools.restic.repository import Restic
+from scalr_backup.tools.state import State
+
+
+def forget(
+    snapshot: Annotated[
+        list[str] | None,
+        typer.Option("--snapshot", help="Remove just this snapshot, whatever the rules say; repeatable."),
+    ] = None,
+    accept_late: Annotated[
+        bool,
+        typer.Option("--accept-late", help="Believe snapshots that are older than the last look and were not there."),
+    ] = False,
+    remove_future: Annotated[
+        bool,
+        typer.Option(
+            "--remove-future",
+            help="First remove snapshots that are dated in the future, but for the only good one of a database.",
+        ),
+    ] = False,
+    copy: Copy = False,
+    from_host: Annotated[
+        str | None, typer.Option(help="The host whose snapshots are judged; default this one.")
+    ] = None,
+    from_repository: Annotated[str | None, typer.Option(help="Another repository, of a host that only adds.")] = None,
+    from_secrets: Annotated[  # noqa: ARG001 (it must be given; together.py sees to that)
+        bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
+    ] = False,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="A rule for that repository, such as daily=30; repeatable.")
+    ] = None,
+    keep_within: Annotated[str, typer.Option(help="There, how long everything stays.")] = "30d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    no_prune: Annotated[bool, typer.Option("--no-prune", help="Leave the data of removed snapshots.")] = False,
+    json: Json = False,
+) -> None:
+    """Apply the retention policy to this host's snapshots, and prune; or, from a trusted place, to another host's."""
+
+    def call(agent: Agent) -> Outcome:
+        judged = _judged_repository(agent, from_repository, from_host, keep, keep_within, copy=copy)
+        with judged as (config, restic):
+            memory: retention.Memory | None = None
+            record: retention.Record = retention.unrecorded
+            if not from_repository:
+                record = maintenance.recorder(State(), restic, maintenance.OF_COPY if copy else "")
+            else:
+                # What an agent remembers, whoever has its host can forge: only another place has a memory worth the name.
+                memory = retention.Memory(State(), restic.repository_id(), config.host)
+                if not dry_run:
+                    restic.unlock()  # A stale lock of a host that is gone would stand in the way for ever.
+            if snapshot:
+                done = retention.forget_named(config, restic, snapshot, dry_run=dry_run, memory=memory)
+                return Outcome(done.as_dict(), changed=bool(done.removed))
+            done = retention.forget(
+                config,
+                restic,
+                agent.emit,
+                dry_run=dry_run,
+                prune=not no_prune,
+                memory=memory,
+                accept_late=accept_late,
+                remove_future=remove_future,
+                record=record,
+            )
+        exit_code = ExitCode.FAILED if done.error else ExitCode.GOOD
+        return Outcome(done.as_dict(), bool(done.removed), exit_code, done.error)
+
+    run_verb("forget", json, call)
+
+
+def check(
+    read_data_subset: Annotated[
+        str | None, typer.Option(help="Read data too: 10%, 2G, or 1/7, as restic's check takes it.")
+    ] = None,
+    copy: Copy = False,
+    scheduled: Scheduled = False,
+    json: Json = False,
+) -> None:
+    """Check the repository's integrity; as the schedule does it, read the parts of its data whose turn it is."""
+
+    def call(agent: Agent) -> Outcome:
+        if not scheduled:
+            agent.care().check(agent.place(copy=copy), read_data_subset)
+            return Outcome({"errors": 0, "read_data_subset": read_data_subset})
+        if not agent.config().check_schedule:
+            raise UsageError("There is no schedule of checks to go by: backup_check_schedule is empty.")
+        return Outcome(agent.care().scheduled_check(agent.places()).as_dict())
+
+    run_verb("check", json, call)
+
+
+def prune(copy: Copy = False, scheduled: Scheduled = False, json: Json = False) -> None:
+    """Delete the data that no snapshot needs; forget does so too, unless told otherwise."""
+
+    def call(agent: Agent) -> Outcome:
+        if agent.config().append_only and not copy:
+            raise AppendOnlyError(f"{agent.config().host} only adds to its repository (append_only): run prune.yml.")
+        care = agent.care()
+        done = care.scheduled_prune(agent.places()) if scheduled else care.prune(agent.place(copy=copy))
+        return Outcome({"run": done.run, "deferred": done.deferred}, changed=done.deferred is None)
+
+    run_verb("prune", json, call)
+
+
+def init(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show whether there is a repository.")] = False,
+    must_exist: Annotated[bool, typer.Option("--must-exist", help="Fail where there is no repository.")] = False,
+    copy: Copy = False,
+    json: Json = False,
+) -> None:
+    """Make the repository where there is none; prove that the password opens the one that is there."""
+
+    def call(agent: Agent) -> Outcome:
+        restic = agent.restic(copy=copy)
+        restic.require_version()
+        opened = opening.open_or_make(
+            restic, copy_of=agent.restic() if copy else None, make=not dry_run, must_exist=must_exist
+        )
+        return Outcome(asdict(opened), changed=opened.created)
+
+    run_verb("init", json, call)
+
+
+def rehearse(
+    make: Annotated[
+        list[opening.Which] | None, typer.Option("--make", help="Make this one where it is missing; repeatable.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Open the repositories of a configuration to come, which comes with its secrets from standard input, as JSON."""
+
+    def call(agent: Agent) -> Outcome:
+        first, copy = agent.given_restic(parse_given(standard_input()))
+        first.require_version()
+        done = opening.rehearse(first, copy, make or ())
+        exit_code = ExitCode.FAILED if done.error else ExitCode.GOOD
+        return Outcome(done.as_dict(), done.changed, exit_code, done.error)
+
+    run_verb("rehearse", json, call)
+
+
+def unlock(json: Json = False) -> None:
+    """Remove stale locks from the repository; live ones stay."""
+
+    def call(agent: Agent) -> Outcome:
+        removed = agent.restic().unlock()
+        return Outcome({"removed": removed}, changed=removed > 0)
+
+    run_verb("unlock", json, call)
+
+
+class KeyAction(StrEnum):
+    """What can be done with the repository's keys."""
+
+    LIST = "list"
+    ADD = "add"
+    REMOVE = "remove"
+
+
+def key_verb(
+    action: Annotated[
+        KeyAction, typer.Argument(help="list; add: that of a password; remove: those of a password, or one by its id.")
+    ],
+    key: Annotated[str | None, typer.Argument(help="With remove, the id of a key, or its beginning.")] = None,
+    escrow: Annotated[
+        str | None, typer.Option(help="With add: the key is for a safe, under this name, and not for this host.")
+    ] = None,
+    unused_by: Annotated[
+        list[str] | None, typer.Option("--unused-by", help="With remove: a host that is known not to need the key.")
+    ] = None,
+    dry_run: DryRun = False,
+    copy: Copy = False,
+    json: Json = False,
+) -> None:
+    """List, add or remove the passwords that open the repository; a password is read from standard input, as JSON."""
+
+    def call(agent: Agent) -> Outcome:
+        use_case = agent.keys(copy=copy)
+        if action is KeyAction.LIST:
+            return Outcome(use_case.listing().as_dict())
+        if action is KeyAction.ADD:
+            label = (keys.HOST_USER, agent.config().host) if escrow is None else (keys.ESCROW_USER, escrow)
+            added = use_case.add(_password(), *label, dry_run=dry_run)
+            return Outcome(asdict(added), changed=added.added)
+        unused = unused_by or ()
+        removed = (
+            use_case.remove(key, unused, dry_run=dry_run)
+            if key
+            else use_case.retire(_password(), unused, dry_run=dry_run)
+        )
+        return Outcome({"removed": removed}, changed=bool(removed))
+
+    run_verb("key", json, call)
+
+
+def _password() -> str:
+    """A password of the repository: typed, where there is a terminal, and never shown."""
+    if not sys.stdin.isatty():
+        return parse_password(standard_input())
+    try:
+        with stopping.leaving_a_question():
+            return getpass.getpass()
+    except (EOFError, KeyboardInterrupt):
+        raise InterruptedRunError("No password was typed; nothing was done.") from None
+
+
+@contextmanager
+def _judged_repository(
+    agent: Agent,
+    repository: str | None,
+    host: str | None,
+    keep: Sequence[str] | None,
+    keep_within: str,
+    *,
+    copy: bool = False,
+) -> Iterator[tuple[Config, Restic]]:
+    """The repository that retention works on, and its rules: this agent's first one, its second one as a *copy*, or another.
+
+    Another one is somebody else's: nothing of it is in this agent's configuration, which need not even be there.
+    """
+    if repository is None:
+        restic, config = agent.restic(copy=copy), agent.config()
+        if copy and config.copy_to is not None:
+            # A host that only adds to its first repository still sees to this one.
+            config = config.model_copy(update={"keep": config.copy_to.keep, "append_only": False})
+        yield config, restic
+        return
+    rules = dict.fromkeys(Keep.model_fields, 0) | _counts(keep or ())
+    document = {"host": host, "repository": repository, "keep": rules, "keep_within": keep_within}
+    config = parse_config(dumps(document), "The rules")
+    with other_secrets(standard_input()) as secrets:
+        yield config, Restic(config, secrets, cancelled=agent.cancelled)
+
+
+def _counts(rules: Sequence[str]) -> dict[str, int]:
+    """Rules of retention such as ``daily=30``."""
+    counts = {}
+    for rule in rules:
+        name, _equals, count = rule.partition("=")
+        if not count.isdecimal():
+            raise UsageError(f"{rule!r} is no rule such as daily=30.")
+        counts[name] = int(count)
+    return counts

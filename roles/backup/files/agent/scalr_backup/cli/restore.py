@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs of restores: a restore, its undo, a drill."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from scalr_backup.actions.drill import run as drill
+from scalr_backup.actions.restore import run as restore
+from scalr_backup.actions.restore import undo
+from scalr_backup.cli.call import FromCopy, Json, run_verb, standard_input
+from scalr_backup.cli.output import HumanOutput, Outcome
+from scalr_backup.cli.wiring import Agent
+from scalr_backup.core import stopping
+from scalr_backup.core.config import other_secrets
+from scalr_backup.core.model import Failure
+from scalr_backup.tools.restic.repository import Restic
+
+
+def restore_verb(
+    db: Annotated[str | None, typer.Option("--db", help="The database container that was backed up.")] = None,
+    database: Annotated[str | None, typer.Option(help="One database; default all of the container.")] = None,
+    snapshot: Annotated[
+        str,
+        typer.Option(
+            help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it."
+        ),
+    ] = "latest",
+    confirm: Annotated[str | None, typer.Option(help="What the plan asks for: the replaced container's name.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be replaced.")] = False,
+    keep_old: Annotated[
+        bool, typer.Option("--keep-old", help="Keep the replaced database under another name; --undo brings it back.")
+    ] = False,
+    no_safety_snapshot: Annotated[
+        bool, typer.Option("--no-safety-snapshot", help="Do not save the live database first.")
+    ] = False,
+    target: Annotated[str | None, typer.Option(help="Another container to restore into.")] = None,
+    database_as: Annotated[str | None, typer.Option(help="Another name for the restored database.")] = None,
+    from_host: Annotated[str | None, typer.Option(help="The host that made the snapshot; default this one.")] = None,
+    from_repository: Annotated[str | None, typer.Option(help="Another repository to restore from.")] = None,
+    from_secrets: Annotated[
+        bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
+    ] = False,
+    from_copy: FromCopy = False,
+    strategy: Annotated[
+        str, typer.Option(help="beside, or replace: drop the live database first, where there is no room for two.")
+    ] = restore.BESIDE,
+    without_manifest: Annotated[
+        bool,
+        typer.Option(
+            "--without-manifest", help="Do without a manifest that cannot be read: no row counts are verified."
+        ),
+    ] = False,
+    undo_run: Annotated[
+        str | None, typer.Option("--undo", help="Swap back what the restore of this run has kept.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Restore databases beside the live ones, verify them, and swap them in."""
+
+    def call(agent: Agent) -> Outcome:
+        if undo_run is not None:
+            return _undo(agent, undo.UndoRequest(undo_run, db, confirm), only_plan=plan, ask=not json)
+        assert db is not None  # Where there is no restore to undo.
+        request = restore.Request(
+            db, database, snapshot, confirm, keep_old, not no_safety_snapshot, target, database_as, from_host, strategy,
+            without_manifest,
+        )  # fmt: skip
+        with _source(agent, from_repository, from_secrets, from_copy) as source:
+            use_case = agent.restore(source)
+            if plan:
+                result = restore.RestoreResult(None, use_case.plan(request))
+                return Outcome(result.as_dict(), changed=True)
+            if confirm is None and not json and sys.stdin.isatty():
+                request = _ask(use_case, request)
+            return _restored(use_case.run(request))
+
+    run_verb("restore", json, call)
+
+
+def drill_verb(
+    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
+    database: Annotated[str | None, typer.Option(help="One database; default all of the container.")] = None,
+    snapshot: Annotated[
+        str,
+        typer.Option(
+            help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it."
+        ),
+    ] = "latest",
+    from_host: Annotated[str | None, typer.Option(help="The host that made the snapshot; default this one.")] = None,
+    from_repository: Annotated[str | None, typer.Option(help="Another repository to restore from.")] = None,
+    from_secrets: Annotated[
+        bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
+    ] = False,
+    from_copy: FromCopy = False,
+    image: Annotated[str | None, typer.Option(help="Drill with this image; default the one of the source.")] = None,
+    json: Json = False,
+) -> None:
+    """Prove that snapshots restore: into a throwaway server in memory, compared and looked through."""
+
+    def call(agent: Agent) -> Outcome:
+        request = drill.Request(tuple(db or ()), database, snapshot, from_host, image)
+        with _source(agent, from_repository, from_secrets, from_copy) as source:
+            result = agent.drill(source).run(request)
+        return Outcome(result.as_dict(), exit_code=result.exit_code, error=_drill_failure(result))
+
+    run_verb("drill", json, call)
+
+
+def _source(
+    agent: Agent, repository: str | None, from_secrets: bool, from_copy: bool
+) -> AbstractContextManager[Restic | None]:
+    """The repository to restore from, where it is not the configured one: the second one, or another."""
+    return nullcontext(agent.copy_restic()) if from_copy else _other_repository(agent, repository, from_secrets)
+
+
+@contextmanager
+def _other_repository(agent: Agent, repository: str | None, from_secrets: bool) -> Iterator[Restic | None]:
+    """The repository to restore from, where it is not the configured one; its password lies in memory meanwhile."""
+    if repository is None:
+        yield None
+        return
+    if not from_secrets:
+        yield agent.other_repository(repository, None)
+        return
+    with other_secrets(standard_input()) as secrets:
+        yield agent.other_repository(repository, secrets)
+
+
+def _restored(result: restore.RestoreResult[restore.Plan] | restore.RestoreResult[undo.UndoPlan]) -> Outcome:
+    failed = [outcome.error for outcome in result.databases if outcome.error]
+    changed = any(outcome.ok for outcome in result.databases)
+    return Outcome(result.as_dict(), changed, result.exit_code, failed[0] if failed else None)
+
+
+def _undo(agent: Agent, request: undo.UndoRequest, *, only_plan: bool, ask: bool) -> Outcome:
+    use_case = agent.undo()
+    if only_plan:
+        return Outcome(restore.RestoreResult(None, use_case.plan(request)).as_dict(), changed=True)
+    if request.confirm is None and ask and sys.stdin.isatty():
+        plan = use_case.plan(request)
+        HumanOutput().result("restore", Outcome(restore.RestoreResult(None, plan).as_dict()))
+        request = replace(request, confirm=_typed(f"Type the container's name, {plan.confirm}, to put it back: "))
+    return _restored(use_case.run(request))
+
+
+def _ask(use_case: restore.Restore, request: restore.Request) -> restore.Request:
+    """Show the plan on the terminal and take the operator's word."""
+    plan = use_case.plan(request)
+    HumanOutput().result("restore", Outcome(restore.RestoreResult(None, plan).as_dict()))
+    is_name = plan.confirm == request.into
+    what = f"the container's name, {plan.confirm}," if is_name else f"the words {plan.confirm!r}"
+    typed = _typed(f"Type {what} to replace what is live: ")
+    # What was shown is what is restored, though a pass may end in between.
+    return replace(request, snapshot=plan.reference, confirm=typed)
+
+
+def _typed(prompt: str) -> str:
+    # A run finishes what it does on Ctrl-C; a question just ends, and the answer is no.
+    try:
+        with stopping.leaving_a_question():
+            return input(prompt)
+    except (EOFError, KeyboardInterrupt):
+        return ""
+
+
+def _drill_failure(result: drill.DrillResult) -> Failure | None:
+    """The one sentence for a drill that was not all good."""
+    if result.error:
+        return result.error
+    failed = [(one, one.error) for one in result.databases if one.error and one.tried]
+    not_tried = [(one, one.error) for one in result.databases if one.error and not one.tried]
+    if failed:
+        first, error = failed[0]
+        how_many = f"{len(failed)} of {len(result.databases)} databases failed their drill"
+        return Failure("databases_failed", f"{how_many}; first: {first.container}/{first.database}: {error.message}")
+    if not_tried:
+        first, error = not_tried[0]
+        which = f"{len(not_tried)} of {len(result.databases)} databases could not be drilled"
+        of_it = f"{which}, which says nothing about their backups"
+        return Failure(error.code, f"{of_it}; first: {first.container}/{first.database}: {error.message}")
+    return result.missing[0] if result.missing else None

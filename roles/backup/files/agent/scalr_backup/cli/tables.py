@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What people read of a verb's result: a table for each."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from scalr_backup.core.units import human_age, human_bytes, printable
+
+
+def _table(console: Console, columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+
+
+def _moment(text: str | None) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S %Z}".strip() if text else "never"
+
+
+def _discover(console: Console, data: dict[str, Any]) -> None:
+    rows = []
+    for container in data["containers"]:
+        names = ", ".join(f"{one['name']} ({human_bytes(one['size_bytes'])})" for one in container["databases"])
+        version = container["server_version"] or "–"
+        rows.append([container["name"], container["status"], version, names or container["reason"] or ""])
+    rows += [[one["name"], "NOT BACKED UP", "–", f"{one['why']}; {one['evidence']}"] for one in data["unmatched"]]
+    _table(console, ["CONTAINER", "STATUS", "POSTGRESQL", "DATABASES"], rows)
+    _kept_databases(console, [copy for container in data["containers"] for copy in container["kept_databases"]])
+    if not rows:
+        text = "Nothing to back up: no container on this host matches, and none was found that runs PostgreSQL."
+        console.print(text, highlight=False, soft_wrap=True)
+    _notes(console, data["notes"])
+
+
+def _notes(console: Console, notes: list[str]) -> None:
+    """Say what an operator has to know beside the table."""
+    for note in notes:
+        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _backup(console: Console, data: dict[str, Any]) -> None:
+    if "plan" in data:
+        _table(console, ["CONTAINER", "DATABASE"], [[one["container"], one["database"]] for one in data["plan"]])
+        return
+    rows = [
+        [
+            one["container"],
+            one["database"],
+            "ok" if one["ok"] else "FAILED",
+            (one["snapshot_id"] or "–")[:8],
+            human_bytes(one["bytes_read"]),
+            human_bytes(one["bytes_added"]),
+            "–" if one["rows"] is None else f"{one['rows']:,}",
+            f"{one['duration_seconds']:.1f} s",
+        ]
+        for one in data["databases"]
+    ]
+    _table(console, ["CONTAINER", "DATABASE", "RESULT", "SNAPSHOT", "DUMP", "ADDED", "ROWS", "TIME"], rows)
+    if not rows and not data["error"]:
+        console.print("Nothing to back up.")
+    console.print(f"run {data['run']}: {data['duration_seconds']} s, {data['failed']} failed", highlight=False)
+    _notes(console, data["notes"])
+    if data["copy"]:
+        _copy(console, data["copy"])
+
+
+def _copy(console: Console, data: dict[str, Any]) -> None:
+    if data["ok"]:
+        text = f"{data['copied']} snapshots copied to {data['repository']}, {len(data['removed'])} removed there"
+    else:
+        text = f"NOT copied to {data['repository']}: {data['error']['message']}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _restore(console: Console, data: dict[str, Any]) -> None:
+    plan = data["plan"]
+    rows = [
+        [
+            one["database"],
+            human_bytes(one["size_bytes"]) if one["exists"] else "not there",
+            str(one["sessions"]),
+            *_restored_from(one),
+        ]
+        for one in plan["databases"]
+    ]
+    source = plan["source"]
+    elsewhere = (source["host"], source["container"]) != (plan["host"], plan["container"])
+    origin = f", from {source['container']} of {source['host']}" if elsewhere else ""
+    console.print(f"{plan['host']}: {plan['container']} (PostgreSQL {plan['server_version']}){origin}", highlight=False)
+    _table(console, ["DATABASE", "SIZE NOW", "SESSIONS", "REPLACED BY", "TIME", "AGE", "DUMP"], rows)
+    for who in (who for one in plan["databases"] for who in one["connected"]):
+        name = f"{who['user']} ({who['application'] or 'no name'}, {who['address']})"
+        console.print(f"connected: {name}, {who['sessions']} sessions", highlight=False, markup=False)
+    if plan["roles"]:
+        console.print(f"roles to be made: {', '.join(plan['roles'])}", highlight=False, markup=False)
+    for warning in plan["warnings"]:
+        console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
+    for one in data["databases"]:
+        console.print(f"{one['database']}: {_fate(one)}", highlight=False, markup=False)
+
+
+def _restored_from(planned: dict[str, Any]) -> list[str]:
+    snapshot = planned["snapshot"]
+    if snapshot is None:
+        return [planned["old_database"], "–", "–", "–"]
+    age, size = human_age(snapshot["age_seconds"]), human_bytes(snapshot["dump_bytes"])
+    return [snapshot["short_id"], _moment(snapshot["time"]), age, size]
+
+
+def _fate(outcome: dict[str, Any]) -> str:
+    if not outcome["ok"]:
+        return f"NOT restored: {outcome['error']['message']}"
+    if outcome["snapshot_id"] is None:
+        return f"put back; what it replaced is kept as {outcome['old_database']}"
+    verified = outcome["verified"]
+    how = f"{verified['rows']:,} rows in {verified['tables']} tables verified" if verified else "rows not verified"
+    kept = f", the old one is kept as {outcome['old_database']}" if outcome["old_database"] else ""
+    return f"restored in {outcome['duration_seconds']} s, {how}{kept}"
+
+
+def _drill(console: Console, data: dict[str, Any]) -> None:
+    rows = []
+    for one in data["databases"]:
+        assertions = one["assertions"]
+        asserted = assertions["passed"] + assertions["failed"]
+        rows.append(
+            [
+                one["container"],
+                one["database"],
+                "passed" if one["ok"] else "FAILED" if one["tried"] else "not tried",
+                one["snapshot_id"][:8],
+                _moment(one["snapshot_time"]),
+                "–" if one["recovery_seconds"] is None else f"{one['recovery_seconds']:.1f} s",
+                "–" if one["rows"] is None else f"{one['rows']:,} in {one['tables']} tables",
+                one["amcheck"] or "–",
+                f"{assertions['passed']} of {asserted}" if asserted else "–",
+            ]
+        )
+    columns = ["CONTAINER", "DATABASE", "DRILL", "SNAPSHOT", "TIME", "RECOVERY", "ROWS COMPARED", "PG_AMCHECK"]
+    _table(console, [*columns, "ASSERTIONS"], rows)
+    for one in data["databases"]:
+        if one["error"]:
+            reason = one["error"]["message"]
+            console.print(f"{one['container']}/{one['database']}: {reason}", markup=False, highlight=False)
+    not_tried = f", {data['not_tried']} not tried" if data["not_tried"] else ""
+    console.print(
+        f"run {data['run']}: {data['duration_seconds']} s, {data['failed']} failed{not_tried}", highlight=False
+    )
+
+
+def _snapshots(console: Console, data: dict[str, Any]) -> None:
+    rows = [
+        [
+            one["short_id"],
+            _moment(one["time"]),
+            one["container"] or one["path"],
+            one["database"] or "–",
+            one["reason"] or "–",
+            human_bytes(one["dump_bytes"]),
+            "pinned" if one["pinned"] else "",
+        ]
+        for one in data["snapshots"]
+    ]
+    _table(console, ["SNAPSHOT", "TIME", "CONTAINER", "DATABASE", "REASON", "DUMP", ""], rows)
+
+
+def _key(console: Console, data: dict[str, Any]) -> None:
+    if "keys" not in data:
+        _facts(console, data)
+        return
+    rows = [
+        [one["id"][:8], one["user"], one["host"], one["created"], "this host's" if one["current"] else ""]
+        for one in data["keys"]
+    ]
+    _table(console, ["KEY", "USER", "HOST", "CREATED", ""], rows)
+    if data["shared_with"]:
+        others = ", ".join(data["shared_with"])
+        console.print(f"This host's may also be used by {others}.", markup=False, highlight=False)
+
+
+def _status(console: Console, data: dict[str, Any]) -> None:
+    # The answer first, in one line of its own, whatever the terminal's width.
+    style = {"safe": "bold green", "not_safe": "bold red", "incomplete": "bold yellow"}.get(data["verdict"], "bold")
+    console.print(f"[{style}]{escape(data['summary'])}[/]", soft_wrap=True, highlight=False)
+    failing = {(one["container"], one["database"]) for one in data["findings"] if one["severity"] == "failure"}
+    rows = [
+        [
+            one["container"],
+            one["database"],
+            "PROBLEM" if (one["container"], one["database"]) in failing else "ok",
+            human_age(one["age_seconds"]),
+            human_bytes(one["bytes_read"]),
+            _kept(one["kept"]),
+            _last_drill(one["drill"]),
+        ]
+        for one in data["databases"]
+    ]
+    if rows:
+        _table(console, ["CONTAINER", "DATABASE", "HEALTH", "LAST GOOD", "DUMP", "KEPT", "LAST DRILL"], rows)
+    if data["copy"]:
+        age = human_age(data["copy"]["age_seconds"])
+        console.print(f"copy in {data['copy']['repository']}: last good {age}", markup=False, highlight=False)
+    for finding in data["findings"]:
+        mark = "•" if finding["severity"] == "failure" else "◦"
+        console.print(f"{mark} {finding['message']}", markup=False, highlight=False, soft_wrap=True)
+        if finding["remedy"]:
+            console.print(f"  {finding['remedy']}", markup=False, highlight=False, soft_wrap=True)
+        # Folded by us it would be two commands for whoever copies it.
+        console.print(f"  → {finding['command']}", markup=False, highlight=False, soft_wrap=True)
+    _kept_databases(console, data["kept_databases"])
+    console.print(f"host {data['host']}, next pass {_moment(data['next_pass'])}", markup=False, highlight=False)
+
+
+def _kept_databases(console: Console, copies: list[dict[str, Any]]) -> None:
+    """What restores have left beside the live databases, and how to be rid of it."""
+    for copy in copies:
+        what = f"{copy['container']}/{copy['database']} ({human_bytes(copy['size_bytes'])})"
+        text = f"◦ {what} was kept by a restore on {copy['kept_since'][:10]} and is not backed up; when you need it no more:"
+        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(f"  → {copy['command']}"), markup=False, highlight=False, soft_wrap=True)
+
+
+def _history(console: Console, data: dict[str, Any]) -> None:
+    rows = [
+        [
+            _moment(one["time"]),
+            one["kind"],
+            one.get("container") or "",
+            one.get("database") or "",
+            "ok" if one["ok"] else f"FAILED: {one['error'] or 'see the log'}",
+            human_bytes(one.get("bytes_read", one.get("size_bytes"))),
+            human_bytes(one.get("bytes_added")),
+            "–" if one.get("rows") is None else f"{one['rows']:,}",
+            _took(one),
+        ]
+        for one in data["entries"]
+    ]
+    if rows:
+        columns = ["TIME", "WHAT", "CONTAINER", "DATABASE", "RESULT", "SIZE", "ADDED", "ROWS", "TOOK"]
+        _table(console, columns, rows)
+    else:
+        console.print(f"Nothing is on record since {_moment(data['since'])}.", markup=False, highlight=False)
+
+
+def _notify(console: Console, data: dict[str, Any]) -> None:
+    for one in data["tested"]:
+        fate = f"NOT delivered: {one['error']}" if one["error"] else "delivered"
+        console.print(f"{one['service']}: {fate}", markup=False, highlight=False, soft_wrap=True)
+    counts = f"{data['sent']} sent so far, {data['failed']} tries failed, {data['pending']} messages wait"
+    last = f"; the last try: {data['last_error']}" if data["last_error"] else ""
+    console.print(f"{counts}{last}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _took(entry: dict[str, Any]) -> str:
+    seconds = entry.get("seconds", entry.get("recovery_seconds"))
+    return "–" if seconds is None else f"{seconds:.1f} s"
+
+
+def _kept(kept: dict[str, Any] | None) -> str:
+    """How many snapshots retention has kept, and why in short."""
+    if kept is None:
+        return "–"
+    return f"{kept['snapshots']}: {', '.join(f'{count} {why}' for why, count in kept['why'].items())}"
+
+
+def _forget(console: Console, data: dict[str, Any]) -> None:
+    rows = [
+        [
+            one["short_id"],
+            _moment(one["time"]),
+            one["container"],
+            one["database"],
+            "stays" if one["keep"] else "GOES",
+            ", ".join(one["why"]),
+        ]
+        for one in data["decisions"]
+    ]
+    if rows:
+        _table(console, ["SNAPSHOT", "TIME", "CONTAINER", "DATABASE", "", "WHY"], rows)
+    console.print(f"{len(data['removed'])} removed, {data['kept']} stay", highlight=False)
+    for warning in data["warnings"]:
+        console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
+
+
+def _pin(console: Console, data: dict[str, Any]) -> None:
+    state = "pinned: it stays for ever" if data["pinned"] else "not pinned: the retention rules judge it"
+    before = f"; it was {data['was'][:8]} before" if data["was"] != data["id"] else ""
+    console.print(f"{data['id'][:8]} is {state}{before}.", markup=False, highlight=False, soft_wrap=True)
+
+
+def _last_drill(drill: dict[str, Any] | None) -> str:
+    if drill is None:
+        return "never"
+    ago = f"{human_age(drill['age_seconds'])} ago"
+    return f"passed {ago}, {drill['recovery_seconds']:.1f} s" if drill["ok"] else f"FAILED {ago}"
+
+
+def _facts(console: Console, data: dict[str, Any]) -> None:
+    """What a verb has to say that needs no table; what it does not know it leaves out."""
+    for name, value in data.items():
+        if value is not None:
+            console.print(f"{name.replace('_', ' ')}: {_in_words(value)}", markup=False, highlight=False)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_in_words, value)) or "none"
+    if isinstance(value, dict):
+        known = {name.replace("_", " "): one for name, one in value.items() if one is not None}
+        return ", ".join(f"{name} {_in_words(one)}" for name, one in known.items()) or "none"
+    return str(value)
+
+
+def _rehearsal(console: Console, data: dict[str, Any]) -> None:
+    for which, opened in data.items():
+        if opened:
+            state = "opens" if not opened["created"] else "was made" if opened["repository_id"] else "is not there yet"
+            console.print(f"{which}: {opened['repository']} {state}", markup=False, highlight=False)
+
+
+TABLES = {
+    "discover": _discover,
+    "backup": _backup,
+    "copy": _copy,
+    "restore": _restore,
+    "drill": _drill,
+    "snapshots": _snapshots,
+    "status": _status,
+    "history": _history,
+    "health": _facts,
+    "key": _key,
+    "forget": _forget,
+    "prune": _facts,
+    "pin": _pin,
+    "unpin": _pin,
+    "check": _facts,
+    "init": _facts,
+    "rehearse": _rehearsal,
+    "unlock": _facts,
+    "validate": _facts,
+    "notify": _notify,
+}

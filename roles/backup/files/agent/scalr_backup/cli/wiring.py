@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which tools an action is given: made of the configuration and its secrets, when they are first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scalr_backup.actions.backup import run as backup
+from scalr_backup.actions.discovery import Discovery
+from scalr_backup.actions.drill import run as drill
+from scalr_backup.actions.health import status
+from scalr_backup.actions.health.outbox import Recipients
+from scalr_backup.actions.repository import copy as copies
+from scalr_backup.actions.repository import keys, maintenance
+from scalr_backup.actions.restore import run as restore
+from scalr_backup.actions.restore import undo
+from scalr_backup.actions.use_case import Tools
+from scalr_backup.cli.output import Output
+from scalr_backup.core import stopping
+from scalr_backup.core.config import Addresses, Config, Given, Secrets, load_config, load_copy_secrets, load_secrets
+from scalr_backup.core.errors import UsageError
+from scalr_backup.tools import heartbeat, notify, place
+from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.restic.repository import Restic
+from scalr_backup.tools.restic.stores import redact
+from scalr_backup.tools.state import State, utc_now
+
+
+class Agent:
+    """The tools that a verb may need, each made when it is first asked for."""
+
+    def __init__(self, out: Output) -> None:
+        self.emit = out.event
+        self.cancelled = stopping.listen()
+
+    def config(self) -> Config:
+        """The configuration, read anew."""
+        return load_config()
+
+    def restic(self, *, copy: bool = False) -> Restic:
+        """The configured repository, or the second one, through restic."""
+        return self.copy_restic() if copy else Restic(self.config(), load_secrets(), cancelled=self.cancelled)
+
+    def copy_restic(self) -> Restic:
+        """The second repository, through restic.
+
+        Raises UsageError where there is none.
+        """
+        config = self.config()
+        if config.copy_to is None:
+            raise UsageError("There is no second repository: backup_copy_repository names none.")
+        config = config.model_copy(update={"repository": config.copy_to.repository, "keep": config.copy_to.keep})
+        return Restic(config, load_copy_secrets(), cancelled=self.cancelled)
+
+    def given_restic(self, given: Given) -> tuple[Restic, Restic | None]:
+        """The repositories of a configuration that is not in use, through restic: the first one, and the second if any."""
+        first = Restic(given.config, given.secrets, cancelled=self.cancelled)
+        if given.config.copy_to is None:
+            return first, None
+        update = {"repository": given.config.copy_to.repository, "keep": given.config.copy_to.keep}
+        return first, Restic(given.config.model_copy(update=update), given.copy_secrets, cancelled=self.cancelled)
+
+    def copier(self) -> copies.Copier:
+        """The use case of a copy."""
+        return copies.Copier(self._tools())
+
+    def backup(self) -> backup.Pass:
+        """The use case of a pass."""
+        return backup.Pass(self._tools())
+
+    def restore(self, source: Restic | None = None) -> restore.Restore:
+        """The use case of a restore, from another repository where one is given."""
+        return restore.Restore(self._tools(), source)
+
+    def undo(self) -> undo.Undo:
+        """The use case of an undo."""
+        return undo.Undo(self._tools())
+
+    def other_repository(self, repository: str, secrets: Secrets | None) -> Restic:
+        """Another repository than the configured one; with this agent's secrets unless others are given."""
+        config = self.config().model_copy(update={"repository": repository})
+        return Restic(config, secrets or load_secrets(), cancelled=self.cancelled)
+
+    def keys(self, *, copy: bool = False) -> keys.Keys:
+        """The use case of the passwords that open the repository, or the second one."""
+        return keys.Keys(self.restic(copy=copy), self.config().host, self.emit)
+
+    def care(self) -> maintenance.Maintenance:
+        """The use case of checks and prunes."""
+        return maintenance.Maintenance(self.config(), State(), self.emit, self.cancelled)
+
+    def place(self, *, copy: bool = False) -> maintenance.Place:
+        """The repository to care for, or the second one."""
+        return maintenance.Place(self.restic(copy=copy), maintenance.OF_COPY if copy else "")
+
+    def places(self) -> list[maintenance.Place]:
+        """Every repository that the schedule cares for."""
+        return [self.place(copy=copy) for copy in ([False, True] if self.config().copy_to else [False])]
+
+    def drill(self, source: Restic | None = None) -> drill.Drill:
+        """The use case of a drill, from another repository where one is given."""
+        return drill.Drill(self._tools(), DockerHost(), source)
+
+    def _tools(self) -> Tools:
+        config = self.config()
+        discovery = Discovery(config, DockerHost(), self.cancelled, self.emit)
+        copy_to = self.copy_restic if config.copy_to else None
+        return Tools(config, discovery, self.restic(), State(), self.emit, self.cancelled, copy_to)
+
+
+def recipients_of(addresses: Addresses) -> Recipients:
+    """Whom to tell. Raises ConfigurationError where an address is none."""
+    services = notify.services(addresses.notify)
+    for service in services:
+        service.check()
+    return Recipients(services, heartbeat.Heartbeat(addresses.heartbeat) if addresses.heartbeat else None)
+
+
+def status_of(config: Config) -> status.Status:
+    """How things are now, by what is on record."""
+    return judge(config, State().read())
+
+
+def judge(config: Config, document: Mapping[str, Any]) -> status.Status:
+    """How things are now, by what a record of this host says."""
+    now = utc_now()
+    # A status needs no secrets, so that health can never be wrong for want of one.
+    return status.judge(
+        config,
+        redact(config.repository),
+        document,
+        State().first_started(now, document),
+        now,
+        lost_with_host=place.is_lost_with_the_host(config),
+    )
