@@ -4,15 +4,9 @@ import json
 
 import pytest
 from scalr_backup.cli.serve import serve_verb
-from scalr_backup.core.config import (
-    duration_hours,
-    load_copy_secrets,
-    load_secrets,
-    parse_config,
-    parse_environment,
-    parse_secrets,
-)
+from scalr_backup.core.config import duration_hours, parse_config
 from scalr_backup.core.errors import ConfigurationError, ExitCode
+from scalr_backup.core.secrets import load_copy_secrets, load_secrets, parse_environment, parse_secrets
 
 GOOD = {"host": "db1", "repository": "/repository"}
 

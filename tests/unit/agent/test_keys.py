@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import pytest
 from scalr_backup.actions.repository.keys import ESCROW_USER, HOST_USER, MOST_KEYS, Keys, possible_users
-from scalr_backup.core.config import parse_password
 from scalr_backup.core.errors import (
     ConfigurationError,
     KeyInUseError,
@@ -17,6 +16,7 @@ from scalr_backup.core.errors import (
     WrongPasswordError,
 )
 from scalr_backup.core.model import Key, Snapshot
+from scalr_backup.core.secrets import parse_password
 
 OLD, NEW = "old password", "new password"
 

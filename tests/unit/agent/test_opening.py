@@ -6,13 +6,13 @@ import json
 
 import pytest
 from scalr_backup.actions.opening import Which, open_or_make, rehearse
-from scalr_backup.core.config import parse_given
 from scalr_backup.core.errors import (
     ConfigurationError,
     RepositoryMissingError,
     RepositoryRefusedError,
     WrongPasswordError,
 )
+from scalr_backup.core.secrets import parse_given
 
 BOTH = (Which.REPOSITORY, Which.COPY)
 CONFIG = {

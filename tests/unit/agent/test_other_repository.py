@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 from scalr_backup.cli import repository as verbs
 from scalr_backup.cli.restore import _other_repository
-from scalr_backup.core.config import Config, Keep, parse_secrets
+from scalr_backup.core.config import Config, Keep
 from scalr_backup.core.errors import ConfigurationError, UsageError
+from scalr_backup.core.secrets import parse_secrets
 
 PASSWORD = "correct horse"
 
@@ -30,7 +31,7 @@ def test_the_password_goes_to_a_file_that_nobody_else_reads():
 
 KILLED = """
 import json, os, signal, subprocess, sys
-from scalr_backup.core.config import parse_secrets
+from scalr_backup.core.secrets import parse_secrets
 secrets = parse_secrets(json.dumps({"password": "correct horse", "ssh_private_key": "a key"}))
 print(subprocess.run(["cat", secrets.password_file, secrets.ssh_key], capture_output=True, text=True).stdout, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

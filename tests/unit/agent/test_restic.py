@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scalr_backup.core.config import Config, Secrets
+from scalr_backup.core.config import Config
 from scalr_backup.core.errors import (
     DumpError,
     InterruptedRunError,
@@ -22,6 +22,7 @@ from scalr_backup.core.errors import (
     UnreadableRepositoryError,
     WrongPasswordError,
 )
+from scalr_backup.core.secrets import Secrets
 from scalr_backup.tools.restic.messages import Done, parse_progress
 from scalr_backup.tools.restic.repository import Restic
 

@@ -19,7 +19,7 @@ from scalr_backup.actions.restore.swap import SwapUnknownError
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.cli import restore as verbs
 from scalr_backup.core.archive.reader import ArchiveReader
-from scalr_backup.core.config import Config, Secrets
+from scalr_backup.core.config import Config
 from scalr_backup.core.endings import Command, ending
 from scalr_backup.core.errors import (
     DockerUnreachableError,
@@ -34,6 +34,7 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import Credentials, Snapshot
 from scalr_backup.core.progress import nobody
+from scalr_backup.core.secrets import Secrets
 from scalr_backup.tools.docker.exec_stream import STDERR, ExecStream
 from scalr_backup.tools.postgres.cluster import _HALF_MADE, Postgres
 from scalr_backup.tools.restic.repository import Restic

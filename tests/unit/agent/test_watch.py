@@ -10,10 +10,11 @@ import pytest
 from scalr_backup.actions.health import alerts
 from scalr_backup.actions.health.findings import Finding
 from scalr_backup.actions.health.status import judge
-from scalr_backup.core.config import Config, parse_addresses
+from scalr_backup.core.config import Config
 from scalr_backup.core.errors import ConfigurationError
 from scalr_backup.core.jobs import CHECK, PASS
 from scalr_backup.core.remedies import ALERTS
+from scalr_backup.core.secrets import parse_addresses
 from scalr_backup.tools.heartbeat import Heartbeat
 from scalr_backup.tools.notify import services
 from scalr_backup.tools.state import PASS_LOCK, State

@@ -13,10 +13,11 @@ from scalr_backup.actions.health.outbox import Outbox
 from scalr_backup.cli.call import Json, run_verb, standard_input
 from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent, recipients_of, status_of
-from scalr_backup.core.config import load_addresses, parse_addresses, parse_config
+from scalr_backup.core.config import parse_config
 from scalr_backup.core.errors import ExitCode, UsageError
 from scalr_backup.core.model import Failure
 from scalr_backup.core.progress import log
+from scalr_backup.core.secrets import load_addresses, parse_addresses
 from scalr_backup.tools import history
 from scalr_backup.tools.state import State, utc_now
 

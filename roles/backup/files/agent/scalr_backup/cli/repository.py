@@ -21,8 +21,9 @@ from scalr_backup.cli.call import Copy, DryRun, Json, Scheduled, run_verb, stand
 from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import stopping
-from scalr_backup.core.config import Config, Keep, other_secrets, parse_config, parse_given, parse_password
+from scalr_backup.core.config import Config, Keep, parse_config
 from scalr_backup.core.errors import AppendOnlyError, ExitCode, InterruptedRunError, UsageError
+from scalr_backup.core.secrets import other_secrets, parse_given, parse_password
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import State
 

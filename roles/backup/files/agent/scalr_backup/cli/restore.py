@@ -18,8 +18,8 @@ from scalr_backup.cli.call import FromCopy, Json, run_verb, standard_input
 from scalr_backup.cli.output import HumanOutput, Outcome
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import stopping
-from scalr_backup.core.config import other_secrets
 from scalr_backup.core.model import Failure
+from scalr_backup.core.secrets import other_secrets
 from scalr_backup.tools.restic.repository import Restic
 
 

@@ -11,9 +11,10 @@ from typing import Any, cast
 from scalr_backup.actions.health import alerts
 from scalr_backup.actions.health.outbox import Courier, Recipients
 from scalr_backup.cli.wiring import judge, recipients_of
-from scalr_backup.core.config import Addresses, Config, load_addresses, load_config, load_secrets
+from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import ConfigurationError, ScalrBackupError
 from scalr_backup.core.logs import LEVELS, make_logger
+from scalr_backup.core.secrets import Addresses, load_addresses, load_secrets
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import State
 

@@ -18,8 +18,9 @@ from scalr_backup.actions.restore import undo
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.cli.output import Output
 from scalr_backup.core import stopping
-from scalr_backup.core.config import Addresses, Config, Given, Secrets, load_config, load_copy_secrets, load_secrets
+from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import UsageError
+from scalr_backup.core.secrets import Addresses, Given, Secrets, load_copy_secrets, load_secrets
 from scalr_backup.tools import heartbeat, notify, place
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.restic.repository import Restic

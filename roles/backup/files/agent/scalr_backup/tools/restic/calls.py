@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from scalr_backup.core.config import Config, Secrets
+from scalr_backup.core.config import Config
 from scalr_backup.core.errors import (
     InterruptedRunError,
     RepositoryLockedError,
@@ -37,6 +37,7 @@ from scalr_backup.core.errors import (
     UnreadableRepositoryError,
     WrongPasswordError,
 )
+from scalr_backup.core.secrets import Secrets
 from scalr_backup.tools.restic import stores
 from scalr_backup.tools.restic.messages import Done, failure_text, parse_progress
 from scalr_backup.tools.restic.process import BackupWatch, end, end_writer, lines_of, read_all

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What opens a repository and its store, and whom to tell: read from files of the container, or given as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from scalr_backup.core.config import Config, parse_config
+from scalr_backup.core.errors import ConfigurationError
+
+SECRETS_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_SECRETS", "/run/secrets/scalr-backup"))
+
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# What the role writes to the directory of the secrets, and a repository may need.
+_SECRET_FILES = {
+    "password",
+    "environment",
+    "ssh_private_key",
+    "ssh_known_hosts",
+    "ca_certificate",
+    "copy_password",
+    "copy_environment",
+}
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The repository's password file and the store's credentials; never printed.
+
+    For an SFTP server, the files of the private key and of the host keys that are known; for a store with a private
+    authority, the file of that one's certificate.
+    """
+
+    password_file: Path
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
+    ssh_key: Path | None = None
+    known_hosts: Path | None = None
+    authority: Path | None = None
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Whom to tell what goes wrong: Apprise's addresses, and that of a dead man's switch; both are secrets."""
+
+    notify: tuple[str, ...] = field(default=(), repr=False)
+    heartbeat: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A configuration that is not in use yet, with the secrets of its repository, and of the second one."""
+
+    config: Config
+    secrets: Secrets
+    copy_secrets: Secrets
+
+
+def load_secrets(directory: Path | None = None) -> Secrets:
+    """Find the repository's password and read the store's credentials.
+
+    Raises ConfigurationError when there is no password or a line of the environment file is none.
+    """
+    directory = directory or SECRETS_DIRECTORY
+    return Secrets(
+        _password(directory / "password"),
+        _environment(directory / "environment"),
+        **_existing(_access_files(directory)),
+    )
+
+
+def load_copy_secrets(directory: Path | None = None) -> Secrets:
+    """The same for the second repository: what is not its own is the first one's.
+
+    Raises ConfigurationError as ``load_secrets`` does.
+    """
+    directory = directory or SECRETS_DIRECTORY
+    secrets = load_secrets(directory)
+    if (directory / "copy_password").exists():
+        secrets = replace(secrets, password_file=_password(directory / "copy_password"))
+    if (directory / "copy_environment").exists():
+        secrets = replace(secrets, environment=_environment(directory / "copy_environment"))
+    return secrets
+
+
+def load_addresses(directory: Path | None = None) -> Addresses:
+    """Read whom to tell: one address a line, empty lines and ``#`` lines are skipped; nobody where there is no file.
+
+    Raises ConfigurationError when a file cannot be read.
+    """
+    directory = directory or SECRETS_DIRECTORY
+    beats = _lines(directory / "heartbeat")
+    return Addresses(_lines(directory / "notify"), beats[0] if beats else "")
+
+
+def parse_addresses(text: str) -> Addresses:
+    """The same, given as JSON: ``notify``, a list, and ``heartbeat``. Raises ConfigurationError, never with a part of it."""
+    try:
+        document = json.loads(text)
+        notify, heartbeat = document.get("notify") or [], document.get("heartbeat") or ""
+    except (ValueError, AttributeError):
+        notify, heartbeat = None, None
+    if (
+        not isinstance(notify, list)
+        or not isinstance(heartbeat, str)
+        or not all(isinstance(url, str) for url in notify)
+    ):
+        raise ConfigurationError("backup_notify must be a list of addresses, and backup_heartbeat_url one address.")
+    if any(len(url.splitlines()) != 1 for url in notify):
+        raise ConfigurationError("backup_notify: an address must be a single line that is not empty.")
+    return Addresses(tuple(url.strip() for url in notify), heartbeat.strip())
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}; run site.yml.") from None
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+@contextmanager
+def other_secrets(text: str) -> Iterator[Secrets]:
+    """What ``parse_secrets`` reads, until the end of the block."""
+    descriptors: list[int] = []
+    try:
+        yield parse_secrets(text, descriptors)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def parse_secrets(text: str, descriptors: list[int] | None = None) -> Secrets:
+    """The secrets of another repository, given as JSON: ``password``, and its store's ``environment``.
+
+    To reach it, ``ssh_private_key``, ``ssh_known_hosts`` and ``ca_certificate`` may be there too; what is not given is
+    what this agent reaches its own store by. What restic takes from a file lies in memory: under *descriptors*, until whoever
+    gave them closes them, or this process ends, however it does.
+
+    Raises ConfigurationError, never with a part of the text.
+    """
+    try:
+        document = json.loads(text)
+        password, environment = document["password"], document.get("environment") or {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        document = password = environment = None
+    if not (isinstance(password, str) and password and isinstance(environment, dict)):
+        raise ConfigurationError('The other repository\'s secrets must be {"password": …, "environment": {…}}.')
+    lines = [f"{name}={value}" for name, value in environment.items()]
+    if any("\n" in line for line in lines):
+        raise ConfigurationError("The other repository's environment has a value of more than one line.")
+    opened: list[int] = [] if descriptors is None else descriptors
+    password_file = _in_memory("password", password, opened)
+    own = _access_files(SECRETS_DIRECTORY)
+    given = {
+        field: _in_memory(path.name, f"{document[path.name]}".rstrip("\n") + "\n", opened)
+        for field, path in own.items()
+        if document.get(path.name)
+    }
+    access = _existing(own) | given
+    return Secrets(password_file, parse_environment(lines, "the other repository's environment"), **access)
+
+
+def parse_given(text: str) -> Given:
+    """A configuration that is not in use yet and its secrets, given as JSON: ``config``, and ``secrets``.
+
+    The secrets are the texts of the files that the role would write, by their names; an empty one is no file. They are kept
+    in memory, for as long as this process lives.
+
+    Raises ConfigurationError, never with a part of a secret.
+    """
+    try:
+        document = json.loads(text)
+        config, files = document["config"], document["secrets"]
+        unknown = not set(files) <= _SECRET_FILES or not all(isinstance(content, str) for content in files.values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        config, files, unknown = None, {}, True
+    if unknown:
+        raise ConfigurationError(
+            'What is to be rehearsed must be {"config": {…}, "secrets": {…}}, with the secrets\' files by their names.'
+        )
+    configuration = parse_config(json.dumps(config), "The configuration")
+    opened: list[int] = []
+    # The links lie there for this moment; what they lead to is memory of this process, and goes with it however it ends.
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place)
+        for name, content in files.items():
+            if content:
+                # A key's last line is one only with its line break; a password's would be part of it.
+                text = content if name.endswith("password") else content.rstrip("\n") + "\n"
+                (directory / name).symlink_to(_in_memory(name, text, opened))
+        secrets, copy_secrets = _led_to(load_secrets(directory)), _led_to(load_copy_secrets(directory))
+    return Given(configuration, secrets, copy_secrets)
+
+
+def _led_to(secrets: Secrets) -> Secrets:
+    """The same, with the places that its links lead to."""
+
+    def target(path: Path) -> Path:
+        return path.readlink() if path.is_symlink() else path
+
+    return replace(
+        secrets,
+        password_file=target(secrets.password_file),
+        ssh_key=secrets.ssh_key and target(secrets.ssh_key),
+        known_hosts=secrets.known_hosts and target(secrets.known_hosts),
+        authority=secrets.authority and target(secrets.authority),
+    )
+
+
+def _access_files(directory: Path) -> dict[str, Path]:
+    return {
+        "ssh_key": directory / "ssh_private_key",
+        "known_hosts": directory / "ssh_known_hosts",
+        "authority": directory / "ca_certificate",
+    }
+
+
+def _existing(files: dict[str, Path]) -> dict[str, Path]:
+    return {field: path for field, path in files.items() if path.exists()}
+
+
+def _in_memory(name: str, content: str, opened: list[int]) -> Path:
+    """Keep a secret in memory that goes with this process, however it ends; whom it starts reads it by the path."""
+    descriptor = os.memfd_create(name)
+    opened.append(descriptor)
+    os.fchmod(descriptor, 0o600)
+    with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as file:
+        file.write(content)
+    return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+
+
+def _password(path: Path) -> Path:
+    try:
+        has_password = bool(path.read_text(encoding="utf-8").strip("\n"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"The repository's password {path} cannot be read: {error.strerror}; run site.yml."
+        ) from None
+    if not has_password:
+        raise ConfigurationError(f"The repository's password {path} is empty; run site.yml.")
+    return path
+
+
+def _environment(path: Path) -> dict[str, str]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return parse_environment(lines, str(path))
+
+
+def parse_password(text: str) -> str:
+    """A password of the repository, given as JSON. Raises ConfigurationError, never with a part of the text."""
+    try:
+        password = json.loads(text)["password"]
+    except (ValueError, KeyError, TypeError):
+        password = None
+    if not isinstance(password, str):
+        raise ConfigurationError('The password must be given as {"password": …}.')
+    return password
+
+
+def parse_environment(lines: list[str], source: str) -> dict[str, str]:
+    """Read ``KEY=VALUE`` lines, each value verbatim; empty lines and ``#`` lines are skipped.
+
+    Raises ConfigurationError with the number of the line that is none, never with its text.
+    """
+    environment = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not _ENVIRONMENT_NAME.match(name):
+            raise ConfigurationError(f"{source}: line {number} is no KEY=VALUE line.")
+        environment[name] = value
+    return environment
