@@ -20,7 +20,8 @@ from scalr_backup.actions.drill.plan import (
     require_memory,
     throwaway,
 )
-from scalr_backup.actions.drill.run import DatabaseDrill, Drill, DrillResult, Request
+from scalr_backup.actions.drill.result import DatabaseDrill, DrillResult, Request
+from scalr_backup.actions.drill.run import Drill
 from scalr_backup.actions.health.status import judge
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.config import Config

@@ -24,6 +24,7 @@ OUTSIDE_WORLD = {
 # Actions that work on what is saved already, and the tools that they have no business with: those of databases.
 FAR_FROM_DATABASES = ("health", "repository", "retention")
 DATABASES = ("tools.docker", "tools.postgres")
+MOST_LINES = 500
 
 
 def name_of(path: Path) -> str:
@@ -100,3 +101,8 @@ def test_a_folder_says_what_it_is_for_and_does_nothing(folder):
     tree = ast.parse((folder / "__init__.py").read_text())
     assert ast.get_docstring(tree)
     assert folder == PACKAGE or len(tree.body) == 1
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_file_is_too_long_to_be_read_at_once(name):
+    assert len(MODULES[name].read_text().splitlines()) <= MOST_LINES

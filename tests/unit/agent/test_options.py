@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.scalr.backup.plugins.module_utils import _together as collections_table
-from scalr_backup.actions.restore.plan import Request
+from scalr_backup.actions.restore.request import Request
 from scalr_backup.actions.restore.undo import UndoRequest
 from scalr_backup.cli import app as cli
 from scalr_backup.core import together

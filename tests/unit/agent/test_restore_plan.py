@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.restore import plan as restore_plan
-from scalr_backup.actions.restore.plan import DatabasePlan, Plan, Request, major, require_room
+from scalr_backup.actions.restore import warnings
+from scalr_backup.actions.restore.plan import major, require_room
+from scalr_backup.actions.restore.request import DatabasePlan, Plan, Request
 from scalr_backup.core.errors import MissingExtensionError, NoRoomError, PreparedTransactionsError, UsageError
 from scalr_backup.core.model import Snapshot
 from scalr_backup.core.roles import Globals, Membership, MissingRoles, Role
@@ -193,8 +195,8 @@ def test_the_plan_tells_what_it_takes():
 def test_rows_on_several_volumes_are_said():
     two = survey(1)
     two.tablespaces["fast"] = Place("/fast", "/dev/sdc1", "/fast", 1, 1)
-    assert restore_plan._spread_warnings([database()], two) == []
-    [warning] = restore_plan._spread_warnings([database(lies_in=frozenset({"pg_default", "fast"}))], two)
+    assert warnings.spread_warnings([database()], two) == []
+    [warning] = warnings.spread_warnings([database(lies_in=frozenset({"pg_default", "fast"}))], two)
     assert "2 volumes (/data, /fast)" in warning
 
 
@@ -211,36 +213,36 @@ def test_rows_on_several_volumes_are_said():
     ],
 )
 def test_a_snapshot_of_more_than_two_days_is_called_old(monkeypatch, age, days):
-    monkeypatch.setattr(restore_plan, "utc_now", lambda: NOW)
+    monkeypatch.setattr(warnings, "utc_now", lambda: NOW)
     expected = [] if days is None else [f"The snapshot ab12cd34 of shop is {days} days old."]
-    assert restore_plan._age_warnings([database(age=age)]) == expected
+    assert warnings.age_warnings([database(age=age)]) == expected
 
 
 def test_what_cannot_be_verified_is_said():
-    assert restore_plan._count_warnings([database()]) == []
-    [warning] = restore_plan._count_warnings([database(row_counts=None)])
+    assert warnings.count_warnings([database()]) == []
+    [warning] = warnings.count_warnings([database(row_counts=None)])
     assert "ab12cd34 of shop" in warning
     # A database without tables has been counted.
-    assert restore_plan._count_warnings([database(row_counts={})]) == []
+    assert warnings.count_warnings([database(row_counts={})]) == []
 
 
 def test_tablespaces_that_are_gone_are_said():
-    assert restore_plan._tablespace_warnings([database()]) == []
-    [warning] = restore_plan._tablespace_warnings([database(tablespaces=False)])
+    assert warnings.tablespace_warnings([database()]) == []
+    [warning] = warnings.tablespace_warnings([database(tablespaces=False)])
     assert warning.startswith("shop lay in tablespaces")
 
 
 def test_superusers_and_roles_of_which_only_the_name_is_known_are_said():
     boss, app = Role("boss", superuser=True), Role("app")
     missing = MissingRoles((boss, app), (), ("ghost", "spectre"))
-    [unknown] = restore_plan._unknown_role_warnings(missing)
+    [unknown] = warnings.unknown_role_warnings(missing)
     source = Globals({"postgres": Role("postgres", superuser=True), "boss": boss, "app": app})
-    [superusers] = restore_plan._superuser_warnings(source, missing)
+    [superusers] = warnings.superuser_warnings(source, missing)
     assert "ghost, spectre" in unknown
     assert superusers.endswith("superusers: boss.")
     # Every cluster was made with one.
-    assert list(restore_plan._superuser_warnings(Globals({"boss": boss, "app": app}), missing)) == []
-    assert list(restore_plan._unknown_role_warnings(MissingRoles((app,)))) == []
+    assert list(warnings.superuser_warnings(Globals({"boss": boss, "app": app}), missing)) == []
+    assert list(warnings.unknown_role_warnings(MissingRoles((app,)))) == []
 
 
 def test_the_rows_of_a_database_are_all_its_tables():
@@ -276,15 +278,15 @@ def test_an_extension_that_comes_back_in_another_version_is_said():
         "database": "shop",
         "extensions": [{"name": "pg_trgm", "version": "1.5"}, {"name": "x", "version": "1"}],
     }
-    [sentence] = restore_plan._extension_warnings({"pg_trgm": "1.6", "x": "1"}, [described, {}])
+    [sentence] = warnings.extension_warnings({"pg_trgm": "1.6", "x": "1"}, [described, {}])
     assert "pg_trgm of shop was 1.5 and comes back as 1.6" in sentence
 
 
 def test_subscriptions_that_come_back_disabled_are_said():
     entries = [SimpleNamespace(desc="SUBSCRIPTION", tag="orders"), SimpleNamespace(desc="TABLE", tag="t")]
-    [sentence] = restore_plan._subscription_warnings([SimpleNamespace(entries=entries)])
+    [sentence] = warnings.subscription_warnings([SimpleNamespace(entries=entries)])
     assert "come back disabled: orders;" in sentence
-    assert not list(restore_plan._subscription_warnings([SimpleNamespace(entries=entries[1:])]))
+    assert not list(warnings.subscription_warnings([SimpleNamespace(entries=entries[1:])]))
 
 
 def test_a_database_that_nobody_could_rename_is_refused_beforehand():

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from scalr_backup.actions.drill import run as drill
+from scalr_backup.actions.drill.result import DrillResult
+from scalr_backup.actions.drill.result import Request as DrillRequest
 from scalr_backup.actions.restore import run as restore
 from scalr_backup.actions.restore import undo
 from scalr_backup.cli.call import FromCopy, Json, run_verb, standard_input
@@ -105,7 +106,7 @@ def drill_verb(
     """Prove that snapshots restore: into a throwaway server in memory, compared and looked through."""
 
     def call(agent: Agent) -> Outcome:
-        request = drill.Request(tuple(db or ()), database, snapshot, from_host, image)
+        request = DrillRequest(tuple(db or ()), database, snapshot, from_host, image)
         with _source(agent, from_repository, from_secrets, from_copy) as source:
             result = agent.drill(source).run(request)
         return Outcome(result.as_dict(), exit_code=result.exit_code, error=_drill_failure(result))
@@ -170,7 +171,7 @@ def _typed(prompt: str) -> str:
         return ""
 
 
-def _drill_failure(result: drill.DrillResult) -> Failure | None:
+def _drill_failure(result: DrillResult) -> Failure | None:
     """The one sentence for a drill that was not all good."""
     if result.error:
         return result.error

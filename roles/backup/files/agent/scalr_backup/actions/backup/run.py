@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 from scalr_backup import __version__
 from scalr_backup.actions import leftovers, missing
 from scalr_backup.actions.backup.dump import Dumped, Dumper, uncounted
+from scalr_backup.actions.backup.locks import ContainerLocks
 from scalr_backup.actions.backup.manifest import MANIFEST_VERSION, require_readable_size
 from scalr_backup.actions.backup.saved_roles import read_roles
 from scalr_backup.actions.discovery import Discovered
@@ -51,10 +50,7 @@ from scalr_backup.core.model import (
 from scalr_backup.core.progress import log
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
-from scalr_backup.tools.state import PASS_LOCK, State, container_lock, utc_now
-
-# Seconds that a pass waits for a restore into the same container.
-_WAIT_FOR_RESTORE_SECONDS = 3600.0
+from scalr_backup.tools.state import PASS_LOCK, utc_now
 
 
 @dataclass
@@ -340,7 +336,7 @@ class Pass(UseCase):
             for database in cluster.databases
             if database.name not in self._superfluous(cluster)
         ]
-        locks = _ContainerLocks(
+        locks = ContainerLocks(
             self._state, result.run, Counter(cluster.container.name for cluster, _name in work), self._cancelled
         )
         dumped: dict[tuple[str, str], Dumped] = {}
@@ -500,40 +496,3 @@ class Pass(UseCase):
             }
             if disbelief:
                 self._emit(log("error", disbelief.message, run=result.run))
-
-
-class _ContainerLocks:
-    """Holds each container's lock from its first dump of the pass to its last, so that no restore comes between."""
-
-    def __init__(self, state: State, run: str, databases: Counter[str], cancelled: threading.Event) -> None:
-        self._state = state
-        self._holder = f"pass {run} is dumping it"
-        self._left = databases
-        self._cancelled = cancelled
-        self._guards = {container: threading.Lock() for container in databases}
-        self._held: dict[str, ExitStack] = {}
-
-    @contextmanager
-    def hold(self, container: str, prepare: Callable[[], None]) -> Iterator[None]:
-        """Hold the lock; before the container's first dump, and before any other of it begins, *prepare* runs.
-
-        Raises BusyError when a restore into the container does not end within an hour.
-        """
-        try:
-            with self._guards[container]:
-                if container not in self._held:
-                    with ExitStack() as stack:
-                        stack.enter_context(self._lock(container))
-                        prepare()
-                        self._held[container] = stack.pop_all()
-            yield
-        finally:
-            with self._guards[container]:
-                self._left[container] -= 1
-                if not self._left[container] and container in self._held:
-                    self._held[container].close()
-
-    def _lock(self, container: str) -> AbstractContextManager[None]:
-        return self._state.lock(
-            container_lock(container), self._holder, _WAIT_FOR_RESTORE_SECONDS, self._cancelled.is_set
-        )

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from scalr_backup.actions.restore.plan import DatabasePlan, read_head
+from scalr_backup.actions.restore.plan import read_head
+from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.core.archive.head import ArchiveHead, PostData
 from scalr_backup.core.archive.reader import ArchiveReader
 from scalr_backup.core.errors import PostgresError, RestoreError, ScalrBackupError, VerificationError

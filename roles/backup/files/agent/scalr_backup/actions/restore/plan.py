@@ -4,17 +4,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from functools import partial
-from typing import Any, Literal, get_args
 
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore import selection
 from scalr_backup.actions.restore.known_roles import known_roles
+from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, Request, needs
+from scalr_backup.actions.restore.warnings import (
+    age_warnings,
+    count_warnings,
+    extension_warnings,
+    spread_warnings,
+    subscription_warnings,
+    superuser_warnings,
+    tablespace_warnings,
+    unknown_role_warnings,
+)
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core import roles, room
 from scalr_backup.core.archive.head import ArchiveHead
@@ -27,198 +35,16 @@ from scalr_backup.core.errors import (
     PreparedTransactionsError,
     UsageError,
 )
-from scalr_backup.core.model import Cluster, Snapshot, is_glob
+from scalr_backup.core.model import Cluster, Snapshot
 from scalr_backup.core.progress import progress
 from scalr_backup.core.roles import Globals, MissingRoles, Role
-from scalr_backup.core.sql import NAME_BYTES, quote_identifier
+from scalr_backup.core.sql import quote_identifier
 from scalr_backup.tools.postgres.cluster import LiveDatabase, Postgres
 from scalr_backup.tools.postgres.session import LOOK
 from scalr_backup.tools.restic.repository import Restic
-from scalr_backup.tools.state import utc_now
-
-Strategy = Literal["beside", "replace"]
-BESIDE: Strategy = "beside"
-REPLACE: Strategy = "replace"
 
 _INDEXES = frozenset({"INDEX", "CONSTRAINT"})
-_OLD_SNAPSHOT = timedelta(days=2)
 _MAJOR = re.compile(r"\s*\d+")
-_TEMPLATES = ("template0", "template1")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to restore from where to where; *confirm* must be what ``Plan.confirm`` says.
-
-    *container* is the one that was backed up, by *from_host*, which is this host unless named; *target* the one
-    that is restored into, the same unless named. *database_as* is the name of the restored database. *without_manifest*
-    does without the manifests of the chosen snapshots, where one of them cannot be read.
-    """
-
-    container: str
-    database: str | None = None
-    snapshot: str = selection.LATEST
-    confirm: str | None = None
-    keep_old: bool = False
-    safety_snapshot: bool = True
-    target: str | None = None
-    database_as: str | None = None
-    from_host: str | None = None
-    strategy: str = BESIDE
-    without_manifest: bool = False
-    # Whether the target is a drill's: whoever may do what in it is over when it is gone.
-    throwaway: bool = False
-
-    def __post_init__(self) -> None:
-        require_one_container(self.container)
-        require_one_container(self.into)
-        if self.strategy not in get_args(Strategy):
-            raise UsageError(f"The strategy {self.strategy!r} is none of {', '.join(get_args(Strategy))}.")
-        if self.strategy == REPLACE and self.keep_old:
-            raise UsageError("strategy=replace drops the old database first, so keep_old cannot keep it.")
-        if self.database_as in _TEMPLATES:
-            raise UsageError(f"New databases are copies of {self.database_as}: no restore takes its place.")
-        if len((self.database_as or "").encode()) > NAME_BYTES:
-            raise UsageError(
-                f"The name {self.database_as!r} is longer than the {NAME_BYTES} bytes of a database's name."
-            )
-
-    @property
-    def into(self) -> str:
-        """The container that is restored into."""
-        return self.target or self.container
-
-    @property
-    def is_whole_cluster(self) -> bool:
-        """Whether a container is to be again what it was: then all its roles belong to it."""
-        return self.database is None and self.into == self.container
-
-
-@dataclass(frozen=True)
-class DatabasePlan:
-    """What would happen to one database; bytes."""
-
-    database: str
-    snapshot: Snapshot
-    live: LiveDatabase | None
-    needed_bytes: int
-    server_version: str
-    post_data_items: int
-    public_schema: bool = True
-    tablespaces: bool = True
-    row_counts: dict[str, int] | None = field(default=None, repr=False)
-    index_bytes: tuple[int, ...] = ()
-    lies_in: frozenset[str] = frozenset({room.DEFAULT_TABLESPACE})
-
-    @property
-    def claim(self) -> room.Claim:
-        """What it asks of the server's volumes."""
-        live_bytes = self.live.size_bytes if self.live else 0
-        return room.Claim(self.needed_bytes, live_bytes, self.index_bytes, self.lies_in)
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is a database of that name to be replaced."""
-        return self.live is not None
-
-    @property
-    def rows(self) -> int | None:
-        """How many rows were saved."""
-        return None if self.row_counts is None else sum(self.row_counts.values())
-
-    def as_dict(self) -> dict[str, Any]:
-        """The plan as the JSON contract shows it."""
-        snapshot = self.snapshot
-        return {
-            "database": self.database,
-            "source_database": snapshot.database,
-            **live_as_dict(self.live),
-            "needed_bytes": self.needed_bytes,
-            "old_database": None,
-            "snapshot": {
-                "id": snapshot.id,
-                "short_id": snapshot.short_id,
-                "time": snapshot.time.isoformat(),
-                "age_seconds": int((utc_now() - snapshot.time).total_seconds()),
-                "dump_bytes": snapshot.dump_bytes,
-                "rows": self.rows,
-                "run": snapshot.run,
-                "reason": snapshot.reason,
-                "tags": list(snapshot.tags),
-                "server_version": self.server_version,
-            },
-        }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a restore would do, found out without changing anything.
-
-    *missing* are databases that belong to what was asked for, and that no snapshot holds.
-    """
-
-    host: str
-    source_host: str
-    request: Request
-    cluster: Cluster
-    databases: tuple[DatabasePlan, ...]
-    roles: MissingRoles
-    survey: room.Survey
-    spare_bytes: int
-    warnings: tuple[str, ...]
-    reference: str
-    missing: tuple[str, ...] = ()
-
-    @property
-    def confirm(self) -> str:
-        """What the operator has to type, or to give beforehand."""
-        name = self.request.into
-        return f"replace {name}" if self.request.strategy == REPLACE else name
-
-    @property
-    def places(self) -> tuple[room.Place, ...]:
-        """Where the rows go, one place of each volume."""
-        return self.survey.places_of([database.claim for database in self.databases])
-
-    @property
-    def needs(self) -> room.Needs:
-        """What the restore takes of its volumes."""
-        return needs(self.databases, self.survey, self.request)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The plan as the JSON contract shows it."""
-        return {
-            "host": self.host,
-            "container": self.cluster.container.name,
-            "source": {"host": self.source_host, "container": self.request.container},
-            "strategy": self.request.strategy,
-            "confirm": self.confirm,
-            "undo": None,
-            "server_version": self.cluster.server_version,
-            "snapshot": self.reference,
-            "roles": [*self.roles.names],
-            "databases": [database.as_dict() for database in self.databases],
-            "missing": [*self.missing],
-            "free_bytes": sum(place.free_bytes for place in self.places) + self.spare_bytes,
-            "room": asdict(self.needs) | {"wanted_bytes": self.needs.total_bytes},
-            "warnings": list(self.warnings),
-        }
-
-
-def require_one_container(name: str) -> None:
-    """Refuse a glob: what is locked, confirmed and replaced is one container. Raises UsageError."""
-    if is_glob(name):
-        raise UsageError(f"{name!r} is a glob, and a restore is into one container: name it.")
-
-
-def live_as_dict(live: LiveDatabase | None) -> dict[str, Any]:
-    """What a restore or an undo is about to replace, as the JSON contract shows it."""
-    return {
-        "exists": live is not None,
-        "size_bytes": live.size_bytes if live else None,
-        "sessions": live.sessions if live else 0,
-        "connected": list(live.connected) if live else [],
-    }
 
 
 class Planner(UseCase):
@@ -276,12 +102,12 @@ class Planner(UseCase):
         spare = sum(leftovers.half_made_by_dead(self._state, postgres).values())
         require_room(databases, survey, request, spare)
         warnings = (
-            *_age_warnings(databases),
-            *_count_warnings(databases, manifests),
-            *_tablespace_warnings(databases),
-            *_spread_warnings(databases, survey),
-            *_extension_warnings(extensions, [manifests.describe(one) for one in chosen.snapshots]),
-            *_subscription_warnings(heads),
+            *age_warnings(databases),
+            *count_warnings(databases, manifests),
+            *tablespace_warnings(databases),
+            *spread_warnings(databases, survey),
+            *extension_warnings(extensions, [manifests.describe(one) for one in chosen.snapshots]),
+            *subscription_warnings(heads),
             *role_warnings,
             *chosen.warnings,
         )
@@ -380,8 +206,8 @@ class Planner(UseCase):
             MissingRoles(missing.roles + bare, missing.memberships),
             [
                 *known.warnings(missing.names),
-                *_unknown_role_warnings(missing),
-                *([] if request.throwaway else _superuser_warnings(source, missing)),
+                *unknown_role_warnings(missing),
+                *([] if request.throwaway else superuser_warnings(source, missing)),
             ],
         )
 
@@ -398,12 +224,6 @@ def read_head(reader: ArchiveReader, chunks: Iterator[bytes]) -> tuple[ArchiveHe
         if reader.head is not None:
             return reader.head, bytes(beginning)
     return reader.close(), bytes(beginning)
-
-
-def needs(databases: Sequence[DatabasePlan], survey: room.Survey, request: Request) -> room.Needs:
-    """What the restore takes of its volumes at its worst."""
-    claims = [plan.claim for plan in databases]
-    return room.needs(claims, survey, keep_old=request.keep_old, replace=request.strategy == REPLACE)
 
 
 def require_room(
@@ -484,84 +304,3 @@ def require_swappable(database: str, live: LiveDatabase | None) -> None:
             f"{database} has prepared transactions ({live.prepared_transactions}), and PostgreSQL lets nobody rename or "
             "drop it until each is ended with COMMIT PREPARED or ROLLBACK PREPARED; pg_prepared_xacts lists them."
         )
-
-
-def _extension_warnings(available: Mapping[str, str], descriptions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """An archive names its extensions without their versions."""
-    for described in descriptions:
-        for one in described.get("extensions") or ():
-            now = available.get(one["name"])
-            if now is not None and now != one["version"]:
-                yield (
-                    f"The extension {one['name']} of {described['database']} was {one['version']} and comes back as {now}."
-                )
-
-
-def _subscription_warnings(heads: Sequence[ArchiveHead]) -> Iterator[str]:
-    if names := [entry.tag for head in heads for entry in head.entries if entry.desc == "SUBSCRIPTION"]:
-        yield (
-            f"Subscriptions come back disabled: {', '.join(names)}; ALTER SUBSCRIPTION … ENABLE starts them when you "
-            "know which rows they are to go on with."
-        )
-
-
-def _unknown_role_warnings(missing: MissingRoles) -> Iterator[str]:
-    if missing.unknown:
-        yield (
-            f"Nothing is known of {', '.join(missing.unknown)} but the name: made without a password, and may not log "
-            "in until you say so."
-        )
-
-
-def _superuser_warnings(source: Globals, missing: MissingRoles) -> Iterator[str]:
-    """A cluster has the superuser that it was made with, who comes along in any case; one with more is worth a look."""
-    has_more = sum(role.superuser for role in source.roles.values()) > 1
-    if has_more and (superusers := [role.name for role in missing.roles if role.superuser]):
-        yield f"Among the roles that will be made are superusers: {', '.join(superusers)}."
-
-
-def _age_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
-    return [
-        f"The snapshot {plan.snapshot.short_id} of {plan.database} is {(utc_now() - plan.snapshot.time).days} days old."
-        for plan in databases
-        if utc_now() - plan.snapshot.time > _OLD_SNAPSHOT
-    ]
-
-
-def _count_warnings(databases: Sequence[DatabasePlan], manifests: Manifests | None = None) -> list[str]:
-    return [
-        f"No row counts are known of the snapshot {plan.snapshot.short_id} of {plan.database}"
-        f"{_why_uncounted(plan.snapshot, manifests)}: only the archive itself can be verified."
-        for plan in databases
-        if plan.row_counts is None
-    ]
-
-
-def _why_uncounted(snapshot: Snapshot, manifests: Manifests | None) -> str:
-    if manifests is None or manifests.describe(snapshot):
-        return ""
-    if manifests.has(snapshot):
-        return f", because the manifest of its run {snapshot.run} does not mention it"
-    return (
-        f", because its run {snapshot.run} has no manifest that could be used"
-        if snapshot.run
-        else ", which no pass made"
-    )
-
-
-def _spread_warnings(databases: Sequence[DatabasePlan], survey: room.Survey) -> list[str]:
-    places = survey.places_of([plan.claim for plan in databases])
-    if len(places) < 2:
-        return []
-    return [
-        f"The rows go to {len(places)} volumes ({', '.join(place.directory for place in places)}), and nobody knows how much "
-        "to which: only all their room together was judged. The restore gives up when one of them runs low."
-    ]
-
-
-def _tablespace_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
-    return [
-        f"{plan.database} lay in tablespaces that are not there; all of it goes to the default one."
-        for plan in databases
-        if not plan.tablespaces
-    ]

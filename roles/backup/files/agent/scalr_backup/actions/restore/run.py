@@ -17,16 +17,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.dump import Dumper, uncounted
 from scalr_backup.actions.restore.fill import Filled, Filler
-from scalr_backup.actions.restore.plan import (
-    BESIDE,
-    REPLACE,
-    DatabasePlan,
-    Plan,
-    Planner,
-    Request,
-    require_room,
-    ways_out,
-)
+from scalr_backup.actions.restore.plan import Planner, require_room, ways_out
+from scalr_backup.actions.restore.request import BESIDE, REPLACE, DatabasePlan, Plan, Request
 from scalr_backup.actions.restore.room_watch import RoomWatch
 from scalr_backup.actions.restore.swap import SwapUnknownError, has_swapped
 from scalr_backup.actions.use_case import Tools, UseCase

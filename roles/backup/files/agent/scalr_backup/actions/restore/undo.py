@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from scalr_backup.actions import leftovers
-from scalr_backup.actions.restore.plan import live_as_dict, require_one_container, require_swappable
+from scalr_backup.actions.restore.plan import require_swappable
+from scalr_backup.actions.restore.request import live_as_dict, require_one_container
 from scalr_backup.actions.restore.run import DatabaseRestore, RestoreResult, old_name
 from scalr_backup.actions.restore.swap import has_swapped
 from scalr_backup.actions.use_case import UseCase

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is asked of a drill, and what it comes to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from scalr_backup.actions.restore import selection
+from scalr_backup.core.errors import ExitCode
+from scalr_backup.core.model import Failure
+
+AMCHECK_PASSED, AMCHECK_FAILED, AMCHECK_MISSING = "passed", "failed", "not in the image"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to drill; *patterns* are globs over container names, none means all that have snapshots of the host."""
+
+    patterns: tuple[str, ...] = ()
+    database: str | None = None
+    snapshot: str = selection.LATEST
+    from_host: str | None = None
+    image: str | None = None
+
+
+@dataclass
+class DatabaseDrill:
+    """The outcome for one database; seconds. *tables* and *rows* are those that were compared with the manifest.
+
+    One that was not *tried* says nothing about the backup; *error* is what stood in the way. *own_image* tells whether it was
+    restored into the image that the source ran.
+    """
+
+    container: str
+    database: str
+    snapshot_id: str
+    snapshot_time: datetime
+    ok: bool = False
+    tried: bool = True
+    image: str | None = None
+    tables: int | None = None
+    rows: int | None = None
+    recovery_seconds: float | None = None
+    amcheck: str | None = None
+    assertions: dict[str, int] = field(default_factory=lambda: {"passed": 0, "failed": 0})
+    error: Failure | None = None
+    own_image: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as the JSON contract shows it."""
+        return asdict(self) | {"snapshot_time": self.snapshot_time.isoformat()}
+
+
+@dataclass
+class DrillResult:
+    """The outcome of a drill; *error* is why it did not come to its end."""
+
+    run: str
+    host: str
+    started: datetime
+    finished: datetime
+    databases: list[DatabaseDrill] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: Failure | None = None
+    # Why containers that were asked for by name have nothing to drill.
+    missing: list[Failure] = field(default_factory=list)
+
+    @property
+    def failed(self) -> int:
+        """How many databases were tried and did not pass."""
+        return sum(outcome.tried and not outcome.ok for outcome in self.databases)
+
+    @property
+    def not_tried(self) -> int:
+        """How many databases could not be tried."""
+        return sum(not outcome.tried for outcome in self.databases)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """1 when the drill did not come to its end, 3 when databases failed, 2 when some could not be tried, else 0."""
+        if self.error:
+            return ExitCode.FAILED
+        if self.failed:
+            return ExitCode.SOME_DATABASES_FAILED
+        return ExitCode.USAGE if self.not_tried or self.missing else ExitCode.GOOD
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as the JSON contract shows it."""
+        return {
+            "run": self.run,
+            "host": self.host,
+            "started": self.started.isoformat(),
+            "finished": self.finished.isoformat(),
+            "duration_seconds": round((self.finished - self.started).total_seconds(), 1),
+            "failed": self.failed,
+            "not_tried": self.not_tried,
+            "warnings": self.warnings,
+            "databases": [outcome.as_dict() for outcome in self.databases],
+        }

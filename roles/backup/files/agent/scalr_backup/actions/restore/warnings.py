@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an operator has to know before he says yes, and what keeps nobody from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from scalr_backup.actions.backup.manifest import Manifests
+from scalr_backup.actions.restore.request import DatabasePlan
+from scalr_backup.core import room
+from scalr_backup.core.archive.head import ArchiveHead
+from scalr_backup.core.model import Snapshot
+from scalr_backup.core.roles import Globals, MissingRoles
+from scalr_backup.tools.state import utc_now
+
+_OLD_SNAPSHOT = timedelta(days=2)
+
+
+def extension_warnings(available: Mapping[str, str], descriptions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """An archive names its extensions without their versions."""
+    for described in descriptions:
+        for one in described.get("extensions") or ():
+            now = available.get(one["name"])
+            if now is not None and now != one["version"]:
+                yield (
+                    f"The extension {one['name']} of {described['database']} was {one['version']} and comes back as {now}."
+                )
+
+
+def subscription_warnings(heads: Sequence[ArchiveHead]) -> Iterator[str]:
+    """A database that was a subscriber is one again only when somebody says so."""
+    if names := [entry.tag for head in heads for entry in head.entries if entry.desc == "SUBSCRIPTION"]:
+        yield (
+            f"Subscriptions come back disabled: {', '.join(names)}; ALTER SUBSCRIPTION … ENABLE starts them when you "
+            "know which rows they are to go on with."
+        )
+
+
+def unknown_role_warnings(missing: MissingRoles) -> Iterator[str]:
+    """Roles that own something, and that no dump of roles describes."""
+    if missing.unknown:
+        yield (
+            f"Nothing is known of {', '.join(missing.unknown)} but the name: made without a password, and may not log "
+            "in until you say so."
+        )
+
+
+def superuser_warnings(source: Globals, missing: MissingRoles) -> Iterator[str]:
+    """A cluster has the superuser that it was made with, who comes along in any case; one with more is worth a look."""
+    has_more = sum(role.superuser for role in source.roles.values()) > 1
+    if has_more and (superusers := [role.name for role in missing.roles if role.superuser]):
+        yield f"Among the roles that will be made are superusers: {', '.join(superusers)}."
+
+
+def age_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
+    """What is newest may be old."""
+    return [
+        f"The snapshot {plan.snapshot.short_id} of {plan.database} is {(utc_now() - plan.snapshot.time).days} days old."
+        for plan in databases
+        if utc_now() - plan.snapshot.time > _OLD_SNAPSHOT
+    ]
+
+
+def count_warnings(databases: Sequence[DatabasePlan], manifests: Manifests | None = None) -> list[str]:
+    """Databases whose rows cannot be compared with those that were saved, and why."""
+    return [
+        f"No row counts are known of the snapshot {plan.snapshot.short_id} of {plan.database}"
+        f"{_why_uncounted(plan.snapshot, manifests)}: only the archive itself can be verified."
+        for plan in databases
+        if plan.row_counts is None
+    ]
+
+
+def _why_uncounted(snapshot: Snapshot, manifests: Manifests | None) -> str:
+    if manifests is None or manifests.describe(snapshot):
+        return ""
+    if manifests.has(snapshot):
+        return f", because the manifest of its run {snapshot.run} does not mention it"
+    return (
+        f", because its run {snapshot.run} has no manifest that could be used"
+        if snapshot.run
+        else ", which no pass made"
+    )
+
+
+def spread_warnings(databases: Sequence[DatabasePlan], survey: room.Survey) -> list[str]:
+    """Rows that go to several volumes, whose shares nobody knows."""
+    places = survey.places_of([plan.claim for plan in databases])
+    if len(places) < 2:
+        return []
+    return [
+        f"The rows go to {len(places)} volumes ({', '.join(place.directory for place in places)}), and nobody knows how much "
+        "to which: only all their room together was judged. The restore gives up when one of them runs low."
+    ]
+
+
+def tablespace_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
+    """Databases that come to lie elsewhere than they lay."""
+    return [
+        f"{plan.database} lay in tablespaces that are not there; all of it goes to the default one."
+        for plan in databases
+        if not plan.tablespaces
+    ]
