@@ -68,8 +68,8 @@ def test_what_stays_wrong_is_told_once_a_day_with_how_long_it_has_been_so() -> N
         assert again.noted == found.noted
 
     _first, [second], [third] = nights([failed()], [failed()], [failed()])
-    assert "Since: 2026-11-22 03:05 UTC (1 d 0 h); this is told for the 2. time" in second.body
-    assert "(2 d 0 h); this is told for the 3. time" in third.body
+    assert "Since: 2026-11-22 03:05 UTC (1 d 0 h); reminder 2" in second.body
+    assert "(2 d 0 h); reminder 3" in third.body
 
 
 def test_many_at_once_are_one_message_and_few_of_a_flood_are_spelled_out() -> None:

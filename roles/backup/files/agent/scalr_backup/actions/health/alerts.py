@@ -112,7 +112,7 @@ def _paragraph(finding: Finding, times: int, now: datetime) -> str:
     since = datetime.fromisoformat(finding.since) if finding.since else now
     lines = [finding.message, f"Since: {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({_age(since, now)})"]
     if times > 1:
-        lines[1] += f"; this is told for the {times}. time"
+        lines[1] += f"; reminder {times}"
     if finding.last_good:
         made = datetime.fromisoformat(finding.last_good)
         lines.append(f"Last good snapshot: {made.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({_age(made, now)} old)")
