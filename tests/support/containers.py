@@ -254,7 +254,7 @@ class AgentContainer:
         """Run the proxy before the Docker socket, as the role does."""
         assert self.proxy
         docker(
-            "run", "--detach", "--name", self.proxy, "--init", "--network", "none", "--read-only",
+            "run", "--detach", "--name", self.proxy, "--network", "none", "--read-only",
             "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--no-healthcheck",
             "--group-add", socket_group(), "--volume", f"{SOCKET}:{SOCKET}",
             "--volume", f"{self._config_directory}:/etc/scalr-backup:ro",
