@@ -539,7 +539,7 @@ def test_a_plan_or_a_wrong_word_changes_nothing(house: House) -> None:
 def test_the_app_works_until_the_swap_and_cannot_keep_it_from_happening(house: House) -> None:
     loop = (
         "while [ ! -e /tmp/go-home ]; do psql -XAtq -U postgres -d shop -c 'SELECT pg_sleep(0.3)' "
-        "&& date +%s.%N > /tmp/app-was-served; done"
+        "&& date +%s.%N > /tmp/served.$$ && mv /tmp/served.$$ /tmp/app-was-served; done"
     )
     for _number in range(6):
         docker("exec", "--detach", house.name, "bash", "-c", loop)
