@@ -871,7 +871,9 @@ class TestInstalled:
         assert wanted <= files
 
     def test_the_playbooks_run_by_their_full_names(self, site: Site, installed: Path) -> None:
-        controller = Controller(site.directory, HOST, site.controller.variables, installed, site.controller.transcript)
+        controller = Controller(
+            site.directory, HOST, site.controller.variables, installed, transcript=site.controller.transcript
+        )
         before = site.shop.fingerprint("shop")
         confirm = f" -e confirm={site.shop.name}"
 
