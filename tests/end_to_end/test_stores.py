@@ -159,7 +159,11 @@ REFUSED = {
         "its store does not take the credentials",
     ),
     "wrong-password": (
-        {"backup_repository": "s3:http://{s3}:8333/copies/web.1", "backup_environment": "owner"},
+        {
+            "backup_repository": "s3:http://{s3}:8333/copies/web.1",
+            "backup_environment": "owner",
+            "backup_copy_repository": "",
+        },
         "The password does not open",
     ),
     "closed-sftp": ({"backup_repository": "sftp:store@{s3}:/b"}, "its store does not answer as it should"),
