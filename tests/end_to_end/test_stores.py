@@ -153,7 +153,10 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(site: Site) -> N
 # What a store, or the registry of the image, refuses, and the sentence that says so; each is the one wrong thing of a host.
 NOBODY = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "canary-of-nobody-03fe"}
 REFUSED = {
-    "dead-endpoint": ({"backup_repository": "s3:http://127.0.0.1:9/b"}, "its store does not answer as it should"),
+    "dead-endpoint": (
+        {"backup_repository": "s3:http://127.0.0.1:9/backups"},
+        "s3:http://127.0.0.1:9/backups did not answer within",
+    ),
     "wrong-keys": (
         {"backup_repository": "s3:http://{s3}:8333/others/b", "backup_environment": NOBODY},
         "its store does not take the credentials",
@@ -167,7 +170,10 @@ REFUSED = {
         "The password does not open",
     ),
     "closed-sftp": ({"backup_repository": "sftp:store@{s3}:/b"}, "its store does not answer as it should"),
-    "dead-copy": ({"backup_copy_repository": "s3:http://127.0.0.1:9/c"}, "s3:http://127.0.0.1:9/c cannot be used"),
+    "dead-copy": (
+        {"backup_copy_repository": "s3:http://127.0.0.1:9/copies"},
+        "s3:http://127.0.0.1:9/copies did not answer within",
+    ),
     "no-image": (
         {"backup_image": "127.0.0.1:9/nobody/agent:1"},
         "The image 127.0.0.1:9/nobody/agent:1 cannot be pulled",
