@@ -33,6 +33,7 @@ FIELDS = {
     "code": "code of the error that keeps the agent from starting",
     "container": "name of a database container",
     "copied": "how many snapshots were copied to the second repository",
+    "count_error": "why the rows of a dump were not counted; nothing where they were",
     "database": "name of a database",
     "done": "how many of `total` are done, of the kind that `unit` names",
     "due": "when a job begins next",
