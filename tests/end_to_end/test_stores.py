@@ -154,7 +154,7 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(site: Site) -> N
 NOBODY = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "canary-of-nobody-03fe"}
 REFUSED = {
     "dead-endpoint": (
-        {"backup_repository": "s3:http://127.0.0.1:9/backups"},
+        {"backup_repository": "s3:http://127.0.0.1:9/backups", "backup_environment": NOBODY},
         "s3:http://127.0.0.1:9/backups did not answer within",
     ),
     "wrong-keys": (
