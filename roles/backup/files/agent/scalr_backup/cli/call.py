@@ -18,6 +18,9 @@ from scalr_backup.core.model import Failure
 
 Json = Annotated[bool, typer.Option("--json", help="Print events and, last, one result, a JSON object a line.")]
 FromCopy = Annotated[bool, typer.Option("--from-copy", help="Restore from the second repository.")]
+FromSecrets = Annotated[
+    bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
+]
 Scheduled = Annotated[
     bool, typer.Option("--scheduled", help="As the schedule does: give way to a pass, a restore or a drill.")
 ]

@@ -17,7 +17,7 @@ import typer
 from scalr_backup.actions import opening
 from scalr_backup.actions.repository import keys, maintenance
 from scalr_backup.actions.retention import policy as retention
-from scalr_backup.cli.call import Copy, DryRun, Json, Scheduled, run_verb, standard_input
+from scalr_backup.cli.call import Copy, DryRun, FromSecrets, Json, Scheduled, run_verb, standard_input
 from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import stopping
@@ -49,9 +49,7 @@ def forget(
         str | None, typer.Option(help="The host whose snapshots are judged; default this one.")
     ] = None,
     from_repository: Annotated[str | None, typer.Option(help="Another repository, of a host that only adds.")] = None,
-    from_secrets: Annotated[  # noqa: ARG001 (it must be given; together.py sees to that)
-        bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
-    ] = False,
+    from_secrets: FromSecrets = False,  # noqa: ARG001 (it must be given; together.py sees to that)
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="A rule for that repository, such as daily=30; repeatable.")
     ] = None,

@@ -15,7 +15,7 @@ from scalr_backup.actions.drill.result import DrillResult
 from scalr_backup.actions.drill.result import Request as DrillRequest
 from scalr_backup.actions.restore import run as restore
 from scalr_backup.actions.restore import undo
-from scalr_backup.cli.call import FromCopy, Json, run_verb, standard_input
+from scalr_backup.cli.call import FromCopy, FromSecrets, Json, run_verb, standard_input
 from scalr_backup.cli.output import HumanOutput, Outcome
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import stopping
@@ -23,16 +23,19 @@ from scalr_backup.core.model import Failure
 from scalr_backup.core.secrets import other_secrets
 from scalr_backup.tools.restic.repository import Restic
 
+# What a restore and a drill take their rows from.
+Reference = Annotated[
+    str,
+    typer.Option(help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it."),
+]
+FromHost = Annotated[str | None, typer.Option(help="The host that made the snapshot; default this one.")]
+FromRepository = Annotated[str | None, typer.Option(help="Another repository to restore from.")]
+
 
 def restore_verb(
     db: Annotated[str | None, typer.Option("--db", help="The database container that was backed up.")] = None,
     database: Annotated[str | None, typer.Option(help="One database; default all of the container.")] = None,
-    snapshot: Annotated[
-        str,
-        typer.Option(
-            help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it."
-        ),
-    ] = "latest",
+    snapshot: Reference = "latest",
     confirm: Annotated[str | None, typer.Option(help="What the plan asks for: the replaced container's name.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what would be replaced.")] = False,
     keep_old: Annotated[
@@ -43,11 +46,9 @@ def restore_verb(
     ] = False,
     target: Annotated[str | None, typer.Option(help="Another container to restore into.")] = None,
     database_as: Annotated[str | None, typer.Option(help="Another name for the restored database.")] = None,
-    from_host: Annotated[str | None, typer.Option(help="The host that made the snapshot; default this one.")] = None,
-    from_repository: Annotated[str | None, typer.Option(help="Another repository to restore from.")] = None,
-    from_secrets: Annotated[
-        bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
-    ] = False,
+    from_host: FromHost = None,
+    from_repository: FromRepository = None,
+    from_secrets: FromSecrets = False,
     from_copy: FromCopy = False,
     strategy: Annotated[
         str, typer.Option(help="beside, or replace: drop the live database first, where there is no room for two.")
@@ -88,17 +89,10 @@ def restore_verb(
 def drill_verb(
     db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
     database: Annotated[str | None, typer.Option(help="One database; default all of the container.")] = None,
-    snapshot: Annotated[
-        str,
-        typer.Option(
-            help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it."
-        ),
-    ] = "latest",
-    from_host: Annotated[str | None, typer.Option(help="The host that made the snapshot; default this one.")] = None,
-    from_repository: Annotated[str | None, typer.Option(help="Another repository to restore from.")] = None,
-    from_secrets: Annotated[
-        bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
-    ] = False,
+    snapshot: Reference = "latest",
+    from_host: FromHost = None,
+    from_repository: FromRepository = None,
+    from_secrets: FromSecrets = False,
     from_copy: FromCopy = False,
     image: Annotated[str | None, typer.Option(help="Drill with this image; default the one of the source.")] = None,
     json: Json = False,
