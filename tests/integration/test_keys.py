@@ -157,7 +157,9 @@ def test_killed_at_any_moment_one_password_opens_and_the_next_call_finishes(agen
         agent.kill_processes("key")
         process.wait(60)
         assert opens(agent, NEW)
-    agent.ok("key", "remove", "--unused-by", "web2", stdin=given(OLD))
+    last = agent.call("key", "remove", "--unused-by", "web2", stdin=given(OLD))
+    # A call may have come to its end before it was to be killed, and leaves nothing to the last one.
+    assert last.exit_code == 0 or last.error["code"] == "unknown_key", last.output
     assert (opens(agent, OLD), opens(agent, NEW)) == (False, True)
 
 
