@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -17,9 +19,9 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _requires_connection = False
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Show the lines on the controller."""
-        result = super().run(tmp, task_vars)
+        result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec({"lines": {"type": "list", "required": True}})
         # Text of a database or a server may be among the lines: it must not steer the terminal.
         lines = ["".join(c if c.isprintable() else "?" for c in str(line)) for line in arguments["lines"]]

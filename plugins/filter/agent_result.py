@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ansible_collections.scalr.backup.plugins.plugin_utils._reason import agent_result
 
 DOCUMENTATION = r"""
@@ -42,6 +45,6 @@ _value:
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"agent_result": agent_result}

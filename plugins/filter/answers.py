@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 DOCUMENTATION = r"""
 name: answers
 short_description: What became of each host
@@ -48,9 +51,11 @@ _value:
 """
 
 
-def answers(hosts, hostvars, names):
+def answers(
+    hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], names: Mapping[str, str] | Iterable[str]
+) -> list[dict[str, Any]]:
     """Some variables of some hosts."""
-    wanted = names if isinstance(names, dict) else {name: name for name in names}
+    wanted = names if isinstance(names, Mapping) else {name: name for name in names}
     return [
         {key: hostvars[host][variable] for key, variable in wanted.items() if variable in hostvars[host]}
         for host in hosts
@@ -60,6 +65,6 @@ def answers(hosts, hostvars, names):
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"answers": answers}

@@ -7,7 +7,9 @@ from __future__ import annotations
 import base64
 import io
 import tarfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 DOCUMENTATION = r"""
 name: build_archive
@@ -43,7 +45,7 @@ _value:
 """
 
 
-def build_archive(context, directory):
+def build_archive(context: Mapping[str, list[str]], directory: str) -> str:
     """The files of a context, as what ``build_context`` says of a directory, in one compressed archive; in base64."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
@@ -52,7 +54,7 @@ def build_archive(context, directory):
     return base64.b64encode(packed.getvalue()).decode()
 
 
-def _anybodys(member):
+def _anybodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
     """A member of an archive as it is in an image, whoever has the file on the controller."""
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
@@ -63,6 +65,6 @@ def _anybodys(member):
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"build_archive": build_archive}

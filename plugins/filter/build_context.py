@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
@@ -55,7 +57,7 @@ _value:
 """
 
 
-def build_context(directory, build_args=None):
+def build_context(directory: str, build_args: Mapping[str, object] | None = None) -> dict[str, Any]:
     """What an image is built from, and its checksum."""
     root = Path(directory)
     if not root.is_dir():
@@ -75,19 +77,19 @@ def build_context(directory, build_args=None):
     }
 
 
-def _is_left_behind(path):
+def _is_left_behind(path: Path) -> bool:
     """Whether a path is the work of a tool and no part of the context."""
     if path.suffix == ".pyc":
         return True
     return any(part == "__pycache__" or part.endswith(".egg-info") or _is_hidden(part) for part in path.parts)
 
 
-def _is_hidden(name):
+def _is_hidden(name: str) -> bool:
     # The caches of mypy, ruff, pytest …, but not the one hidden file that belongs to a context.
     return name.startswith(".") and name != ".dockerignore"
 
 
-def _feed(checksum, *parts):
+def _feed(checksum: hashlib._Hash, *parts: bytes) -> None:
     # Each part with its length before it, so that no two different contexts run together into the same bytes.
     for part in parts:
         checksum.update(b"%d:" % len(part))
@@ -97,6 +99,6 @@ def _feed(checksum, *parts):
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"build_context": build_context}

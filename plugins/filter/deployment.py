@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
+from typing import Any
 
 DOCUMENTATION = r"""
 name: deployment
@@ -60,7 +62,14 @@ _value:
 """
 
 
-def deployment(discovered, repository, copy="", password="", first=False, notes=()):
+def deployment(
+    discovered: Mapping[str, Any],
+    repository: str,
+    copy: str = "",
+    password: str = "",
+    first: bool = False,
+    notes: Iterable[str] = (),
+) -> list[str]:
     """What a deployment has come to: the notes, a line each, and one line of summary."""
     host = discovered["host"]
     running = [one for one in discovered["containers"] if one["status"] == "ok"]
@@ -80,11 +89,11 @@ def deployment(discovered, repository, copy="", password="", first=False, notes=
     return [*(f"{host}: {note}" for note in [*notes, *discovered.get("notes", ())]), " ".join(summary)]
 
 
-def _count(number, thing):
+def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _moment(text):
+def _moment(text: str) -> str:
     """An ISO 8601 time in UTC, to the minute."""
     return datetime.fromisoformat(text).astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
@@ -92,6 +101,6 @@ def _moment(text):
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"deployment": deployment}

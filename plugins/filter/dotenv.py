@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
@@ -47,23 +49,22 @@ _ASSIGNMENT = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]
 _SINGLE_QUOTED = re.compile(r"'(?P<value>[^']*)'")
 _DOUBLE_QUOTED = re.compile(r'"(?P<value>(?:\\.|[^"\\])*)"', re.DOTALL)
 _AFTER_QUOTES = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
-_LINE = re.compile(r"[^\n]*(?:\n|\Z)")
 _COMMENT = re.compile(r"(?:^|[ \t])#.*")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "$": "$", "`": "`", "\\": "\\", "\n": ""}
 
 
-def dotenv(text):
+def dotenv(text: str) -> dict[str, str]:
     """The variables of an env file. What cannot be read is an error that names the line, never its content."""
     if not isinstance(text, str):
         raise AnsibleFilterError("dotenv reads text.")
     text = text.replace("\r\n", "\n").removeprefix("\ufeff")
-    variables = {}
+    variables: dict[str, str] = {}
     position = 0
     while position < len(text):
-        line = _LINE.match(text, position)
-        if line.group().strip() == "" or line.group().lstrip().startswith("#"):
-            position = line.end()
+        line, after = _line(text, position)
+        if not line.strip() or line.lstrip().startswith("#"):
+            position = after
             continue
         assignment = _ASSIGNMENT.match(text, position)
         if assignment is None:
@@ -73,12 +74,18 @@ def dotenv(text):
     return variables
 
 
-def _value(text, position):
+def _line(text: str, position: int) -> tuple[str, int]:
+    """The line that begins at a position, with its end, and where the next line begins."""
+    end = text.find("\n", position) + 1 or len(text)
+    return text[position:end], end
+
+
+def _value(text: str, position: int) -> tuple[str, int]:
     """The value that begins at a position, and where the next line begins."""
     quote = text[position : position + 1]
     if quote not in ("'", '"'):
-        line = _LINE.match(text, position)
-        return _COMMENT.sub("", line.group().rstrip("\n")).strip(), line.end()
+        line, after = _line(text, position)
+        return _COMMENT.sub("", line.rstrip("\n")).strip(), after
 
     quoted = (_SINGLE_QUOTED if quote == "'" else _DOUBLE_QUOTED).match(text, position)
     if quoted is None:
@@ -92,7 +99,7 @@ def _value(text, position):
     return value, rest.end()
 
 
-def _unreadable(text, position, what):
+def _unreadable(text: str, position: int, what: str) -> AnsibleFilterError:
     number = text.count("\n", 0, position) + 1
     return AnsibleFilterError(f"Line {number} of the env file {what}.")
 
@@ -100,6 +107,6 @@ def _unreadable(text, position, what):
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"dotenv": dotenv}

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, overload
+
 DOCUMENTATION = r"""
 name: duration
 short_description: Say a number of seconds in words
@@ -35,7 +38,15 @@ _value:
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
-def duration(seconds):
+@overload
+def duration(seconds: None) -> None: ...
+
+
+@overload
+def duration(seconds: float | str) -> str: ...
+
+
+def duration(seconds: float | str | None) -> str | None:
     """A number of seconds in words."""
     if seconds is None:
         return None
@@ -43,7 +54,7 @@ def duration(seconds):
     if seconds < 10:
         return f"{max(seconds, 0):.1f} s"
     rest = int(seconds)
-    words = []
+    words: list[str] = []
     for unit, length in _UNITS:
         count, rest = divmod(rest, length)
         # Two units in a row, beginning with the first that counts; "1 d 5 s" says more than anyone wants to know.
@@ -57,6 +68,6 @@ def duration(seconds):
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"duration": duration}

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ansible_collections.scalr.backup.plugins.plugin_utils._reason import reason
 
 DOCUMENTATION = r"""
@@ -43,6 +46,6 @@ _value:
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"reason": reason}

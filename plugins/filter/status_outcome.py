@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 DOCUMENTATION = r"""
 name: status_outcome
 short_description: Say in a few words how the backups of a host are
@@ -44,7 +47,7 @@ _WORDS = {
 }
 
 
-def status_outcome(result):
+def status_outcome(result: Mapping[str, Any]) -> str:
     """How the backups of a host are."""
     if "healthy" not in result:
         return "not reached" if result.get("unreachable") else "without an answer"
@@ -52,12 +55,12 @@ def status_outcome(result):
         return "not safe"
     # An agent before 0.4.0 knows no verdict; neither does a word of a later one mean that all is well.
     otherwise = "safe" if result.get("databases") else "waiting for the first pass"
-    return _WORDS.get(result.get("verdict"), otherwise)
+    return _WORDS.get(result.get("verdict", ""), otherwise)
 
 
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"status_outcome": status_outcome}

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timezone
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import fleet, instant
@@ -55,7 +57,7 @@ _value:
 """
 
 
-def status_page(answers, now=None, name=""):
+def status_page(answers: list[dict[str, Any]], now: str | None = None, name: str = "") -> str:
     """The page about a fleet."""
     moment = instant(now) if now else datetime.now(timezone.utc)
     try:
@@ -67,6 +69,6 @@ def status_page(answers, now=None, name=""):
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"status_page": status_page}

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
 
 DOCUMENTATION = r"""
 name: tally
@@ -46,7 +48,7 @@ _value:
 """
 
 
-def tally(outcomes, thing, order=()):
+def tally(outcomes: Iterable[str], thing: str, order: Iterable[str] = ()) -> str:
     """How many things came out how, in one line."""
     outcomes = list(outcomes)
     counted = Counter(outcomes)
@@ -58,6 +60,6 @@ def tally(outcomes, thing, order=()):
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"tally": tally}

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
@@ -49,7 +51,7 @@ _value:
 """
 
 
-def text_table(rows, header, right=()):
+def text_table(rows: Sequence[Sequence[object]], header: Sequence[str], right: Collection[str] = ()) -> list[str]:
     """The lines of a table."""
     if not all(len(row) == len(header) for row in rows):
         raise AnsibleFilterError("text_table wants as many cells in every row as there are columns.")
@@ -62,7 +64,7 @@ def text_table(rows, header, right=()):
     return [lines[0], _line(["-" * width for width in widths], widths, to_the_right), *lines[1:]]
 
 
-def _line(cells, widths, to_the_right):
+def _line(cells: Sequence[str], widths: Sequence[int], to_the_right: Sequence[bool]) -> str:
     padded = []
     for cell, width, right in zip(cells, widths, to_the_right, strict=True):
         padding = " " * (width - _width(cell))
@@ -70,18 +72,18 @@ def _line(cells, widths, to_the_right):
     return "  ".join(padded).rstrip()
 
 
-def _text(cell):
+def _text(cell: object) -> str:
     if cell is None or cell == "":
         return "-"
     # A database's name may hold anything, a line break among it; a row stays one line.
     return "".join(character if character.isprintable() else "?" for character in str(cell))
 
 
-def _is_number(cell):
+def _is_number(cell: object) -> bool:
     return isinstance(cell, (int, float)) and not isinstance(cell, bool)
 
 
-def _width(text):
+def _width(text: str) -> int:
     """How many columns of a terminal a text takes."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
@@ -89,6 +91,6 @@ def _width(text):
 class FilterModule:
     """The plugin, as Ansible loads it."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter by its name."""
         return {"text_table": text_table}

@@ -16,24 +16,30 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.scalr.backup.plugins.module_utils._together import MODULES, objections
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from ansible.module_utils.basic import AnsibleModule
 
 #: Of the collection, as galaxy.yml says.
 VERSION = "0.4.0"
 
 #: What every module of the collection accepts beside its own options.
-AGENT_ARGUMENTS = {
+AGENT_ARGUMENTS: dict[str, Any] = {
     "agent": {"type": "str", "default": "scalr-backup"},
 }
 
 #: What a module accepts beside that when its verb reports progress.
-PROGRESS_ARGUMENTS = {
+PROGRESS_ARGUMENTS: dict[str, Any] = {
     "progress_file": {"type": "path"},
 }
 
 #: What a module accepts beside that when its verb restores snapshots, which another host may have made.
-SOURCE_ARGUMENTS = {
+SOURCE_ARGUMENTS: dict[str, Any] = {
     "from_host": {"type": "str"},
     "from_repository": {"type": "str"},
     "from_password": {"type": "str", "no_log": True},
@@ -89,20 +95,28 @@ _DOCKER_DIRECTORIES = ["/usr/local/bin", "/snap/bin"]
 class AgentError(Exception):
     """A call that failed. Its text is one sentence for the operator; ``code`` is the agent's word for it."""
 
-    def __init__(self, message, code=None, data=None):
+    def __init__(self, message: str, code: str | None = None, data: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
-        self.data = data or {}
+        self.data: dict[str, Any] = data or {}
 
 
 class Agent:
     """The agent on this host."""
 
-    def __init__(self, module):
+    def __init__(self, module: AnsibleModule) -> None:
         self._module = module
-        self._container = module.params["agent"]
+        self._container: str = module.params["agent"]
 
-    def call(self, verb, *arguments, stdin=None, apart=False, image=None, progress_file=None):
+    def call(
+        self,
+        verb: str,
+        *arguments: str,
+        stdin: str | None = None,
+        apart: bool = False,
+        image: str | None = None,
+        progress_file: str | None = None,
+    ) -> tuple[bool, dict[str, Any]]:
         """Run one verb and return the agent's result as ``(changed, data)``.
 
         ``stdin`` is what the verb reads, ``apart`` runs it in a container of its own beside the agent's, ``image`` in
@@ -133,7 +147,7 @@ class Agent:
             )
         return bool(result.get("changed")), data
 
-    def _enter(self, docker, apart, has_input):
+    def _enter(self, docker: str, apart: bool, has_input: bool) -> list[str]:
         """The command before the verb."""
         # Without -i where the verb reads nothing: a module's standard input belongs to Ansible's connection.
         interactive = ["-i"] if has_input else []
@@ -142,20 +156,22 @@ class Agent:
         inspect = [docker, "container", "inspect", "--format", "{{.Image}}", self._container]
         rc, image, _stderr = self._module.run_command(inspect, expand_user_and_vars=False)
         if rc != 0:
-            raise AgentError(self._why_no_agent(docker))
+            # It may have come back in between.
+            raise AgentError(self._why_no_agent(docker) or f"The container {self._container} could not be looked at.")
         inherited = f"--volumes-from={self._container}"
         return [docker, "run", *interactive, *_APART, *_socket_group(), inherited, image.strip()]
 
-    def _alone(self, docker, image):
+    def _alone(self, docker: str, image: str) -> list[str]:
         """The command before the verb, where it is the agent's image that is asked, and no agent."""
         return [docker, "run", "-i", *_CONFINED, *_ALONE, image]
 
-    def _run(self, command, stdin, progress_file):
+    def _run(self, command: list[str], stdin: str | None, progress_file: str | None) -> tuple[int, str, str]:
         """Run a command and return its exit code and both of its outputs."""
         # Ansible would otherwise expand "~" and "$" in the arguments, and both may be part of a database's name.
         options = {"expand_user_and_vars": False, "data": stdin, "binary_data": True}
         if progress_file is None:
-            return self._module.run_command(command, **options)
+            rc, stdout, stderr = self._module.run_command(command, **options)
+            return rc, stdout, stderr
         try:
             rc, _nothing, stderr = self._module.run_command(["sh", "-c", _TO_FILE, progress_file, *command], **options)
             return rc, Path(progress_file).read_text(encoding="utf-8", errors="surrogateescape"), stderr
@@ -164,9 +180,9 @@ class Agent:
         finally:
             _remove(progress_file)
 
-    def _docker(self):
+    def _docker(self) -> str:
         # In two steps, because the further directories would otherwise go before the PATH.
-        docker = self._module.get_bin_path("docker") or self._module.get_bin_path(
+        docker: str | None = self._module.get_bin_path("docker") or self._module.get_bin_path(
             "docker", opt_dirs=_DOCKER_DIRECTORIES
         )
         if docker is None:
@@ -175,12 +191,12 @@ class Agent:
             )
         return docker
 
-    def _why_no_result(self, docker, verb, rc, stderr):
+    def _why_no_result(self, docker: str, verb: str, rc: int, stderr: str) -> str:
         """Find out why a call brought no result, from what Docker says now and not from the wording of its errors."""
         broke_off = f"The agent's {verb} broke off without a result (exit code {rc}).{_tail(stderr)}"
         return self._why_no_agent(docker) or broke_off
 
-    def _why_no_agent(self, docker):
+    def _why_no_agent(self, docker: str) -> str | None:
         """What keeps the agent from being asked, or None when it runs."""
         engine_rc, _version, engine_stderr = self._module.run_command(
             [docker, "version", "--format", "{{.Server.Version}}"]
@@ -202,7 +218,7 @@ class Agent:
         return None
 
 
-def _socket_group():
+def _socket_group() -> list[str]:
     """The group of those who may speak to the engine, as an option: nothing in the container is root."""
     try:
         return [f"--group-add={Path(_SOCKET).stat().st_gid}"]
@@ -210,7 +226,7 @@ def _socket_group():
         return []  # The docker command has the words for what is wrong.
 
 
-def require_fitting(module, name):
+def require_fitting(module: AnsibleModule, name: str) -> None:
     """End the module where its options do not go together, before anything is asked of the agent.
 
     An option that has its default's value counts as not given.
@@ -225,7 +241,15 @@ def require_fitting(module, name):
         module.fail_json(msg=" ".join(sentences))
 
 
-def call_or_fail(module, verb, *arguments, secrets=None, apart=False, image=None, answers=()):
+def call_or_fail(
+    module: AnsibleModule,
+    verb: str,
+    *arguments: str,
+    secrets: dict[str, Any] | None = None,
+    apart: bool = False,
+    image: str | None = None,
+    answers: Collection[str] = (),
+) -> tuple[bool, dict[str, Any]]:
     """Run one verb and return ``(changed, values)``, values being what the module returns.
 
     ``secrets`` are handed to the verb on its standard input, where nobody sees them in a list of processes. ``answers`` are
@@ -250,7 +274,7 @@ def call_or_fail(module, verb, *arguments, secrets=None, apart=False, image=None
     return changed, _values(module, data)
 
 
-def source_options(module):
+def source_options(module: AnsibleModule) -> list[str]:
     """Whose snapshots are meant, as options of the agent."""
     return [
         *option("from-host", module.params["from_host"]),
@@ -260,7 +284,7 @@ def source_options(module):
     ]
 
 
-def source_secrets(module):
+def source_secrets(module: AnsibleModule) -> dict[str, Any] | None:
     """The secrets of the other repository, or None where the agent's own will do."""
     if module.params["from_password"] is None:
         return None
@@ -272,35 +296,35 @@ def source_secrets(module):
     }
 
 
-def _values(module, data):
+def _values(module: AnsibleModule, data: dict[str, Any]) -> dict[str, Any]:
     """The agent's data as return values, and its warnings as warnings of the module."""
     for warning in data.get("warnings") or []:
         module.warn(warning)
     return {_RETURNED_AS.get(name, name): value for name, value in data.items() if name != "warnings"}
 
 
-def _remove(path):
+def _remove(path: str) -> None:
     """Remove a file, where there is one."""
     with contextlib.suppress(OSError):
         Path(path).unlink()
 
 
-def option(name, value):
+def option(name: str, value: object) -> list[str]:
     """An option of the agent as one argument: so a value that begins with a dash stays a value."""
     return [] if value is None else [f"--{name}={value}"]
 
 
-def options(name, values):
+def options(name: str, values: Iterable[object] | None) -> list[str]:
     """The same for an option that may be repeated."""
     return [f"--{name}={value}" for value in values or []]
 
 
-def flag(name, wanted):
+def flag(name: str, wanted: bool) -> list[str]:
     """A switch of the agent."""
     return [f"--{name}"] if wanted else []
 
 
-def _last_result(stdout):
+def _last_result(stdout: str) -> dict[str, Any] | None:
     """The result in the last line of the agent's output, or None when there is none."""
     # Not splitlines(): it also splits at characters that JSON may hold unescaped.
     lines = stdout.strip().split("\n")
@@ -313,7 +337,7 @@ def _last_result(stdout):
     return event
 
 
-def _tail(stderr):
+def _tail(stderr: str) -> str:
     """The end of a standard error as the second half of a sentence, or nothing."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     tail = " / ".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]

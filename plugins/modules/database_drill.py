@@ -200,7 +200,7 @@ from ansible_collections.scalr.backup.plugins.module_utils._agent import (
 )
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             AGENT_ARGUMENTS,

@@ -140,7 +140,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.scalr.backup.plugins.module_utils._agent import AGENT_ARGUMENTS, call_or_fail
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=dict(AGENT_ARGUMENTS), supports_check_mode=True)
     changed, values = call_or_fail(module, "discover")
     module.exit_json(changed=changed, **values)

@@ -300,6 +300,8 @@ code:
   sample: not_confirmed
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.scalr.backup.plugins.module_utils._agent import (
     AGENT_ARGUMENTS,
@@ -314,7 +316,7 @@ from ansible_collections.scalr.backup.plugins.module_utils._agent import (
 )
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             AGENT_ARGUMENTS,
@@ -342,7 +344,7 @@ def main():
     module.exit_json(changed=changed, diff=difference(values["plan"]), **values)
 
 
-def arguments(module):
+def arguments(module: AnsibleModule) -> list[str]:
     """What the agent is asked."""
     wanted = module.params
     if wanted["undo"] is not None:
@@ -364,7 +366,7 @@ def arguments(module):
     ]
 
 
-def difference(plan):
+def difference(plan: dict[str, Any]) -> dict[str, str]:
     """What is there now and what takes its place, a line for each database."""
     container = plan["container"]
     before, after = [], []
@@ -381,7 +383,7 @@ def difference(plan):
     }
 
 
-def successor(planned):
+def successor(planned: dict[str, Any]) -> str:
     """What takes a database's place, in words."""
     snapshot = planned["snapshot"]
     if snapshot is None:

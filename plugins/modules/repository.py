@@ -206,6 +206,8 @@ code:
   sample: wrong_password
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.scalr.backup.plugins.module_utils._agent import (
     AGENT_ARGUMENTS,
@@ -220,7 +222,7 @@ from ansible_collections.scalr.backup.plugins.module_utils._agent import (
 )
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             AGENT_ARGUMENTS,
@@ -258,7 +260,7 @@ def main():
     module.exit_json(changed=changed, diff=difference(action, changed, values), **values)
 
 
-def secrets_of(module):
+def secrets_of(module: AnsibleModule) -> dict[str, Any] | None:
     """The secrets of the other repository, and what its store is known by."""
     secrets = source_secrets(module)
     if secrets and module.params["ca_certificate"]:
@@ -266,7 +268,7 @@ def secrets_of(module):
     return secrets
 
 
-def forget_options(module):
+def forget_options(module: AnsibleModule) -> list[str]:
     """How retention is to be applied, as options of the agent."""
     wanted = module.params
     elsewhere = wanted["from_repository"] is not None
@@ -281,7 +283,7 @@ def forget_options(module):
     ]
 
 
-def difference(action, changed, values):
+def difference(action: str, changed: bool, values: dict[str, Any]) -> dict[str, str]:
     """What an action makes appear or disappear."""
     if action == "init" and changed:
         return {"before": "", "after": f"{values['repository']}\n"}

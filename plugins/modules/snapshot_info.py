@@ -119,7 +119,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.scalr.backup.plugins.module_utils._agent import AGENT_ARGUMENTS, call_or_fail, flag, option
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             AGENT_ARGUMENTS,

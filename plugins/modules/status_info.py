@@ -259,6 +259,8 @@ databases:
       type: dict
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.scalr.backup.plugins.module_utils._agent import (
     AGENT_ARGUMENTS,
@@ -270,8 +272,8 @@ from ansible_collections.scalr.backup.plugins.module_utils._agent import (
 )
 
 
-def main():
-    arguments = {
+def main() -> None:
+    arguments: dict[str, Any] = {
         "history_days": {"type": "int", "default": 0},
         "snapshots": {"type": "bool", "default": False},
     }
@@ -287,7 +289,7 @@ def main():
     module.exit_json(changed=changed, **values)
 
 
-def _outdated(values):
+def _outdated(values: dict[str, Any]) -> list[dict[str, Any]]:
     """What is wrong with an agent that is older than the collection; the first ones did not tell their version."""
     found = values.get("agent_version")
     if found and _numbers(found) >= _numbers(VERSION):
@@ -297,12 +299,12 @@ def _outdated(values):
     return [_finding("agent_outdated", "warning", message, command)]
 
 
-def _of_an_older_agent(values):
+def _of_an_older_agent(values: dict[str, Any]) -> list[dict[str, Any]]:
     """What an agent has found wrong that knows only sentences, and not what to do."""
     return [_finding("problem", "failure", message, "") for message in values.get("problems", [])]
 
 
-def _finding(code, severity, message, command):
+def _finding(code: str, severity: str, message: str, command: str) -> dict[str, Any]:
     return {
         "code": code,
         "severity": severity,
@@ -317,11 +319,11 @@ def _finding(code, severity, message, command):
     }
 
 
-def _numbers(version):
+def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in version.split(".") if number.isdigit())
 
 
-def _remembered(module, values):
+def _remembered(module: AnsibleModule, values: dict[str, Any]) -> dict[str, Any]:
     """What the agent remembers; one that does not know the question remembers nothing."""
     try:
         _changed, data = Agent(module).call("history", *option("days", module.params["history_days"]))
@@ -333,14 +335,15 @@ def _remembered(module, values):
     return {"history": data["entries"], "timezone": data["timezone"]}
 
 
-def _listed(module):
+def _listed(module: AnsibleModule) -> list[dict[str, Any]] | None:
     """The snapshots in the repository; None where it does not tell them, which is no reason to tell nothing else."""
     try:
         _changed, data = Agent(module).call("snapshots")
     except AgentError as error:
         module.warn(f"The repository does not tell its snapshots: {error}")
         return None
-    return data.get("snapshots", [])
+    listed: list[dict[str, Any]] = data.get("snapshots", [])
+    return listed
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable
+from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
@@ -19,6 +21,9 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._progress import Line
 from ansible_collections.scalr.backup.plugins.plugin_utils._reason import without_rubble
 
 display = Display()
+
+_Variables = dict[str, Any]
+_Result = dict[str, Any]
 
 # Between two looks at the host, in seconds. It is also the least time between two lines of one database.
 _LOOK_SECONDS = 2
@@ -50,26 +55,28 @@ class ModuleActionBase(ActionBase):
     _supports_check_mode = True
     _supports_async = True
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: None = None, task_vars: _Variables | None = None) -> _Result:
         """Run the module."""
         result = super().run(tmp, task_vars)
-        return merge_hash(result, without_rubble(self._run_module(task_vars), self._task.action))
+        merged: _Result = merge_hash(result, without_rubble(self._run_module(task_vars or {}), self._task.action))
+        return merged
 
-    def _run_module(self, task_vars):
-        return self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val))
+    def _run_module(self, task_vars: _Variables) -> _Result:
+        result: _Result = self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val))
+        return result
 
 
 class AgentActionBase(ModuleActionBase):
     """An action that is its module, and shows progress."""
 
-    def _run_module(self, task_vars):
+    def _run_module(self, task_vars: _Variables) -> _Result:
         """Run the module, in plain sight unless the task says otherwise."""
         shows_nothing = self._task.no_log or self._task.args.get("progress_file")
         if self._task.check_mode or self._task.async_val or shows_nothing:
             return super()._run_module(task_vars)
         return self._run_in_sight(task_vars)
 
-    def _run_in_sight(self, task_vars):
+    def _run_in_sight(self, task_vars: _Variables) -> _Result:
         """Start the module, follow it to its end, and return its result."""
         output = self._make_output_file()
         job = self._start(dict(self._task.args, progress_file=output), task_vars)
@@ -82,24 +89,25 @@ class AgentActionBase(ModuleActionBase):
         self._on_host(f"rm -f {shlex.quote(output)} {shlex.quote(job['results_file'])}")
         return result
 
-    def _make_output_file(self):
+    def _make_output_file(self) -> str:
         """An empty file that only the user that the module will run as can read."""
         made = self._on_host("umask 077; mktemp /tmp/scalr-backup-progress-XXXXXXXXXX")
-        lines = made["stdout"].split()
+        lines: list[str] = made["stdout"].split()
         if made["rc"] != 0 or not lines:
             raise AnsibleActionFail(f"No temporary file can be made on the host: {made['stderr'].strip()}")
         return lines[-1]
 
-    def _start(self, arguments, task_vars):
+    def _start(self, arguments: dict[str, Any], task_vars: _Variables) -> _Result:
         """Start the module as an asynchronous job."""
         self._task.async_val = _LONGEST_SECONDS
         try:
-            return self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=True)
+            job: _Result = self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=True)
+            return job
         finally:
             # What follows are ordinary calls of modules again.
             self._task.async_val = 0
 
-    def _result_of(self, job, task_vars):
+    def _result_of(self, job: _Result, task_vars: _Variables) -> _Result:
         """The result of a job that has ended."""
         directory = self.get_shell_option("async_dir", default="~/.ansible_async")
         result = self._execute_module(
@@ -114,23 +122,24 @@ class AgentActionBase(ModuleActionBase):
             )
         return {name: value for name, value in result.items() if name not in _ABOUT_THE_JOB}
 
-    def _on_host(self, command):
+    def _on_host(self, command: str) -> _Result:
         """Run a command of the shell as the user that the module runs as."""
-        return self._low_level_execute_command(f"/bin/sh -c {shlex.quote(command)}")
+        done: _Result = self._low_level_execute_command(f"/bin/sh -c {shlex.quote(command)}")
+        return done
 
 
 class _Watch:
     """Follows one job to its end, and shows what the agent prints meanwhile."""
 
-    def __init__(self, on_host, host, job, output):
+    def __init__(self, on_host: Callable[[str], _Result], host: str, job: str, output: str) -> None:
         self._on_host = on_host
         self._host = host
         self._job = shlex.quote(job)
         self._output = shlex.quote(output)
         self._lines = Lines(host)
-        self._process = None
+        self._process: tuple[Any, Any] | None = None
 
-    def follow(self):
+    def follow(self) -> None:
         """Return when the job has ended, or nobody works on it any more."""
         heard = time.monotonic()
         while True:
@@ -145,7 +154,7 @@ class _Watch:
                     return
                 heard = now
 
-    def _look(self):
+    def _look(self) -> bool:
         """Show the news; whether the job goes on."""
         found = self._persistently(
             _LOOK.format(
@@ -161,17 +170,17 @@ class _Watch:
             self._process = process(news.partition("\n")[0])
         for line in self._lines.take(news, time.monotonic()):
             display.display(line)
-        return found["rc"] == 0
+        return bool(found["rc"] == 0)
 
-    def _is_alive(self):
+    def _is_alive(self) -> bool:
         """Whether the docker command still runs; where it has not said which process it is, believe it."""
         if self._process is None:
             return True
         number, started = self._process
         look = f"""[ "$(cut -d' ' -f22 /proc/{number:d}/stat)" = {shlex.quote(str(started))} ]"""
-        return self._persistently(look)["rc"] == 0
+        return bool(self._persistently(look)["rc"] == 0)
 
-    def _persistently(self, command):
+    def _persistently(self, command: str) -> _Result:
         """Run a command on the host, though the connection may break for a while.
 
         Raises AnsibleConnectionFailure when it does not come back.

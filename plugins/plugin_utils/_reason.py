@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections.abc import Mapping
+from typing import Any
 
 #: How much of what a program has said goes into a sentence.
 _MOST_CHARACTERS = 400
@@ -26,7 +28,7 @@ _NOISE = re.compile(r"\b(?:https?\+docker://\S+|<[\w.]+ object at 0x[0-9a-f]+>)\
 _NOT_FOUND, _KILLED = 127, 128
 
 
-def reason(result, doing=""):
+def reason(result: Mapping[str, Any], doing: str = "") -> str:
     """One sentence about a failed result; *doing* is the name of the task that it comes from."""
     failed = _failed_item(result)
     if failed.get("unreachable"):
@@ -41,12 +43,12 @@ def reason(result, doing=""):
     return f"{what}{_said(failed.get('msg') or 'it gave no reason')}"
 
 
-def is_dead(result):
+def is_dead(result: Mapping[str, Any]) -> bool:
     """Whether a result is Ansible's, because the module has ended without one."""
     return any(name in result for name in _OF_THE_DEAD)
 
 
-def death(result):
+def death(result: Mapping[str, Any]) -> str:
     """How a module came to its end without a result."""
     code = result.get("rc")
     said = _last_line(result.get("module_stderr") or "") or _last_line(result.get("module_stdout") or "")
@@ -63,16 +65,16 @@ def death(result):
     return f"the module ended on the host without a result{how}, or the connection broke; run this again.{told}"
 
 
-def without_rubble(result, doing):
+def without_rubble(result: dict[str, Any], doing: str) -> dict[str, Any]:
     """A module's result; where the module has died, a short one with a sentence instead of all that it had printed."""
     if not is_dead(result):
         return result
     sentence = death(result)
-    kept = {name: result[name] for name in ("rc", "warnings", "deprecations") if name in result}
+    kept: dict[str, Any] = {name: result[name] for name in ("rc", "warnings", "deprecations") if name in result}
     return {**kept, "failed": True, "changed": False, "msg": f"{doing}: {sentence}"}
 
 
-def agent_result(result, image):
+def agent_result(result: Mapping[str, Any], image: str) -> dict[str, Any]:
     """What the agent has said of a verb, called by a command in a container of *image*; a failure where it said nothing."""
     line = (result.get("stdout") or "").strip().rpartition("\n")[2]
     try:
@@ -86,7 +88,7 @@ def agent_result(result, image):
     return {"ok": False, "changed": False, "error": {"code": None, "message": sentence}, "data": {}}
 
 
-def _failed_item(result):
+def _failed_item(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of a loop, the first item that failed."""
     for item in result.get("results") or []:
         if isinstance(item, dict) and item.get("failed"):
@@ -94,7 +96,7 @@ def _failed_item(result):
     return result
 
 
-def _said(text):
+def _said(text: str) -> str:
     """What somebody has said as the end of a sentence: one line, not too long, with the engine's own words where it has any."""
     words = _ENGINE_SAID.search(text)
     line = " ".join(_NOISE.sub("", words[1] if words else text).split())
@@ -103,14 +105,14 @@ def _said(text):
     return line if line.endswith((".", "…", "!", "?")) else f"{line}."
 
 
-def _last_line(text):
+def _last_line(text: object) -> str:
     lines = [line.strip() for line in str(text).splitlines() if line.strip()]
     # Where the docker command ends with a hint about its own help, that is not what went wrong.
     telling = [line for line in lines if not line.startswith(("See 'docker", "Run 'docker"))]
     return telling[-1] if telling else ""
 
 
-def _signal_name(number):
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:

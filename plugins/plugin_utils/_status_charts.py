@@ -40,7 +40,7 @@ _COLUMN_HEIGHT, _LEAST_FAILURE = 72, 14
 
 _STRIP_HEIGHT = 20
 # Where the bars of a night stand in a strip: height of the middle, thickness.
-_BARS = {
+_BARS: dict[str, list[tuple[float, float]]] = {
     GOOD: [(10, 20)],
     FAILED: [(6, 12), (17.5, 5)],
     MISSED: [(18.5, 3)],

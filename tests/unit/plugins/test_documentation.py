@@ -18,7 +18,7 @@ ROLE = CHECKOUT / "roles/backup"
 ACTIONS = {path.stem for path in (CHECKOUT / "plugins/action").glob("*.py")}
 # A module without a main function is the documentation of an action plugin that does it all.
 MODULES = sorted(
-    path.stem for path in (CHECKOUT / "plugins/modules").glob("*.py") if "\ndef main():" in path.read_text()
+    path.stem for path in (CHECKOUT / "plugins/modules").glob("*.py") if "\ndef main()" in path.read_text()
 )
 FILTERS = sorted(path.stem for path in (CHECKOUT / "plugins/filter").glob("*.py"))
 PLAYBOOKS = sorted((CHECKOUT / "playbooks").glob("*.yml"))
