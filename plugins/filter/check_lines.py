@@ -1,0 +1,50 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.scalr.backup.plugins.plugin_utils._fleet_lines import check_lines
+
+DOCUMENTATION = r"""
+name: check_lines
+short_description: Show what became of the checks of all hosts
+version_added: 0.4.0
+description:
+  - Makes a table of all repositories, those that are not intact first, and counts the hosts.
+options:
+  _input:
+    description: The hosts. Each has its name as C(host), and C(outcome), C(failure) and C(read), how much of the data was read back.
+    type: list
+    elements: dict
+    required: true
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Show what became of it
+  scalr.backup.report:
+    lines: "{{ ansible_play_hosts_all | scalr.backup.answers(hostvars, names) | scalr.backup.check_lines }}"
+  vars:
+    names: {host: inventory_hostname, outcome: outcome, failure: failure, read: read}
+  run_once: true
+"""
+
+RETURN = r"""
+_value:
+  description: The lines.
+  type: list
+  elements: str
+"""
+
+
+class FilterModule:
+    """The plugin, as Ansible loads it."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filter by its name."""
+        return {"check_lines": check_lines}

@@ -1,0 +1,250 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""What the playbooks tell of all hosts at their end: a table, the worst first, and how many hosts came out how.
+
+Each host is a mapping of its name, ``host``, and of what the playbook has noted of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible.module_utils.common.text.formatters import bytes_to_human
+from ansible_collections.scalr.backup.plugins.filter.duration import duration
+from ansible_collections.scalr.backup.plugins.filter.tally import tally
+from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
+
+Record = Mapping[str, Any]
+Row = list[object]
+
+_FAILED = ("not reached", "failed")
+
+
+def backup_lines(hosts: Sequence[Record]) -> list[str]:
+    """What became of the backups: ``outcome``, ``rows``, ``failure`` and ``notes`` of each host."""
+    bad: list[Row] = []
+    good: list[Row] = []
+    for host in hosts:
+        if _has_only_its_failure(host):
+            bad.append([host["host"], "", "", host["failure"], *[""] * 5])
+        for row in host["rows"]:
+            (good if row.get("ok", True) else bad).append(_saved(host["host"], row))
+    header = ["HOST", "CONTAINER", "DATABASE", "RESULT", "SNAPSHOT", "READ", "NEW", "ROWS", "TIME"]
+    # What nothing backs up.
+    notes = [f"{host['host']}: {note}" for host in hosts for note in host["notes"]]
+    return [
+        *text_table(bad + good, header, right=["READ", "NEW", "ROWS", "TIME"]),
+        *_apart(notes),
+        *_counted(hosts, _FAILED),
+    ]
+
+
+def _saved(host: str, row: Record) -> Row:
+    """What became of one database."""
+    if "ok" not in row:
+        return [host, row["container"], row["database"], "would be saved", *[""] * 5]
+    return [
+        host,
+        row["container"],
+        row["database"],
+        "saved" if row["ok"] else row["error"]["message"],
+        _short(row.get("snapshot_id")),
+        bytes_to_human(row["bytes_read"]),
+        bytes_to_human(row["bytes_added"]),
+        row.get("rows"),
+        duration(row["duration_seconds"]),
+    ]
+
+
+def check_lines(hosts: Sequence[Record]) -> list[str]:
+    """What became of the checks: ``outcome``, ``failure`` and ``read`` of each host."""
+    bad = [[host["host"], host["failure"], ""] for host in hosts if host["failure"]]
+    good = [[host["host"], "intact", host["read"]] for host in hosts if not host["failure"]]
+    return [*text_table(bad + good, ["HOST", "REPOSITORY", "DATA READ"]), *_counted(hosts, _FAILED)]
+
+
+def drill_lines(hosts: Sequence[Record], check_mode: bool = False) -> list[str]:
+    """What became of the drills: ``outcome``, ``rows`` and ``failure`` of each host."""
+    bad: list[Row] = []
+    good: list[Row] = []
+    for host in hosts:
+        if _has_only_its_failure(host):
+            bad.append([host["host"], "", "", host["failure"], *[""] * 8])
+        for row in host["rows"]:
+            (good if row["ok"] else bad).append(_drilled(host["host"], row))
+    header = ["HOST", "CONTAINER", "DATABASE", "RESULT", "SNAPSHOT", "MADE", "IMAGE"]
+    header += ["TABLES", "ROWS", "RESTORED IN", "AMCHECK", "ASSERTIONS"]
+    warning = ["A drill cannot be foretold: nothing was restored in check mode."] if check_mode else []
+    return [
+        *text_table(bad + good, header, right=["TABLES", "ROWS", "RESTORED IN"]),
+        *_counted(hosts, (*_FAILED, "not tried")),
+        *warning,
+    ]
+
+
+def _drilled(host: str, row: Record) -> Row:
+    """What became of one database."""
+    not_tried = "not tried: " if row.get("tried") is False else ""
+    assertions = row.get("assertions")
+    return [
+        host,
+        row["container"],
+        row["database"],
+        "passed" if row["ok"] else f"{not_tried}{row['error']['message']}",
+        _short(row.get("snapshot_id")),
+        _moment(row.get("snapshot_time")),
+        row.get("image"),
+        row.get("tables"),
+        row.get("rows"),
+        duration(row.get("recovery_seconds")),
+        row.get("amcheck"),
+        f"{assertions['passed']} of {assertions['passed'] + assertions['failed']}" if assertions else "",
+    ]
+
+
+def prune_lines(hosts: Sequence[Record], check_mode: bool = False) -> list[str]:
+    """What became of the rules: ``outcome``, ``failure``, ``removed``, ``kept`` and ``warnings`` of each host."""
+    ordered = sorted(hosts, key=lambda host: not host["failure"])
+    rows = [[host["host"], host["failure"] or host["outcome"], host["removed"], host["kept"]] for host in ordered]
+    removed = "WOULD BE REMOVED" if check_mode else "REMOVED"
+    return [
+        *text_table(rows, ["HOST", "RESULT", removed, "REMAIN"], right=[removed, "REMAIN"]),
+        *_counted(hosts, ("not reached", "not believed", "failed")),
+        *(warning for host in hosts for warning in host["warnings"]),
+    ]
+
+
+def rotate_lines(hosts: Sequence[Record]) -> list[str]:
+    """What became of the passwords: ``result``, ``switched`` and ``giver`` of each host, as far as it came."""
+    rows = [[host["host"], host.get("result", "NOT changed: the host was not reached.")] for host in hosts]
+    givers = {host["giver"] for host in hosts if host.get("switched")}
+    notes = []
+    if "operator" in givers:
+        notes.append(
+            "Where backup_password or an env file gives the password, put the new one there now: site.yml refuses any other."
+        )
+    if "role" in givers:
+        notes.append(
+            "The new passwords lie on the hosts and on this controller. KEEP A COPY SOMEWHERE ELSE: losing the password "
+            "loses every backup."
+        )
+    return [*text_table(rows, ["HOST", "PASSWORD"]), *_apart(notes)]
+
+
+# What a status is called, the worst first; what is not among them is well.
+_UNWELL = ("not reached", "without an answer", "not safe", "not complete")
+_HEALTHY = {"safe": "yes", "not complete": "in part", "nothing to back up": "", "waiting for the first pass": ""}
+
+
+def status_lines(hosts: Sequence[Record]) -> list[str]:
+    """How well all hosts are: ``outcome``, ``rows``, ``next_pass``, ``summary``, ``findings`` and ``kept`` of each."""
+    ordered = sorted(hosts, key=_how_bad)
+    rows = sorted(((host["host"], row) for host in ordered for row in host["rows"]), key=lambda pair: _urgency(pair[1]))
+    header = ["HOST", "CONTAINER", "DATABASE", "STATE", "LAST BACKUP", "AGE", "DUMP", "SNAPSHOT", "LAST DRILL"]
+    of_hosts = [
+        [host["host"], _HEALTHY.get(host["outcome"], "NO"), host["next_pass"], host["summary"]] for host in ordered
+    ]
+    return [
+        *text_table(
+            [_database(host, row) for host, row in rows],
+            [*header, "RESTORED IN"],
+            right=["AGE", "DUMP", "RESTORED IN"],
+        ),
+        "",
+        *text_table(of_hosts, ["HOST", "HEALTHY", "NEXT PASS", "SUMMARY"]),
+        *_apart(line for host in ordered for line in _complaints(host)),
+        "",
+        tally(map(_fate, ordered), "host", _UNWELL),
+    ]
+
+
+def _how_bad(host: Record) -> int:
+    """The place of a host in the order: those that say nothing are alike, and so are those that are well."""
+    outcome = host["outcome"]
+    return max(_UNWELL.index(outcome), 1) if outcome in _UNWELL else len(_UNWELL)
+
+
+def _urgency(row: Record) -> int:
+    """The place of a database in the order: lost, stale, not proven, good."""
+    if not row.get("last_success"):
+        return 0
+    if not (row["ok"] and row.get("fresh", True)):
+        return 1
+    return 3 if _drill_is_well(row) else 2
+
+
+def _drill_is_well(row: Record) -> bool:
+    return bool((row.get("drill") or {}).get("ok", True))
+
+
+def _database(host: str, row: Record) -> Row:
+    """How well one database is."""
+    drill = row.get("drill") or {}
+    return [
+        host,
+        row["container"],
+        row["database"],
+        _state(row),
+        _moment(row.get("last_success")),
+        duration(row["age_seconds"]),
+        bytes_to_human(row.get("bytes_read") or 0),
+        _short(row.get("snapshot_id")),
+        f"{'passed' if drill['ok'] else 'FAILED'} {duration(drill['age_seconds'])} ago" if drill else "never",
+        duration(drill.get("recovery_seconds")),
+    ]
+
+
+def _state(row: Record) -> str:
+    if not row["ok"]:
+        return str((row.get("error") or {}).get("message", "never backed up"))
+    if not row.get("fresh", True):
+        return "no recent backup"
+    return "ok" if _drill_is_well(row) else "drill failed"
+
+
+def _fate(host: Record) -> str:
+    """What a host counts as. One whose repository is lost with it is not just safe."""
+    on_host = any(finding.get("code") == "repository_on_host" for finding in host["findings"])
+    return "safe as long as the host lives" if host["outcome"] == "safe" and on_host else str(host["outcome"])
+
+
+def _complaints(host: Record) -> Iterator[str]:
+    """What is wrong, and what to do about it."""
+    for finding in host["findings"]:
+        yield f"{host['host']}: {finding['message']}"
+        yield from (f"    {finding[way]}" for way in ("remedy", "command") if finding.get(way))
+    for copy in host["kept"]:
+        yield (
+            f"{host['host']}: {copy['container']}/{copy['database']} was kept by a restore on {copy['kept_since'][:10]} "
+            "and is not backed up; when you need it no more:"
+        )
+        yield f"    {copy['command']}"
+
+
+def _has_only_its_failure(host: Record) -> bool:
+    """Whether a host has failed, and none of its databases tells why."""
+    return host["outcome"] in _FAILED and all(row.get("ok") for row in host["rows"])
+
+
+def _counted(hosts: Iterable[Record], order: Sequence[str]) -> list[str]:
+    return ["", tally((host["outcome"] for host in hosts), "host", order)]
+
+
+def _apart(lines: Iterable[str]) -> list[str]:
+    """Lines below an empty one, where there are any."""
+    found = list(lines)
+    return ["", *found] if found else []
+
+
+def _short(identity: str | None) -> str:
+    return (identity or "")[:8]
+
+
+def _moment(time: str | None) -> str:
+    """An ISO 8601 time in UTC, to the second."""
+    return f"{time[:19]}Z" if time else ""

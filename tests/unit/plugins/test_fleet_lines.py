@@ -1,0 +1,281 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the playbooks tell of all hosts at their end."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from ansible_collections.scalr.backup.plugins.plugin_utils._fleet_lines import (
+    backup_lines,
+    check_lines,
+    drill_lines,
+    prune_lines,
+    rotate_lines,
+    status_lines,
+)
+
+GONE = "The host was not reached."
+NOT_SAVED = {"code": "dump_failed", "message": "pg_dump ended with exit code 1."}
+
+
+def host(name: str, outcome: str, **noted: object) -> dict[str, Any]:
+    """A host, and what a playbook has noted of it."""
+    return {"host": name, "outcome": outcome, "failure": "", "rows": [], "notes": [], **noted}
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a row."""
+    return re.split(r" {2,}", line)
+
+
+def saved(database: str, **changes: object) -> dict[str, Any]:
+    """What became of one database in a pass."""
+    done = {"container": "scalr-foo-db", "database": database, "ok": True, "error": None, "snapshot_id": "5f0c8e1b4c7d"}
+    return {**done, "bytes_read": 2048, "bytes_added": 1024, "rows": 12, "duration_seconds": 1.25, **changes}
+
+
+class TestBackup:
+    def test_of_all_that_can_happen_to_a_host(self):
+        failed = saved("bar", ok=False, error=NOT_SAVED, snapshot_id=None, rows=None)
+        lines = backup_lines(
+            [
+                host("web1", "saved", rows=[saved("foo")]),
+                host("web2", "failed", rows=[saved("foo"), failed], failure="1 of 2 failed."),
+                host("web3", "not reached", failure=GONE),
+                host("web4", "failed", rows=[saved("foo")], failure="The repository is locked."),
+                host("web5", "nothing to back up", notes=["wiki-postgres-1 is not backed up.", "Neither is another."]),
+                host("web6", "without such a container", failure="web6 has only scalr-bar-db."),
+            ]
+        )
+
+        assert cells(lines[0]) == [
+            "HOST", "CONTAINER", "DATABASE", "RESULT", "SNAPSHOT", "READ", "NEW", "ROWS", "TIME",
+        ]  # fmt: skip
+        assert [cells(line) for line in lines[2:8]] == [
+            ["web2", "scalr-foo-db", "bar", NOT_SAVED["message"], "-", "2.00 KB", "1.00 KB", "-", "1.2 s"],
+            ["web3", "-", "-", GONE, "-", "-", "-", "-", "-"],
+            ["web4", "-", "-", "The repository is locked.", "-", "-", "-", "-", "-"],
+            ["web1", "scalr-foo-db", "foo", "saved", "5f0c8e1b", "2.00 KB", "1.00 KB", "12", "1.2 s"],
+            ["web2", "scalr-foo-db", "foo", "saved", "5f0c8e1b", "2.00 KB", "1.00 KB", "12", "1.2 s"],
+            ["web4", "scalr-foo-db", "foo", "saved", "5f0c8e1b", "2.00 KB", "1.00 KB", "12", "1.2 s"],
+        ]
+        assert lines[8:] == [
+            "",
+            "web5: wiki-postgres-1 is not backed up.",
+            "web5: Neither is another.",
+            "",
+            "6 hosts: 1 not reached, 2 failed, 1 saved, 1 nothing to back up, 1 without such a container.",
+        ]
+
+    def test_in_check_mode(self):
+        lines = backup_lines([host("web1", "would be saved", rows=[{"container": "scalr-foo-db", "database": "foo"}])])
+
+        assert cells(lines[2])[:5] == ["web1", "scalr-foo-db", "foo", "would be saved", "-"]
+        assert lines[3:] == ["", "1 host: 1 would be saved."]
+
+
+def test_checks():
+    lines = check_lines(
+        [
+            host("web1", "intact", read="structure only"),
+            host("web2", "failed", failure="The repository is damaged.", read="structure only"),
+            host("web3", "not reached", failure=GONE, read="structure only"),
+        ]
+    )
+
+    assert cells(lines[0]) == ["HOST", "REPOSITORY", "DATA READ"]
+    assert [cells(line) for line in lines[2:5]] == [
+        ["web2", "The repository is damaged.", "-"],
+        ["web3", GONE, "-"],
+        ["web1", "intact", "structure only"],
+    ]
+    assert lines[5:] == ["", "3 hosts: 1 not reached, 1 failed, 1 intact."]
+
+
+def drilled(database: str, **changes: object) -> dict[str, Any]:
+    """What became of one database in a drill."""
+    done = {"container": "scalr-foo-db", "database": database, "ok": True, "error": None, "snapshot_id": "5f0c8e1b4c7d"}
+    done |= {"snapshot_time": "2026-11-22T03:00:11+00:00", "image": "postgres:17", "tables": 7, "rows": 1234}
+    return {**done, "recovery_seconds": 8.9, "amcheck": "passed", "assertions": {"passed": 1, "failed": 0}, **changes}
+
+
+class TestDrill:
+    def test_of_all_that_can_happen_to_a_host(self):
+        error = {"code": "assertion_failed", "message": "orders.sql returned false."}
+        failed = drilled("bar", ok=False, error=error, assertions={"passed": 1, "failed": 1})
+        memory = {"code": "no_memory", "message": "There are 500 MB of memory."}
+        nothing = dict.fromkeys(["snapshot_id", "snapshot_time", "image", "tables", "rows", "recovery_seconds"])
+        untried = drilled("baz", ok=False, error=memory, tried=False, **nothing, amcheck=None, assertions=None)
+        lines = drill_lines(
+            [
+                host("web1", "passed", rows=[drilled("foo")]),
+                host("web2", "failed", rows=[failed], failure="1 of 1 failed."),
+                host("web3", "not reached", failure=GONE),
+                host("web4", "not tried", rows=[untried], failure="1 of 1 was not tried."),
+            ]
+        )
+
+        assert [cells(line) for line in lines[2:6]] == [
+            ["web2", "scalr-foo-db", "bar", "orders.sql returned false.", "5f0c8e1b", "2026-11-22T03:00:11Z", "postgres:17",
+             "7", "1234", "8.9 s", "passed", "1 of 2"],
+            ["web3", "-", "-", GONE, *["-"] * 8],
+            ["web4", "scalr-foo-db", "baz", "not tried: There are 500 MB of memory.", *["-"] * 8],
+            ["web1", "scalr-foo-db", "foo", "passed", "5f0c8e1b", "2026-11-22T03:00:11Z", "postgres:17",
+             "7", "1234", "8.9 s", "passed", "1 of 1"],
+        ]  # fmt: skip
+        assert lines[6:] == ["", "4 hosts: 1 not reached, 1 failed, 1 not tried, 1 passed."]
+
+    def test_in_check_mode(self):
+        assert drill_lines([host("web1", "not drilled")], check_mode=True)[2:] == [
+            "",
+            "1 host: 1 not drilled.",
+            "A drill cannot be foretold: nothing was restored in check mode.",
+        ]
+
+
+class TestPrune:
+    HOSTS = (
+        {**host("web1", "pruned"), "removed": "2", "kept": 5, "warnings": []},
+        {**host("web2", "not believed", failure="Not believed."), "removed": 0, "kept": 7, "warnings": ["3 are gone."]},
+        {**host("web3", "not reached", failure=GONE), "removed": "", "kept": "", "warnings": []},
+    )
+
+    def test_shows_the_worst_first(self):
+        lines = prune_lines(self.HOSTS)
+
+        assert lines[0].split() == ["HOST", "RESULT", "REMOVED", "REMAIN"]
+        assert [cells(line) for line in lines[2:5]] == [
+            ["web2", "Not believed.", "0", "7"],
+            ["web3", GONE, "-", "-"],
+            ["web1", "pruned", "2", "5"],
+        ]
+        assert lines[5:] == ["", "3 hosts: 1 not reached, 1 not believed, 1 pruned.", "3 are gone."]
+
+    def test_in_check_mode(self):
+        assert cells(prune_lines(self.HOSTS, check_mode=True)[0])[-2:] == ["WOULD BE REMOVED", "REMAIN"]
+
+
+class TestRotate:
+    def test_says_what_became_of_it_and_where_the_passwords_have_to_go(self):
+        lines = rotate_lines(
+            [
+                {"host": "web1", "result": "changed", "switched": True, "giver": "role"},
+                {"host": "web2", "result": "changed", "switched": True, "giver": "operator"},
+                {"host": "web3"},
+            ]
+        )
+
+        assert [cells(line) for line in lines[2:5]] == [
+            ["web1", "changed"],
+            ["web2", "changed"],
+            ["web3", "NOT changed: the host was not reached."],
+        ]
+        assert lines[5] == ""
+        assert lines[6].startswith(
+            "Where backup_password or an env file gives the password, put the new one there now:"
+        )
+        assert "KEEP A COPY SOMEWHERE ELSE" in lines[7]
+
+    @pytest.mark.parametrize("giver", ["operator", "role"])
+    def test_says_nothing_of_one_that_was_not_changed(self, giver):
+        lines = rotate_lines([{"host": "web1", "result": "It failed.", "switched": False, "giver": giver}])
+
+        assert lines[2:] == ["web1  It failed."]
+
+
+def status_of(name: str, outcome: str, *rows: dict[str, Any], **changes: object) -> dict[str, Any]:
+    """A host, and how it is."""
+    noted = {"rows": list(rows), "next_pass": "2026-11-23T03:00:00Z", "summary": f"{name}.", "findings": [], "kept": []}
+    return {"host": name, "outcome": outcome, **noted, **changes}
+
+
+def database(name: str, **changes: object) -> dict[str, Any]:
+    """How well a database is."""
+    drill = {"ok": True, "age_seconds": 90000, "recovery_seconds": 8.9}
+    known = {"container": "scalr-foo-db", "database": name, "last_success": "2026-11-22T03:00:11+00:00", "ok": True}
+    known |= {"age_seconds": 11549, "snapshot_id": "5f0c8e1b4c7d", "bytes_read": 2048, "error": None, "drill": drill}
+    return {**known, **changes}
+
+
+class TestStatus:
+    def test_shows_databases_the_worst_first(self):
+        drill = {"ok": False, "age_seconds": 90000, "recovery_seconds": None}
+        lost = database(
+            "lost", last_success=None, ok=False, age_seconds=None, snapshot_id=None, bytes_read=None, drill=None
+        )
+        lines = status_lines(
+            [
+                status_of("web1", "safe", database("good"), database("failed", ok=False, error=NOT_SAVED)),
+                status_of("web2", "safe", database("undrilled", drill=drill), database("stale", fresh=False), lost),
+            ]
+        )
+
+        assert [cells(line) for line in lines[2:7]] == [
+            ["web2", "scalr-foo-db", "lost", "never backed up", "-", "-", "0.00 Bytes", "-", "never", "-"],
+            ["web1", "scalr-foo-db", "failed", NOT_SAVED["message"], "2026-11-22T03:00:11Z", "3 h 12 min", "2.00 KB",
+             "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
+            ["web2", "scalr-foo-db", "stale", "no recent backup", "2026-11-22T03:00:11Z", "3 h 12 min", "2.00 KB",
+             "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
+            ["web2", "scalr-foo-db", "undrilled", "drill failed", "2026-11-22T03:00:11Z", "3 h 12 min", "2.00 KB",
+             "5f0c8e1b", "FAILED 1 d 1 h ago", "-"],
+            ["web1", "scalr-foo-db", "good", "ok", "2026-11-22T03:00:11Z", "3 h 12 min", "2.00 KB",
+             "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
+        ]  # fmt: skip
+
+    def test_shows_hosts_the_worst_first(self):
+        outcomes = {
+            "web1": "safe",
+            "web2": "not complete",
+            "web3": "not safe",
+            "web4": "without an answer",
+            "web5": "waiting for the first pass",
+            "web6": "not reached",
+            "web7": "nothing to back up",
+        }
+
+        lines = status_lines([status_of(name, outcome) for name, outcome in outcomes.items()])
+
+        table = lines[lines.index("") + 3 :]
+        assert [cells(line)[:2] for line in table[:7]] == [
+            ["web4", "NO"], ["web6", "NO"], ["web3", "NO"], ["web2", "in part"], ["web1", "yes"], ["web5", "-"], ["web7", "-"],
+        ]  # fmt: skip
+        assert table[7:] == [
+            "",
+            "7 hosts: 1 not reached, 1 without an answer, 1 not safe, 1 not complete, 1 safe, 1 waiting for the first pass, "
+            "1 nothing to back up.",
+        ]
+
+    def test_says_what_is_wrong_and_what_to_do(self):
+        findings = [
+            {
+                "code": "repository_on_host",
+                "message": "It lies on this host.",
+                "remedy": "Say where.",
+                "command": "site",
+            },
+            {"message": "It is old.", "remedy": None, "command": ""},
+        ]
+        kept = {
+            "container": "scalr-foo-db",
+            "database": "foo_before_restore_x",
+            "kept_since": "2026-11-22T03:00:00+00:00",
+            "command": "docker exec scalr-foo-db dropdb -- foo_before_restore_x",
+        }
+
+        lines = status_lines([status_of("web1", "safe", findings=findings, kept=[kept])])
+
+        assert lines[-9:] == [
+            "",
+            "web1: It lies on this host.",
+            "    Say where.",
+            "    site",
+            "web1: It is old.",
+            "web1: scalr-foo-db/foo_before_restore_x was kept by a restore on 2026-11-22 and is not backed up; when you need it "
+            "no more:",
+            "    docker exec scalr-foo-db dropdb -- foo_before_restore_x",
+            "",
+            "1 host: 1 safe as long as the host lives.",
+        ]
