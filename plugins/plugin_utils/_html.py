@@ -18,6 +18,10 @@ class Html(str):
 
     __slots__ = ()
 
+    def __html__(self) -> str:
+        """What a template puts in, as it is."""
+        return self
+
 
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
     """An element. Children that are no markup are escaped, those that are None are left out.
@@ -33,16 +37,17 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
 
 def join(*children: object) -> Html:
     """What stands one behind another."""
-    return Html("".join(_text(child) for child in children if child is not None))
+    return Html("".join(text(child) for child in children if child is not None))
 
 
-def printable(text: object) -> str:
+def text(child: object) -> Html:
+    """A text as markup; what is markup already stays as it is."""
+    return child if isinstance(child, Html) else Html(escape(printable(child)))
+
+
+def printable(said: object) -> str:
     """A text without what could steer its reader: control characters, and those that turn the direction of writing."""
-    return "".join(character if character.isprintable() else "?" for character in str(text))
-
-
-def _text(child: object) -> str:
-    return child if isinstance(child, Html) else escape(printable(child))
+    return "".join(character if character.isprintable() else "?" for character in str(said))
 
 
 def _attribute(key: str, value: object) -> str:

@@ -16,7 +16,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._html import Html, ta
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_charts import icon, signs
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import BAD, NEW, SAFE, WARNING, Fleet
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_sections import sections
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_style import SCRIPT, STYLE
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_style import SCRIPT, SKELETON, STYLE
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import (
     count,
     details,
@@ -42,33 +42,21 @@ def page(fleet: Fleet) -> str:
     """The whole document."""
     title = headline(fleet)
     parts = sections(fleet)
-    main = [
-        tag("section", tag("h2", text, id=f"{name}-title"), content, id=name, aria_labelledby=f"{name}-title")
-        for name, text, content in parts
-    ]
-    body = tag(
-        "body",
-        signs(),
-        tag("a", "Skip to what is wrong" if fleet.problems else "Skip to the nights", class_="skip", href="#content"),
-        tag("header", _top(fleet, parts), _hero(fleet, title), _tiles(fleet)),
-        tag("main", *main, id="content", tabindex="-1"),
-        tag("footer", tag("p", _WHAT_SAFE_MEANS), tag("p", _WHAT_RATIO_MEANS)),
-        tag("script", Html(SCRIPT)),
-    )
-    return f"<!doctype html>\n{tag('html', _head(f'{title} {_brand(fleet)}', fleet.condition), body, lang='en')}\n"
-
-
-def _head(title: str, condition: str) -> Html:
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy()),
-        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name_="color-scheme", content="light dark"),
-        tag("meta", name_="robots", content="noindex"),
-        tag("title", title),
-        tag("link", rel="icon", href=_favicon(condition)),
-        tag("style", Html(STYLE)),
+    return SKELETON.render(
+        policy=_policy(),
+        title=title,
+        brand=_brand(fleet),
+        favicon=_favicon(fleet.condition),
+        style=STYLE,
+        signs=signs(),
+        skip="Skip to what is wrong" if fleet.problems else "Skip to the nights",
+        top=_top(fleet, parts),
+        hero=_hero(fleet, title),
+        tiles=_tiles(fleet),
+        sections=parts,
+        what_safe_means=_WHAT_SAFE_MEANS,
+        what_ratio_means=_WHAT_RATIO_MEANS,
+        script=SCRIPT,
     )
 
 
@@ -111,10 +99,10 @@ def _hero(fleet: Fleet, title: str) -> Html:
     return tag("div", icon(fleet.condition), said, class_=f"hero {fleet.condition}")
 
 
-def _tiles(fleet: Fleet) -> Html | None:
+def _tiles(fleet: Fleet) -> Html:
     """The fleet in a few numbers."""
     if not fleet.databases:
-        return None
+        return Html()
     tiles = [_safe(fleet), _good_nights(fleet), _stored(fleet), _deduplication(fleet), _proven(fleet)]
     drawn = [
         tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in filter(None, tiles)

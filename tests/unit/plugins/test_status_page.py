@@ -487,6 +487,13 @@ def test_text_is_never_markup():
     assert tag("p", "a\u202eb\x1b[2J\n") == "<p>a?b?[2J?</p>"
 
 
+def test_a_text_in_the_skeleton_is_as_harmless_as_one_in_an_element():
+    name = "<b>'A&B'\x1b"
+    page = status_page([answer()], NOW.isoformat(), name)
+    assert "Backups of &lt;b&gt;&#x27;A&amp;B&#x27;?</title>" in page
+    assert "<b>'A" not in page
+
+
 def test_names_and_messages_of_strangers_stay_text():
     nasty = "</script><script>alert(1)</script>"
     page = status_page(

@@ -1,0 +1,100 @@
+"use strict";
+(() => {
+  const all = (selector) => Array.from(document.querySelectorAll(selector));
+  const make = (name, text) => Object.assign(document.createElement(name), { textContent: text });
+
+  // A page that was saved long ago says so.
+  const made = document.querySelector("#made");
+  const hours = made ? (Date.now() - Date.parse(made.dateTime)) / 36e5 : 0;
+  if (hours > 26) {
+    const days = Math.floor(hours / 24);
+    const age = days === 1 ? "1 day" : `${days} days`;
+    const stale = make("p", `This page is ${age} old. Run status.yml again to see how things are now.`);
+    stale.className = "stale";
+    document.querySelector(".hero").prepend(stale);
+  }
+
+  const copy = async (text) => {
+    try { await navigator.clipboard.writeText(text); } catch {
+      const field = make("textarea", text);
+      document.body.append(field);
+      field.select();
+      document.execCommand("copy");
+      field.remove();
+    }
+  };
+  for (const command of all(".run pre")) {
+    const button = make("button", "Copy");
+    button.type = "button";
+    const said = make("span", "");
+    said.className = "unseen";
+    said.setAttribute("role", "status");
+    button.setAttribute("aria-label", "Copy the command " + command.textContent);
+    button.addEventListener("click", async () => {
+      await copy(command.textContent);
+      button.textContent = "Copied";
+      said.textContent = "Copied.";
+      setTimeout(() => { button.textContent = "Copy"; said.textContent = ""; }, 2000);
+    });
+    command.after(button, said);
+  }
+
+  const filter = document.querySelector(".filter");
+  if (filter) {
+    const [words, state] = [filter.querySelector("input"), filter.querySelector("select")];
+    const shown = filter.querySelector("output");
+    const rows = all(".databases tbody tr").map((row) => [row, row.querySelector(".name").textContent.toLowerCase()]);
+    const folded = all(".folded").filter((details) => details.querySelector(".databases"));
+    const apply = () => {
+      for (const details of folded) details.open = details.open || Boolean(words.value || state.value);
+      const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let count = 0;
+      for (const [row, name] of rows) {
+        const isSo = !state.value || row.classList.contains(state.value);
+        const fits = isSo && wanted.every((word) => name.includes(word));
+        row.hidden = !fits;
+        count += fits;
+      }
+      shown.textContent = `${count} of ${rows.length} shown`;
+    };
+    filter.hidden = false;
+    filter.addEventListener("submit", (event) => event.preventDefault());
+    filter.addEventListener("input", apply);
+    apply();
+  }
+
+  // A link to how a database is restored opens what it leads to.
+  const open = () => {
+    let part = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    const target = part;
+    for (; part; part = part.parentElement) if (part.localName === "details") part.open = true;
+    if (target) target.scrollIntoView();
+  };
+  window.addEventListener("hashchange", open);
+  open();
+
+  const words = { g: "backed up", f: "FAILED", m: "no backup", d: "due today", u: "not on record" };
+  const tip = make("div", "");
+  tip.className = "tip";
+  tip.hidden = true;
+  tip.setAttribute("aria-hidden", "true");
+  document.body.append(tip);
+  document.addEventListener("pointermove", (event) => {
+    const strip = event.target.closest ? event.target.closest(".strip") : null;
+    tip.hidden = !strip;
+    if (!strip) return;
+    const box = strip.getBoundingClientRect();
+    const nights = strip.dataset.n;
+    const under = Math.floor((event.clientX - box.left) / box.width * nights.length);
+    const night = Math.min(nights.length - 1, Math.max(0, under));
+    const date = new Date(strip.dataset.d + "T12:00:00Z");
+    date.setUTCDate(date.getUTCDate() + night);
+    const shape = { weekday: "short", day: "numeric", month: "short", timeZone: "UTC" };
+    const day = date.toLocaleDateString("en-GB", shape);
+    tip.textContent = `${day}: ${words[nights[night]]}`;
+    const rightmost = document.documentElement.clientWidth - tip.offsetWidth - 4;
+    const left = Math.min(Math.max(event.clientX - tip.offsetWidth / 2, 4), rightmost);
+    tip.style.left = `${left + scrollX}px`;
+    tip.style.top = `${box.top + scrollY - tip.offsetHeight - 6}px`;
+  });
+})();
