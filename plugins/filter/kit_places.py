@@ -1,0 +1,68 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.scalr.backup.plugins.plugin_utils._recovery_kit import kit_places
+
+DOCUMENTATION = r"""
+name: kit_places
+short_description: Say what opens the repositories of a host
+version_added: 0.4.0
+description:
+  - Puts together what the page for the safe says of each repository of a host, that of the copies last.
+positional: _input, config, host_password, page_password, escrow, keys
+options:
+  _input:
+    description: What the agent has in its files of secrets, by their names.
+    type: dict
+    required: true
+  config:
+    description: The agent's configuration.
+    type: dict
+    required: true
+  host_password:
+    description: The password that the host has.
+    type: str
+    required: true
+  page_password:
+    description: The password of the page.
+    type: str
+    required: true
+  escrow:
+    description: Whether the page has a password of its own.
+    type: bool
+    required: true
+  keys:
+    description: The keys of that password, each with the C(item) that is true for the repository of the copies.
+    type: list
+    elements: dict
+    required: true
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Count the repositories
+  ansible.builtin.debug:
+    msg: "{{ secrets | scalr.backup.kit_places(config, 'first', 'second', true, keys.results) | length }}"
+"""
+
+RETURN = r"""
+_value:
+  description: For each repository C(copy), C(repository), C(environment), C(password) and C(key).
+  type: list
+  elements: dict
+"""
+
+
+class FilterModule:
+    """The plugin, as Ansible loads it."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filter by its name."""
+        return {"kit_places": kit_places}

@@ -1,0 +1,64 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.scalr.backup.plugins.plugin_utils._passwords import orphaned_passwords
+
+DOCUMENTATION = r"""
+name: orphaned_passwords
+short_description: Find passwords that would be lost with a host
+version_added: 0.4.0
+description:
+  - Finds, among the files of a host, passwords that are nowhere else, and says where the controller is to keep each.
+positional: _input, kept, secrets, password_file, controller_file
+options:
+  _input:
+    description: The texts of the files on the host, by their paths.
+    type: dict
+    required: true
+  kept:
+    description: The passwords that are elsewhere as well.
+    type: list
+    elements: str
+    required: true
+  secrets:
+    description: The directory on the host that passwords lie in.
+    type: path
+    required: true
+  password_file:
+    description: The file on the host with the password in use.
+    type: path
+    required: true
+  controller_file:
+    description: The file on the controller that this one belongs into, whose name ends in C(.password).
+    type: path
+    required: true
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Count the passwords that only the host has
+  ansible.builtin.debug:
+    msg: "{{ contents | scalr.backup.orphaned_passwords([], '/opt/secrets', '/opt/secrets/password', '/root/web1.password') | length }}"
+"""
+
+RETURN = r"""
+_value:
+  description: For each password its C(content), and the C(path) of its file on the controller.
+  type: list
+  elements: dict
+"""
+
+
+class FilterModule:
+    """The plugin, as Ansible loads it."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filter by its name."""
+        return {"orphaned_passwords": orphaned_passwords}

@@ -1,0 +1,62 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.scalr.backup.plugins.plugin_utils._passwords import rotation_laggards
+
+DOCUMENTATION = r"""
+name: rotation_laggards
+short_description: Find the hosts that still have the old password
+version_added: 0.4.0
+description:
+  - Says which other hosts open a repository of a host with the same key, and have not changed to the new password.
+positional: _input, host, repositories, keys
+options:
+  _input:
+    description: The hosts. Each has its name as C(host), and C(repositories), C(keys) and C(switched).
+    type: list
+    elements: dict
+    required: true
+  host:
+    description: The host.
+    type: str
+    required: true
+  repositories:
+    description: The ids of its repositories.
+    type: list
+    elements: str
+    required: true
+  keys:
+    description: The ids of the keys that it opened them with.
+    type: list
+    elements: str
+    required: true
+author:
+  - Contributors to the scalr.backup collection (@scalr)
+"""
+
+EXAMPLES = r"""
+- name: Say who has not changed
+  ansible.builtin.debug:
+    msg: "{{ hosts | scalr.backup.rotation_laggards(inventory_hostname, ['5f0c'], ['k1']) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Their names.
+  type: list
+  elements: str
+"""
+
+
+class FilterModule:
+    """The plugin, as Ansible loads it."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filter by its name."""
+        return {"rotation_laggards": rotation_laggards}

@@ -1,0 +1,62 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Passwords of repositories: whom a change of one concerns, and which would be lost with a host."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+
+def rotation_neighbours(answers: Iterable[Mapping[str, Any]], host: str, repositories: Collection[str]) -> list[str]:
+    """The other hosts that have one of the *repositories*; each answer is a ``host`` and its ``repositories``."""
+    return [answer["host"] for answer in _neighbours(answers, host, repositories)]
+
+
+def rotation_laggards(
+    answers: Iterable[Mapping[str, Any]], host: str, repositories: Collection[str], keys: Collection[str]
+) -> list[str]:
+    """Those of them that still open it with one of the *keys*: they have ``keys``, and have not ``switched``."""
+    return [
+        answer["host"]
+        for answer in _neighbours(answers, host, repositories)
+        if not answer.get("switched") and set(answer.get("keys", ())) & set(keys)
+    ]
+
+
+def _neighbours(
+    answers: Iterable[Mapping[str, Any]], host: str, repositories: Collection[str]
+) -> Iterable[Mapping[str, Any]]:
+    return (
+        answer
+        for answer in answers
+        if answer["host"] != host and set(answer.get("repositories", ())) & set(repositories)
+    )
+
+
+def orphaned_passwords(
+    contents: Mapping[str, str], kept: Collection[str], secrets: str, password_file: str, controller_file: str
+) -> list[dict[str, str]]:
+    """The passwords that only a host has, and where on the controller each is to be kept.
+
+    *contents* is what was read on the host, *secrets* the directory there that passwords lie in, and *kept* are the passwords
+    that are elsewhere as well. *password_file* is the one in use, which belongs into *controller_file*.
+    """
+    orphans = []
+    for path, text in sorted(contents.items(), key=lambda item: item[0].lower()):
+        password = text.strip()
+        if not path.startswith(secrets) or not password or password in kept:
+            continue
+        # What lies on the controller already is another one, and stays.
+        name = (
+            "password.on-host"
+            if path == password_file and Path(controller_file).is_file()
+            else PurePosixPath(path).name
+        )
+        orphans.append({"path": f"{controller_file.removesuffix('.password')}.{name}", "content": password})
+    return orphans

@@ -1,0 +1,84 @@
+# Copyright: Contributors to the scalr.backup collection
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""The page for the safe: what opens each repository of a host, which keys are of older pages, and who is on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
+
+#: Whose key is on a page; the agent calls it so.
+_ESCROW = "scalr-backup-escrow"
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+
+
+def secret_files(contents: Mapping[str, str], directory: str) -> dict[str, str]:
+    """What the files in *directory* hold, by their names, of some files by their paths."""
+    return {PurePosixPath(path).name: text for path, text in contents.items() if path.startswith(directory)}
+
+
+def kit_places(
+    secrets: Mapping[str, str],
+    config: Mapping[str, Any],
+    host_password: str,
+    page_password: str,
+    escrow: bool,
+    keys: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """The repositories of a host, that of the copies last, each with what opens it.
+
+    *keys* say for each repository, as ``item``, the ``key`` of the page's password.
+    """
+    places = []
+    for copy in (False, True) if config.get("copy") else (False,):
+        # What a copy has not of its own is the first repository's.
+        own = secrets.get("copy_password", host_password) if copy else host_password
+        variables = secrets.get("environment", "")
+        if copy:
+            variables = secrets.get("copy_environment", variables)
+        places.append(
+            {
+                "copy": copy,
+                "environment": environment(variables),
+                "repository": config["copy"]["repository"] if copy else config["repository"],
+                "password": page_password if escrow else own,
+                "key": next(one["key"] for one in keys if bool(one["item"]) is copy) if escrow else "",
+            }
+        )
+    return places
+
+
+def environment(text: str) -> dict[str, str]:
+    """The variables in a file of the agent: a value is the rest of its line."""
+    pairs = (line.partition("=") for line in text.splitlines() if _ASSIGNMENT.match(line))
+    return {name: value for name, _sign, value in pairs}
+
+
+def keys_of_older_pages(listings: Iterable[Mapping[str, Any]], new: Iterable[str]) -> list[dict[str, Any]]:
+    """The keys that pages have, other than the *new* ones, of what was listed for each repository."""
+    stays = set(new)
+    return [
+        {"id": key["id"], "host": key["host"], "copy": listing["item"]}
+        for listing in listings
+        for key in listing.get("keys", [])
+        if key["user"] == _ESCROW and key["id"] not in stays
+    ]
+
+
+def kit_lines(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which hosts are on the page. What stands there of them is not looked at."""
+    return text_table([[host, _on_the_page(hostvars[host])] for host in hosts], ["HOST", "ON THE PAGE"])
+
+
+def _on_the_page(known: Mapping[str, Any]) -> str:
+    if "__backup_kit" in known:
+        return "yes"
+    return f"NO: {known.get('kit_failure', 'the host was not reached.')}"
