@@ -94,7 +94,7 @@ def example_facts(now: datetime) -> Facts:
             kind: {"time": ago(days=2), "ok": kind != "prune", "last_success": ago(days=2), "error": None}
             for kind in ("forget", "prune", "check")
         },
-        "notifications": {"sent": 7, "failed": 2, "pending": 1, "last_error": None},
+        "notifications": {"sent": 7, "failed": 2, "pending": [{"title": "one that waits"}], "last_error": None},
     }  # fmt: skip
     judged = judge(config, config.repository, document, now - timedelta(days=90), now)
     # What the agent itself finds wrong, beside what follows from the numbers.

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.backup.dump import Dumped, Dumper
-from scalr_backup.actions.backup.run import Pass, PassResult, Request
+from scalr_backup.actions.backup.result import PassResult, Request
+from scalr_backup.actions.backup.run import Pass
 from scalr_backup.actions.backup.saved_roles import SavedRoles, read_roles
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.cli import backup as verbs
@@ -228,7 +229,7 @@ class TestRoles:
         seen = []
         for roles in ({"a": None, "b": self.FAILURE}, {"a": None}, {"b": None}):
             state.record_pass(self.result(**roles).as_dict(), [])
-            seen.append({name: entry["ok"] for name, entry in state.part("roles").items()})
+            seen.append({name: entry["ok"] for name, entry in state.read().get("roles", {}).items()})
         assert seen == [{"a": True, "b": False}, {"a": True, "b": False}, {"a": True, "b": True}]
 
 
@@ -259,13 +260,14 @@ class TestMeasuring:
         assert warnings == []
 
     def test_one_that_cannot_be_measured_is_a_warning_and_keeps_what_was_known(self, tmp_path):
-        State(tmp_path).record_repository({"size_bytes": 1})
+        known = {"time": "2026-11-22T03:00:00+00:00", "size_bytes": 1}
+        State(tmp_path).put(repository=known)
 
         def fail():
             raise RepositoryUnreachableError("it did not answer.")
 
         recorded, warnings = self.measure(tmp_path, size=fail)
-        assert recorded == {"size_bytes": 1}
+        assert recorded == known
         assert warnings == ["The repository was not measured: it did not answer."]
 
 
@@ -289,4 +291,4 @@ class TestVolumes:
         for volumes in ({"a": Volume("/d", 1, 9), "b": Volume("/d", 2, 9)}, {"a": Volume("/d", 3, 9), "b": None}, {}):
             result = PassResult("r", "manual", "h", now, now, volumes=volumes)
             state.record_pass(result.as_dict(), [])
-        assert state.part("volumes") == {"a": {"directory": "/d", "free_bytes": 3, "total_bytes": 9}}
+        assert state.read().get("volumes", {}) == {"a": {"directory": "/d", "free_bytes": 3, "total_bytes": 9}}

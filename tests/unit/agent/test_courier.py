@@ -99,7 +99,7 @@ def test_two_that_count_at_the_same_time_lose_nothing(state) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert state.part("notifications")["sent"] == 120
+    assert state.read().get("notifications", {})["sent"] == 120
 
 
 def test_one_that_does_not_answer_costs_a_round_the_time_of_one_message(outbox, monkeypatch) -> None:
@@ -171,7 +171,7 @@ def test_beats_keep_their_order_and_wait_for_no_message(carrier, state) -> None:
     assert [signal for signal, _run, _body in switch.beats] == ["start", "", "start", "fail"]
     assert hanging.taken == []
     # What the server's clock says is compared with the host's.
-    wait_until(lambda: -301 <= state.part("clock").get("skew_seconds", 0) <= -299, "the clock is noted", 5)
+    wait_until(lambda: -301 <= state.read().get("clock", {}).get("skew_seconds", 0) <= -299, "the clock is noted", 5)
     hanging.answers.set()
 
 

@@ -23,7 +23,7 @@ def look(*servers, minutes=0, matching=("scalr-a-db",)):
 
 
 def names(state):
-    return [one["name"] for one in state.part("look")["unmatched"]]
+    return [one["name"] for one in state.read().get("look", {})["unmatched"]]
 
 
 def test_a_server_is_told_that_is_there_twice_and_one_of_a_moment_never(state):
@@ -39,7 +39,7 @@ def test_a_server_is_told_that_is_there_twice_and_one_of_a_moment_never(state):
 
 
 def test_one_that_a_pass_has_put_on_record_stays_there(state):
-    state.put("look", look("app-postgres-1"))
+    state.put(look=look("app-postgres-1"))
     Lookout(state).note(look("app-postgres-1", minutes=5))
     assert names(state) == ["app-postgres-1"]
 
@@ -48,6 +48,6 @@ def test_the_record_is_written_where_it_is_news_and_once_an_hour(state):
     lookout = Lookout(state)
     for minutes, written in [(0, 0), (5, 0), (55, 0), (60, 60), (65, 60)]:
         lookout.note(look(minutes=minutes))
-        assert state.part("look")["time"] == look(minutes=written)["time"]
+        assert state.read().get("look", {})["time"] == look(minutes=written)["time"]
     lookout.note(look(minutes=70, matching=()))
-    assert state.part("look")["matching"] == []
+    assert state.read().get("look", {})["matching"] == []

@@ -68,7 +68,7 @@ class TestTheRotation:
         assert recall_rotation(entry, "/r", 8, SUNDAY + 9 * WEEK) == rotation
         assert recall_rotation(entry, "/other", 8, SUNDAY) == Rotation(8, SUNDAY, {})
         assert recall_rotation(entry, "/r", 4, SUNDAY) == Rotation(4, SUNDAY, {})
-        assert recall_rotation({}, "/r", 8, SUNDAY) == Rotation(8, SUNDAY, {})
+        assert recall_rotation(None, "/r", 8, SUNDAY) == Rotation(8, SUNDAY, {})
 
     @pytest.mark.parametrize(
         ("schedule", "weeks", "parts"),
@@ -142,14 +142,15 @@ def test_what_was_told_to_stop_is_not_recorded_and_a_failure_need_be_no_exceptio
     state = State(tmp_path)
     with pytest.raises(InterruptedRunError), recorded(state, "/r", "check"):
         raise InterruptedRunError("told to stop")
-    assert state.maintenance("check") == {}
-    with recorded(state, "/r", "forget") as facts:
-        facts |= {"kept": {"c/d": 1}, "failure": Failure("forged_snapshots", "not believed")}
+    assert state.maintenance("check") is None
+    with recorded(state, "/r", "forget") as noted:
+        noted.facts["kept"] = {"c/d": {"snapshots": 1, "why": {"daily": 1}}}
+        noted.failure = Failure("forged_snapshots", "not believed")
     entry = state.maintenance("forget")
     assert (entry["ok"], entry["error"]["code"], entry["kept"], "failure" in entry) == (
         False,
         "forged_snapshots",
-        {"c/d": 1},
+        {"c/d": {"snapshots": 1, "why": {"daily": 1}}},
         False,
     )
 
@@ -224,7 +225,7 @@ def test_a_share_of_the_data_that_is_none_is_refused_and_is_no_failed_check(care
     here = Repository()
     with pytest.raises(UsageError, match=r"is no share of the data to read, such as 5%, 2G or 1/7\."):
         care.case.check(Place(here), subset)
-    assert (here.calls, care.state.maintenance("check")) == ([], {})
+    assert (here.calls, care.state.maintenance("check")) == ([], None)
 
 
 @pytest.mark.parametrize("subset", ["5%", "0.5%", "100%", "2G", "512m", "1/7", "256/256", "1048576"])
@@ -238,7 +239,7 @@ def test_a_check_does_not_begin_beside_a_pass(care):
     here = Repository()
     with care.state.lock(PASS_LOCK, "run r (nightly)"):
         done = care.case.scheduled_check([Place(here)])
-    assert (done.deferred, here.calls, care.state.maintenance("check")) == ("run r (nightly)", [], {})
+    assert (done.deferred, here.calls, care.state.maintenance("check")) == ("run r (nightly)", [], None)
 
 
 def test_a_prune_gives_way_to_a_restore_that_begins(care):
@@ -259,7 +260,7 @@ def test_a_prune_gives_way_to_a_restore_that_begins(care):
     done = care.case.scheduled_prune([Place(Repository(during=until_told_to_stop))])
     thread.join()
     assert done.deferred == "restore r into it"
-    assert care.state.maintenance("prune") == {}
+    assert care.state.maintenance("prune") is None
     assert care.told[-1]["level"] == "info"
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import threading
@@ -209,10 +208,10 @@ def test_a_port_that_is_taken_and_a_file_that_cannot_be_written_are_logged_once_
     ]
 
 
-def test_what_cannot_be_made_is_an_error_for_the_scraper_and_one_line_of_the_log(tmp_path, logged):
+def test_what_cannot_be_made_is_an_error_for_the_scraper_and_one_line_of_the_log(tmp_path, logged, monkeypatch):
     port = free_port()
     with MetricsServer(config(metrics_port=port), State(tmp_path)):
-        (tmp_path / "state.json").write_text(json.dumps({"databases": {"a/b": {"container": "a"}}}))
+        monkeypatch.setattr(metrics_http.status, "judge", lambda *_facts, **_more: {}["nothing"])
         for _time in range(2):
             with pytest.raises(urllib.error.HTTPError, match="500") as failed:
                 get(port)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scalr_backup.actions.backup.run import Request
+from scalr_backup.actions.backup.result import Request
 from scalr_backup.actions.restore.run import cut_name, old_name
 from scalr_backup.core.errors import UsageError
 from scalr_backup.core.model import dump_path, is_run_id, kept_since, new_run_id, parse_dump_path

@@ -197,7 +197,7 @@ def test_the_verb_tells_by_its_exit_code_too_and_by_its_result_in_any_case(tmp_p
     monkeypatch.setattr(wiring, "load_config", lambda: CONFIG)
     now = datetime.now(UTC).isoformat()
     one = entry(ok=good, error=None if good else "the dump was empty") | {"last_tried": now, "last_success": now}
-    State(tmp_path).put("databases", {"scalr-shop-db/shop": one})
+    State(tmp_path).put(databases={"scalr-shop-db/shop": one})
     done = CliRunner().invoke(cli.app, ["status", "--json"])
     told = json.loads(done.stdout.splitlines()[-1])
     assert done.exit_code == told["exit_code"] == code

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from scalr_backup.actions.health import alerts
-from scalr_backup.actions.health.findings import Finding
+from scalr_backup.actions.health.finding import Finding
 from scalr_backup.actions.health.status import judge
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import ConfigurationError
@@ -139,7 +139,7 @@ def watcher(state, carrier, events=("failure", "warning", "recovery"), later=tim
 
 
 GOOD_PASS = {
-    "run": "r", "started": NOW.isoformat(), "finished": NOW.isoformat(), "error": None,
+    "run": "r", "reason": "nightly", "started": NOW.isoformat(), "finished": NOW.isoformat(), "failed": 0, "error": None,
     "retention": {"ok": True, "removed": [], "error": None},
 }  # fmt: skip
 
@@ -150,7 +150,7 @@ def test_the_switch_is_told_of_passes_alone_each_with_a_run_of_its_own(state, ca
         looker.started(CHECK)
         looker.ended(CHECK, 1, None)
         looker.started(PASS)
-        state.put("last_pass", {**GOOD_PASS, "run": f"run{exit_code}"})
+        state.put(last_pass={**GOOD_PASS, "run": f"run{exit_code}"})
         looker.ended(PASS, exit_code, {"error": {"message": "one failed"}} if exit_code else None)
 
     assert [signal for signal, _run, _body in carrier.beats] == ["start", "", "start", "fail"]
@@ -161,7 +161,7 @@ def test_the_switch_is_told_of_passes_alone_each_with_a_run_of_its_own(state, ca
 
 
 def test_the_switch_hears_of_the_end_also_where_nothing_can_be_written(state, carrier, monkeypatch) -> None:
-    def refuse(*_words):
+    def refuse(**_parts):
         raise OSError("No space left on device")
 
     looker = watcher(state, carrier)
@@ -175,7 +175,7 @@ def test_the_switch_hears_of_the_end_also_where_nothing_can_be_written(state, ca
 
 def test_a_pass_that_could_not_even_begin_is_told_though_it_left_no_record(state, carrier) -> None:
     looker = watcher(state, carrier)
-    state.put("last_pass", GOOD_PASS)
+    state.put(last_pass=GOOD_PASS)
     looker.started(PASS)
     looker.ended(PASS, 1, {"error": {"code": "busy", "message": "A pass is already running."}})
 
@@ -185,11 +185,11 @@ def test_a_pass_that_could_not_even_begin_is_told_though_it_left_no_record(state
 def test_only_the_chosen_events_are_told(state, carrier) -> None:
     looker = watcher(state, carrier, events=("success",))
     looker.started(PASS)
-    state.put("last_pass", {**GOOD_PASS, "error": {"code": "x", "message": "no"}})
+    state.put(last_pass={**GOOD_PASS, "error": {"code": "x", "message": "no"}})
     looker.ended(PASS, 1, None)
     assert carrier.messages == []
     looker.started(PASS)
-    state.put("last_pass", {**GOOD_PASS, "run": "next"})
+    state.put(last_pass={**GOOD_PASS, "run": "next"})
     looker.ended(PASS, 0, None)
     assert [message.kind for message in carrier.messages] == ["success"]
 
@@ -202,7 +202,7 @@ def kinds(carrier):
 def test_of_a_pass_that_still_runs_nothing_is_told_until_it_has_ended(state, carrier, by: str) -> None:
     wrong = {"code": "x", "message": "no"}
     looker = watcher(state, carrier)
-    state.put("last_pass", {**GOOD_PASS, "error": wrong})
+    state.put(last_pass={**GOOD_PASS, "error": wrong})
     looker.tick(NOW)
     assert kinds(carrier) == ["FAILED: pass failed"]
 
@@ -212,9 +212,9 @@ def test_of_a_pass_that_still_runs_nothing_is_told_until_it_has_ended(state, car
         # It is good so far, has forgotten nothing, and goes on with pruning or the second repository.
         state.record_maintenance("forget", {"ok": False, "error": wrong, "time": NOW.isoformat(), "repository": "r"})
         looker.tick(NOW)
-        state.put("last_pass", {**GOOD_PASS, "run": "next"})
+        state.put(last_pass={**GOOD_PASS, "run": "next"})
         looker.tick(NOW)
-        state.put("last_pass", {**GOOD_PASS, "run": "next", "retention": {"ok": False, "removed": [], "error": wrong}})
+        state.put(last_pass={**GOOD_PASS, "run": "next", "retention": {"ok": False, "removed": [], "error": wrong}})
         looker.tick(NOW)
         assert kinds(carrier) == ["FAILED: pass failed"]
     if by == "schedule":
@@ -225,10 +225,10 @@ def test_of_a_pass_that_still_runs_nothing_is_told_until_it_has_ended(state, car
 
 def test_what_does_not_wait_for_the_pass_is_told_while_it_runs(state, carrier) -> None:
     looker = watcher(state, carrier)
-    state.put("last_pass", GOOD_PASS)
+    state.put(last_pass=GOOD_PASS)
     looker.started(PASS)
     with state.lock(PASS_LOCK, "a pass"):
-        state.put("clock", {"time": datetime.now(UTC).isoformat(), "skew_seconds": 300.0})
+        state.put(clock={"time": datetime.now(UTC).isoformat(), "skew_seconds": 300.0})
         looker.tick(NOW)
     assert kinds(carrier) == ["Warning: clock skew"]
 
@@ -244,7 +244,7 @@ def test_a_pass_that_hangs_is_told_while_it_does_and_its_end_too(state, carrier)
         "Run next: docker logs --tail 50 scalr-backup",
         f"Read more: {ALERTS}#pass_runs_long",
     ]
-    state.put("last_pass", GOOD_PASS)
+    state.put(last_pass=GOOD_PASS)
     looker.ended(PASS, 0, None)
     assert kinds(carrier)[1:] == ["Recovered: 1 problem is over"]
     assert carrier.beats[-1][2] == "Waiting for the first pass."
@@ -255,7 +255,7 @@ def test_a_killed_agent_leaves_no_pass_that_runs(state, carrier) -> None:
     carrier.start = lambda look: look(datetime.now(UTC))
     carrier.stop = lambda: None
     with watcher(state, carrier, later=timedelta(hours=20)):
-        assert state.part("running") == {}
+        assert state.read().get("running", {}) == {}
         assert kinds(carrier) == []
 
 

@@ -31,7 +31,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import 
     ratio,
     size,
 )
-from scalr_backup.actions.backup.run import PassResult
+from scalr_backup.actions.backup.result import PassResult
 from scalr_backup.actions.health.status import judge
 from scalr_backup.core.config import Config
 from scalr_backup.core.model import DatabaseBackup, Failure

@@ -29,6 +29,7 @@ from scalr_backup.core.errors import (
 from scalr_backup.core.model import Cluster, Container, Credentials, kept_since, name_fits
 from scalr_backup.core.progress import Emit, log, nobody
 from scalr_backup.core.recognition import Unmatched, server_evidence
+from scalr_backup.core.records.state import LookRecord, UnmatchedRecord
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import LOOK, Facts, Patience, run_of_application
@@ -57,7 +58,7 @@ class Look:
     matches: tuple[Container, ...]
     unmatched: tuple[Unmatched, ...]
 
-    def as_record(self, now: datetime) -> dict[str, Any]:
+    def as_record(self, now: datetime) -> LookRecord:
         """What the status has to know of it, as it is kept on record."""
         return {
             "time": now.isoformat(),
@@ -223,11 +224,11 @@ def exclusion(config: Config, name: str, labels: Mapping[str, str]) -> str | Non
     return None
 
 
-def still_unmatched(config: Config, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def still_unmatched(config: Config, record: LookRecord) -> list[UnmatchedRecord]:
     """What a look has put on record of PostgreSQL containers that nothing backs up, as far as that is so by now's rules."""
     return [
-        dict(container)
-        for container in record.get("unmatched") or ()
+        container
+        for container in record.get("unmatched", ())
         if config.report_unmatched
         and not name_fits(container["name"], config.exclude)
         and not (container["why"] == UNNAMED and name_fits(container["name"], config.containers))

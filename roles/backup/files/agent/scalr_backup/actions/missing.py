@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from scalr_backup.actions.discovery import Discovered
 from scalr_backup.core import remedies
 from scalr_backup.core.errors import ContainerStoppedError, UnknownDatabaseError
 from scalr_backup.core.model import WHOLE_CLUSTER, Container, DatabaseBackup, Failure, is_whole_cluster, kept_since
+from scalr_backup.core.records.state import DatabaseRecord
 
 # How long a database that is gone is reported before it counts as given up.
 REPORT_GONE = timedelta(days=14)
@@ -28,7 +28,7 @@ _AT_REST = {"created", "exited", "removing"}
 # What a container is at that should run and does not; one that stops under the look restarts, or will not for long.
 _CODES = {"paused": "container_paused", "restarting": "container_restarting", "running": "container_restarting"}
 
-Known = Mapping[str, Mapping[str, Any]]
+Known = Mapping[str, DatabaseRecord]
 
 
 def code_of(state: str) -> str:
@@ -68,7 +68,7 @@ def _held(container: str, known: Known) -> list[str]:
     """The databases that the last pass over a container has tried; others it held once."""
     entries = [one for one in known.values() if one["container"] == container and not is_whole_cluster(one)]
     last = max(entries, key=lambda one: one["last_tried"], default=None)
-    names = (one["database"] for one in entries if last and one["run"] == last["run"])
+    names = (one["database"] for one in entries if last and one.get("run") == last.get("run"))
     return sorted(name for name in names if not kept_since(name))
 
 
@@ -81,7 +81,7 @@ def gone(discovered: Discovered, known: Known, now: datetime) -> list[str]:
     return [
         key
         for key, entry in sorted(known.items())
-        if entry.get("last_success")
+        if entry["last_success"]
         and datetime.fromisoformat(entry["last_success"]) > now - REPORT_GONE
         and (entry["container"], entry["database"]) not in seen
         and entry["container"] not in accounted_for

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scalr_backup.actions.backup import run as backup
+from scalr_backup.actions.backup.result import PassPlan, PassResult, Request
 from scalr_backup.actions.discovery import Discovered, Discovery
 from scalr_backup.actions.health import findings
 from scalr_backup.actions.restore import selection
@@ -34,7 +34,7 @@ def discover(
     def call(agent: Agent) -> Outcome:
         config = agent.config()
         found = Discovery(config, DockerHost(), agent.cancelled, agent.emit).clusters(db or ())
-        State().put("look", found.look.as_record(utc_now()))
+        State().put(look=found.look.as_record(utc_now()))
         due = schedule.next_pass(config, utc_now()).isoformat()
         note = findings.of_repository_on_host(config) if place.is_lost_with_the_host(config) else ""
         return Outcome({**_discovered(config.host, found), "next_pass": due, "repository_note": note})
@@ -53,7 +53,7 @@ def backup_verb(
     """Back up databases: one snapshot each, a manifest, retention."""
 
     def call(agent: Agent) -> Outcome:
-        request = backup.Request(tuple(db or ()), reason, tuple(tag or ()), 24 * 3600.0 if wait else 0.0)
+        request = Request(tuple(db or ()), reason, tuple(tag or ()), 24 * 3600.0 if wait else 0.0)
         if dry_run:
             return _planned(agent.backup().plan(request.patterns))
         result = agent.backup().run(request)
@@ -144,7 +144,7 @@ def _discovered(host: str, found: Discovered) -> dict[str, Any]:
     return {"host": host, "containers": containers, **told}
 
 
-def _planned(plan: backup.PassPlan) -> Outcome:
+def _planned(plan: PassPlan) -> Outcome:
     """What a pass would do; it fails where that would."""
     databases = [{"container": container, "database": database} for container, database in plan.databases]
     error = _databases_failed(plan.failed, len(plan.failed) + len(databases)) if plan.failed else plan.error
@@ -158,7 +158,7 @@ def _databases_failed(failed: Sequence[DatabaseBackup], total: int) -> Failure:
     return Failure("databases_failed", f"{how_many}; first: {first.message if first else 'unknown'}")
 
 
-def _pass_failure(result: backup.PassResult) -> Failure | None:
+def _pass_failure(result: PassResult) -> Failure | None:
     """The one sentence for a pass that was not all good."""
     failed = [outcome for outcome in result.databases if not outcome.ok]
     if failed:
@@ -167,8 +167,8 @@ def _pass_failure(result: backup.PassResult) -> Failure | None:
         return result.roles_failed[0]
     if result.error:
         return result.error
-    if not result.retention["ok"]:
-        return Failure("retention", f"Retention failed: {result.retention['error']['message']}")
+    if error := result.retention["error"]:
+        return Failure("retention", f"Retention failed: {error['message']}")
     if result.copy is not None and result.copy.error:
         message = f"The copy to {result.copy.repository} failed: {result.copy.error.message}"
         return Failure(result.copy.error.code, message)

@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ _LINE_SECONDS = 30.0
 class Outcome:
     """What a verb comes to: its data, whether it changed anything, its exit code, an error to show beside the data."""
 
-    data: dict[str, Any] = field(default_factory=dict)
+    data: Mapping[str, object] = field(default_factory=dict)
     changed: bool = False
     exit_code: ExitCode = ExitCode.GOOD
     error: Failure | None = None

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from scalr_backup.actions import opening
+from scalr_backup.actions.recording import Record
 from scalr_backup.actions.repository import keys, maintenance
 from scalr_backup.actions.retention import policy as retention
 from scalr_backup.cli.call import Copy, DryRun, FromSecrets, Json, Scheduled, run_verb, standard_input
@@ -64,7 +65,7 @@ def forget(
         judged = _judged_repository(agent, from_repository, from_host, keep, keep_within, copy=copy)
         with judged as (config, restic):
             memory: retention.Memory | None = None
-            record: retention.Record = retention.unrecorded
+            record: Record = retention.unrecorded
             if not from_repository:
                 record = maintenance.recorder(State(), restic, maintenance.OF_COPY if copy else "")
             else:

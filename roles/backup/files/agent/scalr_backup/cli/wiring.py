@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from scalr_backup.actions.backup import run as backup
 from scalr_backup.actions.discovery import Discovery
 from scalr_backup.actions.drill import run as drill
@@ -20,6 +17,7 @@ from scalr_backup.cli.output import Output
 from scalr_backup.core import stopping
 from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import UsageError
+from scalr_backup.core.records.state import StateRecord
 from scalr_backup.core.secrets import Addresses, Given, Secrets, load_copy_secrets, load_secrets
 from scalr_backup.tools import heartbeat, notify, place
 from scalr_backup.tools.docker.engine import DockerHost
@@ -123,7 +121,7 @@ def status_of(config: Config) -> status.Status:
     return judge(config, State().read())
 
 
-def judge(config: Config, document: Mapping[str, Any]) -> status.Status:
+def judge(config: Config, document: StateRecord) -> status.Status:
     """How things are now, by what a record of this host says."""
     now = utc_now()
     # A status needs no secrets, so that health can never be wrong for want of one.
@@ -134,4 +132,5 @@ def judge(config: Config, document: Mapping[str, Any]) -> status.Status:
         State().first_started(now, document),
         now,
         lost_with_host=place.is_lost_with_the_host(config),
+        damage=State().damage(),
     )

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from scalr_backup.core import schedule
 from scalr_backup.core.config import Config
 from scalr_backup.core.model import NIGHTLY
+from scalr_backup.core.records.state import StateRecord
 
 # How long after a job that came to no end, such as a check that gave way to a restore, it is tried again.
 TRY_AGAIN_AFTER = timedelta(minutes=15)
@@ -30,7 +30,7 @@ class Job:
     name: str
     arguments: tuple[str, ...]
     schedule: Callable[[Config], str]
-    last_run: Callable[[Mapping[str, Any]], str | None]
+    last_run: Callable[[StateRecord], str | None]
     retried: bool = False
 
     def next(self, config: Config, now: datetime) -> datetime | None:
@@ -38,7 +38,7 @@ class Job:
         cron = self.schedule(config)
         return schedule.next_moment(config, cron, now) if cron else None
 
-    def missed(self, config: Config, state: Mapping[str, Any], first_started: datetime, now: datetime) -> bool:
+    def missed(self, config: Config, state: StateRecord, first_started: datetime, now: datetime) -> bool:
         """Whether it was due, while nobody was there to do it, since it last ran or since the installation."""
         cron, last = self.schedule(config), self.last_run(state)
         if not cron:
@@ -47,22 +47,22 @@ class Job:
         return schedule.missed_moment(config, cron, now, last_run, first_started)
 
 
-def _last_maintenance(kind: str) -> Callable[[Mapping[str, Any]], str | None]:
-    def read(state: Mapping[str, Any]) -> str | None:
-        time = (state.get("maintenance") or {}).get(kind, {}).get("time")
-        return str(time) if time else None
+def _last_maintenance(kind: str) -> Callable[[StateRecord], str | None]:
+    def read(state: StateRecord) -> str | None:
+        entry = state.get("maintenance", {}).get(kind)
+        return entry["time"] if entry else None
 
     return read
 
 
-def _last_pass(state: Mapping[str, Any]) -> str | None:
+def _last_pass(state: StateRecord) -> str | None:
     """When the last one began that came to an end, be it a bad one.
 
     One that did not, because the host went down or the agent was restarted, is made up for at the next start; but not for
     ever, as it may be the pass itself that takes the agent down.
     """
     unfinished = 0 < state.get("nightly_unfinished", 0) < _MOST_TRIES
-    return state.get("nightly_before" if unfinished else "nightly_started")
+    return state.get("nightly_before") if unfinished else state.get("nightly_started")
 
 
 PASS = Job("pass", ("backup", "--reason", NIGHTLY), lambda config: config.schedule, _last_pass)

@@ -7,11 +7,14 @@ import re
 import secrets
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 from urllib.parse import quote, unquote
+
+from scalr_backup.core.answers import JudgedDatabase
+from scalr_backup.core.records.state import DatabaseRecord, FailureRecord, KeptCopyRecord, OutcomeRecord, VolumeRecord
 
 ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
 
@@ -36,9 +39,9 @@ _KEPT_COPY = re.compile(r".+_(?:before_restore|restored)_(\d{8}t\d{6}z)-[0-9a-f]
 _UNSAFE_IN_PATH = re.compile(r"[%/\x00-\x1f\x7f]")
 
 
-def is_whole_cluster(entry: Mapping[str, Any]) -> bool:
+def is_whole_cluster(entry: DatabaseRecord | JudgedDatabase) -> bool:
     """Whether what is on record of a database speaks of a cluster that could not be asked what it holds."""
-    return bool(entry["database"] == WHOLE_CLUSTER and entry["last_success"] is None)
+    return entry["database"] == WHOLE_CLUSTER and entry["last_success"] is None
 
 
 def new_run_id(now: datetime | None = None) -> str:
@@ -149,7 +152,7 @@ class Cluster:
     databases: tuple[Database, ...]
     kept: tuple[Database, ...] = ()
 
-    def kept_as_dicts(self) -> list[dict[str, Any]]:
+    def kept_as_dicts(self) -> list[KeptCopyRecord]:
         """The kept copies as the JSON contract shows them, each with the command that drops it."""
         return [
             {
@@ -295,6 +298,11 @@ class Volume:
     free_bytes: int
     total_bytes: int
 
+    @property
+    def record(self) -> VolumeRecord:
+        """As it is written down and shown."""
+        return {"directory": self.directory, "free_bytes": self.free_bytes, "total_bytes": self.total_bytes}
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -302,6 +310,11 @@ class Failure:
 
     code: str
     message: str
+
+    @property
+    def record(self) -> FailureRecord:
+        """As it is written down and shown."""
+        return {"code": self.code, "message": self.message}
 
 
 @dataclass(frozen=True)
@@ -321,6 +334,18 @@ class DatabaseBackup:
     # Why the rows were not counted, where they should have been; the dump is whole nevertheless.
     count_error: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> OutcomeRecord:
         """The outcome as the JSON contract shows it."""
-        return asdict(self)
+        return {
+            "container": self.container,
+            "database": self.database,
+            "ok": self.ok,
+            "snapshot_id": self.snapshot_id,
+            "bytes_read": self.bytes_read,
+            "bytes_added": self.bytes_added,
+            "bytes_stored": self.bytes_stored,
+            "duration_seconds": self.duration_seconds,
+            "rows": self.rows,
+            "error": self.error.record if self.error else None,
+            "count_error": self.count_error,
+        }

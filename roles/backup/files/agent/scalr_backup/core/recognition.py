@@ -14,9 +14,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from scalr_backup.core.records.state import UnmatchedRecord
 
 # A stopped container changes nothing and cannot be backed up; one that is paused or restarts all the time holds live data.
 _ALIVE = {"running", "restarting", "paused"}
@@ -93,9 +95,11 @@ class Unmatched:
     evidence: str
     why: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> UnmatchedRecord:
         """The container as the JSON contract shows it."""
-        return asdict(self)
+        return {
+            "name": self.name, "image": self.image, "state": self.state, "evidence": self.evidence, "why": self.why,
+        }  # fmt: skip
 
 
 class _Program(Enum):

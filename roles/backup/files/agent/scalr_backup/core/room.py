@@ -14,10 +14,11 @@ makes some, so what the log takes counts as much as the rows:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+
+from scalr_backup.core.records.manifest import ManifestDatabase
 
 DEFAULT_TABLESPACE = "pg_default"
 _MIB = 1024 * 1024
@@ -150,7 +151,7 @@ def log_bytes(data_bytes: int, settings: LogSettings, present_bytes: int = 0) ->
     return min(written, max(0, most - present_bytes))
 
 
-def index_bytes(described: Mapping[str, Any], needed_bytes: int) -> tuple[int, ...]:
+def index_bytes(described: ManifestDatabase, needed_bytes: int) -> tuple[int, ...]:
     """The sizes of a database's largest indexes, by its manifest, or else as a share of it all."""
     known = tuple(int(size) for size in described.get("largest_indexes") or ())
     # Of one that was not analysed since it grew, the catalog knows no size.

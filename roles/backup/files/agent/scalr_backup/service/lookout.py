@@ -8,15 +8,14 @@ once, and tried again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any
 
 from scalr_backup.actions.discovery import Discovery
 from scalr_backup.core.config import load_config
 from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.logs import make_logger
+from scalr_backup.core.records.state import LookRecord
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.state import State, utc_now
 
@@ -54,13 +53,13 @@ class Lookout:
             except (ScalrBackupError, OSError) as error:
                 self._tell(f"{type(error).__name__}: {error}")
 
-    def note(self, look: Mapping[str, Any]) -> None:
+    def note(self, look: LookRecord) -> None:
         """Put a look on record, where it is news."""
-        before = self._state.part("look")
+        before = self._state.read().get("look")
         settled = worth_telling(look, before, self._seen)
-        self._seen = {container["name"] for container in look["unmatched"]}
+        self._seen = {container["name"] for container in look.get("unmatched", ())}
         if is_news(settled, before):
-            self._state.put("look", settled)
+            self._state.put(look=settled)
 
     def _tell(self, reason: str) -> None:
         if reason != self._said:
@@ -68,14 +67,16 @@ class Lookout:
             make_logger().warning("The containers of this host cannot be looked at.", reason=reason)
 
 
-def worth_telling(look: Mapping[str, Any], before: Mapping[str, Any], seen: set[str]) -> dict[str, Any]:
+def worth_telling(look: LookRecord, before: LookRecord | None, seen: set[str]) -> LookRecord:
     """The same look without servers that may be gone in a minute, such as a test's: those that are seen for the first time."""
-    known = seen | {container["name"] for container in before.get("unmatched") or ()}
-    return {**look, "unmatched": [container for container in look["unmatched"] if container["name"] in known]}
+    known = seen | ({container["name"] for container in before.get("unmatched", ())} if before else set())
+    return {**look, "unmatched": [one for one in look.get("unmatched", ()) if one["name"] in known]}
 
 
-def is_news(look: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+def is_news(look: LookRecord, before: LookRecord | None) -> bool:
     """Whether a look is to be put on record in place of the one before."""
-    if not before or any(look[what] != before.get(what) for what in ("matching", "unmatched")):
+    if before is None:
+        return True
+    if look.get("matching") != before.get("matching") or look.get("unmatched") != before.get("unmatched"):
         return True
     return datetime.fromisoformat(look["time"]) - datetime.fromisoformat(before["time"]) >= _REPEAT

@@ -22,6 +22,7 @@ from scalr_backup.actions.health.metrics import Facts, Metrics
 from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import ConfigurationError
 from scalr_backup.core.logs import make_logger
+from scalr_backup.core.records.state import StateRecord
 from scalr_backup.tools import place
 from scalr_backup.tools.restic.stores import redact
 from scalr_backup.tools.state import State, utc_now
@@ -127,7 +128,7 @@ class MetricsServer:
             self._written = (changed, now)
             self._said.pop(what, None)
 
-    def _judge(self) -> tuple[dict[str, Any], datetime, status.Status]:
+    def _judge(self) -> tuple[StateRecord, datetime, status.Status]:
         """What is on record, since when this agent is there, and the verdict on that; out of one reading."""
         now, document = utc_now(), self._state.read()
         installed = self._state.first_started(now, document)
@@ -141,6 +142,7 @@ class MetricsServer:
                 installed,
                 now,
                 lost_with_host=place.is_lost_with_the_host(self._config),
+                damage=self._state.damage(),
             ),
         )
 

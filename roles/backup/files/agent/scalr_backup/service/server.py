@@ -8,17 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 from scalr_backup import __version__
 from scalr_backup.core import stopping
+from scalr_backup.core.answers import Result
 from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import ConfigurationError
 from scalr_backup.core.jobs import JOBS, TRY_AGAIN_AFTER, Job
 from scalr_backup.core.logs import LEVELS, make_logger
-from scalr_backup.core.progress import Pace
+from scalr_backup.core.progress import Event, Pace
 from scalr_backup.tools.state import State, utc_now
 
 # Seconds between two looks at the clock and at the configuration: both may change under us.
@@ -40,7 +41,7 @@ class Companion(Protocol):
     def started(self, job: Job) -> None:
         """A job is about to be started."""
 
-    def ended(self, job: Job, exit_code: int, result: dict[str, Any] | None) -> None:
+    def ended(self, job: Job, exit_code: int, result: Result | None) -> None:
         """A job has ended; *result* is its last line, and None when it did not come to that."""
 
 
@@ -135,7 +136,7 @@ class Server:
         exit_code, result = self._run_process(job)
         self._tell(lambda companion: companion.ended(job, exit_code, result))
 
-    def _run_process(self, job: Job) -> tuple[int, dict[str, Any] | None]:
+    def _run_process(self, job: Job) -> tuple[int, Result | None]:
         """Run a job's verb and log its events; its exit code and its result line."""
         with stopping.held_back():
             process = subprocess.Popen(
@@ -176,7 +177,7 @@ class Server:
         elif kind == "progress" and (facts := told.pace.due(event)):
             self._log.info("progress", **{"job": job.name, **facts})
         elif kind == "result":
-            told.result = dict(event)
+            told.result = cast("Result", event)
             level = LEVELS["info" if event["ok"] else "error"]
             self._log.log(level, "result", job=job.name, **told.run, error=event["error"], result=event["data"])
 
@@ -199,10 +200,10 @@ class _Told:
 
     def __init__(self) -> None:
         self.run: dict[str, str] = {}
-        self.result: dict[str, Any] | None = None
+        self.result: Result | None = None
         self.pace = Pace(_PROGRESS_SECONDS)
 
-    def add(self, event: Mapping[str, Any]) -> None:
+    def add(self, event: Event) -> None:
         """Take in an event, whose data are the result's where it is that."""
         run = event.get("run") or (event.get("data") or {}).get("run")
         if run:

@@ -11,25 +11,23 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, cast
 
 from scalr_backup.core.errors import CODES_OF_DRILLS_NOT_TRIED
 from scalr_backup.core.model import DatabaseBackup
-
-Entry = dict[str, Any]
+from scalr_backup.core.records.history import BACKUP, DRILL, PASS, BackupLine, DrillLine, Entry, Line, PassLine
+from scalr_backup.core.records.reading import faults
+from scalr_backup.core.records.state import DrillRecord, PassRecord, RepositoryRecord
 
 # A year and a month, so that this month can be laid beside the same one of last year.
 KEEP = timedelta(days=400)
 # The file is written anew only when its first line is older than it may be by so much.
 _SLACK = timedelta(days=30)
 
-# What is kept of a database's figures, by the names that they have in a pass's result.
-_FIGURES = {"bytes_read", "bytes_added", "bytes_stored", "rows"}
-
-BACKUP, PASS, DRILL = "backup", "pass", "drill"
+# What each kind of line is held to; one of a kind that only a newer release knows has nothing but its time.
+_SHAPES = {BACKUP: BackupLine, PASS: PassLine, DRILL: DrillLine}
 
 
 class History:
@@ -53,14 +51,14 @@ class History:
                 file.write((_end_of_torn_line(file) + "".join(lines)).encode())
                 file.flush()
                 os.fsync(file.fileno())
-            self._drop_before(_time_of(json.loads(lines[-1])) - KEEP)
+            self._drop_before(datetime.fromisoformat(json.loads(lines[-1])["time"]) - KEEP)
 
     def read(self, since: datetime) -> list[Entry]:
         """Every entry since then, in the order in which they were written.
 
         A pass is recorded again after its copy to a second repository: what was said last of something counts.
         """
-        latest: dict[tuple[Any, ...], Entry] = {}
+        latest: dict[tuple[object, ...], Entry] = {}
         for entry in self._entries():
             if _time_of(entry) >= since and not _is_drill_not_tried(entry):
                 key = entry["kind"], entry.get("run"), entry.get("container"), entry.get("database")
@@ -93,33 +91,38 @@ class History:
 
 
 def entries_of_pass(
-    result: dict[str, Any], outcomes: Iterable[DatabaseBackup], repository: dict[str, Any] | None
+    result: PassRecord, outcomes: Iterable[DatabaseBackup], repository: RepositoryRecord | None
 ) -> list[Entry]:
     """What a pass adds: an entry for each database, and one for itself.
 
     *repository* is what was last measured of it; what was measured before this pass says nothing of it.
     """
-    common = {
+    backups: list[Entry] = [_entry_of_backup(result, outcome) for outcome in outcomes]
+    return [*backups, _entry_of_pass(result, repository)]
+
+
+def _entry_of_backup(result: PassRecord, outcome: DatabaseBackup) -> BackupLine:
+    return {
+        "kind": "backup",
         "time": result["finished"],
         "started": result["started"],
         "run": result["run"],
         "reason": result["reason"],
+        "container": outcome.container,
+        "database": outcome.database,
+        "ok": outcome.ok,
+        "seconds": outcome.duration_seconds,
+        "bytes_read": outcome.bytes_read,
+        "bytes_added": outcome.bytes_added,
+        "bytes_stored": outcome.bytes_stored,
+        "rows": outcome.rows,
+        "error": outcome.error.code if outcome.error else None,
     }
-    measured = repository if repository and repository.get("time", "") >= result["started"] else {}
+
+
+def _entry_of_pass(result: PassRecord, repository: RepositoryRecord | None) -> PassLine:
+    measured = repository if repository and repository["time"] >= result["started"] else None
     copied = result.get("copy")
-    backups = [
-        {
-            "kind": BACKUP,
-            **common,
-            "container": outcome.container,
-            "database": outcome.database,
-            "ok": outcome.ok,
-            "seconds": outcome.duration_seconds,
-            **{name: figure for name, figure in asdict(outcome).items() if name in _FIGURES},
-            "error": outcome.error.code if outcome.error else None,
-        }
-        for outcome in outcomes
-    ]
     ok = not (
         result["failed"]
         or any((result.get("roles") or {}).values())
@@ -127,15 +130,23 @@ def entries_of_pass(
         or result["retention"]["error"]
         or (copied and not copied["ok"])
     )
-    of_repository = {name: measured.get(name) for name in ("size_bytes", "snapshots")}
-    error = result["error"]["code"] if result["error"] else None
-    return [*backups, {"kind": PASS, **common, "ok": ok, **of_repository, "error": error}]
+    return {
+        "kind": "pass",
+        "time": result["finished"],
+        "started": result["started"],
+        "run": result["run"],
+        "reason": result["reason"],
+        "ok": ok,
+        "size_bytes": measured.get("size_bytes") if measured else None,
+        "snapshots": measured.get("snapshots") if measured else None,
+        "error": result["error"]["code"] if result["error"] else None,
+    }
 
 
-def entry_of_drill(drill: dict[str, Any]) -> Entry:
+def entry_of_drill(drill: DrillRecord) -> DrillLine:
     """What the drill of one database adds."""
     return {
-        "kind": DRILL,
+        "kind": "drill",
         "time": drill["time"],
         "run": drill.get("run"),
         "container": drill["container"],
@@ -148,10 +159,10 @@ def entry_of_drill(drill: dict[str, Any]) -> Entry:
 
 def _is_drill_not_tried(entry: Entry) -> bool:
     """Whether an earlier version has written down a drill that it could not even try."""
-    return entry["kind"] == DRILL and entry.get("error") in CODES_OF_DRILLS_NOT_TRIED
+    return entry["kind"] == "drill" and entry.get("error") in CODES_OF_DRILLS_NOT_TRIED
 
 
-def _end_of_torn_line(file: Any) -> str:
+def _end_of_torn_line(file: IO[bytes]) -> str:
     """What is to be written before a new line: nothing, unless the last one has no end."""
     if file.seek(0, os.SEEK_END) == 0:
         return ""
@@ -160,13 +171,14 @@ def _end_of_torn_line(file: Any) -> str:
 
 
 def _parsed(line: str) -> Entry | None:
+    """What a line says; None where it is torn, or not what a line of its kind looks like."""
     try:
         entry = json.loads(line)
-        if isinstance(entry, dict) and "kind" in entry and _time_of(entry):
-            return entry
-    except (ValueError, KeyError, TypeError):
-        pass
-    return None
+    except (ValueError, RecursionError):
+        return None
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    shape = _SHAPES.get(kind, Line) if isinstance(kind, str) else Line
+    return None if faults(shape, entry) else cast("Entry", entry)
 
 
 def _time_of(entry: Entry) -> datetime:

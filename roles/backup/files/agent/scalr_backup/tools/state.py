@@ -1,28 +1,45 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What survives the container: the outcome of the last pass, of each database, of drills, and of restores under way.
 
-One JSON document, replaced in one piece, and the locks that keep two runs from each other's work. A lock is
+One document (``state_file.py``), and the locks that keep two runs from each other's work. A lock is
 the kernel's (flock): it goes with the process that holds it, however that ends. Nothing here is secret.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import TextIO
+
+from typing_extensions import Unpack
 
 from scalr_backup.core.errors import BusyError, InterruptedRunError
 from scalr_backup.core.model import NIGHTLY, WHOLE_CLUSTER, DatabaseBackup, is_whole_cluster
+from scalr_backup.core.records.state import (
+    BoxRecord,
+    CopyRecord,
+    DatabaseRecord,
+    DrillRecord,
+    KeptRecord,
+    MaintenanceOutcome,
+    MaintenanceRecord,
+    PassRecord,
+    RestoreRecord,
+    RolesRecord,
+    SeenRecord,
+    StateRecord,
+    UndoRecord,
+)
 from scalr_backup.tools.history import History, entries_of_pass, entry_of_drill
 from scalr_backup.tools.runs import Runs
+from scalr_backup.tools.state_file import StateFile
 
 STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-backup"))
 
@@ -30,8 +47,6 @@ STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-back
 _ANOTHER_NIGHT = timedelta(hours=12)
 PASS_LOCK = "pass"  # noqa: S105 (a pass over all databases)
 DRILL_LOCK = "drill"
-
-Entry = TypeVar("Entry", "RestoreJournal", "KeptDatabase")
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,21 @@ class RestoreJournal:
     new: str
     old: str
     keep_old: bool
+
+    @classmethod
+    def of(cls, record: RestoreRecord) -> RestoreJournal:
+        """As it was written down."""
+        return cls(
+            record["run"], record["container"], record["database"], record["new"], record["old"], record["keep_old"]
+        )
+
+    @property
+    def record(self) -> RestoreRecord:
+        """As it is written down."""
+        return {
+            "run": self.run, "container": self.container, "database": self.database, "new": self.new, "old": self.old,
+            "keep_old": self.keep_old,
+        }  # fmt: skip
 
     @property
     def kept(self) -> KeptDatabase:
@@ -60,6 +90,16 @@ class KeptDatabase:
     database: str
     old: str
 
+    @classmethod
+    def of(cls, record: KeptRecord) -> KeptDatabase:
+        """As it was written down."""
+        return cls(record["run"], record["container"], record["database"], record["old"])
+
+    @property
+    def record(self) -> KeptRecord:
+        """As it is written down."""
+        return {"run": self.run, "container": self.container, "database": self.database, "old": self.old}
+
 
 @dataclass(frozen=True)
 class UndoJournal:
@@ -68,9 +108,28 @@ class UndoJournal:
     kept: KeptDatabase
     replaced: KeptDatabase | None
 
+    @classmethod
+    def of(cls, record: UndoRecord) -> UndoJournal:
+        """As it was written down."""
+        replaced = record["replaced"]
+        return cls(KeptDatabase.of(record["kept"]), KeptDatabase.of(replaced) if replaced else None)
+
+    @property
+    def record(self) -> UndoRecord:
+        """As it is written down."""
+        return {"kept": self.kept.record, "replaced": self.replaced.record if self.replaced else None}
+
     def has_swapped(self, names: Collection[str]) -> bool:
         """Whether it is back, by the names of the cluster's databases."""
         return self.kept.old not in names and (self.replaced is None or self.replaced.old in names)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What cannot be read of what was on record, in a sentence, and the command that ends it once somebody has looked."""
+
+    sentence: str
+    command: str
 
 
 class State:
@@ -80,38 +139,38 @@ class State:
         self._directory = directory or STATE_DIRECTORY
         self._locks = self._directory / "locks"
         self._locks.mkdir(parents=True, exist_ok=True)
+        self._file = StateFile(self._directory)
         self.history = History(self._directory)
         self.runs = Runs(self._directory)
 
     # -- the document ------------------------------------------------------------------------------------
 
-    def read(self) -> dict[str, Any]:
-        """The whole document; an unreadable one counts as lost, which health will show."""
-        try:
-            document = json.loads((self._directory / "state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return document if isinstance(document, dict) else {}
+    def read(self) -> StateRecord:
+        """What can be read of the document; what cannot counts as never recorded, which ``damage`` tells."""
+        return self._file.read()
+
+    def damage(self) -> Damage | None:
+        """What the operator has to know of a document that could not be read, or not wholly; None where there is none."""
+        sentence = self._file.damage()
+        return Damage(sentence, self._file.cure) if sentence else None
 
     def changed(self) -> int | None:
         """When the document was last replaced, in nanoseconds; what differs from an earlier answer has changed."""
-        try:
-            return (self._directory / "state.json").stat().st_mtime_ns
-        except OSError:
-            return None
+        return self._file.changed()
 
-    def first_started(self, now: datetime, document: Mapping[str, Any] | None = None) -> datetime:
+    def first_started(self, now: datetime, document: StateRecord | None = None) -> datetime:
         """When this agent first saw its state directory; *now* the first time. *document* is what was just read, if it was."""
         known = (self.read() if document is None else document).get("first_started")
-        if known is None:
-            known = now.isoformat()
-            self._change(lambda document: document.setdefault("first_started", known))
-        return datetime.fromisoformat(known)
+        if known is not None:
+            return datetime.fromisoformat(known)
+        first = now.isoformat()
+        self._change(lambda document: document.setdefault("first_started", first))
+        return now
 
     def nightly_started(self, now: datetime) -> None:
         """Remember that a scheduled pass has begun; until one is recorded that was not told to stop, it came to no end."""
 
-        def change(document: dict[str, Any]) -> None:
+        def change(document: StateRecord) -> None:
             before, unfinished = document.get("nightly_started"), document.get("nightly_unfinished", 0)
             if not unfinished or before is None or now - datetime.fromisoformat(before) > _ANOTHER_NIGHT:
                 document["nightly_before"], unfinished = before, 0
@@ -120,19 +179,20 @@ class State:
 
         self._change(change)
 
-    def record_pass(self, result: dict[str, Any], outcomes: list[DatabaseBackup]) -> None:
+    def record_pass(self, result: PassRecord, outcomes: list[DatabaseBackup]) -> None:
         """Keep a pass's result and each database's outcome.
 
         A database whose turn did not come, or did not end, when the pass was told to stop is as it was before.
         """
-        was_stopped = (result["error"] or {}).get("code") == InterruptedRunError.code
+        error = result["error"]
+        was_stopped = error is not None and error["code"] == InterruptedRunError.code
 
-        def change(document: dict[str, Any]) -> None:
+        def change(document: StateRecord) -> None:
             document["last_pass"] = result
             if result["reason"] == NIGHTLY and not was_stopped:
                 document["nightly_unfinished"] = 0
-            if result.get("matches") is not None:
-                document["matches"] = {**result["matches"], "time": result["finished"]}
+            if (matches := result.get("matches")) is not None:
+                document["matches"] = {**matches, "time": result["finished"]}
                 if result["reason"] == NIGHTLY:
                     document["nightly_looked"] = result["finished"]
             # Of one that does not tell any more nothing is known.
@@ -147,29 +207,21 @@ class State:
         self._change(change)
         self.history.append(entries_of_pass(result, outcomes, self.read().get("repository")))
 
-    def part(self, name: str) -> dict[str, Any]:
-        """A part of the document that one file alone knows; empty where there is none yet."""
-        return dict(self.read().get(name) or {})
+    def put(self, **parts: Unpack[StateRecord]) -> None:
+        """Replace parts of the document that one file alone knows."""
+        self._change(lambda document: document.update(parts))
 
-    def put(self, name: str, part: dict[str, Any]) -> None:
-        """Replace such a part."""
-        self._change(lambda document: document.update({name: part}))
+    def change_box(self, change: Callable[[BoxRecord], object]) -> None:
+        """Change the outbox; nobody else's change comes between its reading and its writing."""
+        self._change(lambda document: change(document.setdefault("notifications", {})))
 
-    def amend(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
-        """Change such a part in place; nobody else's change comes between its reading and its writing."""
-        self._change(lambda document: change(document.setdefault(name, {})))
-
-    def record_repository(self, entry: dict[str, Any]) -> None:
-        """Keep what the repository was measured at, in place of the last time."""
-        self._change(lambda document: document.update(repository=entry))
-
-    def known_databases(self) -> dict[str, dict[str, Any]]:
+    def known_databases(self) -> dict[str, DatabaseRecord]:
         """Every database that a pass has tried, by ``container/database``."""
         return dict(self.read().get("databases", {}))
 
     def open_journal(self, journal: RestoreJournal) -> None:
         """Write down what a restore is about to make, before it makes it."""
-        self._change(lambda document: document.setdefault("restores", {}).update({journal.new: asdict(journal)}))
+        self._change(lambda document: document.setdefault("restores", {}).update({journal.new: journal.record}))
 
     def close_journal(self, journal: RestoreJournal) -> None:
         """Forget a restore that has left nothing behind."""
@@ -177,7 +229,7 @@ class State:
 
     def journals(self, container: str | None = None) -> list[RestoreJournal]:
         """Restores into a container, or into any, that have not closed their journal."""
-        entries = [_read_as(RestoreJournal, entry) for entry in self.read().get("restores", {}).values()]
+        entries = [RestoreJournal.of(entry) for entry in self.read().get("restores", {}).values()]
         return [entry for entry in entries if container in (None, entry.container)]
 
     def agent_id(self) -> str:
@@ -185,56 +237,57 @@ class State:
         self._change(lambda document: document.setdefault("agent_id", secrets.token_hex(8)))
         return str(self.read()["agent_id"])
 
-    def record_drill(self, entry: dict[str, Any]) -> None:
+    def record_drill(self, entry: DrillRecord) -> None:
         """Keep the outcome of a database's drill in place of its last one's; *entry* names container and database."""
         key = f"{entry['container']}/{entry['database']}"
         self._change(lambda document: document.setdefault("drills", {}).update({key: entry}))
         self.history.append([entry_of_drill(entry)])
 
-    def record_copy(self, result: dict[str, Any]) -> None:
+    def record_copy(self, result: CopyRecord) -> None:
         """Keep the outcome of the last copy, and when the last good one was."""
 
-        def change(document: dict[str, Any]) -> None:
-            before = document.get("copy") or {}
-            same = before.get("repository") == result["repository"]
-            last_success = result["time"] if result["ok"] else before.get("last_success") if same else None
+        def change(document: StateRecord) -> None:
+            before = document.get("copy")
+            known = before.get("last_success") if before and before["repository"] == result["repository"] else None
+            last_success = result["time"] if result["ok"] else known
             document["copy"] = {**result, "last_success": last_success}
 
         self._change(change)
 
-    def record_maintenance(self, kind: str, outcome: dict[str, Any]) -> None:
+    def record_maintenance(self, kind: str, outcome: MaintenanceOutcome) -> None:
         """Keep the outcome of the last check, forget or prune, and when the last good one was.
 
         *outcome* has at least ``time``, ``ok``, ``error`` and ``repository``; what it does not name stays as it was, unless
         that was said of another repository.
         """
 
-        def change(document: dict[str, Any]) -> None:
+        def change(document: StateRecord) -> None:
             entries = document.setdefault("maintenance", {})
-            before = entries.get(kind) or {}
-            same = before if before.get("repository") == outcome["repository"] else {}
-            last_success = outcome["time"] if outcome["ok"] else same.get("last_success")
-            entries[kind] = {**same, **outcome, "last_success": last_success}
+            before = entries.get(kind)
+            if before is None or before["repository"] != outcome["repository"]:
+                entries[kind] = {**outcome, "last_success": outcome["time"] if outcome["ok"] else None}
+            else:
+                last_success = outcome["time"] if outcome["ok"] else before.get("last_success")
+                entries[kind] = {**before, **outcome, "last_success": last_success}
 
         self._change(change)
 
-    def maintenance(self, kind: str) -> dict[str, Any]:
-        """What was recorded of the last one; empty before the first."""
-        return dict(self.read().get("maintenance", {}).get(kind) or {})
+    def maintenance(self, kind: str) -> MaintenanceRecord | None:
+        """What was recorded of the last one; None before the first."""
+        return self.read().get("maintenance", {}).get(kind)
 
-    def look(self, key: str) -> dict[str, Any] | None:
+    def look(self, key: str) -> SeenRecord | None:
         """What was seen of somebody's snapshots at the last look at them."""
-        entry = self.read().get("looks", {}).get(key)
-        return dict(entry) if entry else None
+        return self.read().get("looks", {}).get(key)
 
-    def record_look(self, key: str, entry: dict[str, Any]) -> None:
+    def record_look(self, key: str, entry: SeenRecord) -> None:
         """Keep it in place of the last look's."""
         self._change(lambda document: document.setdefault("looks", {}).update({key: entry}))
 
     def forget_containers(self, prefix: str) -> None:
         """Drop journals and locks of containers that are no more; nobody may be using one with such a name."""
 
-        def change(document: dict[str, Any]) -> None:
+        def change(document: StateRecord) -> None:
             restores = document.get("restores", {})
             for new in [new for new, entry in restores.items() if entry["container"].startswith(prefix)]:
                 del restores[new]
@@ -245,7 +298,7 @@ class State:
 
     def keep(self, kept: KeptDatabase) -> None:
         """Remember where a replaced database is kept."""
-        self._change(lambda document: document.setdefault("kept", {}).update({kept.old: asdict(kept)}))
+        self._change(lambda document: document.setdefault("kept", {}).update({kept.old: kept.record}))
 
     def forget_kept(self, kept: KeptDatabase) -> None:
         """Forget one that is no more under that name."""
@@ -253,47 +306,32 @@ class State:
 
     def kept(self) -> list[KeptDatabase]:
         """Every replaced database that was kept, whether it is still there or not."""
-        return [_read_as(KeptDatabase, entry) for entry in self.read().get("kept", {}).values()]
+        return [KeptDatabase.of(entry) for entry in self.read().get("kept", {}).values()]
 
     def open_undo(self, journal: UndoJournal) -> None:
         """Write down what an undo is about to swap, before it does."""
-        self._change(lambda document: document.setdefault("undos", {}).update({journal.kept.old: asdict(journal)}))
+        self._change(lambda document: document.setdefault("undos", {}).update({journal.kept.old: journal.record}))
 
     def close_undo(self, journal: UndoJournal, *, swapped: bool) -> None:
         """Forget an undo whose end is known, and note what is kept then."""
 
-        def change(document: dict[str, Any]) -> None:
+        def change(document: StateRecord) -> None:
             document.setdefault("undos", {}).pop(journal.kept.old, None)
             if swapped:
                 kept = document.setdefault("kept", {})
                 kept.pop(journal.kept.old, None)
                 if journal.replaced is not None:
-                    kept[journal.replaced.old] = asdict(journal.replaced)
+                    kept[journal.replaced.old] = journal.replaced.record
 
         self._change(change)
 
     def undos(self, container: str | None = None) -> list[UndoJournal]:
         """Undos in a container, or in any, whose end nobody has noted."""
-        entries = [
-            UndoJournal(
-                _read_as(KeptDatabase, entry["kept"]),
-                _read_as(KeptDatabase, entry["replaced"]) if entry["replaced"] else None,
-            )
-            for entry in self.read().get("undos", {}).values()
-        ]
+        entries = [UndoJournal.of(entry) for entry in self.read().get("undos", {}).values()]
         return [entry for entry in entries if container in (None, entry.kept.container)]
 
-    def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
-        with (self._locks / "state").open("a", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            document = self.read()
-            change(document)
-            temporary = self._directory / "state.json.new"
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(document, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._directory / "state.json")
+    def _change(self, change: Callable[[StateRecord], object]) -> None:
+        self._file.change(change)
 
     # -- locks -------------------------------------------------------------------------------------------
 
@@ -355,12 +393,6 @@ def _holder(path: Path) -> str | None:
     return None
 
 
-def _read_as(kind: type[Entry], entry: dict[str, Any]) -> Entry:
-    """An entry of the document, whichever version of the agent wrote it."""
-    names = {one.name for one in fields(kind)}
-    return kind(**{name: value for name, value in entry.items() if name in names})
-
-
 def container_lock(container: str) -> str:
     """The name of the lock on a database container."""
     return f"container-{container}"
@@ -388,7 +420,7 @@ def _busy_sentence(name: str, holder: str) -> str:
     return f"{what}: {holder}; try again when it has ended."
 
 
-def _roles(result: dict[str, Any]) -> dict[str, Any]:
+def _roles(result: PassRecord) -> dict[str, RolesRecord]:
     """Whether the roles of each container were saved, as this pass found it."""
     return {
         container: {"ok": failure is None, "error": failure, "time": result["finished"]}
@@ -396,31 +428,33 @@ def _roles(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _record_outcome(databases: dict[str, Any], outcome: DatabaseBackup, result: dict[str, Any]) -> None:
-    entry = databases.setdefault(f"{outcome.container}/{outcome.database}", {"last_success": None})
-    entry.update(
-        container=outcome.container,
-        database=outcome.database,
-        ok=outcome.ok,
-        run=result["run"],
-        last_tried=result["finished"],
-        error=asdict(outcome.error) if outcome.error else None,
-    )
+def _record_outcome(databases: dict[str, DatabaseRecord], outcome: DatabaseBackup, result: PassRecord) -> None:
+    key = f"{outcome.container}/{outcome.database}"
+    tried: DatabaseRecord = {
+        "last_success": None,
+        "container": outcome.container,
+        "database": outcome.database,
+        "ok": outcome.ok,
+        "run": result["run"],
+        "last_tried": result["finished"],
+        "error": outcome.error.record if outcome.error else None,
+    }
+    if before := databases.get(key):
+        tried = {**before, **tried, "last_success": before["last_success"]}
+    databases[key] = entry = tried
     if outcome.ok:
         # Of a record that an earlier version began, the first that is known.
         entry.setdefault("first_success", entry["last_success"] or result["finished"])
         if entry["last_success"]:
             entry["previous"] = {"bytes_read": entry.get("bytes_read"), "rows": entry.get("rows")}
-        entry.update(
-            seconds=outcome.duration_seconds,
-            last_success=result["finished"],
-            snapshot_id=outcome.snapshot_id,
-            bytes_read=outcome.bytes_read,
-            bytes_added=outcome.bytes_added,
-            bytes_stored=outcome.bytes_stored,
-            rows=outcome.rows,
-            count_error=outcome.count_error,
-        )
+        entry["seconds"] = outcome.duration_seconds
+        entry["last_success"] = result["finished"]
+        entry["snapshot_id"] = outcome.snapshot_id
+        entry["bytes_read"] = outcome.bytes_read
+        entry["bytes_added"] = outcome.bytes_added
+        entry["bytes_stored"] = outcome.bytes_stored
+        entry["rows"] = outcome.rows
+        entry["count_error"] = outcome.count_error
     whole = f"{outcome.container}/{WHOLE_CLUSTER}"
     if outcome.ok and whole in databases and is_whole_cluster(databases[whole]):
         # The cluster answers again: what was said of it as a whole is over.

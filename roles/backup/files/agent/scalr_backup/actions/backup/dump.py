@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scalr_backup.actions.backup import producer
 from scalr_backup.actions.discovery import Discovery
@@ -19,6 +18,8 @@ from scalr_backup.core.errors import DumpError, PostgresError, ResticError, Scal
 from scalr_backup.core.memory_file import in_memory
 from scalr_backup.core.model import Cluster, Saved, dump_path
 from scalr_backup.core.progress import Emit, log, progress
+from scalr_backup.core.records.manifest import ManifestDatabase
+from scalr_backup.core.records.state import DatabaseRecord
 from scalr_backup.tools.postgres.blockers import LockWatch
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.queries import RowCounts, count_rows, open_exported_snapshot
@@ -31,7 +32,7 @@ class Dumped:
     """A saved dump: its snapshot, the description for the manifest, and the rows when they were counted."""
 
     saved: Saved
-    description: dict[str, Any]
+    description: ManifestDatabase
     row_counts: RowCounts | None
     seconds: float
     # Why the rows were not counted, where they should have been.
@@ -48,7 +49,7 @@ class Dumper:
         restic: Restic,
         emit: Emit,
         run: str,
-        known: Mapping[str, Mapping[str, Any]] | None = None,
+        known: Mapping[str, DatabaseRecord] | None = None,
     ) -> None:
         """*known* is what is on record of each ``container/database``: its last dump tells how long this one may be."""
         self._config = config
@@ -146,7 +147,8 @@ class Dumper:
 
     def _teller(self, container: str, database: str, watch: LockWatch) -> Callable[[int], None]:
         """Tell how far a dump is, of about as many bytes as the last one had."""
-        last = self._known.get(f"{container}/{database}", {}).get("bytes_read")
+        known = self._known.get(f"{container}/{database}")
+        last = known.get("bytes_read") if known else None
         total = {"total_bytes": last} if last else {}
 
         def tell(count: int) -> None:

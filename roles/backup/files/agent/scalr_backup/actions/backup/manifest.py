@@ -28,10 +28,10 @@ from scalr_backup.core.errors import (
     WrongPasswordError,
 )
 from scalr_backup.core.model import MANIFEST_PATH, PRE_RESTORE, Snapshot
+from scalr_backup.core.records.manifest import MANIFEST_VERSION, ManifestCluster, ManifestDatabase
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import utc_now
 
-MANIFEST_VERSION = 1
 # Counts of half a million tables fit. Whoever writes more wants this host's memory.
 MOST_BYTES = 32 * 1024 * 1024
 
@@ -63,7 +63,7 @@ class Manifests:
         # A run saves one. Of two, somebody has forged one, perhaps to have a restore make roles of his own: neither counts.
         self._disputed = {run for run, count in claims.items() if count > 1}
         self._left_out: set[str | None] = set()
-        self._read: dict[str, tuple[Mapping[str, Any], ...] | UnreadableManifestError] = {}
+        self._read: dict[str, tuple[ManifestCluster, ...] | UnreadableManifestError] = {}
 
     def leave_out(self, snapshots: Sequence[Snapshot]) -> None:
         """From now on, take the runs of some snapshots for runs without a manifest, on the operator's word."""
@@ -81,17 +81,17 @@ class Manifests:
         """Whether there is a manifest of a snapshot's run."""
         return snapshot.run in self._by_run and snapshot.run not in self._left_out
 
-    def describe(self, snapshot: Snapshot) -> Mapping[str, Any]:
+    def describe(self, snapshot: Snapshot) -> ManifestDatabase:
         """What the manifest of a snapshot's run says of its database; empty when there is no such manifest.
 
         Raises UnreadableManifestError.
         """
         for database in self.cluster(snapshot).get("databases", []):
             if database["snapshot_id"] in snapshot.ids:
-                return dict(database)
+                return database
         return {}
 
-    def cluster(self, snapshot: Snapshot) -> Mapping[str, Any]:
+    def cluster(self, snapshot: Snapshot) -> ManifestCluster:
         """What the manifest of a snapshot's run says of its cluster; of a safety snapshot, nothing is said.
 
         Raises UnreadableManifestError.
@@ -111,13 +111,14 @@ class Manifests:
         except UnreadableManifestError:
             return None
         for cluster in clusters:
-            if cluster["container"] == container and cluster.get("all_databases") is not None:
-                return frozenset(cluster["all_databases"])
+            names = cluster.get("all_databases")
+            if cluster["container"] == container and names is not None:
+                return frozenset(names)
         return None
 
     def others(
         self, container: str, chosen: Sequence[Snapshot], complaints: list[str]
-    ) -> Iterator[tuple[Snapshot, Mapping[str, Any]]]:
+    ) -> Iterator[tuple[Snapshot, ManifestCluster]]:
         """What the manifests of other runs than those of the chosen snapshots say of a container's cluster.
 
         First those up to the newest chosen snapshot, the newest first; then the later ones, the oldest first. Here,
@@ -145,7 +146,7 @@ class Manifests:
                 continue
             yield from ((manifest, cluster) for cluster in clusters if cluster["container"] == container)
 
-    def _clusters(self, run: str | None) -> tuple[Mapping[str, Any], ...]:
+    def _clusters(self, run: str | None) -> tuple[ManifestCluster, ...]:
         """What a run's manifest says of each cluster; nothing where it has none. A failure is remembered too."""
         if run is None or run not in self._by_run or run in self._left_out:
             return ()
@@ -156,7 +157,7 @@ class Manifests:
             raise found
         return found
 
-    def _load(self, run: str, manifest: Snapshot) -> tuple[Mapping[str, Any], ...] | UnreadableManifestError:
+    def _load(self, run: str, manifest: Snapshot) -> tuple[ManifestCluster, ...] | UnreadableManifestError:
         if run in self._disputed:
             return _unreadable(run, "several claim to be it, and a run saves one, so somebody has forged the others")
         try:
@@ -197,7 +198,7 @@ class _ShapeError(ValueError):
     """A manifest is JSON, and not a manifest."""
 
 
-def parse_manifest(content: bytes, run: str) -> tuple[Mapping[str, Any], ...]:
+def parse_manifest(content: bytes, run: str) -> tuple[ManifestCluster, ...]:
     """The clusters of a manifest, every field of the kind that its readers take it for.
 
     Raises ValueError where it is not the manifest of this run.

@@ -7,159 +7,49 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from scalr_backup import __version__
 from scalr_backup.actions import leftovers, missing
 from scalr_backup.actions.backup.dump import Dumped, Dumper, uncounted
 from scalr_backup.actions.backup.locks import ContainerLocks
-from scalr_backup.actions.backup.manifest import MANIFEST_VERSION, require_readable_size
+from scalr_backup.actions.backup.manifest import require_readable_size
+from scalr_backup.actions.backup.result import PassPlan, PassResult, Request
 from scalr_backup.actions.backup.saved_roles import read_roles
 from scalr_backup.actions.discovery import Discovered
-from scalr_backup.actions.health.findings import notes_on
 from scalr_backup.actions.repository import maintenance
-from scalr_backup.actions.repository.copy import Copied, Copier
+from scalr_backup.actions.repository.copy import Copier
 from scalr_backup.actions.retention import policy as retention
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core.errors import (
-    ExitCode,
     InterruptedRunError,
     ScalrBackupError,
     TwoHostsError,
     UnknownDatabaseError,
-    UsageError,
 )
 from scalr_backup.core.memory_file import in_memory
 from scalr_backup.core.model import (
     AGENT_TAG,
     MANIFEST_PATH,
     NIGHTLY,
-    PINNED_TAG,
-    REASONS,
     Cluster,
     Container,
     DatabaseBackup,
     Failure,
     Snapshot,
     Volume,
-    dump_path,
     new_run_id,
 )
 from scalr_backup.core.progress import log
+from scalr_backup.core.records.manifest import MANIFEST_VERSION, Manifest, ManifestCluster
+from scalr_backup.core.records.state import (
+    PassRecord,
+    RepositoryRecord,
+)
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.state import PASS_LOCK, utc_now
-
-
-@dataclass
-class PassResult:
-    """The outcome of a pass, as the JSON contract shows it."""
-
-    run: str
-    reason: str
-    host: str
-    started: datetime
-    finished: datetime
-    databases: list[DatabaseBackup] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    retention: dict[str, Any] = field(default_factory=lambda: {"ok": True, "removed": [], "error": None})
-    manifest_snapshot_id: str | None = None
-    error: Failure | None = None
-    copy: Copied | None = None
-    # What a pass over all containers has not found as it was: databases that are gone, containers that do not run and in which
-    # state those are, and the copies that restores have kept.
-    matches: dict[str, Any] | None = None
-    # PostgreSQL containers that nothing backs up.
-    unmatched: list[dict[str, Any]] = field(default_factory=list)
-    # Why the roles of a cluster were not saved; None of one whose roles were.
-    roles: dict[str, Failure | None] = field(default_factory=dict)
-    # How much room each cluster has; None of one that does not tell.
-    volumes: dict[str, Volume | None] = field(default_factory=dict)
-
-    @property
-    def failed(self) -> int:
-        """How many databases were not backed up."""
-        return sum(not outcome.ok for outcome in self.databases)
-
-    @property
-    def roles_failed(self) -> list[Failure]:
-        """Why roles were not saved, for each container whose were not."""
-        return [failure for failure in self.roles.values() if failure]
-
-    def paths(self, *, good: bool) -> set[str]:
-        """The paths of the dumps that retention may judge after this pass, or of those that it must not.
-
-        A dump whose container's roles were not saved is good in itself. But the ones before it keep the last manifest that
-        has these roles.
-        """
-        return {
-            dump_path(one.container, one.database)
-            for one in self.databases
-            if good == (one.ok and not self.roles.get(one.container))
-        }
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """3 when databases failed, none could be saved, or roles were not, 1 when only what surrounds them did, else 0."""
-        if self.failed or self.roles_failed or (self.error and self.error.code == missing.NOTHING_SAVED):
-            return ExitCode.SOME_DATABASES_FAILED
-        copy_failed = self.copy is not None and not self.copy.ok
-        return ExitCode.FAILED if self.error or not self.retention["ok"] or copy_failed else ExitCode.GOOD
-
-    def as_dict(self) -> dict[str, Any]:
-        """The outcome as the JSON contract shows it."""
-        return {
-            "run": self.run,
-            "reason": self.reason,
-            "host": self.host,
-            "started": self.started.isoformat(),
-            "finished": self.finished.isoformat(),
-            "duration_seconds": round((self.finished - self.started).total_seconds(), 1),
-            "databases": [outcome.as_dict() for outcome in self.databases],
-            "failed": self.failed,
-            "warnings": self.warnings,
-            "retention": self.retention,
-            "manifest_snapshot_id": self.manifest_snapshot_id,
-            "error": asdict(self.error) if self.error else None,
-            "copy": self.copy.as_dict() if self.copy else None,
-            "matches": self.matches,
-            "roles": {container: failure and asdict(failure) for container, failure in self.roles.items()},
-            "unmatched": self.unmatched,
-            "notes": notes_on(self.unmatched),
-            "volumes": {container: volume and asdict(volume) for container, volume in self.volumes.items()},
-        }
-
-
-@dataclass(frozen=True)
-class PassPlan:
-    """What a pass would do: the containers and databases that it would dump, and what would fail before that."""
-
-    databases: list[tuple[str, str]]
-    failed: list[DatabaseBackup]
-    error: Failure | None
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a pass is asked to do; *patterns* are globs over container names, none means all."""
-
-    patterns: tuple[str, ...] = ()
-    reason: str = NIGHTLY
-    tags: tuple[str, ...] = ()
-    wait_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.reason not in REASONS:
-            raise UsageError(f"The reason {self.reason!r} is none of {', '.join(REASONS)}.")
-        for tag in self.tags:
-            if not tag or "," in tag or tag in REASONS or tag.startswith(("run=", AGENT_TAG)) or tag != tag.strip():
-                raise UsageError(
-                    f"{tag!r} cannot be a tag: no comma, no space around it, none of {', '.join(REASONS)}, no run=…, "
-                    "no agent=… "
-                    f"({PINNED_TAG} keeps a snapshot for ever)."
-                )
 
 
 class Pass(UseCase):
@@ -232,6 +122,8 @@ class Pass(UseCase):
 
     def _run(self, request: Request, result: PassResult) -> None:
         last_pass = self._state.read().get("last_pass")
+        if damage := self._state.damage():
+            self._warn(result, damage.sentence)
         self._restic.require_version()
         # The first call that opens the repository: a wrong password or a dead store ends the pass here.
         if removed := self._restic.unlock():
@@ -268,20 +160,19 @@ class Pass(UseCase):
         except (ScalrBackupError, LookupError, ValueError) as error:
             self._warn(result, f"The repository was not measured: {error}")
             return
-        self._state.record_repository(
-            {
-                "time": utc_now().isoformat(),
-                "size_bytes": size.stored_bytes,
-                "uncompressed_bytes": size.uncompressed_bytes,
-                "snapshots": size.snapshots,
-                "locks": len(locks),
-                "oldest_lock": oldest.isoformat() if oldest else None,
-                "free_bytes": room[0] if room else None,
-                "total_bytes": room[1] if room else None,
-            }
-        )
+        measured: RepositoryRecord = {
+            "time": utc_now().isoformat(),
+            "size_bytes": size.stored_bytes,
+            "uncompressed_bytes": size.uncompressed_bytes,
+            "snapshots": size.snapshots,
+            "locks": len(locks),
+            "oldest_lock": oldest.isoformat() if oldest else None,
+            "free_bytes": room[0] if room else None,
+            "total_bytes": room[1] if room else None,
+        }
+        self._state.put(repository=measured)
 
-    def _refuse_another_agent(self, last_pass: dict[str, Any] | None, snapshots: Sequence[Snapshot]) -> None:
+    def _refuse_another_agent(self, last_pass: PassRecord | None, snapshots: Sequence[Snapshot]) -> None:
         """Find out whether another agent has backed up under this host's name since this one did so last.
 
         A host that was made anew has no last pass of its own, and takes over from one that is silent.
@@ -301,7 +192,7 @@ class Pass(UseCase):
 
     def _note_look(self, result: PassResult, discovered: Discovered) -> None:
         """Put on record what there is on this host, so that the status knows what nothing backs up."""
-        self._state.put("look", discovered.look.as_record(utc_now()))
+        self._state.put(look=discovered.look.as_record(utc_now()))
         result.unmatched = [container.as_dict() for container in discovered.look.unmatched]
 
     def _judge_matches(self, request: Request, result: PassResult, discovered: Discovered) -> None:
@@ -399,7 +290,7 @@ class Pass(UseCase):
         dumped: dict[tuple[str, str], Dumped],
     ) -> None:
         """Save what the pass knows of its dumps, roles included; from memory, never through a file on disk."""
-        manifest = {
+        manifest: Manifest = {
             "manifest_version": MANIFEST_VERSION,
             "agent_version": __version__,
             "run": result.run,
@@ -419,7 +310,7 @@ class Pass(UseCase):
         else:
             result.manifest_snapshot_id = saved.snapshot_id
 
-    def _describe(self, cluster: Cluster, result: PassResult, dumped: dict[tuple[str, str], Dumped]) -> dict[str, Any]:
+    def _describe(self, cluster: Cluster, result: PassResult, dumped: dict[tuple[str, str], Dumped]) -> ManifestCluster:
         container = cluster.container
         postgres = self._discovery.postgres(container, cluster.credentials, f"{APPLICATION_PREFIX} {result.run} roles")
         globals_sql = self._roles(postgres, result)
@@ -485,14 +376,14 @@ class Pass(UseCase):
                 record=maintenance.recorder(self._state, self._restic),
             )
         except ScalrBackupError as error:
-            result.retention = {"ok": False, "removed": [], "error": asdict(Failure(error.code, error.message))}
+            result.retention = {"ok": False, "removed": [], "error": Failure(error.code, error.message).record}
             self._emit(log("error", f"Retention failed: {error.message}", run=result.run))
         else:
             disbelief = forgotten.error
             result.retention = {
                 "ok": disbelief is None,
                 "removed": list(forgotten.removed),
-                "error": asdict(disbelief) if disbelief else None,
+                "error": disbelief.record if disbelief else None,
             }
             if disbelief:
                 self._emit(log("error", disbelief.message, run=result.run))

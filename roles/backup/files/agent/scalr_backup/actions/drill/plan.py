@@ -8,7 +8,6 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scalr_backup.core.errors import (
     MissingExtensionError,
@@ -22,6 +21,7 @@ from scalr_backup.core.errors import (
     UnreadableManifestError,
 )
 from scalr_backup.core.model import Snapshot, dump_path, name_fits
+from scalr_backup.core.records.manifest import ManifestCluster, ManifestDatabase
 from scalr_backup.core.room import RESERVE_BYTES, LogSettings, index_bytes, log_bytes, sort_bytes
 from scalr_backup.tools.docker.throwaway import HostMemory, Image, Throwaway
 
@@ -59,8 +59,8 @@ class Subject:
     """
 
     snapshot: Snapshot
-    described: Mapping[str, Any]
-    cluster: Mapping[str, Any]
+    described: ManifestDatabase
+    cluster: ManifestCluster
     alone: bool
     obstacle: UnreadableManifestError | None = None
 

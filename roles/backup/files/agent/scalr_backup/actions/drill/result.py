@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from scalr_backup.actions.restore import selection
+from scalr_backup.core.answers import DrillAnswer, DrilledAnswer
 from scalr_backup.core.errors import ExitCode
 from scalr_backup.core.model import Failure
 
@@ -48,9 +48,24 @@ class DatabaseDrill:
     error: Failure | None = None
     own_image: bool = True
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> DrilledAnswer:
         """The outcome as the JSON contract shows it."""
-        return asdict(self) | {"snapshot_time": self.snapshot_time.isoformat()}
+        return {
+            "container": self.container,
+            "database": self.database,
+            "snapshot_id": self.snapshot_id,
+            "snapshot_time": self.snapshot_time.isoformat(),
+            "ok": self.ok,
+            "tried": self.tried,
+            "image": self.image,
+            "tables": self.tables,
+            "rows": self.rows,
+            "recovery_seconds": self.recovery_seconds,
+            "amcheck": self.amcheck,
+            "assertions": self.assertions,
+            "error": self.error.record if self.error else None,
+            "own_image": self.own_image,
+        }
 
 
 @dataclass
@@ -86,7 +101,7 @@ class DrillResult:
             return ExitCode.SOME_DATABASES_FAILED
         return ExitCode.USAGE if self.not_tried or self.missing else ExitCode.GOOD
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> DrillAnswer:
         """The outcome as the JSON contract shows it."""
         return {
             "run": self.run,

@@ -172,7 +172,7 @@ class Drill(UseCase):
         if not cluster:
             complaints: list[str] = []
             assert one.container is not None
-            _manifest, cluster = next(manifests.others(one.container, [one], complaints), (None, {}))
+            _manifest, cluster = next(manifests.others(one.container, [one], complaints), (None, cluster))
             for sentence in complaints:
                 self._warn(result, sentence)
         return Subject(one, described, cluster, alone=alone)
@@ -409,7 +409,7 @@ class Drill(UseCase):
         """
         speaks = outcome.ok or (outcome.tried and (outcome.own_image or request.image is None))
         if speaks and self._is_own and request.from_host in (None, self._config.host):
-            self._state.record_drill(outcome.as_dict() | {"run": result.run, "time": utc_now().isoformat()})
+            self._state.record_drill({**outcome.as_dict(), "run": result.run, "time": utc_now().isoformat()})
 
     def _remove_leftovers(self, result: DrillResult) -> None:
         """Remove the containers of killed drills; no other drill of this agent runs while this one holds the lock."""

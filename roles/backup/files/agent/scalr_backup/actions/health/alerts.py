@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from scalr_backup.actions.health.findings import FAILURE, REPOSITORY_ON_HOST, RUNNING, WARNING, Finding
+from scalr_backup.actions.health.finding import FAILURE, WARNING, Finding
+from scalr_backup.actions.health.findings import REPOSITORY_ON_HOST
 from scalr_backup.actions.health.outbox import Courier
 from scalr_backup.actions.health.status import Status
+from scalr_backup.core.answers import Result
 from scalr_backup.core.config import Config
 from scalr_backup.core.jobs import PASS, Job
+from scalr_backup.core.records.state import NotedFinding, StateRecord
 from scalr_backup.core.units import human_age, printable
 from scalr_backup.tools.heartbeat import FAIL, START, SUCCESS
 from scalr_backup.tools.notify import Message, Service
@@ -46,35 +49,37 @@ class News:
 
     new: tuple[Finding, ...]
     again: tuple[tuple[Finding, int], ...]
-    over: tuple[Mapping[str, Any], ...]
-    noted: dict[str, dict[str, Any]]
+    over: tuple[NotedFinding, ...]
+    noted: dict[str, NotedFinding]
 
 
-def compare(noted: Mapping[str, Mapping[str, Any]], findings: Iterable[Finding], now: datetime) -> News:
+def compare(noted: Mapping[str, NotedFinding], findings: Iterable[Finding], now: datetime) -> News:
     """Tell what is new, what is to be told again (and how many times it was), and what is over."""
     new: list[Finding] = []
     again: list[tuple[Finding, int]] = []
-    after: dict[str, dict[str, Any]] = {}
+    after: dict[str, NotedFinding] = {}
     for finding in findings:
         before = noted.get(finding.key)
         times = 1
         told = now.isoformat()
-        if before is None or before["code"] != finding.code or set(finding.about) - set(before.get("about") or ()):
+        if before is None or before["code"] != finding.code or set(finding.about) - set(before.get("about", ())):
             new.append(finding)
         elif finding.code not in _TOLD_ONCE and now - datetime.fromisoformat(before["told"]) >= _REMIND:
             times = before["times"] + 1
             again.append((finding, times))
         else:
             told, times = before["told"], before["times"]
-        after[finding.key] = {
+        noting: NotedFinding = {
             "code": finding.code,
             "severity": finding.severity,
             "message": finding.message,
-            "since": (before or {}).get("since") or finding.since or now.isoformat(),
+            "since": before["since"] if before else finding.since or now.isoformat(),
             "told": told,
             "times": times,
-            **({"about": list(finding.about)} if finding.about else {}),
         }
+        if finding.about:
+            noting["about"] = list(finding.about)
+        after[finding.key] = noting
     over = tuple(entry for key, entry in noted.items() if key not in after)
     return News(tuple(new), tuple(again), over, after)
 
@@ -124,7 +129,7 @@ def _paragraph(finding: Finding, times: int, now: datetime) -> str:
     return "\n".join(lines)
 
 
-def _recovery(config: Config, over: Sequence[Mapping[str, Any]], now: datetime) -> Message:
+def _recovery(config: Config, over: Sequence[NotedFinding], now: datetime) -> Message:
     lines = [
         f"It is over, after {_age(datetime.fromisoformat(entry['since']), now)}: {entry['message']}"
         for entry in over[:_MOST]
@@ -199,7 +204,7 @@ class Watch:
         state: State,
         config: Callable[[], Config],
         courier: Courier,
-        judge: Callable[[Config, Mapping[str, Any]], Status],
+        judge: Callable[[Config, StateRecord], Status],
     ) -> None:
         self._state = state
         self._config = config
@@ -208,13 +213,13 @@ class Watch:
         # The server's thread and the courier's both look.
         self._looking = threading.Lock()
         self._looked: tuple[Any, datetime] | None = None
-        self._before: dict[str, Any] | None = None
+        self._before: StateRecord | None = None
         self._run = str(uuid4())
         self._pass_before: str | None = None
 
     def __enter__(self) -> Watch:
-        if self._state.part(RUNNING):  # An agent that was killed has left it.
-            self._state.put(RUNNING, {})
+        if self._state.read().get("running"):  # An agent that was killed has left it.
+            self._state.put(running={})
         self._courier.start(self.tick)
         return self
 
@@ -239,9 +244,9 @@ class Watch:
             self._run, self._pass_before = str(uuid4()), self._last_run()
             self._courier.beat(START, self._run)
             self._before = self._state.read()
-            self._state.put(RUNNING, {"since": utc_now().isoformat()})
+            self._state.put(running={"since": utc_now().isoformat()})
 
-    def ended(self, job: Job, exit_code: int, result: dict[str, Any] | None) -> None:
+    def ended(self, job: Job, exit_code: int, result: Result | None) -> None:
         """Tell how a pass ended, and have delivered at once what has to be told of it and what had to wait."""
         now = utc_now()
         with self._looking:
@@ -250,19 +255,19 @@ class Watch:
             self._look(self._settled(), now)
         self._courier.deliver()
 
-    def _pass_ended(self, exit_code: int, result: dict[str, Any] | None, now: datetime) -> None:
+    def _pass_ended(self, exit_code: int, result: Result | None, now: datetime) -> None:
         config = self._config()
-        judged = self._judge(config, {**self._state.read(), RUNNING: {}})
+        judged = self._judge(config, {**self._state.read(), "running": {}})
         body = judged.summary if exit_code == 0 else _reason(exit_code, result, judged)
         # First of all: the switch has to hear of it also where nothing can be written any more.
         self._courier.beat(SUCCESS if exit_code == 0 else FAIL, self._run, body)
-        self._state.put(RUNNING, {})
+        self._state.put(running={})
         self._note_refusal(exit_code, result, now)
         self._before = self._state.read()
         if exit_code == 0 and "success" in config.notify_events:
             self._courier.put(success(config, judged), now)
 
-    def _settled(self) -> dict[str, Any]:
+    def _settled(self) -> StateRecord:
         """What is on record, and of what a pass is still at, what was on record before it."""
         runs = self._state.pass_runs()
         document = self._state.read()
@@ -270,35 +275,38 @@ class Watch:
             self._before = document
             return document
         others = {name: part for name, part in document.items() if name not in _OF_A_PASS}
-        return others | {name: part for name, part in self._before.items() if name in _OF_A_PASS}
+        before = {name: part for name, part in self._before.items() if name in _OF_A_PASS}
+        return cast("StateRecord", others | before)
 
-    def _look(self, document: dict[str, Any], now: datetime) -> None:
+    def _look(self, document: StateRecord, now: datetime) -> None:
         config = self._config()
         judged = self._judge(config, document)
-        noted = document.get("findings") or {}
+        noted = document.get("findings", {})
         news = compare(noted, judged.findings, now)
         for message in messages(config, news, now):
             if message.kind in config.notify_events:
                 self._courier.put(message, now)
         if news.noted != noted:
-            self._state.put("findings", news.noted)
-        last = (document.get("digest") or {}).get("time")
+            self._state.put(findings=news.noted)
+        sent = document.get("digest")
+        last = sent["time"] if sent else None
         if DIGEST in config.notify_events and digest_is_due(config, last, now):
             self._courier.put(digest(config, judged), now)
-            self._state.put("digest", {"time": now.isoformat()})
+            self._state.put(digest={"time": now.isoformat()})
 
-    def _note_refusal(self, exit_code: int, result: dict[str, Any] | None, now: datetime) -> None:
+    def _note_refusal(self, exit_code: int, result: Result | None, now: datetime) -> None:
         """A pass that was refused before it began leaves no record of its own, so it is noted here."""
         if exit_code != 0 and self._last_run() == self._pass_before:
-            error = (result or {}).get("error") or {}
-            message = error.get("message") or f"it ended with exit code {exit_code}; the log says more."
-            self._state.put("refused_pass", {"time": now.isoformat(), "message": message})
+            error = result["error"] if result else None
+            message = (error and error["message"]) or f"it ended with exit code {exit_code}; the log says more."
+            self._state.put(refused_pass={"time": now.isoformat(), "message": message})
 
     def _last_run(self) -> str | None:
-        return self._state.part("last_pass").get("run")
+        last_pass = self._state.read().get("last_pass")
+        return last_pass["run"] if last_pass else None
 
 
-def _reason(exit_code: int, result: dict[str, Any] | None, judged: Status) -> str:
-    error = (result or {}).get("error") or {}
-    first = printable(error.get("message") or "") or f"The pass ended with exit code {exit_code}."
+def _reason(exit_code: int, result: Result | None, judged: Status) -> str:
+    error = result["error"] if result else None
+    first = printable(error["message"] if error else "") or f"The pass ended with exit code {exit_code}."
     return "\n".join([first, *(f"{one.message}\nRun next: {one.command}" for one in judged.findings[:_MOST])])

@@ -9,23 +9,36 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from scalr_backup.actions.discovery import FILTERED
+from scalr_backup.actions.health.finding import FAILURE, WARNING, Cause, Finding, LastGood, Subject
 from scalr_backup.actions.missing import code_of
 from scalr_backup.core import remedies
+from scalr_backup.core.answers import JudgedCopy, JudgedDatabase
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import ForgedSnapshotsError
 from scalr_backup.core.model import kept_since
 from scalr_backup.core.recognition import WHAT_TO_DO, sentence
+from scalr_backup.core.records.state import (
+    BoxRecord,
+    ClockRecord,
+    FailureRecord,
+    MatchesRecord,
+    NotedFinding,
+    PassRecord,
+    RepositoryRecord,
+    RolesRecord,
+    RunningRecord,
+    StateRecord,
+    UnmatchedRecord,
+    VolumeRecord,
+)
 from scalr_backup.core.units import printable
 from scalr_backup.tools.restic.stores import redact
+from scalr_backup.tools.state import Damage
 
-FAILURE, WARNING = "failure", "warning"
-# The part of the record that says since when the agent runs a pass; empty while it does not.
-RUNNING = "running"
 REPOSITORY_ON_HOST = "repository_on_host"
 
 # How many names a sentence lists.
@@ -36,100 +49,57 @@ _SKEW_SECONDS = 60
 _SKEW_COUNTS = timedelta(days=2)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong: of what kind, since when, and the one command to run next.
-
-    *topic* says what it is about: a finding whose code changes while its topic stays has become another one, and is not
-    over. A command that begins with ``docker`` is for the host, one that begins with ``ansible-playbook`` for the
-    controller. *last_good* is when the last good snapshot of the database was made.
-
-    *cause* and *reason* are the code and the sentence of the failure behind it, where there is one; *remedy* is what helps against
-    failures of that code, and *help* is the page that says more. *about* names the containers of a finding that is about
-    several: a further one is news.
-    """
-
-    code: str
-    severity: str
-    topic: str
-    message: str
-    command: str
-    container: str = ""
-    database: str = ""
-    since: str | None = None
-    last_good: str | None = None
-    last_good_age_seconds: int | None = None
-    cause: str = ""
-    reason: str = ""
-    about: tuple[str, ...] = ()
-
-    @property
-    def remedy(self) -> str:
-        """What helps; empty where nothing is known but the command."""
-        return remedies.cure(self.cause)
-
-    @property
-    def help(self) -> str:
-        """The address of what says more."""
-        return remedies.page(self.cause, self.code)
-
-    @property
-    def key(self) -> str:
-        """What it is about, whatever is said of it."""
-        return f"{self.topic}:{self.container}/{self.database}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The finding as the JSON contract shows it."""
-        return asdict(self) | {"remedy": self.remedy, "help": self.help}
-
-
 def find(
     config: Config,
-    document: Mapping[str, Any],
-    databases: Sequence[Mapping[str, Any]],
-    copy: Mapping[str, Any] | None,
+    document: StateRecord,
+    databases: Sequence[JudgedDatabase],
+    copy: JudgedCopy | None,
     now: datetime,
     *,
-    unmatched: Sequence[Mapping[str, Any]] = (),
+    unmatched: Sequence[UnmatchedRecord] = (),
     is_overdue: bool,
     lost_with_host: bool = False,
+    damage: Damage | None = None,
 ) -> tuple[Finding, ...]:
     """Find everything, failures first.
 
     *databases*, *copy* and *unmatched*, PostgreSQL containers that nothing backs up, are as the status judges them;
-    *is_overdue* says that nothing was ever backed up for too long, and *lost_with_host* that no repository lies elsewhere.
+    *is_overdue* says that nothing was ever backed up for too long, *lost_with_host* that no repository lies elsewhere, and
+    *damage* what of the record cannot be read.
     Since when is known of what has been noted before (``alerts.py``).
     """
     found = [
         # The first warning stands beside the word that all is safe.
         *_of_place(config, lost_with_host=lost_with_host),
+        *_of_damage(damage, document),
         *_of_databases(config, databases),
         *_of_roles(config, document.get("roles") or {}, databases),
         *_of_drills(config, databases),
         *_of_uncounted(config, databases),
         *_of_untested(config, document, databases, now),
         *_of_pass(config, document),
-        *_of_running(config, document.get(RUNNING) or {}, now),
+        *_of_running(config, document.get("running", {}), now),
         *_of_maintenance(config, document),
         *_of_copy(config, copy, document.get("last_pass")),
         *_of_emptiness(config, is_overdue=is_overdue),
         *_of_unmatched(unmatched),
-        *_of_matches(config, document.get("matches") or {}),
+        *_of_matches(config, document.get("matches", {})),
         *_shrunk(config, document, databases),
-        *_of_room(config, document.get("repository") or {}),
+        *_of_room(config, document.get("repository")),
         *_of_volumes(config, document.get("volumes") or {}, databases),
-        *_of_locks(config, document.get("repository") or {}, now),
-        *_of_clock(document.get("clock") or {}, now),
-        *_of_messages(document.get("notifications") or {}),
+        *_of_locks(config, document.get("repository"), now),
+        *_of_clock(document.get("clock"), now),
+        *_of_messages(document.get("notifications", {})),
     ]
     noted = document.get("findings") or {}
     told = [_told(one, noted) for one in found]
     return tuple(sorted(told, key=lambda one: one.severity != FAILURE))
 
 
-def _told(finding: Finding, noted: Mapping[str, Any]) -> Finding:
+def _told(finding: Finding, noted: Mapping[str, NotedFinding]) -> Finding:
     """With since when it is known to be so, and one line whatever names and words of others are in it."""
-    since = (noted.get(finding.key) or {}).get("since") or finding.since
+    before = noted.get(finding.key)
+    since = before["since"] if before else finding.since
     return replace(finding, since=since, message=printable(finding.message), reason=printable(finding.reason))
 
 
@@ -141,17 +111,17 @@ def _verb(words: str) -> str:
     return f"docker exec scalr-backup scalr-backup {words}"
 
 
-def _caused(error: Mapping[str, Any] | None, otherwise: str, config: Config, container: str = "") -> dict[str, Any]:
+def _caused(error: FailureRecord | None, otherwise: str, config: Config, container: str = "") -> Cause:
     """The failure behind a finding, and the command that its cause asks for; *otherwise* where it asks for none.
 
     What is known to fail again for the same reason is not told to be run again.
     """
-    cause = str((error or {}).get("code") or "")
+    cause = error["code"] if error else ""
     command = remedies.command(cause, config.host, container) or otherwise
-    return {"cause": cause, "reason": str((error or {}).get("message") or ""), "command": command}
+    return {"cause": cause, "reason": error["message"] if error else "", "command": command}
 
 
-def _subject(database: Mapping[str, Any]) -> dict[str, Any]:
+def _subject(database: JudgedDatabase) -> Subject:
     return {
         "container": database["container"],
         "database": database["database"],
@@ -174,7 +144,14 @@ def _of_place(config: Config, *, lost_with_host: bool) -> Iterator[Finding]:
         yield Finding(REPOSITORY_ON_HOST, WARNING, "place", of_repository_on_host(config), _playbook("site", config))
 
 
-def _of_databases(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _of_damage(damage: Damage | None, document: StateRecord) -> Iterator[Finding]:
+    """A failure until a pass is on record again: before that, nobody knows how old the backups are."""
+    if damage is not None:
+        severity = WARNING if "last_pass" in document else FAILURE
+        yield Finding("record_damaged", severity, "record", damage.sentence, damage.command)
+
+
+def _of_databases(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:
     for database in databases:
         if database["fresh"] and database["ok"]:
             continue
@@ -192,23 +169,31 @@ def _of_databases(config: Config, databases: Sequence[Mapping[str, Any]]) -> Ite
         )  # fmt: skip
 
 
-def _of_roles(config: Config, roles: Mapping[str, Any], databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _of_roles(
+    config: Config, roles: Mapping[str, RolesRecord], databases: Sequence[JudgedDatabase]
+) -> Iterator[Finding]:
     """Once for each container that databases are backed up of."""
     for container in sorted({database["container"] for database in databases} & set(roles)):
         entry = roles[container]
-        if not entry["ok"]:
-            caused = _caused(entry["error"], _playbook("backup", config, container), config, container)
-            message = entry["error"]["message"]
+        if error := entry["error"]:
+            caused = _caused(error, _playbook("backup", config, container), config, container)
             yield Finding(
-                "roles_not_saved", FAILURE, "roles", message, container=container, since=entry["time"], **caused
+                "roles_not_saved",
+                FAILURE,
+                "roles",
+                error["message"],
+                container=container,
+                since=entry["time"],
+                **caused,
             )
 
 
-def _of_drills(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _of_drills(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:
     for database in databases:
         drill = database["drill"]
         if drill is not None and not drill["ok"]:
-            message = f"{_name(database)} failed its last drill: {drill['error']['message']}"
+            reason = drill["error"]["message"] if drill["error"] else "see the log"
+            message = f"{_name(database)} failed its last drill: {reason}"
             again = _playbook("drill", config, database["container"])
             yield Finding(
                 "drill_failed", FAILURE, "drill", message, since=drill["time"], **_subject(database),
@@ -216,7 +201,7 @@ def _of_drills(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterat
             )  # fmt: skip
 
 
-def _of_uncounted(config: Config, databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _of_uncounted(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:
     """Good dumps whose rows nobody has counted, though they should have been."""
     for database in databases:
         if database["count_error"]:
@@ -229,7 +214,7 @@ def _of_uncounted(config: Config, databases: Sequence[Mapping[str, Any]]) -> Ite
 
 
 def _of_untested(
-    config: Config, document: Mapping[str, Any], databases: Sequence[Mapping[str, Any]], now: datetime
+    config: Config, document: StateRecord, databases: Sequence[JudgedDatabase], now: datetime
 ) -> Iterator[Finding]:
     """Databases that nobody has proved to restore for a long time: never drilled, or drilled no more. Once for the host.
 
@@ -240,8 +225,9 @@ def _of_untested(
     untested = []
     for database in databases:
         drill = database["drill"]
-        recorded = document.get("databases", {}).get(_name(database)) or {}
-        since = drill["time"] if drill else recorded.get("first_success") or database["last_success"]
+        recorded = document.get("databases", {}).get(_name(database))
+        first = recorded.get("first_success") if recorded else None
+        since = drill["time"] if drill else first or database["last_success"]
         if (
             (drill is None or drill["ok"])
             and since
@@ -258,7 +244,7 @@ def _of_untested(
         yield Finding("drill_overdue", WARNING, "untested", message, _playbook("drill", config), since=min(untested)[0])
 
 
-def _of_pass(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_pass(config: Config, document: StateRecord) -> Iterator[Finding]:
     last_pass, refused = document.get("last_pass"), document.get("refused_pass")
     if refused and (last_pass is None or refused["time"] > last_pass["finished"]):
         message = f"The last pass could not even begin: {refused['message']}"
@@ -275,21 +261,22 @@ def _of_pass(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("retention_failed", FAILURE, "retention", message, since=since, **caused)
 
 
-def _made_up_for(last_pass: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+def _made_up_for(last_pass: PassRecord, document: StateRecord) -> bool:
     """Whether retention has gone well since the pass in which it failed."""
     kinds = document.get("maintenance") or {}
-    forget, prune = kinds.get("forget") or {}, kinds.get("prune") or {}
-    return bool(forget.get("ok") and forget["time"] > last_pass["finished"] and prune.get("ok", True))
+    forget, prune = kinds.get("forget"), kinds.get("prune")
+    is_good_again = forget is not None and forget["ok"] and forget["time"] > last_pass["finished"]
+    return is_good_again and (prune is None or prune["ok"])
 
 
-def _of_the_copy(caused: dict[str, Any]) -> dict[str, Any]:
+def _of_the_copy(caused: Cause) -> Cause:
     """The same of the second repository: forgetting has an option for it."""
     if caused["cause"] == ForgedSnapshotsError.code:
-        return caused | {"command": f"{caused['command']} --copy"}
+        return {**caused, "command": f"{caused['command']} --copy"}
     return caused
 
 
-def _of_running(config: Config, running: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+def _of_running(config: Config, running: RunningRecord, now: datetime) -> Iterator[Finding]:
     """A pass that hangs, or takes so long that the next one will not begin."""
     if not config.pass_hours or "since" not in running:
         return
@@ -304,23 +291,23 @@ def _of_running(config: Config, running: Mapping[str, Any], now: datetime) -> It
         yield Finding("pass_runs_long", WARNING, "running", message, command, since=running["since"])
 
 
-def _of_maintenance(config: Config, document: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_maintenance(config: Config, document: StateRecord) -> Iterator[Finding]:
     """What a pass has told of its own forget and prune is not told again."""
-    retention = (document.get("last_pass") or {}).get("retention") or {}
+    last_pass = document.get("last_pass")
+    is_told = last_pass is not None and last_pass["retention"]["error"] is not None
     for kind, entry in sorted((document.get("maintenance") or {}).items()):
-        if entry["ok"] or (kind in {"forget", "prune"} and retention.get("error")):
+        if entry["ok"] or (kind in {"forget", "prune"} and is_told):
             continue
         playbook = "check" if kind == "check" else "prune"
-        message = (
-            f"The last {kind} of the repository failed: {(entry.get('error') or {}).get('message', 'see the log')}"
-        )
-        caused = _caused(entry.get("error"), _playbook(playbook, config), config)
+        error = entry["error"]
+        message = f"The last {kind} of the repository failed: {error['message'] if error else 'see the log'}"
+        caused = _caused(error, _playbook(playbook, config), config)
         if kind.startswith("copy_"):
             caused = _of_the_copy(caused)
-        yield Finding(f"{kind}_failed", FAILURE, kind, message, since=entry.get("time"), **caused)
+        yield Finding(f"{kind}_failed", FAILURE, kind, message, since=entry["time"], **caused)
 
 
-def _of_copy(config: Config, copy: Mapping[str, Any] | None, last_pass: Mapping[str, Any] | None) -> Iterator[Finding]:
+def _of_copy(config: Config, copy: JudgedCopy | None, last_pass: PassRecord | None) -> Iterator[Finding]:
     """A copy that was never tried is not wrong before a pass could have made it."""
     if copy is None or (copy["ok"] is None and last_pass is None):
         return
@@ -333,7 +320,7 @@ def _of_copy(config: Config, copy: Mapping[str, Any] | None, last_pass: Mapping[
         message = f"The copy in {copy['repository']} is {age // 3600} h old."
     else:
         return
-    last_good = {"last_good": copy["last_success"], "last_good_age_seconds": age}
+    last_good: LastGood = {"last_good": copy["last_success"], "last_good_age_seconds": age}
     caused = _of_the_copy(_caused(copy["error"], _verb("copy"), config))
     yield Finding("copy_failed", FAILURE, "copy", message, **last_good, **caused)
 
@@ -344,24 +331,24 @@ def _of_emptiness(config: Config, *, is_overdue: bool) -> Iterator[Finding]:
         yield Finding("nothing_backed_up", FAILURE, "emptiness", message, _playbook("backup", config))
 
 
-def notes_on(unmatched: Sequence[Mapping[str, Any]]) -> list[str]:
+def notes_on(unmatched: Sequence[UnmatchedRecord]) -> list[str]:
     """What an operator has to know of PostgreSQL that nothing backs up: a sentence or none."""
     if not unmatched:
         return []
-    names = [str(container["name"]) for container in unmatched]
-    rejected = [str(one["name"]) for one in unmatched if one["why"] == FILTERED]
+    names = [container["name"] for container in unmatched]
+    rejected = [one["name"] for one in unmatched if one["why"] == FILTERED]
     by_filter = f" backup_filter rejects {', '.join(rejected[:_LISTED])}." if rejected else ""
     return [f"{sentence(names, most=_LISTED)}.{by_filter} {WHAT_TO_DO}"]
 
 
-def _of_unmatched(unmatched: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _of_unmatched(unmatched: Sequence[UnmatchedRecord]) -> Iterator[Finding]:
     """One finding for all of them, since one rule may match them all."""
-    names = tuple(str(container["name"]) for container in unmatched)
+    names = tuple(container["name"] for container in unmatched)
     for message in notes_on(unmatched):
         yield Finding("postgres_unmatched", WARNING, "unmatched", message, _verb("discover"), about=names)
 
 
-def _of_matches(config: Config, matches: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_matches(config: Config, matches: MatchesRecord) -> Iterator[Finding]:
     """What the last pass over all containers has looked for and not found as it was."""
     for name in matches.get("gone", ()):
         container, _slash, database = name.rpartition("/")
@@ -383,15 +370,20 @@ def _of_matches(config: Config, matches: Mapping[str, Any]) -> Iterator[Finding]
         )  # fmt: skip
 
 
-def _shrunk(config: Config, document: Mapping[str, Any], databases: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _shrunk(config: Config, document: StateRecord, databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:
     """A dump that is much smaller than the one before it, or holds far fewer rows: good, and perhaps not wanted."""
     if not config.shrink_percent:
         return
     for database in databases:
-        entry = document.get("databases", {}).get(_name(database)) or {}
-        before = entry.get("previous") or {}
-        for what, unit in (("rows", "rows"), ("bytes_read", "bytes")):
-            old, new = before.get(what), entry.get(what)
+        entry = document.get("databases", {}).get(_name(database))
+        before = entry.get("previous") if entry else None
+        if entry is None or before is None:
+            continue
+        figures = (
+            ("rows", before["rows"], entry.get("rows")),
+            ("bytes", before["bytes_read"], entry.get("bytes_read")),
+        )
+        for unit, old, new in figures:
             if old and new is not None and new < old * (1 - config.shrink_percent / 100):
                 message = (
                     f"{_name(database)} shrank from {old:,} to {new:,} {unit} between its last two backups: if that was not "
@@ -399,28 +391,27 @@ def _shrunk(config: Config, document: Mapping[str, Any], databases: Sequence[Map
                 )
                 command = _verb(f"snapshots --db {database['container']}")
                 yield Finding(
-                    "database_shrank", WARNING, "shrank", message, command, since=entry.get("last_success"),
+                    "database_shrank", WARNING, "shrank", message, command, since=entry["last_success"],
                     **_subject(database),
                 )  # fmt: skip
                 break
 
 
-def _of_room(config: Config, repository: Mapping[str, Any]) -> Iterator[Finding]:
-    full = _full(repository)
+def _of_room(config: Config, repository: RepositoryRecord | None) -> Iterator[Finding]:
+    free = repository.get("free_bytes") if repository else None
+    full = _full(free, repository.get("total_bytes") if repository else None)
     if full is not None and full >= config.nearly_full_percent:
-        message = (
-            f"The file system of the repository is {full:.0f} % full: {repository['free_bytes']:,} bytes are left."
-        )
+        message = f"The file system of the repository is {full:.0f} % full: {free:,} bytes are left."
         yield Finding("repository_nearly_full", WARNING, "room", message, _playbook("prune", config))
 
 
 def _of_volumes(
-    config: Config, volumes: Mapping[str, Any], databases: Sequence[Mapping[str, Any]]
+    config: Config, volumes: Mapping[str, VolumeRecord], databases: Sequence[JudgedDatabase]
 ) -> Iterator[Finding]:
     """A cluster whose data has nearly no room left: once for each container that databases are backed up of."""
     for container in sorted({database["container"] for database in databases} & set(volumes)):
         volume = volumes[container]
-        full = _full(volume)
+        full = _full(volume["free_bytes"], volume["total_bytes"])
         if full is not None and full >= config.nearly_full_percent:
             message = (
                 f"The volume of {container} is {full:.0f} % full: {volume['free_bytes']:,} bytes are left, and a server without "
@@ -430,22 +421,21 @@ def _of_volumes(
             yield Finding("volume_nearly_full", WARNING, "volume", message, command, container)
 
 
-def _full(room: Mapping[str, Any]) -> float | None:
+def _full(free: int | None, total: int | None) -> float | None:
     """By how many percent a file system is full; None where it was not measured."""
-    free, total = room.get("free_bytes"), room.get("total_bytes")
     return None if free is None or not total else 100 * (1 - free / total)
 
 
-def _of_locks(config: Config, repository: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
-    oldest = repository.get("oldest_lock")
+def _of_locks(config: Config, repository: RepositoryRecord | None, now: datetime) -> Iterator[Finding]:
+    oldest = repository.get("oldest_lock") if repository else None
     if oldest and now - datetime.fromisoformat(oldest) > timedelta(hours=config.lock_hours):
         hours = int((now - datetime.fromisoformat(oldest)).total_seconds() // 3600)
         message = f"A lock on the repository is {hours} h old and keeps prune and check from their work."
         yield Finding("lock_too_old", WARNING, "lock", message, _verb("unlock"), since=oldest)
 
 
-def _of_clock(clock: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
-    if not clock or now - datetime.fromisoformat(clock["time"]) > _SKEW_COUNTS:
+def _of_clock(clock: ClockRecord | None, now: datetime) -> Iterator[Finding]:
+    if clock is None or now - datetime.fromisoformat(clock["time"]) > _SKEW_COUNTS:
         return
     skew = clock["skew_seconds"]
     if abs(skew) > _SKEW_SECONDS:
@@ -454,11 +444,11 @@ def _of_clock(clock: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
         yield Finding("clock_skew", WARNING, "clock", message, "timedatectl status", since=clock["time"])
 
 
-def _of_messages(notifications: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_messages(notifications: BoxRecord) -> Iterator[Finding]:
     if notifications.get("pending") and notifications.get("last_error"):
         message = f"Messages cannot be delivered: {notifications['last_error']}"
         yield Finding("not_delivered", WARNING, "messages", message, _verb("notify --test"))
 
 
-def _name(database: Mapping[str, Any]) -> str:
+def _name(database: JudgedDatabase) -> str:
     return f"{database['container']}/{database['database']}"

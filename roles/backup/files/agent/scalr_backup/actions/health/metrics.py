@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -26,6 +25,15 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from scalr_backup import __version__
+from scalr_backup.core.answers import FindingAnswer, JudgedCopy, JudgedDatabase, StatusAnswer
+from scalr_backup.core.records.state import (
+    BoxRecord,
+    DatabaseRecord,
+    MaintenanceRecord,
+    PassRecord,
+    RepositoryRecord,
+    StateRecord,
+)
 from scalr_backup.tools.restic import stores
 
 PREFIX = "scalr_backup_"
@@ -68,8 +76,8 @@ class Facts:
 
     host: str
     repository: str
-    document: Mapping[str, Any]
-    status: Mapping[str, Any]
+    document: StateRecord
+    status: StatusAnswer
     # Whether every database has a good backup younger than 26 h: what the health check says.
     backed_up: bool
     installed: datetime
@@ -213,47 +221,47 @@ def samples(facts: Facts) -> Iterator[Sample]:
     yield Sample(INSTALLED, facts.installed.timestamp())
     yield Sample(HEALTHY, facts.status["healthy"])
     yield Sample(BACKED_UP, facts.backed_up)
-    yield from _findings(facts.status.get("findings", ()))
+    yield from _findings(facts.status["findings"])
     if facts.document.get("look"):
         yield Sample(UNMATCHED, len(facts.status["unmatched"]))
         yield Sample(IDLE, facts.status["verdict"] == "nothing_to_back_up")
     yield Sample(DATABASES, len(facts.status["databases"]))
     for judged in facts.status["databases"]:
-        recorded = facts.document.get("databases", {}).get(f"{judged['container']}/{judged['database']}", {})
+        recorded = facts.document.get("databases", {}).get(f"{judged['container']}/{judged['database']}")
         yield from _database(judged, recorded)
     answered_for = {judged["container"] for judged in facts.status["databases"]}
-    for container, volume in (facts.document.get("volumes") or {}).items():
+    for container, volume in facts.document.get("volumes", {}).items():
         if container in answered_for:
             yield Sample(VOLUME_FREE, volume["free_bytes"], (container,))
             yield Sample(VOLUME_SIZE, volume["total_bytes"], (container,))
     yield from _pass(facts.document.get("last_pass"))
     yield Sample(NEXT_PASS, _timestamp(facts.status["next_pass"]))
     yield Sample(REPOSITORY_INFO, 1, (stores.kind(facts.repository),))
-    yield from _repository(facts.document.get("repository") or {})
-    yield from _copy(facts.status.get("copy"))
-    for kind, entry in (facts.document.get("maintenance") or {}).items():
+    yield from _repository(facts.document.get("repository"))
+    yield from _copy(facts.status["copy"])
+    for kind, entry in facts.document.get("maintenance", {}).items():
         yield from _maintenance(kind, entry)
     yield from _notifications(facts.document.get("notifications"))
 
 
-def _findings(findings: Iterable[Mapping[str, Any]]) -> Iterator[Sample]:
-    labels = ("severity", "code", "container", "database")
-    counted = Counter(tuple(str(finding.get(label) or "") for label in labels) for finding in findings)
+def _findings(findings: Iterable[FindingAnswer]) -> Iterator[Sample]:
+    counted = Counter((one["severity"], one["code"], one["container"], one["database"]) for one in findings)
     for values, count in counted.items():
         yield Sample(FINDINGS, count, values)
 
 
-def _database(judged: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterator[Sample]:
+def _database(judged: JudgedDatabase, recorded: DatabaseRecord | None) -> Iterator[Sample]:
     whose = (judged["container"], judged["database"])
     yield Sample(FRESH, judged["fresh"], whose)
     yield Sample(SUCCEEDED, judged["ok"], whose)
-    yield Sample(ATTEMPTED, _timestamp(recorded.get("last_tried")), whose)
     yield Sample(LAST_SUCCESS, _timestamp(judged["last_success"]), whose)
-    yield Sample(DURATION, recorded.get("seconds"), whose)
-    yield Sample(READ, recorded.get("bytes_read"), whose)
-    yield Sample(ADDED, recorded.get("bytes_added"), whose)
-    yield Sample(STORED, recorded.get("bytes_stored"), whose)
-    yield Sample(ROWS, recorded.get("rows"), whose)
+    if recorded is not None:
+        yield Sample(ATTEMPTED, _timestamp(recorded["last_tried"]), whose)
+        yield Sample(DURATION, recorded.get("seconds"), whose)
+        yield Sample(READ, recorded.get("bytes_read"), whose)
+        yield Sample(ADDED, recorded.get("bytes_added"), whose)
+        yield Sample(STORED, recorded.get("bytes_stored"), whose)
+        yield Sample(ROWS, recorded.get("rows"), whose)
     if judged["error"]:
         yield Sample(ERROR, 1, (*whose, judged["error"]["code"]))
     if drill := judged["drill"]:
@@ -262,7 +270,7 @@ def _database(judged: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterato
         yield Sample(RECOVERY, drill["recovery_seconds"], whose)
 
 
-def _pass(last_pass: Mapping[str, Any] | None) -> Iterator[Sample]:
+def _pass(last_pass: PassRecord | None) -> Iterator[Sample]:
     if last_pass is None:
         return
     copy = last_pass.get("copy")
@@ -275,13 +283,15 @@ def _pass(last_pass: Mapping[str, Any] | None) -> Iterator[Sample]:
     )
     yield Sample(PASS_SUCCESS, good)
     yield Sample(PASS_TIME, _timestamp(last_pass["finished"]))
-    yield Sample(PASS_DURATION, last_pass["duration_seconds"])
+    yield Sample(PASS_DURATION, last_pass.get("duration_seconds"))
     yield Sample(PASS_FAILED, last_pass["failed"])
-    yield Sample(PASS_WARNINGS, len(last_pass["warnings"]))
+    yield Sample(PASS_WARNINGS, len(last_pass.get("warnings", ())))
 
 
-def _repository(measured: Mapping[str, Any]) -> Iterator[Sample]:
-    yield Sample(REPOSITORY_TIME, _timestamp(measured.get("time")))
+def _repository(measured: RepositoryRecord | None) -> Iterator[Sample]:
+    if measured is None:
+        return
+    yield Sample(REPOSITORY_TIME, _timestamp(measured["time"]))
     yield Sample(SIZE, measured.get("size_bytes"))
     yield Sample(UNCOMPRESSED, measured.get("uncompressed_bytes"))
     yield Sample(SNAPSHOTS, measured.get("snapshots"))
@@ -291,25 +301,24 @@ def _repository(measured: Mapping[str, Any]) -> Iterator[Sample]:
     yield Sample(TOTAL, measured.get("total_bytes"))
 
 
-def _copy(copy: Mapping[str, Any] | None) -> Iterator[Sample]:
+def _copy(copy: JudgedCopy | None) -> Iterator[Sample]:
     if copy is not None:
         yield Sample(COPY_SUCCESS, copy["ok"])
         yield Sample(COPY_LAST_SUCCESS, _timestamp(copy["last_success"]))
 
 
-def _maintenance(kind: str, entry: Mapping[str, Any]) -> Iterator[Sample]:
-    yield Sample(MAINTENANCE_SUCCESS, entry.get("ok"), (kind,))
-    yield Sample(MAINTENANCE_TIME, _timestamp(entry.get("time")), (kind,))
+def _maintenance(kind: str, entry: MaintenanceRecord) -> Iterator[Sample]:
+    yield Sample(MAINTENANCE_SUCCESS, entry["ok"], (kind,))
+    yield Sample(MAINTENANCE_TIME, _timestamp(entry["time"]), (kind,))
     yield Sample(MAINTENANCE_LAST_SUCCESS, _timestamp(entry.get("last_success")), (kind,))
 
 
-def _notifications(counters: Mapping[str, Any] | None) -> Iterator[Sample]:
+def _notifications(counters: BoxRecord | None) -> Iterator[Sample]:
     if counters is None:
         return
-    pending = counters.get("pending", 0)
     yield Sample(NOTIFIED, counters.get("sent", 0))
     yield Sample(NOT_NOTIFIED, counters.get("failed", 0))
-    yield Sample(PENDING, pending if isinstance(pending, int) else len(pending))
+    yield Sample(PENDING, len(counters.get("pending", ())))
 
 
 def _timestamp(moment: str | None) -> float | None:

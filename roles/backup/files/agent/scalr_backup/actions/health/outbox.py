@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Literal, TypedDict
 
+from scalr_backup.core.answers import BoxAnswer
 from scalr_backup.core.jobs import PASS
+from scalr_backup.core.records.state import BoxRecord, PendingRecord
 from scalr_backup.tools.heartbeat import Beat, Heartbeat
 from scalr_backup.tools.notify import Message, Service
 from scalr_backup.tools.state import State, utc_now
@@ -33,9 +35,19 @@ _TURN_SECONDS = 5.0
 # Seconds that are left to what is on its way when the agent ends; Docker leaves it two minutes, a job included.
 _LAST_SECONDS = 45.0
 
-_EMPTY_BOX: Mapping[str, Any] = {"sent": 0, "failed": 0, "last_error": None}
+# What tells one message from another.
+_IDENTITY: tuple[Literal["kind", "title", "body", "time"], ...] = ("kind", "title", "body", "time")
 
 Say = Callable[..., None]
+
+
+class Box(TypedDict):
+    """The outbox, whole."""
+
+    sent: int
+    failed: int
+    last_error: str | None
+    pending: list[PendingRecord]
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ class Outbox:
     def put(self, message: Message, services: Sequence[Service], now: datetime) -> None:
         """Note a message for services, so that not even a restart loses it."""
         if services:
-            entry = {
+            entry: PendingRecord = {
                 "kind": message.kind, "title": message.title, "body": message.body, "time": now.isoformat(), "tries": 0,
                 "next": now.isoformat(), "to": [service.id for service in services],
             }  # fmt: skip
@@ -72,7 +84,7 @@ class Outbox:
             if at_once or datetime.fromisoformat(entry["next"]) <= now:
                 self._try(entry, {service.id: service for service in services}, mute, now)
 
-    def _try(self, entry: dict[str, Any], by_id: Mapping[str, Service], mute: set[str], now: datetime) -> None:
+    def _try(self, entry: PendingRecord, by_id: Mapping[str, Service], mute: set[str], now: datetime) -> None:
         message = Message(entry["kind"], entry["title"], entry["body"])
         # A service that is no longer named is not waited for.
         wanted = [by_id[one] for one in entry["to"] if one in by_id]
@@ -87,14 +99,14 @@ class Outbox:
             self._say("error", "A message is given up: it was not delivered for three days.", kind=entry["kind"])
         left = [service.id for service in wanted if service not in asked or service.id in errors]
 
-        def change(box: dict[str, Any]) -> None:
+        def change(box: Box) -> None:
             box["sent"] += sent
             box["failed"] += len(errors)
             if asked:
                 box["last_error"] = next(iter(errors.values()), None)
             kept = [one for one in box["pending"] if not _is_same(one, entry)]
             if left and not gives_up:
-                kept.append({**entry, "to": left, **(_later(entry, now) if errors else {})})
+                kept.append({**(_later(entry, now) if errors else entry), "to": left})
             box["pending"] = kept
 
         self._change(change)
@@ -102,28 +114,44 @@ class Outbox:
     def count(self, *, failed: bool, error: str | None) -> None:
         """Count what was sent past the box, such as a heartbeat."""
 
-        def change(box: dict[str, Any]) -> None:
+        def change(box: Box) -> None:
             box["failed" if failed else "sent"] += 1
             if error:
                 box["last_error"] = error
 
         self._change(change)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> BoxAnswer:
         """How many messages were sent, failed and wait, and the last error; without what they say."""
         box = self._box()
-        return {**{name: box[name] for name in ("sent", "failed", "last_error")}, "pending": len(box["pending"])}
+        return {
+            "sent": box["sent"],
+            "failed": box["failed"],
+            "last_error": box["last_error"],
+            "pending": len(box["pending"]),
+        }
 
-    def _box(self) -> dict[str, Any]:
-        return {**_EMPTY_BOX, "pending": [], **self._state.part("notifications")}
+    def _box(self) -> Box:
+        return _whole(self._state.read().get("notifications", {}))
 
-    def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
-        def amend(box: dict[str, Any]) -> None:
-            box.update({**_EMPTY_BOX, "pending": [], **box})
+    def _change(self, change: Callable[[Box], object]) -> None:
+        def amend(record: BoxRecord) -> None:
+            box = _whole(record)
             change(box)
+            record["sent"], record["failed"] = box["sent"], box["failed"]
+            record["last_error"], record["pending"] = box["last_error"], box["pending"]
 
         # The verb and the agent's main process may both be at it.
-        self._state.amend("notifications", amend)
+        self._state.change_box(amend)
+
+
+def _whole(record: BoxRecord) -> Box:
+    return {
+        "sent": record.get("sent", 0),
+        "failed": record.get("failed", 0),
+        "last_error": record.get("last_error"),
+        "pending": record.get("pending", []),
+    }
 
 
 def _deliver(service: Service, message: Message, mute: set[str]) -> str | None:
@@ -135,13 +163,13 @@ def _deliver(service: Service, message: Message, mute: set[str]) -> str | None:
     return error
 
 
-def _later(entry: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+def _later(entry: PendingRecord, now: datetime) -> PendingRecord:
     pause = _PAUSES[min(entry["tries"], len(_PAUSES) - 1)]
-    return {"tries": entry["tries"] + 1, "next": (now + pause).isoformat()}
+    return {**entry, "tries": entry["tries"] + 1, "next": (now + pause).isoformat()}
 
 
-def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return all(one[name] == other[name] for name in ("kind", "title", "body", "time"))
+def _is_same(one: PendingRecord, other: PendingRecord) -> bool:
+    return all(one[name] == other[name] for name in _IDENTITY)
 
 
 class Errands:
@@ -254,6 +282,5 @@ class Courier:
     def _note_clock(self, beat: Beat) -> None:
         if beat.server_time is not None:
             now = utc_now()
-            self._state.put(
-                "clock", {"time": now.isoformat(), "skew_seconds": round((now - beat.server_time).total_seconds(), 1)}
-            )
+            skew = round((now - beat.server_time).total_seconds(), 1)
+            self._state.put(clock={"time": now.isoformat(), "skew_seconds": skew})

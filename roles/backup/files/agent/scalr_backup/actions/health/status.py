@@ -3,20 +3,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Final
 
 from scalr_backup import __version__
 from scalr_backup.actions.discovery import still_unmatched
-from scalr_backup.actions.health.findings import FAILURE, Finding, find
+from scalr_backup.actions.health.finding import FAILURE, Finding
+from scalr_backup.actions.health.findings import find
+from scalr_backup.core.answers import JudgedCopy, JudgedDatabase, JudgedDrill, StatusAnswer, Verdict
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import CODES_OF_DRILLS_NOT_TRIED
 from scalr_backup.core.model import is_whole_cluster, kept_since, name_fits
 from scalr_backup.core.recognition import sentence
+from scalr_backup.core.records.state import (
+    CopyRecord,
+    DatabaseRecord,
+    DrillRecord,
+    KeptCopyRecord,
+    KeptCount,
+    LookRecord,
+    PassRecord,
+    StateRecord,
+    UnmatchedRecord,
+)
 from scalr_backup.core.schedule import next_pass
 from scalr_backup.tools.restic.stores import redact
+from scalr_backup.tools.state import Damage
 
 # A night and two hours of grace.
 FRESH = timedelta(hours=26)
@@ -28,7 +42,11 @@ _NOTHING_YET = "No database has been backed up since the agent was installed."
 _NOT_YET = "Waiting for the first pass."
 _NOTHING_HERE = "Nothing to back up: no container on this host matches."
 # How a host is, in one word for programs.
-NOT_SAFE, INCOMPLETE, SAFE, WAITING, NOTHING = "not_safe", "incomplete", "safe", "waiting", "nothing_to_back_up"
+NOT_SAFE: Final = "not_safe"
+INCOMPLETE: Final = "incomplete"
+SAFE: Final = "safe"
+WAITING: Final = "waiting"
+NOTHING: Final = "nothing_to_back_up"
 _ADDS_ONLY = " This host only adds: old snapshots go when prune.yml is run."
 
 
@@ -50,16 +68,16 @@ class Status:
     host: str
     repository: str
     findings: tuple[Finding, ...]
-    databases: tuple[dict[str, Any], ...]
-    last_pass: dict[str, Any] | None
+    databases: tuple[JudgedDatabase, ...]
+    last_pass: PassRecord | None
     next_pass: datetime
     append_only: bool
     summary: str
     health: Health
-    verdict: str
-    unmatched: tuple[dict[str, Any], ...] = ()
-    copy: dict[str, Any] | None = None
-    kept_databases: tuple[dict[str, Any], ...] = ()
+    verdict: Verdict
+    unmatched: tuple[UnmatchedRecord, ...] = ()
+    copy: JudgedCopy | None = None
+    kept_databases: tuple[KeptCopyRecord, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -71,7 +89,7 @@ class Status:
         """The sentences of what has failed."""
         return tuple(one.message for one in self.findings if one.severity == FAILURE)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> StatusAnswer:
         """The status as the JSON contract shows it."""
         return {
             "host": self.host,
@@ -95,17 +113,18 @@ class Status:
 def judge(
     config: Config,
     repository: str,
-    document: Mapping[str, Any],
+    document: StateRecord,
     first_started: datetime,
     now: datetime,
     *,
     lost_with_host: bool = False,
+    damage: Damage | None = None,
 ) -> Status:
     """Judge the recorded state; a pure function of it and of the time.
 
-    *lost_with_host* says that no repository lies elsewhere.
+    *lost_with_host* says that no repository lies elsewhere, *damage* what of the record cannot be read.
     """
-    look = document.get("look") or {}
+    look = document.get("look")
     entries = [
         entry
         for _key, entry in sorted(document.get("databases", {}).items())
@@ -116,20 +135,21 @@ def judge(
         and not _never_was(entry, look)
     ]
     drills = document.get("drills", {})
+    forgot = document.get("maintenance", {}).get("forget")
+    kept = forgot.get("kept", {}) if forgot else {}
     databases = tuple(
-        _judge_database(entry, drills.get(f"{entry['container']}/{entry['database']}"), now) for entry in entries
+        _judge_database(entry, drills.get(name), kept.get(name), now)
+        for entry in entries
+        for name in [f"{entry['container']}/{entry['database']}"]
     )
-    kept = document.get("maintenance", {}).get("forget", {}).get("kept", {})
-    for database in databases:
-        database["kept"] = kept.get(f"{database['container']}/{database['database']}")
     last_pass = document.get("last_pass")
     copy = _judge_copy(config, document.get("copy"), now)
-    unmatched = tuple(still_unmatched(config, look))
+    unmatched = tuple(still_unmatched(config, look)) if look else ()
     is_idle = not databases and not unmatched and _is_idle(look, now)
     is_overdue = not databases and not is_idle and now - first_started > FRESH
     findings = find(
         config, document, databases, copy, now,
-        unmatched=unmatched, is_overdue=is_overdue, lost_with_host=lost_with_host,
+        unmatched=unmatched, is_overdue=is_overdue, lost_with_host=lost_with_host, damage=damage,
     )  # fmt: skip
     verdict = _verdict(findings, databases, unmatched, is_idle=is_idle)
     return Status(
@@ -145,18 +165,18 @@ def judge(
         verdict=verdict,
         unmatched=unmatched,
         copy=copy,
-        kept_databases=tuple((document.get("matches") or {}).get("kept", ())),
+        kept_databases=tuple(document.get("matches", {}).get("kept", ())),
     )
 
 
-def _is_idle(look: Mapping[str, Any], now: datetime) -> bool:
+def _is_idle(look: LookRecord | None, now: datetime) -> bool:
     """Whether somebody has looked lately, and seen no container that is to be backed up."""
-    return look.get("matching") == [] and now - datetime.fromisoformat(look["time"]) < FRESH
+    return look is not None and look.get("matching") == [] and now - datetime.fromisoformat(look["time"]) < FRESH
 
 
 def _verdict(
     findings: Sequence[Finding], databases: Sequence[object], unmatched: Sequence[object], *, is_idle: bool
-) -> str:
+) -> Verdict:
     if any(one.severity == FAILURE for one in findings):
         return NOT_SAFE
     if unmatched:
@@ -166,22 +186,24 @@ def _verdict(
     return NOTHING if is_idle else WAITING
 
 
-def _given_up(entry: dict[str, Any], nightly_looked: str | None) -> bool:
+def _given_up(entry: DatabaseRecord, nightly_looked: str | None) -> bool:
     """Only nightly passes look for every database: where none runs, or none comes to look, nothing is given up."""
     if nightly_looked is None:
         return False
     return datetime.fromisoformat(nightly_looked) - datetime.fromisoformat(entry["last_tried"]) > _GIVEN_UP
 
 
-def _never_was(entry: dict[str, Any], look: Mapping[str, Any]) -> bool:
+def _never_was(entry: DatabaseRecord, look: LookRecord | None) -> bool:
     """Whether a container that never answered is not there any more: nothing in it was ever saved."""
-    if not is_whole_cluster(entry) or "matching" not in look or entry["container"] in look["matching"]:
+    if not is_whole_cluster(entry) or look is None or entry["container"] in look.get("matching", [entry["container"]]):
         return False
     return datetime.fromisoformat(look["time"]) > datetime.fromisoformat(entry["last_tried"])
 
 
-def _judge_database(entry: dict[str, Any], drill: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
-    last_success = entry.get("last_success")
+def _judge_database(
+    entry: DatabaseRecord, drill: DrillRecord | None, kept: KeptCount | None, now: datetime
+) -> JudgedDatabase:
+    last_success = entry["last_success"]
     age = (now - datetime.fromisoformat(last_success)).total_seconds() if last_success else None
     return {
         "container": entry["container"],
@@ -196,46 +218,48 @@ def _judge_database(entry: dict[str, Any], drill: dict[str, Any] | None, now: da
         "count_error": entry.get("count_error"),
         "error": entry.get("error"),
         "drill": None if drill is None or _was_not_tried(drill) else _judge_drill(drill, now),
+        "kept": kept,
     }
 
 
-def _was_not_tried(drill: dict[str, Any]) -> bool:
+def _was_not_tried(drill: DrillRecord) -> bool:
     """Whether an earlier version has recorded a drill that it could not even try: it says nothing."""
-    return not drill["ok"] and (drill["error"] or {}).get("code") in CODES_OF_DRILLS_NOT_TRIED
+    error = drill["error"]
+    return not drill["ok"] and error is not None and error["code"] in CODES_OF_DRILLS_NOT_TRIED
 
 
-def _judge_drill(drill: dict[str, Any], now: datetime) -> dict[str, Any]:
+def _judge_drill(drill: DrillRecord, now: datetime) -> JudgedDrill:
     return {
         "ok": drill["ok"],
         "time": drill["time"],
         "age_seconds": int((now - datetime.fromisoformat(drill["time"])).total_seconds()),
-        "snapshot_id": drill["snapshot_id"],
+        "snapshot_id": drill.get("snapshot_id"),
         "recovery_seconds": drill["recovery_seconds"],
         "error": drill["error"],
     }
 
 
-def _judge_copy(config: Config, entry: dict[str, Any] | None, now: datetime) -> dict[str, Any] | None:
+def _judge_copy(config: Config, entry: CopyRecord | None, now: datetime) -> JudgedCopy | None:
     """The second repository, where there is one; what was recorded of another one says nothing of this one."""
     if config.copy_to is None:
         return None
     repository = redact(config.copy_to.repository)
-    known = entry if entry and entry["repository"] == repository else {}
-    last_success = known.get("last_success")
+    known = entry if entry and entry["repository"] == repository else None
+    last_success = known.get("last_success") if known else None
     age = (now - datetime.fromisoformat(last_success)).total_seconds() if last_success else None
     return {
         "repository": repository,
-        "ok": known.get("ok"),
+        "ok": known["ok"] if known else None,
         "fresh": age is not None and age < FRESH.total_seconds(),
         "last_success": last_success,
         "age_seconds": None if age is None else int(age),
-        "copied": known.get("copied"),
-        "removed": known.get("removed"),
-        "error": known.get("error"),
+        "copied": known["copied"] if known else None,
+        "removed": known["removed"] if known else None,
+        "error": known["error"] if known else None,
     }
 
 
-def _judge_health(databases: tuple[dict[str, Any], ...], *, is_overdue: bool, is_idle: bool) -> Health:
+def _judge_health(databases: tuple[JudgedDatabase, ...], *, is_overdue: bool, is_idle: bool) -> Health:
     """Judge by the age of good backups alone: what else is wrong is for the status to say, and for alerts.
 
     A cluster that could not be asked what it holds counts by its databases, where these are known.
@@ -259,8 +283,8 @@ def _judge_health(databases: tuple[dict[str, Any], ...], *, is_overdue: bool, is
 def _summary(
     verdict: str,
     findings: Sequence[Finding],
-    databases: tuple[dict[str, Any], ...],
-    unmatched: Sequence[Mapping[str, Any]],
+    databases: tuple[JudgedDatabase, ...],
+    unmatched: Sequence[UnmatchedRecord],
 ) -> str:
     problems = [one.message for one in findings if one.severity == FAILURE]
     # What is not backed up at all has a sentence of its own.
@@ -274,10 +298,10 @@ def _summary(
     return (_NOTHING_HERE if verdict == NOTHING else _reassurance(databases)) + doubt
 
 
-def _reassurance(databases: tuple[dict[str, Any], ...]) -> str:
+def _reassurance(databases: tuple[JudgedDatabase, ...]) -> str:
     if not databases:
         return _NOT_YET
-    oldest = max(database["age_seconds"] for database in databases)
+    oldest = max(database["age_seconds"] or 0 for database in databases)
     age = f"{oldest // 3600} h {oldest % 3600 // 60} min"
     return f"Safe: {_count(databases, 'database')}, the oldest good backup is {age} old."
 

@@ -11,9 +11,8 @@ would be the newest for ever, and is neither copied nor counted; what holds noth
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from scalr_backup.actions.repository import maintenance
 from scalr_backup.actions.retention import policy as retention
@@ -21,6 +20,7 @@ from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.errors import CopyError, ScalrBackupError, UsageError
 from scalr_backup.core.model import Failure, Snapshot, new_run_id
 from scalr_backup.core.progress import log, progress, with_run
+from scalr_backup.core.records.state import CopyRecord
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.restic.stores import redact
 from scalr_backup.tools.state import PASS_LOCK, utc_now
@@ -37,9 +37,16 @@ class Copied:
     removed: tuple[str, ...] = ()
     error: Failure | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> CopyRecord:
         """The outcome as the JSON contract and the state show it."""
-        return asdict(self) | {"removed": list(self.removed)}
+        return {
+            "repository": self.repository,
+            "ok": self.ok,
+            "time": self.time,
+            "copied": self.copied,
+            "removed": list(self.removed),
+            "error": self.error.record if self.error else None,
+        }
 
 
 class Copier:

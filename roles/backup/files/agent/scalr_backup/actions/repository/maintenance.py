@@ -17,11 +17,12 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from scalr_backup.actions.recording import Noted, Record
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import (
     InterruptedRunError,
@@ -34,6 +35,7 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import Failure, new_run_id
 from scalr_backup.core.progress import Emit, log, progress, with_run
+from scalr_backup.core.records.state import MaintenanceOutcome, MaintenanceRecord, RotationRecord
 from scalr_backup.core.schedule import next_moment
 from scalr_backup.tools.restic.messages import Done
 from scalr_backup.tools.restic.repository import Restic
@@ -91,7 +93,7 @@ class Rotation:
         others = tuple(one for one in self.damaged if one != part)
         return Rotation(self.parts, self.since, {**self.read, part: now}, (*others, *((part,) if damaged else ())))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> RotationRecord:
         """As the state keeps it."""
         read = {str(part): moment.isoformat() for part, moment in sorted(self.read.items())}
         return {"parts": self.parts, "since": self.since.isoformat(), "read": read, "damaged": list(self.damaged)}
@@ -100,10 +102,10 @@ class Rotation:
         return self.read.get(part, self.since)
 
 
-def recall_rotation(entry: Mapping[str, Any], repository: str, parts: int, now: datetime) -> Rotation:
+def recall_rotation(entry: MaintenanceRecord | None, repository: str, parts: int, now: datetime) -> Rotation:
     """The rotation that a check has recorded; a new one for another repository or another number of parts."""
-    known = entry.get("rotation") or {}
-    if entry.get("repository") != repository or known.get("parts") != parts:
+    known = entry.get("rotation") if entry and entry["repository"] == repository else None
+    if known is None or known["parts"] != parts:
         return Rotation(parts, now, {})
     read = {int(part): datetime.fromisoformat(moment) for part, moment in known["read"].items()}
     return Rotation(parts, datetime.fromisoformat(known["since"]), read, tuple(known.get("damaged", ())))
@@ -130,37 +132,38 @@ def require_data_subset(text: str) -> None:
 
 
 @contextmanager
-def recorded(state: State, repository: str, kind: str) -> Iterator[dict[str, Any]]:
-    """Record how what is done meanwhile ended; the caller may add facts of its own, and a ``failure`` that is no exception.
+def recorded(state: State, repository: str, kind: str) -> Iterator[Noted]:
+    """Record how what is done meanwhile ended, with what the caller notes of it.
 
     What was told to stop says nothing of the repository, and is not recorded.
     """
     began = utc_now()
-    facts: dict[str, Any] = {}
+    noted = Noted()
 
     def record(error: Failure | None) -> None:
         now = utc_now()
-        outcome = {
+        outcome: MaintenanceOutcome = {
+            **noted.facts,
             "time": now.isoformat(),
             "ok": error is None,
-            "error": asdict(error) if error else None,
+            "error": error.record if error else None,
             "seconds": round((now - began).total_seconds(), 1),
             "repository": repository,
         }
-        state.record_maintenance(kind, facts | outcome)
+        state.record_maintenance(kind, outcome)
 
     try:
-        yield facts
+        yield noted
     except InterruptedRunError:
         raise
     except ScalrBackupError as error:
         record(Failure(error.code, error.message))
         raise
     else:
-        record(facts.pop("failure", None))
+        record(noted.failure)
 
 
-def recorder(state: State, restic: Restic, prefix: str = "") -> Callable[[str], AbstractContextManager[dict[str, Any]]]:
+def recorder(state: State, restic: Restic, prefix: str = "") -> Record:
     """What records a forget or a prune of one repository, for whoever does it in the course of something else."""
     return lambda kind: recorded(state, restic.repository, f"{prefix}{kind}")
 
@@ -207,14 +210,15 @@ class Maintenance:
         if read_data_subset is not None:
             require_data_subset(read_data_subset)
         entry = self._state.maintenance(f"{place.prefix}{CHECK}")
-        parts = (entry.get("rotation") or {}).get("parts", 0)
+        known = entry.get("rotation") if entry else None
+        parts = known["parts"] if known else 0
         rotation = recall_rotation(entry, place.restic.repository, parts, utc_now())
-        with self._recorded(place, CHECK) as facts:
+        with self._recorded(place, CHECK) as noted:
             self._check(place, read_data_subset)
             for part in rotation.damaged:
                 self._check(place, f"{part}/{parts}")
                 rotation = rotation.after(part, utc_now())
-                facts["rotation"] = rotation.as_dict()
+                noted.facts["rotation"] = rotation.as_dict()
         return Cared(self._run)
 
     def prune(self, place: Place) -> Cared:
@@ -265,12 +269,13 @@ class Maintenance:
         due = [*rotation.damaged, *(part for part in turn if part not in rotation.damaged)]
         found: ScalrBackupError | None = None
         for part in due:
-            with self._recorded(place, CHECK) as facts:
-                facts["rotation"] = rotation.as_dict()
+            with self._recorded(place, CHECK) as noted:
+                noted.facts["rotation"] = rotation.as_dict()
                 damage = self._look_for_damage(place, f"{part}/{parts}")
                 found = found or damage
                 rotation = rotation.after(part, utc_now(), damaged=damage is not None)
-                facts |= {"rotation": rotation.as_dict(), "failure": found and Failure(found.code, found.message)}
+                noted.facts["rotation"] = rotation.as_dict()
+                noted.failure = Failure(found.code, found.message) if found else None
         if found:
             raise found
         return due
@@ -325,10 +330,10 @@ class Maintenance:
         return urgent.reason
 
     @contextmanager
-    def _recorded(self, place: Place, kind: str) -> Iterator[dict[str, Any]]:
-        with recorded(self._state, place.restic.repository, f"{place.prefix}{kind}") as facts:
-            facts["run"] = self._run
-            yield facts
+    def _recorded(self, place: Place, kind: str) -> Iterator[Noted]:
+        with recorded(self._state, place.restic.repository, f"{place.prefix}{kind}") as noted:
+            noted.facts["run"] = self._run
+            yield noted
 
     def _teller(self, phase: str) -> Callable[[Done], None]:
         return lambda done: self._emit(progress(phase, done=done.count, total=done.total, unit=done.unit))

@@ -5,20 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.core import room
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.model import Snapshot
+from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.roles import Globals, MissingRoles
 from scalr_backup.tools.state import utc_now
 
 _OLD_SNAPSHOT = timedelta(days=2)
 
 
-def extension_warnings(available: Mapping[str, str], descriptions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def extension_warnings(available: Mapping[str, str], descriptions: Iterable[ManifestDatabase]) -> Iterator[str]:
     """An archive names its extensions without their versions."""
     for described in descriptions:
         for one in described.get("extensions") or ():

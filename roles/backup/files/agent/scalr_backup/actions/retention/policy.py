@@ -19,18 +19,20 @@ decides too much (law: retention never takes the last good snapshot):
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from scalr_backup.actions.recording import Noted, Record
 from scalr_backup.actions.repository.maintenance import FORGET, PRUNE
 from scalr_backup.actions.retention.suspects import Look, Suspects, find_suspects, next_look, removable_of_the_future
 from scalr_backup.core.config import Config, duration_hours
 from scalr_backup.core.errors import AmbiguousSnapshotError, AppendOnlyError, ForgedSnapshotsError, UnknownSnapshotError
 from scalr_backup.core.model import MANIFEST_PATH, MANUAL, NIGHTLY, PINNED_TAG, PRE_RESTORE, Failure, Snapshot
 from scalr_backup.core.progress import Emit, log, progress
+from scalr_backup.core.records.state import KeptCount
 from scalr_backup.tools.restic.repository import Restic, RetentionGroup
 from scalr_backup.tools.state import State, utc_now
 
@@ -51,14 +53,11 @@ NOT_KEPT = "no rule keeps it"
 # The same in a word or two, for a count of what stays, in the order in which one of several reasons is the one that counts.
 _IN_SHORT = (PINNED_FOR_EVER, "within", "last", "hourly", "daily", "weekly", "monthly", "yearly", "newest")
 
-# What a caller records the end of a forget and of a prune with: it is given the kind, and takes facts.
-Record = Callable[[str], AbstractContextManager[dict[str, Any]]]
-
 
 @contextmanager
-def unrecorded(_kind: str) -> Iterator[dict[str, Any]]:
+def unrecorded(_kind: str) -> Iterator[Noted]:
     """Record nothing."""
-    yield {}
+    yield Noted()
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def forget(
     emit(progress("forget"))
     record = unrecorded if dry_run else record
     now = utc_now()
-    with record(FORGET) as facts:
+    with record(FORGET) as noted:
         snapshots = restic.snapshots() if snapshots is None else snapshots
         last = memory.recall() if memory else None
         ahead = removable_of_the_future(snapshots, now) if remove_future else []
@@ -181,9 +180,8 @@ def forget(
         decisions = explain(snapshots, groups, sound, suspects.paths, removed)
         shown = decisions if dry_run else ()
         forgotten = _forgotten(config, snapshots, suspects, last, removed, shown, pruned=prune and not dry_run)
-        facts |= {"removed": len(removed), "kept": count_kept(decisions)}
-        if forgotten.error:
-            facts["failure"] = forgotten.error
+        noted.facts["removed"], noted.facts["kept"] = len(removed), count_kept(decisions)
+        noted.failure = forgotten.error
     if removed and not dry_run:
         emit(log("info", f"{len(removed)} snapshots forgotten", snapshots=[one[:8] for one in removed]))
     if prune and not dry_run:
@@ -283,7 +281,7 @@ def explain(
     return tuple(Decision(one, one.id not in removed, why(one)) for one in sorted(dumps, key=lambda one: one.path))
 
 
-def count_kept(decisions: Sequence[Decision]) -> dict[str, dict[str, Any]]:
+def count_kept(decisions: Sequence[Decision]) -> dict[str, KeptCount]:
     """How many dumps stay of each database, as ``container/database``, and how many of them for which reason."""
     counts: dict[str, Counter[str]] = {}
     for one in decisions:

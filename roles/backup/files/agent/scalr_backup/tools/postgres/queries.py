@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.sql import quote_identifier
 from scalr_backup.tools.postgres.session import SqlSession
 
@@ -112,7 +112,7 @@ RowCounts = dict[str, int]
 SequenceValues = dict[str, tuple[int, bool]]
 
 
-def open_exported_snapshot(session: SqlSession) -> tuple[str, dict[str, Any]]:
+def open_exported_snapshot(session: SqlSession) -> tuple[str, ManifestDatabase]:
     """Begin the transaction that a dump and its counts share; returns the snapshot's name and the description.
 
     The tables are locked as pg_dump locks them, at once: a TRUNCATE between the snapshot and pg_dump's own
@@ -123,7 +123,7 @@ def open_exported_snapshot(session: SqlSession) -> tuple[str, dict[str, Any]]:
     if session.query("SELECT to_jsonb(current_setting('server_version_num')::int);")[0] >= 170000:
         session.query("SET transaction_timeout = 0;")
     session.query(_LOCK_TABLES)
-    description: dict[str, Any] = session.query(_DESCRIBE)[0]
+    description: ManifestDatabase = session.query(_DESCRIBE)[0]
     return exported, description
 
 

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``/manifest.json`` in the repository: what a pass knew of its dumps. ``actions/backup/manifest.py`` checks what it reads."""
+
+from __future__ import annotations
+
+from typing import NotRequired
+
+from typing_extensions import TypedDict
+
+MANIFEST_VERSION = 1
+
+
+class ManifestExtension(TypedDict):
+    """An extension that a database has."""
+
+    name: str
+    version: str
+    schema: NotRequired[str]
+
+
+class ManifestSettings(TypedDict):
+    """Settings of a database, of one role or of all."""
+
+    role: str | None
+    settings: list[str]
+
+
+class ManifestDatabase(TypedDict, total=False):
+    """One dump: the database as the dump's own transaction saw it, and the snapshot. Empty where nothing is known."""
+
+    database: str
+    owner: str
+    encoding: str
+    size_bytes: int | None
+    extensions: list[ManifestExtension] | None
+    public_schema: bool | None
+    settings: list[ManifestSettings]
+    largest_indexes: list[int] | None
+    snapshot_id: str
+    dump_bytes: int
+    head_bytes: int
+    row_counts: dict[str, int] | None
+    count_error: str | None
+
+
+class ManifestCluster(TypedDict, total=False):
+    """One cluster: its server, its roles, and its dumps. Empty where nothing is known."""
+
+    container: str
+    image: str | None
+    image_id: str | None
+    server_version: str | None
+    shared_preload_libraries: str | None
+    globals: str | None
+    # Saved or not; since 0.4.0.
+    all_databases: list[str] | None
+    databases: list[ManifestDatabase]
+
+
+class Manifest(TypedDict):
+    """The document."""
+
+    manifest_version: int
+    agent_version: str
+    run: str
+    host: str
+    started: str
+    clusters: list[ManifestCluster]

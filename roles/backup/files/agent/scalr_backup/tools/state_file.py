@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``state.json``: one JSON document, replaced in one piece, and held to its declared shape when it is read.
+
+What does not have that shape is left out, so that one damaged entry costs itself alone, and a document that is damaged
+beyond reading keeps no pass from its work. But it is not forgotten: before anything is written in its place, the damaged file
+is set aside, and for as long as it lies there the status says so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from scalr_backup.core.records.reading import Fault, faults, listed
+from scalr_backup.core.records.state import PARTS_OF_ENTRIES, STATE_VERSION, StateRecord
+
+
+class StateFile:
+    """The document in a state directory, and the lock that keeps two writers apart."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "state.json"
+        self._aside = directory / "state.json.damaged"
+        self._lock = directory / "locks" / "state"
+
+    def read(self) -> StateRecord:
+        """What can be read of the document; what cannot is in ``damage``."""
+        return _read(self._path)[0]
+
+    def changed(self) -> int | None:
+        """When the document was last replaced, in nanoseconds; what differs from an earlier answer has changed."""
+        try:
+            return self._path.stat().st_mtime_ns
+        except OSError:
+            return None
+
+    def change(self, change: Callable[[StateRecord], object]) -> None:
+        """Replace the document by a changed one; nobody else's change comes between its reading and its writing."""
+        with self._lock.open("a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            document, found = _read(self._path)
+            change(document)
+            if found:
+                self._set_aside()
+            temporary = self._path.with_suffix(".json.new")
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(document, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path)
+
+    def damage(self) -> str | None:
+        """A sentence for the operator while a damaged document lies here; None otherwise."""
+        if _read(self._path)[1]:
+            # The disk may take nothing any more: it is said all the same.
+            with suppress(OSError):
+                self.change(lambda _document: None)
+        place = self._aside if self._aside.exists() else self._path
+        found = _read(place)[1]
+        if not found and place == self._path:
+            return None
+        what = listed(found) or "it was replaced since"
+        return (
+            f"Part of this agent's record cannot be read and is left out: {what}. Passes go on and record anew. The damaged file "
+            f"is {place}: look at it, then remove it."
+        )
+
+    @property
+    def cure(self) -> str:
+        """The command that ends the damage, once somebody has looked at it."""
+        return f"docker exec scalr-backup rm {self._aside}"
+
+    def _set_aside(self) -> None:
+        """Keep the damaged file under another name. A power cut in between leaves one of the two names, never neither."""
+        with suppress(OSError):
+            self._aside.unlink()
+        try:
+            self._aside.hardlink_to(self._path)
+        except OSError:
+            with suppress(OSError):
+                self._path.replace(self._aside)
+
+
+def _read(path: Path) -> tuple[StateRecord, list[Fault]]:
+    """The readable part of a document, and what is wrong with the rest; a document that is not there is a new one."""
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}, []
+    except OSError as error:
+        return {}, [Fault((), f"the file cannot be read: {error.strerror}")]
+    except (ValueError, RecursionError):
+        return {}, [Fault((), "the file is not whole JSON")]
+    if not isinstance(document, dict):
+        return {}, [Fault((), "the file is no JSON object")]
+    found = faults(StateRecord, document)
+    for fault in found:
+        _leave_out(document, fault.where)
+    if (version := document.pop("version", STATE_VERSION)) != STATE_VERSION:
+        why = (
+            f"its version is {version} and this agent knows {STATE_VERSION}: a newer agent wrote it, so update this one"
+        )
+        found.append(Fault((), why))
+    return cast("StateRecord", document), found
+
+
+def _leave_out(document: dict[str, Any], where: tuple[str | int, ...]) -> None:
+    """Drop the part of a document, or the one entry of a part, that a fault is in."""
+    name = str(where[0])
+    part = document.get(name)
+    if name in PARTS_OF_ENTRIES and len(where) > 1 and isinstance(part, dict):
+        part.pop(where[1], None)
+    else:
+        document.pop(name, None)
