@@ -64,7 +64,7 @@ class StateFile:
         found = _read(place)[1]
         if not found and place == self._path:
             return None
-        what = listed(found) or "it was replaced since"
+        what = listed(found) or "an earlier version of the agent could not read it"
         return (
             f"Part of this agent's record cannot be read and is left out: {what}. Passes go on and record anew. The damaged file "
             f"is {place}: look at it, then remove it."
