@@ -258,7 +258,7 @@ def test_the_listing():
     shown = keys_of(fake).listing().as_dict()
     assert (shown["repository"], shown["repository_id"], shown["current"]) == ("s3:there", "id-of-it", "aaaa1111")
     assert [(one["id"], one["user"]) for one in shown["keys"]] == [("aaaa1111", "root"), ("bbbb0001", ESCROW_USER)]
-    assert shown["shared_with"] == ("web2",)
+    assert shown["shared_with"] == ["web2"]
 
 
 def test_a_password_is_read_as_json():

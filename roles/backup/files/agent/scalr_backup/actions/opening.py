@@ -8,10 +8,11 @@ the secrets that are to come; nothing that is in use is touched meanwhile. Only 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from scalr_backup.core.answers import OpenedAnswer, RehearseAnswer
 from scalr_backup.core.errors import RepositoryMissingError, ScalrBackupError
 from scalr_backup.core.model import Failure
 
@@ -45,6 +46,10 @@ class Opened:
     created: bool
     repository_id: str | None
 
+    def as_dict(self) -> OpenedAnswer:
+        """The repository as the JSON contract shows it."""
+        return {"repository": self.repository, "created": self.created, "repository_id": self.repository_id}
+
 
 @dataclass(frozen=True)
 class Rehearsal:
@@ -53,9 +58,10 @@ class Rehearsal:
     opened: dict[Which, Opened]
     error: Failure | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> RehearseAnswer:
         """The rehearsal as the JSON contract shows it: null for what there is not, or was not opened any more."""
-        return {str(which): asdict(self.opened[which]) if which in self.opened else None for which in Which}
+        first, copy = self.opened.get(Which.REPOSITORY), self.opened.get(Which.COPY)
+        return {"repository": first.as_dict() if first else None, "copy": copy.as_dict() if copy else None}
 
     @property
     def changed(self) -> bool:

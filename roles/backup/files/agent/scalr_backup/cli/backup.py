@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,6 +17,7 @@ from scalr_backup.cli.call import Copy, DryRun, Json, Snapshot, run_verb
 from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import schedule
+from scalr_backup.core.answers import BackupPlanAnswer, DatabaseName, DiscoverAnswer, FoundContainer, SnapshotsAnswer
 from scalr_backup.core.errors import ExitCode, UnknownSnapshotError
 from scalr_backup.core.model import MANUAL, DatabaseBackup, Failure
 from scalr_backup.tools import place
@@ -37,7 +37,7 @@ def discover(
         State().put(look=found.look.as_record(utc_now()))
         due = schedule.next_pass(config, utc_now()).isoformat()
         note = findings.of_repository_on_host(config) if place.is_lost_with_the_host(config) else ""
-        return Outcome({**_discovered(config.host, found), "next_pass": due, "repository_note": note})
+        return Outcome(_discovered(config.host, found, due, note))
 
     run_verb("discover", json, call)
 
@@ -90,7 +90,7 @@ def snapshots(
             found = [one for one in found if any(name.startswith(snapshot) for name in one.ids)]
             if not found:
                 raise UnknownSnapshotError(f"There is no snapshot whose id begins with {snapshot!r}.")
-        return Outcome({"snapshots": [one.as_dict() for one in found]})
+        return Outcome(SnapshotsAnswer(snapshots=[one.as_dict() for one in found]))
 
     run_verb("snapshots", json, call)
 
@@ -118,12 +118,12 @@ def unpin(
 def _pinned(agent: Agent, snapshot: str, *, pinned: bool, copy: bool, dry_run: bool) -> Outcome:
     restic = agent.restic(copy=copy)
     done = retention.pin(agent.config(), restic, snapshot, pinned=pinned, anywhere=copy, dry_run=dry_run)
-    return Outcome(asdict(done), changed=done.changed)
+    return Outcome(done.as_dict(), changed=done.changed)
 
 
-def _discovered(host: str, found: Discovered) -> dict[str, Any]:
+def _discovered(host: str, found: Discovered, due: str, note: str) -> DiscoverAnswer:
     clusters = {cluster.container.name: cluster for cluster in found.clusters}
-    containers = []
+    containers: list[FoundContainer] = []
     for container in found.containers:
         cluster = clusters.get(container.name)
         containers.append(
@@ -135,21 +135,30 @@ def _discovered(host: str, found: Discovered) -> dict[str, Any]:
                 "status": container.status,
                 "reason": container.reason,
                 "server_version": cluster.server_version if cluster else None,
-                "databases": [asdict(database) for database in cluster.databases] if cluster else [],
+                "databases": [database.as_dict() for database in cluster.databases] if cluster else [],
                 "kept_databases": cluster.kept_as_dicts() if cluster else [],
             }
         )
     unmatched = [container.as_dict() for container in found.look.unmatched]
-    told = {"unmatched": unmatched, "notes": findings.notes_on(unmatched), "warnings": found.warnings}
-    return {"host": host, "containers": containers, **told}
+    return {
+        "host": host,
+        "containers": containers,
+        "unmatched": unmatched,
+        "notes": findings.notes_on(unmatched),
+        "warnings": found.warnings,
+        "next_pass": due,
+        "repository_note": note,
+    }
 
 
 def _planned(plan: PassPlan) -> Outcome:
     """What a pass would do; it fails where that would."""
-    databases = [{"container": container, "database": database} for container, database in plan.databases]
+    databases: list[DatabaseName] = [
+        {"container": container, "database": database} for container, database in plan.databases
+    ]
     error = _databases_failed(plan.failed, len(plan.failed) + len(databases)) if plan.failed else plan.error
     exit_code = ExitCode.SOME_DATABASES_FAILED if error else ExitCode.GOOD
-    return Outcome({"plan": databases}, bool(databases), exit_code, error)
+    return Outcome(BackupPlanAnswer(plan=databases), bool(databases), exit_code, error)
 
 
 def _databases_failed(failed: Sequence[DatabaseBackup], total: int) -> Failure:

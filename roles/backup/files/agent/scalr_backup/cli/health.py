@@ -13,6 +13,14 @@ from scalr_backup.actions.health.outbox import Outbox
 from scalr_backup.cli.call import Json, run_verb, standard_input
 from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent, recipients_of, status_of
+from scalr_backup.core.answers import (
+    HealthAnswer,
+    HistoryAnswer,
+    NotifyAnswer,
+    ToldService,
+    ValidAddressesAnswer,
+    ValidAnswer,
+)
 from scalr_backup.core.config import parse_config
 from scalr_backup.core.errors import ExitCode, UsageError
 from scalr_backup.core.model import Failure
@@ -50,8 +58,9 @@ def history_verb(
         entries = State().history.read(since)
         config = agent.config()
         # A night is a date of the time zone that the passes are scheduled in.
-        told = {"host": config.host, "timezone": config.timezone, "since": since.isoformat(), "entries": entries}
-        return Outcome(told)
+        return Outcome(
+            HistoryAnswer(host=config.host, timezone=config.timezone, since=since.isoformat(), entries=entries)
+        )
 
     run_verb("history", json, call)
 
@@ -62,7 +71,7 @@ def health(json: Json = False) -> None:
     def call(agent: Agent) -> Outcome:
         health = status_of(agent.config()).health
         exit_code = ExitCode.GOOD if health.ok else ExitCode.FAILED
-        return Outcome({"healthy": health.ok, "summary": health.sentence}, exit_code=exit_code)
+        return Outcome(HealthAnswer(healthy=health.ok, summary=health.sentence), exit_code=exit_code)
 
     run_verb("health", json, call)
 
@@ -85,7 +94,8 @@ def notify_verb(
             outbox.send(recipients.services, utc_now(), at_once=True)
         told = alerts.deliver_test(config, recipients.services) if test else []
         failed = [sentence for _name, sentence in told if sentence]
-        data = {"tested": [{"service": name, "error": error} for name, error in told], **outbox.summary()}
+        tested: list[ToldService] = [{"service": name, "error": error} for name, error in told]
+        data: NotifyAnswer = {"tested": tested, **outbox.summary()}
         error = Failure("not_delivered", " ".join(failed)) if failed else None
         return Outcome(data, exit_code=ExitCode.FAILED if failed else ExitCode.GOOD, error=error)
 
@@ -103,8 +113,8 @@ def validate(
     def call(_agent: Agent) -> Outcome:
         if addresses:
             recipients = recipients_of(parse_addresses(standard_input()))
-            return Outcome({"services": len(recipients.services), "valid": True})
+            return Outcome(ValidAddressesAnswer(services=len(recipients.services), valid=True))
         config = parse_config(standard_input(), "The configuration")
-        return Outcome({"host": config.host, "valid": True})
+        return Outcome(ValidAnswer(host=config.host, valid=True))
 
     run_verb("validate", json, call)

@@ -7,7 +7,6 @@ import getpass
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from enum import StrEnum
 from json import dumps
 from typing import Annotated
@@ -22,6 +21,7 @@ from scalr_backup.cli.call import Copy, DryRun, FromSecrets, Json, Scheduled, ru
 from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import stopping
+from scalr_backup.core.answers import CheckAnswer, KeysRemovedAnswer, PruneAnswer, UnlockAnswer
 from scalr_backup.core.config import Config, Keep, parse_config
 from scalr_backup.core.errors import AppendOnlyError, ExitCode, InterruptedRunError, UsageError
 from scalr_backup.core.secrets import other_secrets, parse_given, parse_password
@@ -106,7 +106,7 @@ def check(
     def call(agent: Agent) -> Outcome:
         if not scheduled:
             agent.care().check(agent.place(copy=copy), read_data_subset)
-            return Outcome({"errors": 0, "read_data_subset": read_data_subset})
+            return Outcome(CheckAnswer(errors=0, read_data_subset=read_data_subset))
         if not agent.config().check_schedule:
             raise UsageError("There is no schedule of checks to go by: backup_check_schedule is empty.")
         return Outcome(agent.care().scheduled_check(agent.places()).as_dict())
@@ -122,7 +122,7 @@ def prune(copy: Copy = False, scheduled: Scheduled = False, json: Json = False) 
             raise AppendOnlyError(f"{agent.config().host} only adds to its repository (append_only): run prune.yml.")
         care = agent.care()
         done = care.scheduled_prune(agent.places()) if scheduled else care.prune(agent.place(copy=copy))
-        return Outcome({"run": done.run, "deferred": done.deferred}, changed=done.deferred is None)
+        return Outcome(PruneAnswer(run=done.run, deferred=done.deferred), changed=done.deferred is None)
 
     run_verb("prune", json, call)
 
@@ -141,7 +141,7 @@ def init(
         opened = opening.open_or_make(
             restic, copy_of=agent.restic() if copy else None, make=not dry_run, must_exist=must_exist
         )
-        return Outcome(asdict(opened), changed=opened.created)
+        return Outcome(opened.as_dict(), changed=opened.created)
 
     run_verb("init", json, call)
 
@@ -169,7 +169,7 @@ def unlock(json: Json = False) -> None:
 
     def call(agent: Agent) -> Outcome:
         removed = agent.restic().unlock()
-        return Outcome({"removed": removed}, changed=removed > 0)
+        return Outcome(UnlockAnswer(removed=removed), changed=removed > 0)
 
     run_verb("unlock", json, call)
 
@@ -206,14 +206,14 @@ def key_verb(
         if action is KeyAction.ADD:
             label = (keys.HOST_USER, agent.config().host) if escrow is None else (keys.ESCROW_USER, escrow)
             added = use_case.add(_password(), *label, dry_run=dry_run)
-            return Outcome(asdict(added), changed=added.added)
+            return Outcome(added.as_dict(), changed=added.added)
         unused = unused_by or ()
         removed = (
             use_case.remove(key, unused, dry_run=dry_run)
             if key
             else use_case.retire(_password(), unused, dry_run=dry_run)
         )
-        return Outcome({"removed": removed}, changed=bool(removed))
+        return Outcome(KeysRemovedAnswer(removed=removed), changed=bool(removed))
 
     run_verb("key", json, call)
 

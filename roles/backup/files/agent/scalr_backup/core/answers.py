@@ -6,12 +6,20 @@ The schemas in ``docs/schemas`` are made from these types.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from scalr_backup.core.records.history import Entry
 from scalr_backup.core.records.reading import Moment
-from scalr_backup.core.records.state import FailureRecord, KeptCopyRecord, KeptCount, PassRecord, UnmatchedRecord
+from scalr_backup.core.records.state import (
+    CopyRecord,
+    FailureRecord,
+    KeptCopyRecord,
+    KeptCount,
+    PassRecord,
+    UnmatchedRecord,
+)
 
 Severity = Literal["failure", "warning"]
 Verdict = Literal["not_safe", "incomplete", "safe", "waiting", "nothing_to_back_up"]
@@ -150,3 +158,359 @@ class DrillAnswer(TypedDict):
     not_tried: int
     warnings: list[str]
     databases: list[DrilledAnswer]
+
+
+class DatabaseName(TypedDict):
+    """A database, by its container."""
+
+    container: str
+    database: str
+
+
+class BackupPlanAnswer(TypedDict):
+    """``backup --dry-run``: the databases that would be backed up."""
+
+    plan: list[DatabaseName]
+
+
+class HistoryAnswer(TypedDict):
+    """``history``: what happened since then, oldest first; a night is a date of the *timezone*."""
+
+    host: str
+    timezone: str
+    since: Moment
+    entries: list[Entry]
+
+
+class HealthAnswer(TypedDict):
+    """``health``."""
+
+    healthy: bool
+    summary: str
+
+
+class ToldService(TypedDict):
+    """A service that a test was sent to, and why it did not take it."""
+
+    service: str
+    error: str | None
+
+
+class NotifyAnswer(BoxAnswer):
+    """``notify``; *tested* is empty without ``--test``."""
+
+    tested: list[ToldService]
+
+
+class SnapshotAnswer(TypedDict):
+    """A snapshot of this host."""
+
+    id: str
+    short_id: str
+    time: Moment
+    host: str
+    container: str | None
+    database: str | None
+    path: str
+    run: str | None
+    reason: str | None
+    tags: list[str]
+    dump_bytes: int | None
+    pinned: bool
+
+
+class SnapshotsAnswer(TypedDict):
+    """``snapshots``."""
+
+    snapshots: list[SnapshotAnswer]
+
+
+class FoundDatabase(TypedDict):
+    """A database of a container that answers."""
+
+    name: str
+    size_bytes: int
+    owner: str
+    encoding: str
+
+
+class FoundContainer(TypedDict):
+    """A container that discovery looked at, and what it holds where it answers."""
+
+    name: str
+    id: str
+    image: str
+    state: str
+    status: Literal["ok", "stopped", "unreachable", "excluded"]
+    reason: str | None
+    server_version: str | None
+    databases: list[FoundDatabase]
+    kept_databases: list[KeptCopyRecord]
+
+
+class DiscoverAnswer(TypedDict):
+    """``discover``."""
+
+    host: str
+    containers: list[FoundContainer]
+    unmatched: list[UnmatchedRecord]
+    notes: list[str]
+    warnings: list[str]
+    next_pass: Moment
+    repository_note: str
+
+
+class DecisionAnswer(TypedDict):
+    """Whether a dump stays, and why."""
+
+    id: str
+    short_id: str
+    time: Moment
+    container: str | None
+    database: str | None
+    reason: str | None
+    keep: bool
+    why: list[str]
+
+
+class ForgetAnswer(TypedDict):
+    """``forget``; *decisions* are told with ``--dry-run``."""
+
+    removed: list[str]
+    kept: int
+    pruned: bool
+    suspects: list[str]
+    warnings: list[str]
+    decisions: list[DecisionAnswer]
+
+
+class PinAnswer(TypedDict):
+    """``pin`` and ``unpin``: a snapshot gets another id when its tags change."""
+
+    id: str
+    was: str
+    pinned: bool
+    changed: bool
+
+
+class OpenedAnswer(TypedDict):
+    """``init``: the id is null where there is no repository yet."""
+
+    repository: str
+    created: bool
+    repository_id: str | None
+
+
+class RehearseAnswer(TypedDict):
+    """``rehearse``: null for what there is not, or was not opened any more."""
+
+    repository: OpenedAnswer | None
+    copy: OpenedAnswer | None
+
+
+class PruneAnswer(TypedDict):
+    """``prune``; *deferred* says what it gave way to."""
+
+    run: str
+    deferred: str | None
+
+
+class CheckAnswer(TypedDict):
+    """``check``."""
+
+    errors: Literal[0]
+    read_data_subset: str | None
+
+
+class ScheduledCheckAnswer(TypedDict):
+    """``check --scheduled``: the parts of the data that were read, and *of* how many."""
+
+    run: str
+    parts: list[int]
+    of: int | None
+    deferred: str | None
+
+
+class UnlockAnswer(TypedDict):
+    """``unlock``: how many stale locks were removed."""
+
+    removed: int
+
+
+class KeyRecord(TypedDict):
+    """A password's key to the repository."""
+
+    id: str
+    user: str
+    host: str
+    created: str
+    current: bool
+
+
+class KeysAnswer(TypedDict):
+    """``key list``."""
+
+    repository: str
+    repository_id: str
+    keys: list[KeyRecord]
+    shared_with: list[str]
+    current: str | None
+
+
+class KeyAddedAnswer(TypedDict):
+    """``key add``."""
+
+    repository_id: str
+    key: str
+    added: bool
+
+
+class ValidAddressesAnswer(TypedDict):
+    """``validate --addresses``."""
+
+    services: int
+    valid: Literal[True]
+
+
+class ValidAnswer(TypedDict):
+    """``validate``."""
+
+    host: str
+    valid: Literal[True]
+
+
+class ConnectedAnswer(TypedDict):
+    """Who is connected to a database: so many sessions of one user, program and address."""
+
+    user: str | None
+    application: str
+    address: str
+    sessions: int
+
+
+class PlannedSnapshot(TypedDict):
+    """The snapshot that a database would be restored from."""
+
+    id: str
+    short_id: str
+    time: Moment
+    age_seconds: int
+    dump_bytes: int | None
+    rows: int | None
+    run: str | None
+    reason: str | None
+    tags: list[str]
+    server_version: str | None
+
+
+class LiveAnswer(TypedDict):
+    """What a restore or an undo is about to replace."""
+
+    exists: bool
+    size_bytes: int | None
+    sessions: int
+    connected: list[ConnectedAnswer]
+
+
+class PlannedDatabase(LiveAnswer):
+    """What would happen to one database; an undo has no *snapshot*, a restore no *old_database*."""
+
+    database: str
+    source_database: str | None
+    needed_bytes: int
+    old_database: str | None
+    snapshot: PlannedSnapshot | None
+
+
+class PlanSource(TypedDict):
+    """Whose snapshots are restored."""
+
+    host: str
+    container: str
+
+
+class RoomAnswer(TypedDict):
+    """What a restore takes of the volumes of its target."""
+
+    data_bytes: int
+    log_bytes: int
+    sort_bytes: int
+    reserve_bytes: int
+    wanted_bytes: int
+
+
+class PlanAnswer(TypedDict):
+    """What a restore would do, or the *undo* of one."""
+
+    host: str
+    container: str
+    source: PlanSource
+    strategy: str | None
+    confirm: str
+    undo: str | None
+    server_version: str
+    snapshot: str | None
+    roles: list[str]
+    databases: list[PlannedDatabase]
+    missing: NotRequired[list[str]]
+    free_bytes: int | None
+    room: NotRequired[RoomAnswer]
+    warnings: list[str]
+
+
+class RestoredAnswer(TypedDict):
+    """What a restore or an undo came to for one database."""
+
+    database: str
+    snapshot_id: str | None
+    ok: bool
+    safety_snapshot_id: str | None
+    old_database: str | None
+    kept_database: str | None
+    dropped_first: bool
+    verified: dict[str, int] | None
+    jobs: int
+    seconds: dict[str, float]
+    duration_seconds: float
+    error: FailureRecord | None
+
+
+class RestoreAnswer(TypedDict):
+    """``restore``; with ``--plan`` no *run* and no *databases*."""
+
+    run: str | None
+    plan: PlanAnswer
+    databases: list[RestoredAnswer]
+    roles_created: list[str]
+    warnings: list[str]
+
+
+class KeysRemovedAnswer(TypedDict):
+    """``key remove``: the ids of the keys."""
+
+    removed: list[str]
+
+
+# What each verb may answer; a verb that failed before it had an answer has none.
+ANSWERS: dict[str, tuple[type, ...]] = {
+    "backup": (PassRecord, BackupPlanAnswer),
+    "check": (CheckAnswer, ScheduledCheckAnswer),
+    "copy": (CopyRecord,),
+    "discover": (DiscoverAnswer,),
+    "drill": (DrillAnswer,),
+    "forget": (ForgetAnswer,),
+    "health": (HealthAnswer,),
+    "history": (HistoryAnswer,),
+    "init": (OpenedAnswer,),
+    "key": (KeysAnswer, KeyAddedAnswer, KeysRemovedAnswer),
+    "notify": (NotifyAnswer,),
+    "pin": (PinAnswer,),
+    "prune": (PruneAnswer,),
+    "rehearse": (RehearseAnswer,),
+    "restore": (RestoreAnswer,),
+    "snapshots": (SnapshotsAnswer,),
+    "status": (StatusAnswer,),
+    "unlock": (UnlockAnswer,),
+    "unpin": (PinAnswer,),
+    "validate": (ValidAnswer, ValidAddressesAnswer),
+}

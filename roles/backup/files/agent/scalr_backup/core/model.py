@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote, unquote
 
-from scalr_backup.core.answers import JudgedDatabase
+from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, KeyRecord, SnapshotAnswer
 from scalr_backup.core.records.state import DatabaseRecord, FailureRecord, KeptCopyRecord, OutcomeRecord, VolumeRecord
 
 ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
@@ -141,6 +141,10 @@ class Database:
     owner: str
     encoding: str
 
+    def as_dict(self) -> FoundDatabase:
+        """The database as the JSON contract shows it."""
+        return {"name": self.name, "size_bytes": self.size_bytes, "owner": self.owner, "encoding": self.encoding}
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -241,7 +245,7 @@ class Snapshot:
         """Whether its time cannot be true: who may add snapshots may date them as he likes."""
         return self.time > now + _CLOCK_SKEW
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> SnapshotAnswer:
         """The snapshot as the JSON contract shows it."""
         return {
             "id": self.id,
@@ -268,6 +272,12 @@ class Key:
     host: str
     created: str
     current: bool
+
+    def as_dict(self) -> KeyRecord:
+        """The key as the JSON contract shows it."""
+        return {
+            "id": self.id, "user": self.user, "host": self.host, "created": self.created, "current": self.current,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)

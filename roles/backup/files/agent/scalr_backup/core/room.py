@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from scalr_backup.core.answers import RoomAnswer
 from scalr_backup.core.records.manifest import ManifestDatabase
 
 DEFAULT_TABLESPACE = "pg_default"
@@ -112,6 +113,16 @@ class Needs:
     def total_bytes(self) -> int:
         """All of it, where it is on one volume."""
         return self.data_bytes + self.log_bytes + self.sort_bytes + self.reserve_bytes
+
+    def as_dict(self) -> RoomAnswer:
+        """The needs as the JSON contract shows them."""
+        return {
+            "data_bytes": self.data_bytes,
+            "log_bytes": self.log_bytes,
+            "sort_bytes": self.sort_bytes,
+            "reserve_bytes": self.reserve_bytes,
+            "wanted_bytes": self.total_bytes,
+        }
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ one use the new one, and only then remove the old one's key. Each step here can 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from scalr_backup.core.answers import KeyAddedAnswer, KeysAnswer
 from scalr_backup.core.errors import (
     ConfigurationError,
     KeyInUseError,
@@ -44,10 +44,16 @@ class Listing:
     keys: tuple[Key, ...]
     shared_with: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> KeysAnswer:
         """The listing as the JSON contract shows it."""
         current = _current(self.keys)
-        return {**asdict(self), "current": current.id if current else None}
+        return {
+            "repository": self.repository,
+            "repository_id": self.repository_id,
+            "keys": [key.as_dict() for key in self.keys],
+            "shared_with": list(self.shared_with),
+            "current": current.id if current else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,10 @@ class Added:
     repository_id: str
     key: str
     added: bool
+
+    def as_dict(self) -> KeyAddedAnswer:
+        """The key as the JSON contract shows it."""
+        return {"repository_id": self.repository_id, "key": self.key, "added": self.added}
 
 
 class Keys:

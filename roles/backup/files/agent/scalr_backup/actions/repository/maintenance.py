@@ -18,11 +18,11 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from scalr_backup.actions.recording import Noted, Record
+from scalr_backup.core.answers import ScheduledCheckAnswer
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import (
     InterruptedRunError,
@@ -185,9 +185,9 @@ class Cared:
     of: int | None = None
     deferred: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> ScheduledCheckAnswer:
         """The outcome as the JSON contract shows it."""
-        return asdict(self) | {"parts": list(self.parts)}
+        return {"run": self.run, "parts": list(self.parts), "of": self.of, "deferred": self.deferred}
 
 
 class Maintenance:

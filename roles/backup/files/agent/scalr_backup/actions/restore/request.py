@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from scalr_backup.actions.restore import selection
 from scalr_backup.core import room
+from scalr_backup.core.answers import LiveAnswer, PlanAnswer, PlannedDatabase
 from scalr_backup.core.errors import UsageError
 from scalr_backup.core.model import Cluster, Snapshot, is_glob
 from scalr_backup.core.roles import MissingRoles
@@ -102,7 +103,7 @@ class DatabasePlan:
         """How many rows were saved."""
         return None if self.row_counts is None else sum(self.row_counts.values())
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> PlannedDatabase:
         """The plan as the JSON contract shows it."""
         snapshot = self.snapshot
         return {
@@ -161,7 +162,7 @@ class Plan:
         """What the restore takes of its volumes."""
         return needs(self.databases, self.survey, self.request)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> PlanAnswer:
         """The plan as the JSON contract shows it."""
         return {
             "host": self.host,
@@ -176,12 +177,12 @@ class Plan:
             "databases": [database.as_dict() for database in self.databases],
             "missing": [*self.missing],
             "free_bytes": sum(place.free_bytes for place in self.places) + self.spare_bytes,
-            "room": asdict(self.needs) | {"wanted_bytes": self.needs.total_bytes},
+            "room": self.needs.as_dict(),
             "warnings": list(self.warnings),
         }
 
 
-def live_as_dict(live: LiveDatabase | None) -> dict[str, Any]:
+def live_as_dict(live: LiveDatabase | None) -> LiveAnswer:
     """What a restore or an undo is about to replace, as the JSON contract shows it."""
     return {
         "exists": live is not None,

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.dump import Dumper, uncounted
@@ -22,6 +22,7 @@ from scalr_backup.actions.restore.request import BESIDE, REPLACE, DatabasePlan, 
 from scalr_backup.actions.restore.room_watch import RoomWatch
 from scalr_backup.actions.restore.swap import SwapUnknownError, has_swapped
 from scalr_backup.actions.use_case import Tools, UseCase
+from scalr_backup.core.answers import PlanAnswer, RestoreAnswer, RestoredAnswer
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.errors import (
     ExitCode,
@@ -61,11 +62,28 @@ class DatabaseRestore:
     duration_seconds: float = 0.0
     error: Failure | None = None
 
+    def as_dict(self) -> RestoredAnswer:
+        """The outcome as the JSON contract shows it."""
+        return {
+            "database": self.database,
+            "snapshot_id": self.snapshot_id,
+            "ok": self.ok,
+            "safety_snapshot_id": self.safety_snapshot_id,
+            "old_database": self.old_database,
+            "kept_database": self.kept_database,
+            "dropped_first": self.dropped_first,
+            "verified": self.verified,
+            "jobs": self.jobs,
+            "seconds": self.seconds,
+            "duration_seconds": self.duration_seconds,
+            "error": self.error.record if self.error else None,
+        }
+
 
 class _Planned(Protocol):
     """What a restore was to do, or an undo."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> PlanAnswer:
         """The plan as the JSON contract shows it."""
 
 
@@ -90,12 +108,12 @@ class RestoreResult(Generic[PlanType]):
             return ExitCode.GOOD
         return ExitCode.FAILED if failed == len(self.databases) else ExitCode.SOME_DATABASES_FAILED
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> RestoreAnswer:
         """The outcome as the JSON contract shows it."""
         return {
             "run": self.run,
             "plan": self.plan.as_dict(),
-            "databases": [asdict(outcome) for outcome in self.databases],
+            "databases": [outcome.as_dict() for outcome in self.databases],
             "roles_created": self.roles_created,
             "warnings": self.warnings,
         }

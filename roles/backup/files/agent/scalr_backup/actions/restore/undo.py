@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.restore.plan import require_swappable
@@ -17,6 +16,7 @@ from scalr_backup.actions.restore.request import live_as_dict, require_one_conta
 from scalr_backup.actions.restore.run import DatabaseRestore, RestoreResult, old_name
 from scalr_backup.actions.restore.swap import has_swapped
 from scalr_backup.actions.use_case import UseCase
+from scalr_backup.core.answers import PlanAnswer, PlannedDatabase
 from scalr_backup.core.errors import (
     NotConfirmedError,
     RestoreError,
@@ -51,7 +51,7 @@ class DatabaseUndo:
     kept: KeptDatabase
     live: LiveDatabase | None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> PlannedDatabase:
         """The plan as the JSON contract shows it, shaped like a restore's."""
         return {
             "database": self.kept.database,
@@ -78,7 +78,7 @@ class UndoPlan:
         """What the operator has to type, or to give beforehand."""
         return self.cluster.container.name
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> PlanAnswer:
         """The plan as the JSON contract shows it, shaped like a restore's."""
         return {
             "host": self.host,

@@ -23,11 +23,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from scalr_backup.actions.recording import Noted, Record
 from scalr_backup.actions.repository.maintenance import FORGET, PRUNE
 from scalr_backup.actions.retention.suspects import Look, Suspects, find_suspects, next_look, removable_of_the_future
+from scalr_backup.core.answers import DecisionAnswer, ForgetAnswer, PinAnswer
 from scalr_backup.core.config import Config, duration_hours
 from scalr_backup.core.errors import AmbiguousSnapshotError, AppendOnlyError, ForgedSnapshotsError, UnknownSnapshotError
 from scalr_backup.core.model import MANIFEST_PATH, MANUAL, NIGHTLY, PINNED_TAG, PRE_RESTORE, Failure, Snapshot
@@ -74,7 +74,7 @@ class Decision:
         words = {reason.partition(" ")[0] for reason in self.why}
         return next((word for word in _IN_SHORT if word in words), "other")
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> DecisionAnswer:
         """The decision as the JSON contract shows it."""
         one = self.snapshot
         return {
@@ -105,11 +105,15 @@ class Forgotten:
     error: Failure | None = None
     decisions: tuple[Decision, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> ForgetAnswer:
         """The outcome as the JSON contract shows it."""
-        shown = {"removed", "kept", "pruned", "suspects", "warnings"}
-        return {name: value for name, value in vars(self).items() if name in shown} | {
-            "decisions": [decision.as_dict() for decision in self.decisions]
+        return {
+            "removed": list(self.removed),
+            "kept": self.kept,
+            "pruned": self.pruned,
+            "suspects": list(self.suspects),
+            "warnings": list(self.warnings),
+            "decisions": [decision.as_dict() for decision in self.decisions],
         }
 
 
@@ -298,6 +302,10 @@ class Pinned:
     was: str
     pinned: bool
     changed: bool
+
+    def as_dict(self) -> PinAnswer:
+        """The outcome as the JSON contract shows it."""
+        return {"id": self.id, "was": self.was, "pinned": self.pinned, "changed": self.changed}
 
 
 def pin(

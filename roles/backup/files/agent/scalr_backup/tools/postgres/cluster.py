@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from scalr_backup.core.answers import ConnectedAnswer
 from scalr_backup.core.errors import PostgresError, RoomUnknownError
 from scalr_backup.core.model import Database, Volume, kept_since
 from scalr_backup.core.room import DEFAULT_TABLESPACE, LogSettings, Place, Survey
@@ -43,7 +44,7 @@ class LiveDatabase:
 
     size_bytes: int
     sessions: int
-    connected: tuple[dict[str, Any], ...] = ()
+    connected: tuple[ConnectedAnswer, ...] = ()
     prepared_transactions: int = 0
 
 
