@@ -40,7 +40,7 @@ def schema_of(verb: str, kinds: tuple[type, ...]) -> dict[str, Any]:
 
 def texts() -> dict[str, str]:
     """What belongs into each file, by its name."""
-    from scalr_backup.core.answers import ANSWERS  # noqa: PLC0415
+    from scalr_backup.core.verbs import ANSWERS  # noqa: PLC0415
 
     return {
         f"{verb}.json": json.dumps(schema_of(verb, kinds), indent=1, sort_keys=True) + "\n"

@@ -7,8 +7,8 @@ import json
 
 import pytest
 from scalr_backup.cli.output import JsonOutput
-from scalr_backup.core.answers import ANSWERS
 from scalr_backup.core.records.reading import faults, listed
+from scalr_backup.core.verbs import ANSWERS
 
 
 @pytest.fixture(autouse=True, scope="session")

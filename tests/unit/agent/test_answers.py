@@ -20,10 +20,11 @@ from scalr_backup.actions.restore.run import DatabaseRestore
 from scalr_backup.actions.retention.policy import Decision, Forgotten, Pinned
 from scalr_backup.cli.app import app
 from scalr_backup.cli.tables import TABLES
-from scalr_backup.core.answers import ANSWERS, RestoredAnswer
+from scalr_backup.core.answers import RestoredAnswer
 from scalr_backup.core.config import Config
 from scalr_backup.core.model import DatabaseBackup, Failure, Key, Snapshot, Volume
 from scalr_backup.core.records.reading import faults, listed
+from scalr_backup.core.verbs import ANSWERS
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 RECORDS = Path(__file__).parent / "records"

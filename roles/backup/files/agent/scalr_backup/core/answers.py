@@ -12,14 +12,7 @@ from typing_extensions import TypedDict
 
 from scalr_backup.core.records.history import Entry
 from scalr_backup.core.records.reading import Moment
-from scalr_backup.core.records.state import (
-    CopyRecord,
-    FailureRecord,
-    KeptCopyRecord,
-    KeptCount,
-    PassRecord,
-    UnmatchedRecord,
-)
+from scalr_backup.core.records.state import FailureRecord, KeptCopyRecord, KeptCount, PassRecord, UnmatchedRecord
 
 Severity = Literal["failure", "warning"]
 Verdict = Literal["not_safe", "incomplete", "safe", "waiting", "nothing_to_back_up"]
@@ -489,28 +482,3 @@ class KeysRemovedAnswer(TypedDict):
     """``key remove``: the ids of the keys."""
 
     removed: list[str]
-
-
-# What each verb may answer; a verb that failed before it had an answer has none.
-ANSWERS: dict[str, tuple[type, ...]] = {
-    "backup": (PassRecord, BackupPlanAnswer),
-    "check": (CheckAnswer, ScheduledCheckAnswer),
-    "copy": (CopyRecord,),
-    "discover": (DiscoverAnswer,),
-    "drill": (DrillAnswer,),
-    "forget": (ForgetAnswer,),
-    "health": (HealthAnswer,),
-    "history": (HistoryAnswer,),
-    "init": (OpenedAnswer,),
-    "key": (KeysAnswer, KeyAddedAnswer, KeysRemovedAnswer),
-    "notify": (NotifyAnswer,),
-    "pin": (PinAnswer,),
-    "prune": (PruneAnswer,),
-    "rehearse": (RehearseAnswer,),
-    "restore": (RestoreAnswer,),
-    "snapshots": (SnapshotsAnswer,),
-    "status": (StatusAnswer,),
-    "unlock": (UnlockAnswer,),
-    "unpin": (PinAnswer,),
-    "validate": (ValidAnswer, ValidAddressesAnswer),
-}
