@@ -67,6 +67,7 @@ def test_a_copy_that_fails_is_recorded_and_raises_nothing(tmp_path):
 def test_a_failure_does_not_forget_the_last_good_copy(tmp_path):
     use_case, state = copier(tmp_path, Unreachable())
     good = {"repository": "s3:https://s3.test/copies", "ok": True, "time": START.isoformat()}
+    good |= {"copied": 1, "removed": [], "error": None}
     state.record_copy(good)
     use_case.copy()
     assert state.read()["copy"]["last_success"] == START.isoformat()

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import base64
 import io
+import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -257,3 +259,17 @@ def test_a_deployment_that_backs_up_nothing_says_what_is_to_be_done():
 
     assert line.startswith("web1 has nothing to back up so far. What it backs up will go to /repository. Password: ")
     assert line.endswith("Start a database container that backup_containers matches, then look again with status.yml.")
+
+
+def test_what_draws_pages_is_loaded_by_nobody_else():
+    """Ansible loads all filters of a collection wherever one of them is used."""
+    program = """
+import sys
+from ansible.plugins.loader import filter_loader, init_plugin_loader
+init_plugin_loader(sys.argv[1:])
+assert filter_loader.get("scalr.backup.tally")
+print(*(name for name in sys.modules if name.rpartition(".")[2].startswith("_status_")))
+"""
+    collections = [path for path in sys.path if path.endswith("/.ansible/collections")]
+    done = subprocess.run([sys.executable, "-c", program, *collections], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
