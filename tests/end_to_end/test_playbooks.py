@@ -437,6 +437,7 @@ class TestBackup:
         assert "password" in run.text
         assert "not this one" not in run.text
 
+    @pytest.mark.thorough
     def test_an_unknown_database(self, site: Site) -> None:
         run = site.controller.play("backup", "-e", "db=scalr-nobody-db", exit_code=2)
 
@@ -445,7 +446,10 @@ class TestBackup:
 
 
 class TestRestoreRefuses:
-    """restore.yml with input that cannot be meant: one sentence, non-zero, nothing changed."""
+    """restore.yml with input that cannot be meant: one sentence, non-zero, nothing changed.
+
+    The playbook's part in each of these is in the unit tests, too, and the agent's in the integration tests.
+    """
 
     def refused(self, site: Site, *arguments: str) -> Run:
         live, snapshots = site.shop.fingerprint("shop"), len(site.snapshots())
@@ -456,6 +460,7 @@ class TestRestoreRefuses:
         assert len(site.snapshots()) == snapshots
         return run
 
+    @pytest.mark.thorough
     def test_no_database(self, site: Site) -> None:
         assert "Name the container whose databases are to be restored" in self.refused(site).text
 
@@ -465,6 +470,7 @@ class TestRestoreRefuses:
         assert "No host has a database container scalr-nobody-db" in run.text
         assert f"{HOST} has {site.shop.name}, {site.wiki.name}" in run.text
 
+    @pytest.mark.thorough
     def test_a_database_on_several_hosts(self, site: Site) -> None:
         twins = site.controller.write_inventory("twins.yml", HOST, TWIN)
         arguments = ["-e", f"db={site.shop.name}", "-e", f"confirm={site.shop.name}"]
@@ -480,12 +486,14 @@ class TestRestoreRefuses:
 
         assert f"confirm is {site.wiki.name} and not {site.shop.name}." in run.text
 
+    @pytest.mark.thorough
     def test_no_confirmation_and_no_terminal(self, site: Site) -> None:
         run = self.refused(site, "-e", f"db={site.shop.name}")
 
         assert "Nothing was restored" in run.text
         assert f"-e confirm={site.shop.name}" in run.text
 
+    @pytest.mark.thorough
     def test_an_unknown_snapshot(self, site: Site) -> None:
         arguments = ["-e", f"db={site.shop.name}", "-e", f"confirm={site.shop.name}", "-e", "snapshot=ffffffff"]
 
@@ -494,6 +502,7 @@ class TestRestoreRefuses:
         assert "There is no snapshot" in run.text
         assert site.snapshots()[-1]["short_id"] in run.text
 
+    @pytest.mark.thorough
     def test_a_snapshot_of_another_database(self, site: Site) -> None:
         other = site.verb("snapshots", f"--db={site.wiki.name}")["snapshots"][0]["short_id"]
         arguments = ["-e", f"db={site.shop.name}", "-e", f"confirm={site.shop.name}", "-e", f"snapshot={other}"]

@@ -453,7 +453,7 @@ class TestThrowawayContainer:
     @pytest.mark.parametrize(
         "instructions",
         [
-            "USER postgres",
+            pytest.param("USER postgres", marks=pytest.mark.thorough),
             # As Bitnami's images are: another user, another volume, another variable, and places of their own to write to.
             """
             ENV BITNAMI_APP_NAME=postgresql PGDATA=

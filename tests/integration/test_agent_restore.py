@@ -585,8 +585,14 @@ def test_a_swap_that_cannot_happen_gives_up_soon(house: House) -> None:
     ("program", "accident", "code", "words"),
     [
         ("pg_restore", DIES_IN_THE_MIDDLE, "restore_failed", "pg_restore in "),
-        ("pg_restore", STOPS_READING, "restore_failed", "before it had read the whole archive"),
-        ("pg_dump", PG_DUMP_FAILS, "restore_failed", "no luck today"),
+        pytest.param(
+            "pg_restore",
+            STOPS_READING,
+            "restore_failed",
+            "before it had read the whole archive",
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param("pg_dump", PG_DUMP_FAILS, "restore_failed", "no luck today", marks=pytest.mark.thorough),
     ],
     ids=["dies", "stops-reading", "no-safety-snapshot"],
 )
@@ -817,6 +823,8 @@ def test_a_killed_restore_is_cleaned_up_by_the_next_pass(house: House) -> None:
     assert house.database.fingerprint("shop") == damaged
 
 
+# So it is in every phase, in the tests of interrupted restores.
+@pytest.mark.thorough
 def test_a_killed_restore_is_cleaned_up_by_the_next_restore(house: House) -> None:
     house.database.wrap("pg_restore", WAITS_IN_THE_MIDDLE)
     restore = house.start_restore("--no-safety-snapshot")

@@ -131,8 +131,11 @@ def backed_up(agent: AgentContainer, shop: DatabaseContainer) -> dict[str, Any]:
     return call.data
 
 
-# Other tests work with a directory anyway.
-@pytest.mark.parametrize("kind", [pytest.param("local", marks=pytest.mark.thorough), "s3", "sftp", "rest"])
+# Other tests work with a directory anyway, and those of a host that only adds with a REST server.
+FURTHER = [pytest.param(kind, marks=pytest.mark.thorough) for kind in ("local", "rest")]
+
+
+@pytest.mark.parametrize("kind", ["s3", "sftp", *FURTHER])
 def test_everything_works_in_a_store_by_its_address_alone(
     agent: AgentContainer, stores: Stores, shop: DatabaseContainer, path: str, kind: str
 ) -> None:
