@@ -8,11 +8,12 @@ import ipaddress
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ AGENT_CONTEXT = Path(__file__).resolve().parents[2] / "roles" / "backup" / "file
 # Not the role's own name: the role takes away images of that name which it does not need.
 AGENT_IMAGE = "scalr-backup-test"
 SOCKET = "/var/run/docker.sock"
+NSENTER = shutil.which("nsenter")
 
 
 def docker(
@@ -41,6 +43,52 @@ def docker(
     if check and done.returncode != 0:
         raise AssertionError(f"docker {' '.join(arguments)} exited with {done.returncode}: {done.stdout}{done.stderr}")
     return done
+
+
+# The first processes of containers that have been run something inside of, by their names.
+_FIRST_PROCESSES: dict[str, tuple[str, int]] = {}
+
+
+def inside(
+    name: str, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a container: as ``docker exec`` does, which takes a processor a tenth of a second each time.
+
+    Where the tests are root beside the engine, nsenter(1) goes there by itself, with the first process's environment.
+    """
+    process = _first_process(name) if os.geteuid() == 0 and NSENTER else 0
+    if not process:
+        options = [] if stdin is None else ["-i"]
+        return docker("exec", *options, name, *command, stdin=stdin, check=check, timeout=timeout)
+    pairs = Path(f"/proc/{process}/environ").read_bytes().decode(errors="surrogateescape").split("\0")
+    done = subprocess.run(
+        [str(NSENTER), f"--target={process}", "--all", "--root", "--wd", "--", *command],
+        env=dict(pair.split("=", 1) for pair in pairs if "=" in pair),
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        text=True,
+        errors="replace",
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{command} in {name} exited with {done.returncode}: {done.stdout}{done.stderr}")
+    return done
+
+
+def _first_process(name: str) -> int:
+    """The process of this machine that is the first one of a running container, 0 where it cannot be seen from here."""
+    container, process = _FIRST_PROCESSES.get(name, ("", 0))
+    with suppress(OSError):
+        # A number may belong to another process by now; a control group belongs to one container.
+        if process and container in Path(f"/proc/{process}/cgroup").read_text():
+            return process
+    shown = docker("inspect", "--format", "{{.Id}} {{.State.Pid}} {{.State.Paused}}", name, check=False).stdout.split()
+    if len(shown) != 3 or shown[1] == "0" or shown[2] == "true" or not Path(f"/proc/{shown[1]}/environ").exists():
+        return 0
+    _FIRST_PROCESSES[name] = (shown[0], int(shown[1]))
+    return int(shown[1])
 
 
 def gateway_of(network: str) -> str:
@@ -90,7 +138,7 @@ class DatabaseContainer:
         """Wait until it answers; it is not asked before its port is open, which costs nothing to see."""
         wait_until(self._listens, f"{self.name} listens")
         wait_until(
-            lambda: docker("exec", self.name, "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode == 0,
+            lambda: inside(self.name, "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode == 0,
             f"{self.name} answers",
         )
 
@@ -112,9 +160,7 @@ class DatabaseContainer:
         """Run SQL; what it returns, unaligned."""
         arguments = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", self.user, "-d"]
         escaped = database.replace("\\", "\\\\").replace("'", "\\'")
-        return docker(
-            "exec", "-i", self.name, *arguments, f"dbname='{escaped}'", stdin=text, check=check
-        ).stdout.rstrip("\n")
+        return inside(self.name, *arguments, f"dbname='{escaped}'", stdin=text, check=check).stdout.rstrip("\n")
 
     def databases(self) -> set[str]:
         """The names of its databases, templates left out."""
@@ -141,7 +187,7 @@ class DatabaseContainer:
     def processes(self, name: str) -> int:
         """How many processes of a program run in it."""
         script = 'for p in /proc/[0-9]*; do tr "\\0" " " < $p/cmdline 2>/dev/null; echo; done'
-        lines = docker("exec", self.name, "sh", "-c", script).stdout.splitlines()
+        lines = inside(self.name, "sh", "-c", script).stdout.splitlines()
         return sum(line.split(" ")[0].rpartition("/")[2] == name for line in lines if line)
 
     def wrap(self, program: str, script: str) -> None:
@@ -157,7 +203,7 @@ class DatabaseContainer:
 
     def reached(self) -> bool:
         """Whether a wrapping script has come to its mark."""
-        return docker("exec", self.name, "test", "-e", "/tmp/reached", check=False).returncode == 0
+        return inside(self.name, "test", "-e", "/tmp/reached", check=False).returncode == 0
 
     def unwrap(self, program: str) -> None:
         """Take the script away."""
