@@ -19,6 +19,7 @@ from scalr_backup.actions.restore.swap import SwapUnknownError
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.cli import restore as verbs
 from scalr_backup.core.archive.reader import ArchiveReader
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config
 from scalr_backup.core.endings import Command, ending
 from scalr_backup.core.errors import (
@@ -38,7 +39,7 @@ from scalr_backup.core.secrets import Secrets
 from scalr_backup.tools.docker.exec_stream import STDERR, ExecStream
 from scalr_backup.tools.postgres.cluster import _HALF_MADE, Postgres
 from scalr_backup.tools.restic.repository import Restic
-from scalr_backup.tools.state import RestoreJournal, State, utc_now
+from scalr_backup.tools.state import RestoreJournal, State
 
 RUN = "20261122T030000Z-3f9a"
 JOURNAL = RestoreJournal(RUN, "scalr-shop-db", "shop", "scalr_restore_20261122t030000z_3f9a_1", "shop_before", False)

@@ -18,11 +18,12 @@ from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import schedule
 from scalr_backup.core.answers import BackupPlanAnswer, DatabaseName, DiscoverAnswer, FoundContainer, SnapshotsAnswer
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import ExitCode, UnknownSnapshotError
 from scalr_backup.core.model import MANUAL, DatabaseBackup, Failure
 from scalr_backup.tools import place
 from scalr_backup.tools.docker.engine import DockerHost
-from scalr_backup.tools.state import State, utc_now
+from scalr_backup.tools.state import State
 
 
 def discover(

@@ -21,13 +21,14 @@ from scalr_backup.core.answers import (
     ValidAddressesAnswer,
     ValidAnswer,
 )
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import parse_config
 from scalr_backup.core.errors import ExitCode, UsageError
 from scalr_backup.core.model import Failure
 from scalr_backup.core.progress import log
 from scalr_backup.core.secrets import load_addresses, parse_addresses
 from scalr_backup.tools import history
-from scalr_backup.tools.state import State, utc_now
+from scalr_backup.tools.state import State
 
 # The code of a status that is not good.
 NOT_SAFE = "not_safe"

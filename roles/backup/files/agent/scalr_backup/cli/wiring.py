@@ -15,6 +15,7 @@ from scalr_backup.actions.restore import undo
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.cli.output import Output
 from scalr_backup.core import stopping
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import UsageError
 from scalr_backup.core.records.state import StateRecord
@@ -23,7 +24,7 @@ from scalr_backup.tools import heartbeat, notify, place
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.restic.stores import redact
-from scalr_backup.tools.state import State, utc_now
+from scalr_backup.tools.state import State
 
 
 class Agent:

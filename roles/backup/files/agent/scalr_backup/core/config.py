@@ -7,7 +7,6 @@ import json
 import os
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,6 +16,7 @@ from cronsim import CronSim, CronSimError
 from jmespath.exceptions import ArityError, JMESPathError, JMESPathTypeError, ParseError, UnknownFunctionError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import ConfigurationError
 
 CONFIG_FILE = Path(os.environ.get("SCALR_BACKUP_CONFIG", "/etc/scalr-backup/config.json"))
@@ -175,7 +175,7 @@ class Config(BaseModel):
         if len(schedule.split()) != 5:
             raise ValueError(f"{schedule!r} is no cron expression: it must have five fields")
         try:
-            next(CronSim(schedule, datetime.now(UTC)))
+            next(CronSim(schedule, utc_now()))
         except CronSimError as error:
             raise ValueError(f"{schedule!r} is no cron expression: {error}") from None
         except StopIteration:

@@ -14,6 +14,7 @@ from typing import Literal
 from urllib.parse import quote, unquote
 
 from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, KeyRecord, SnapshotAnswer
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.records.state import DatabaseRecord, FailureRecord, KeptCopyRecord, OutcomeRecord, VolumeRecord
 
 ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
@@ -46,7 +47,7 @@ def is_whole_cluster(entry: DatabaseRecord | JudgedDatabase) -> bool:
 
 def new_run_id(now: datetime | None = None) -> str:
     """A run id that sorts by time, such as ``20261122T030000Z-3f9a``."""
-    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    moment = (now or utc_now()).astimezone(UTC)
     return f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 

@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 from types import TracebackType
 
 from scalr_backup.actions.discovery import Discovery
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import load_config
 from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.logs import make_logger
 from scalr_backup.core.records.state import LookRecord
 from scalr_backup.tools.docker.engine import DockerHost
-from scalr_backup.tools.state import State, utc_now
+from scalr_backup.tools.state import State
 
 # Seconds between two looks.
 _PAUSE_SECONDS = 300.0

@@ -19,13 +19,14 @@ from typing import Any
 
 from scalr_backup.actions.health import status
 from scalr_backup.actions.health.metrics import Facts, Metrics
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import ConfigurationError
 from scalr_backup.core.logs import make_logger
 from scalr_backup.core.records.state import StateRecord
 from scalr_backup.tools import place
 from scalr_backup.tools.restic.stores import redact
-from scalr_backup.tools.state import State, utc_now
+from scalr_backup.tools.state import State
 
 # Seconds between two looks at the configuration and the state.
 _TURN_SECONDS = 5.0

@@ -15,12 +15,13 @@ from typing import Protocol, cast
 from scalr_backup import __version__
 from scalr_backup.core import stopping
 from scalr_backup.core.answers import Result
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import ConfigurationError
 from scalr_backup.core.jobs import JOBS, TRY_AGAIN_AFTER, Job
 from scalr_backup.core.logs import LEVELS, make_logger
 from scalr_backup.core.progress import Event, Pace
-from scalr_backup.tools.state import State, utc_now
+from scalr_backup.tools.state import State
 
 # Seconds between two looks at the clock and at the configuration: both may change under us.
 _TICK_SECONDS = 5.0

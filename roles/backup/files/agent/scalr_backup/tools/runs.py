@@ -10,9 +10,10 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.model import started_at
 
 # A run that nothing is known of is another agent's, or one of this agent's whose record is lost, as before an update. It
@@ -49,7 +50,7 @@ class Runs:
         Ask only about a run that was seen at work: one that begins after that is not asked about.
         """
         held = self._is_held(run)
-        return _is_old(run, now or datetime.now(UTC)) if held is None else not held
+        return _is_old(run, now or utc_now()) if held is None else not held
 
     def _is_held(self, run: str) -> bool | None:
         """Whether the run's process lives; None where nothing is known of it."""
@@ -64,7 +65,7 @@ class Runs:
 
     def _forget_old(self) -> None:
         """Drop the files of dead runs that count as dead without them."""
-        now = datetime.now(UTC)
+        now = utc_now()
         for path in self._directory.iterdir():
             if _is_old(path.name, now) and not self._is_held(path.name):
                 with suppress(OSError):

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import (
     InterruptedRunError,
     RepositoryLockedError,
@@ -30,7 +31,6 @@ from scalr_backup.core.errors import (
 from scalr_backup.core.model import MANIFEST_PATH, PRE_RESTORE, Snapshot
 from scalr_backup.core.records.manifest import MANIFEST_VERSION, ManifestCluster, ManifestDatabase
 from scalr_backup.tools.restic.repository import Restic
-from scalr_backup.tools.state import utc_now
 
 # Counts of half a million tables fit. Whoever writes more wants this host's memory.
 MOST_BYTES = 32 * 1024 * 1024

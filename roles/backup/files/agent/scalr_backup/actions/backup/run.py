@@ -22,6 +22,7 @@ from scalr_backup.actions.repository import maintenance
 from scalr_backup.actions.repository.copy import Copier
 from scalr_backup.actions.retention import policy as retention
 from scalr_backup.actions.use_case import Tools, UseCase
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import (
     InterruptedRunError,
     ScalrBackupError,
@@ -49,7 +50,7 @@ from scalr_backup.core.records.state import (
 )
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
-from scalr_backup.tools.state import PASS_LOCK, utc_now
+from scalr_backup.tools.state import PASS_LOCK
 
 
 class Pass(UseCase):

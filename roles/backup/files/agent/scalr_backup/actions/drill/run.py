@@ -47,6 +47,7 @@ from scalr_backup.actions.drill.result import (
 from scalr_backup.actions.restore import run as restore
 from scalr_backup.actions.restore import selection
 from scalr_backup.actions.use_case import Tools, UseCase
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import CONFIG_FILE
 from scalr_backup.core.errors import (
     AssertionsError,
@@ -71,7 +72,7 @@ from scalr_backup.tools.docker.throwaway import ContainerOutput, Image, host_mem
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.restic.repository import Restic
-from scalr_backup.tools.state import DRILL_LOCK, utc_now
+from scalr_backup.tools.state import DRILL_LOCK
 
 NAME_PREFIX = "scalr-backup-drill-"
 # A throwaway container's run, and whose it is: agents on one engine leave each other's alone.

@@ -21,13 +21,14 @@ from scalr_backup.actions.health.findings import REPOSITORY_ON_HOST
 from scalr_backup.actions.health.outbox import Courier
 from scalr_backup.actions.health.status import Status
 from scalr_backup.core.answers import Result
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config
 from scalr_backup.core.jobs import PASS, Job
 from scalr_backup.core.records.state import NotedFinding, StateRecord
 from scalr_backup.core.units import human_age, printable
 from scalr_backup.tools.heartbeat import FAIL, START, SUCCESS
 from scalr_backup.tools.notify import Message, Service
-from scalr_backup.tools.state import State, utc_now
+from scalr_backup.tools.state import State
 
 RECOVERY, DIGEST = "recovery", "digest"
 

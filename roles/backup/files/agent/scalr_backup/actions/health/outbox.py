@@ -18,11 +18,12 @@ from queue import Empty, SimpleQueue
 from typing import Literal, TypedDict
 
 from scalr_backup.core.answers import BoxAnswer
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.jobs import PASS
 from scalr_backup.core.records.state import BoxRecord, PendingRecord
 from scalr_backup.tools.heartbeat import Beat, Heartbeat
 from scalr_backup.tools.notify import Message, Service
-from scalr_backup.tools.state import State, utc_now
+from scalr_backup.tools.state import State
 
 # Pauses between tries to deliver a message; the last one is repeated.
 _PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))

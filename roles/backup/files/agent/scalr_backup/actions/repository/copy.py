@@ -17,13 +17,14 @@ from datetime import datetime
 from scalr_backup.actions.repository import maintenance
 from scalr_backup.actions.retention import policy as retention
 from scalr_backup.actions.use_case import Tools
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import CopyError, ScalrBackupError, UsageError
 from scalr_backup.core.model import Failure, Snapshot, new_run_id
 from scalr_backup.core.progress import log, progress, with_run
 from scalr_backup.core.records.state import CopyRecord
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.restic.stores import redact
-from scalr_backup.tools.state import PASS_LOCK, utc_now
+from scalr_backup.tools.state import PASS_LOCK
 
 
 @dataclass(frozen=True)

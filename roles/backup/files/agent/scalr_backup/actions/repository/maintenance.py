@@ -23,6 +23,7 @@ from datetime import datetime, timedelta
 
 from scalr_backup.actions.recording import Noted, Record
 from scalr_backup.core.answers import ScheduledCheckAnswer
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import (
     InterruptedRunError,
@@ -39,7 +40,7 @@ from scalr_backup.core.records.state import MaintenanceOutcome, MaintenanceRecor
 from scalr_backup.core.schedule import next_moment
 from scalr_backup.tools.restic.messages import Done
 from scalr_backup.tools.restic.repository import Restic
-from scalr_backup.tools.state import State, utc_now
+from scalr_backup.tools.state import State
 
 # What is recorded of the first repository; of the second one, the same under names that begin with OF_COPY.
 CHECK, FORGET, PRUNE = "check", "forget", "prune"

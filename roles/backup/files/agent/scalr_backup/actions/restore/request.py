@@ -10,12 +10,12 @@ from typing import Literal, get_args
 from scalr_backup.actions.restore import selection
 from scalr_backup.core import room
 from scalr_backup.core.answers import LiveAnswer, PlanAnswer, PlannedDatabase
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import UsageError
 from scalr_backup.core.model import Cluster, Snapshot, is_glob
 from scalr_backup.core.roles import MissingRoles
 from scalr_backup.core.sql import NAME_BYTES
 from scalr_backup.tools.postgres.cluster import LiveDatabase
-from scalr_backup.tools.state import utc_now
 
 Strategy = Literal["beside", "replace"]
 BESIDE: Strategy = "beside"

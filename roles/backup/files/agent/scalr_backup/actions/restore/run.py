@@ -24,6 +24,7 @@ from scalr_backup.actions.restore.swap import SwapUnknownError, has_swapped
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core.answers import PlanAnswer, RestoreAnswer, RestoredAnswer
 from scalr_backup.core.archive.head import ArchiveHead
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import (
     ExitCode,
     InterruptedRunError,
@@ -40,7 +41,7 @@ from scalr_backup.core.sql import NAME_BYTES
 from scalr_backup.tools.postgres.cluster import RESTORE_PREFIX, Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.restic.repository import Restic
-from scalr_backup.tools.state import RestoreJournal, container_lock, utc_now
+from scalr_backup.tools.state import RestoreJournal, container_lock
 
 __all__ = ["BESIDE", "REPLACE", "DatabaseRestore", "Plan", "Request", "Restore", "RestoreResult", "old_name"]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import AmbiguousSnapshotError, UnknownDatabaseError, UnknownSnapshotError, UsageError
 from scalr_backup.core.model import PRE_RESTORE, Snapshot, is_run_id
-from scalr_backup.tools.state import utc_now
 
 LATEST = "latest"
 TAG = "tag="

@@ -17,6 +17,7 @@ from scalr_backup.actions.restore.run import DatabaseRestore, RestoreResult, old
 from scalr_backup.actions.restore.swap import has_swapped
 from scalr_backup.actions.use_case import UseCase
 from scalr_backup.core.answers import PlanAnswer, PlannedDatabase
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import (
     NotConfirmedError,
     RestoreError,
@@ -29,7 +30,7 @@ from scalr_backup.core.progress import log, progress
 from scalr_backup.core.room import DEFAULT_TABLESPACE
 from scalr_backup.tools.postgres.cluster import LiveDatabase, Postgres
 from scalr_backup.tools.postgres.session import LOOK
-from scalr_backup.tools.state import KeptDatabase, UndoJournal, container_lock, utc_now
+from scalr_backup.tools.state import KeptDatabase, UndoJournal, container_lock
 
 
 @dataclass(frozen=True)

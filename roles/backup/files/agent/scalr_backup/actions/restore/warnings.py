@@ -10,10 +10,10 @@ from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.core import room
 from scalr_backup.core.archive.head import ArchiveHead
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.model import Snapshot
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.roles import Globals, MissingRoles
-from scalr_backup.tools.state import utc_now
 
 _OLD_SNAPSHOT = timedelta(days=2)
 

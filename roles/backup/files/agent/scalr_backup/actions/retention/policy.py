@@ -28,13 +28,14 @@ from scalr_backup.actions.recording import Noted, Record
 from scalr_backup.actions.repository.maintenance import FORGET, PRUNE
 from scalr_backup.actions.retention.suspects import Look, Suspects, find_suspects, next_look, removable_of_the_future
 from scalr_backup.core.answers import DecisionAnswer, ForgetAnswer, PinAnswer
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config, duration_hours
 from scalr_backup.core.errors import AmbiguousSnapshotError, AppendOnlyError, ForgedSnapshotsError, UnknownSnapshotError
 from scalr_backup.core.model import MANIFEST_PATH, MANUAL, NIGHTLY, PINNED_TAG, PRE_RESTORE, Failure, Snapshot
 from scalr_backup.core.progress import Emit, log, progress
 from scalr_backup.core.records.state import KeptCount
 from scalr_backup.tools.restic.repository import Restic, RetentionGroup
-from scalr_backup.tools.state import State, utc_now
+from scalr_backup.tools.state import State
 
 # Safety snapshots are for the days after a restore in which somebody may miss what it replaced.
 _KEEP_EVERY_PRE_RESTORE = "30d"
