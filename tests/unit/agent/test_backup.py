@@ -14,7 +14,6 @@ from scalr_backup.actions.backup.result import PassResult, Request
 from scalr_backup.actions.backup.run import Pass
 from scalr_backup.actions.backup.saved_roles import SavedRoles, read_roles
 from scalr_backup.actions.use_case import Tools
-from scalr_backup.cli import backup as verbs
 from scalr_backup.core.errors import (
     ContainerGoneError,
     PostgresError,
@@ -217,7 +216,7 @@ class TestRoles:
             "a": None,
             "b": {"code": "roles_not_saved", "message": self.FAILURE.message},
         }
-        assert verbs._pass_failure(whole) == self.FAILURE
+        assert whole.failure == self.FAILURE
 
     def test_that_were_not_saved_keep_the_dumps_whose_manifest_has_them(self):
         result = self.result(a=None, b=self.FAILURE)

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from scalr_backup.actions.backup.result import PassPlan, PassResult, Request
+from scalr_backup.actions.backup.result import PassPlan, Request
 from scalr_backup.actions.discovery import Discovered, Discovery
 from scalr_backup.actions.health import findings
 from scalr_backup.actions.restore import selection
@@ -20,7 +19,7 @@ from scalr_backup.core import schedule
 from scalr_backup.core.answers import BackupPlanAnswer, DatabaseName, DiscoverAnswer, FoundContainer, SnapshotsAnswer
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import ExitCode, UnknownSnapshotError
-from scalr_backup.core.model import MANUAL, DatabaseBackup, Failure
+from scalr_backup.core.model import MANUAL
 from scalr_backup.tools import place
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.state import State
@@ -59,7 +58,7 @@ def backup_verb(
             return _planned(agent.backup().plan(request.patterns))
         result = agent.backup().run(request)
         changed = any(outcome.ok for outcome in result.databases)
-        return Outcome(result.as_dict(), changed, result.exit_code, _pass_failure(result))
+        return Outcome(result.as_dict(), changed, result.exit_code, result.failure)
 
     run_verb("backup", json, call)
 
@@ -157,29 +156,5 @@ def _planned(plan: PassPlan) -> Outcome:
     databases: list[DatabaseName] = [
         {"container": container, "database": database} for container, database in plan.databases
     ]
-    error = _databases_failed(plan.failed, len(plan.failed) + len(databases)) if plan.failed else plan.error
-    exit_code = ExitCode.SOME_DATABASES_FAILED if error else ExitCode.GOOD
-    return Outcome(BackupPlanAnswer(plan=databases), bool(databases), exit_code, error)
-
-
-def _databases_failed(failed: Sequence[DatabaseBackup], total: int) -> Failure:
-    first = failed[0].error
-    how_many = f"{len(failed)} of {total} databases were not backed up"
-    return Failure("databases_failed", f"{how_many}; first: {first.message if first else 'unknown'}")
-
-
-def _pass_failure(result: PassResult) -> Failure | None:
-    """The one sentence for a pass that was not all good."""
-    failed = [outcome for outcome in result.databases if not outcome.ok]
-    if failed:
-        return _databases_failed(failed, len(result.databases))
-    if result.roles_failed:
-        return result.roles_failed[0]
-    if result.error:
-        return result.error
-    if error := result.retention["error"]:
-        return Failure("retention", f"Retention failed: {error['message']}")
-    if result.copy is not None and result.copy.error:
-        message = f"The copy to {result.copy.repository} failed: {result.copy.error.message}"
-        return Failure(result.copy.error.code, message)
-    return None
+    exit_code = ExitCode.SOME_DATABASES_FAILED if plan.failure else ExitCode.GOOD
+    return Outcome(BackupPlanAnswer(plan=databases), bool(databases), exit_code, plan.failure)

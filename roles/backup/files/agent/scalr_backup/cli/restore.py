@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from scalr_backup.actions.drill.result import DrillResult
 from scalr_backup.actions.drill.result import Request as DrillRequest
 from scalr_backup.actions.restore import run as restore
 from scalr_backup.actions.restore import undo
@@ -19,7 +18,6 @@ from scalr_backup.cli.call import FromCopy, FromSecrets, Json, run_verb, standar
 from scalr_backup.cli.output import HumanOutput, Outcome
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import stopping
-from scalr_backup.core.model import Failure
 from scalr_backup.core.secrets import other_secrets
 from scalr_backup.tools.restic.repository import Restic
 
@@ -103,7 +101,7 @@ def drill_verb(
         request = DrillRequest(tuple(db or ()), database, snapshot, from_host, image)
         with _source(agent, from_repository, from_secrets, from_copy) as source:
             result = agent.drill(source).run(request)
-        return Outcome(result.as_dict(), exit_code=result.exit_code, error=_drill_failure(result))
+        return Outcome(result.as_dict(), exit_code=result.exit_code, error=result.failure)
 
     run_verb("drill", json, call)
 
@@ -163,21 +161,3 @@ def _typed(prompt: str) -> str:
             return input(prompt)
     except (EOFError, KeyboardInterrupt):
         return ""
-
-
-def _drill_failure(result: DrillResult) -> Failure | None:
-    """The one sentence for a drill that was not all good."""
-    if result.error:
-        return result.error
-    failed = [(one, one.error) for one in result.databases if one.error and one.tried]
-    not_tried = [(one, one.error) for one in result.databases if one.error and not one.tried]
-    if failed:
-        first, error = failed[0]
-        how_many = f"{len(failed)} of {len(result.databases)} databases failed their drill"
-        return Failure("databases_failed", f"{how_many}; first: {first.container}/{first.database}: {error.message}")
-    if not_tried:
-        first, error = not_tried[0]
-        which = f"{len(not_tried)} of {len(result.databases)} databases could not be drilled"
-        of_it = f"{which}, which says nothing about their backups"
-        return Failure(error.code, f"{of_it}; first: {first.container}/{first.database}: {error.message}")
-    return result.missing[0] if result.missing else None

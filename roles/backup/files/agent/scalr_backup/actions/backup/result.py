@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -69,6 +70,22 @@ class PassResult:
         copy_failed = self.copy is not None and not self.copy.ok
         return ExitCode.FAILED if self.error or not self.retention["ok"] or copy_failed else ExitCode.GOOD
 
+    @property
+    def failure(self) -> Failure | None:
+        """The one sentence for a pass that was not all good."""
+        if failed := [outcome for outcome in self.databases if not outcome.ok]:
+            return _databases_failed(failed, len(self.databases))
+        if self.roles_failed:
+            return self.roles_failed[0]
+        if self.error:
+            return self.error
+        if error := self.retention["error"]:
+            return Failure("retention", f"Retention failed: {error['message']}")
+        if self.copy is not None and self.copy.error:
+            message = f"The copy to {self.copy.repository} failed: {self.copy.error.message}"
+            return Failure(self.copy.error.code, message)
+        return None
+
     def as_dict(self) -> PassRecord:
         """The outcome as the JSON contract shows it."""
         return {
@@ -101,6 +118,11 @@ class PassPlan:
     failed: list[DatabaseBackup]
     error: Failure | None
 
+    @property
+    def failure(self) -> Failure | None:
+        """The one sentence for a pass that would not be all good."""
+        return _databases_failed(self.failed, len(self.failed) + len(self.databases)) if self.failed else self.error
+
 
 @dataclass(frozen=True)
 class Request:
@@ -121,3 +143,9 @@ class Request:
                     "no agent=… "
                     f"({PINNED_TAG} keeps a snapshot for ever)."
                 )
+
+
+def _databases_failed(failed: Sequence[DatabaseBackup], total: int) -> Failure:
+    first = failed[0].error
+    how_many = f"{len(failed)} of {total} databases were not backed up"
+    return Failure("databases_failed", f"{how_many}; first: {first.message if first else 'unknown'}")

@@ -101,6 +101,26 @@ class DrillResult:
             return ExitCode.SOME_DATABASES_FAILED
         return ExitCode.USAGE if self.not_tried or self.missing else ExitCode.GOOD
 
+    @property
+    def failure(self) -> Failure | None:
+        """The one sentence for a drill that was not all good."""
+        if self.error:
+            return self.error
+        failed = [(one, one.error) for one in self.databases if one.error and one.tried]
+        not_tried = [(one, one.error) for one in self.databases if one.error and not one.tried]
+        if failed:
+            first, error = failed[0]
+            how_many = f"{len(failed)} of {len(self.databases)} databases failed their drill"
+            return Failure(
+                "databases_failed", f"{how_many}; first: {first.container}/{first.database}: {error.message}"
+            )
+        if not_tried:
+            first, error = not_tried[0]
+            which = f"{len(not_tried)} of {len(self.databases)} databases could not be drilled"
+            of_it = f"{which}, which says nothing about their backups"
+            return Failure(error.code, f"{of_it}; first: {first.container}/{first.database}: {error.message}")
+        return self.missing[0] if self.missing else None
+
     def as_dict(self) -> DrillAnswer:
         """The outcome as the JSON contract shows it."""
         return {
