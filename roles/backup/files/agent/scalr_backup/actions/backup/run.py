@@ -303,8 +303,8 @@ class Pass(UseCase):
         content = json.dumps(manifest).encode()
         try:
             require_readable_size(content)
-            with in_memory(content) as path:
-                saved = self._restic.backup(MANIFEST_PATH, tags, ["cat", path])
+            with in_memory(content) as file:
+                saved = self._restic.backup_file(MANIFEST_PATH, tags, file)
         except ScalrBackupError as error:
             result.error = Failure("manifest", f"The manifest was not saved: {error.message}")
             self._emit(log("error", result.error.message, run=result.run))

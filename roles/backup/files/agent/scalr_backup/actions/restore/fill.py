@@ -11,20 +11,19 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from scalr_backup.actions.restore.plan import read_head
 from scalr_backup.actions.restore.request import DatabasePlan
+from scalr_backup.actions.restore.verify import verified
 from scalr_backup.core.archive.head import ArchiveHead, PostData
-from scalr_backup.core.archive.reader import ArchiveReader
-from scalr_backup.core.errors import PostgresError, RestoreError, ScalrBackupError, VerificationError
+from scalr_backup.core.archive.reader import ArchiveReader, read_head
+from scalr_backup.core.errors import PostgresError, RestoreError, ScalrBackupError
 from scalr_backup.core.progress import Emit, progress
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
 from scalr_backup.tools.postgres.cluster import Postgres
-from scalr_backup.tools.postgres.queries import different_counts
 from scalr_backup.tools.restic.repository import Restic
 
 # A restored index can take hours in which pg_restore says nothing and reads nothing.
@@ -244,23 +243,13 @@ class Filler:
     def _verify(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> dict[str, int] | None:
         """Compare exact row counts with the manifest's, and every sequence with the archive.
 
-        Returns how much was compared, None when the manifest has no counts; raises VerificationError with what
-        differs first.
+        Returns and raises what ``verified`` does.
         """
         tell = self._teller("verify", plan)
         counts, sequences = self._postgres.while_waiting(lambda: self._wait(tell)).count(
             new, rows=plan.row_counts is not None
         )
-        differences = [] if plan.row_counts is None else different_counts(plan.row_counts, counts or {})
-        differences += _different_sequences(head.sequence_values, sequences)
-        if differences:
-            raise VerificationError(
-                f"{len(differences)} tables or sequences of the restored {plan.database} differ from what was saved, "
-                f"so nothing was swapped: {'; '.join(differences[:5])}."
-            )
-        if counts is None:
-            return None
-        return {"tables": len(counts), "rows": sum(counts.values()), "sequences": len(head.sequence_values)}
+        return verified(plan, head, counts, sequences)
 
     def _analyze(self, plan: DatabasePlan, new: str) -> list[str]:
         tell = self._teller("analyze", plan)
@@ -337,11 +326,3 @@ def _clock(seconds: dict[str, float], phase: str) -> Iterator[None]:
         yield
     finally:
         seconds[phase] = round(time.monotonic() - began, 2)
-
-
-def _different_sequences(expected: Mapping[str, tuple[int, bool]], found: Mapping[str, tuple[int, bool]]) -> list[str]:
-    return [
-        f"sequence {name}: {value[0]} expected, {found[name][0] if name in found else 'no sequence'} restored"
-        for name, value in expected.items()
-        if tuple(found.get(name, ())) != tuple(value)
-    ]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -26,7 +26,7 @@ from scalr_backup.actions.restore.warnings import (
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core import roles, room
 from scalr_backup.core.archive.head import ArchiveHead
-from scalr_backup.core.archive.reader import ArchiveReader
+from scalr_backup.core.archive.reader import ArchiveReader, read_head
 from scalr_backup.core.errors import (
     MissingExtensionError,
     MissingRoleError,
@@ -210,20 +210,6 @@ class Planner(UseCase):
                 *([] if request.throwaway else superuser_warnings(source, missing)),
             ],
         )
-
-
-def read_head(reader: ArchiveReader, chunks: Iterator[bytes]) -> tuple[ArchiveHead, bytes]:
-    """Read on until the table of contents is complete; returns it and all that was read.
-
-    Raises ArchiveError when the archive ends before.
-    """
-    beginning = bytearray()
-    for chunk in chunks:
-        beginning += chunk
-        reader.feed(chunk)
-        if reader.head is not None:
-            return reader.head, bytes(beginning)
-    return reader.close(), bytes(beginning)
 
 
 def require_room(

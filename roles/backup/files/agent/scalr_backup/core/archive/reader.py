@@ -29,6 +29,7 @@ restore.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from enum import Enum, auto
 
 from scalr_backup.core.archive.head import ArchiveError, ArchiveHead, TocEntry
@@ -241,6 +242,20 @@ class ArchiveReader:
     def _end_block(self) -> None:
         self._finished_blocks += 1
         self._stage = _Stage.BLOCK if self._finished_blocks < len(self._blocks) else _Stage.END
+
+
+def read_head(reader: ArchiveReader, chunks: Iterator[bytes]) -> tuple[ArchiveHead, bytes]:
+    """Read on until the table of contents is complete; returns it and all that was read.
+
+    Raises ArchiveError when the archive ends before.
+    """
+    beginning = bytearray()
+    for chunk in chunks:
+        beginning += chunk
+        reader.feed(chunk)
+        if reader.head is not None:
+            return reader.head, bytes(beginning)
+    return reader.close(), bytes(beginning)
 
 
 def _pass_chunks(data: Bytes, position: int) -> tuple[int, bool]:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.sql import quote_identifier
 from scalr_backup.tools.postgres.session import SqlSession
@@ -141,12 +139,3 @@ def sequence_values(session: SqlSession) -> SequenceValues:
         f"{quote_identifier(schema)}.{quote_identifier(name)}": (value, called)
         for schema, name, value, called in session.query(_SEQUENCE_VALUES)
     }
-
-
-def different_counts(expected: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
-    """The tables whose counts differ, with both counts."""
-    return [
-        f"{table}: {expected.get(table, 'no table')} expected, {found.get(table, 'no table')} restored"
-        for table in sorted(expected.keys() | found.keys())
-        if expected.get(table) != found.get(table)
-    ]

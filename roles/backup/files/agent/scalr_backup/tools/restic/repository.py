@@ -145,6 +145,10 @@ class Restic(Caller):
             raise DumpError(failure_text(of_producer))
         raise self.failure(exit_code, messages, "saving a snapshot")
 
+    def backup_file(self, path: str, tags: Iterable[str], file: str) -> Saved:
+        """Save a *file* of this machine as the snapshot's one file *path*, as ``backup`` does what a producer prints."""
+        return self.backup(path, tags, ["cat", file])
+
     def forget_plan(self, reason: str, keep: Mapping[str, int | str], pinned_tag: str) -> list[RetentionGroup]:
         """What restic's policy would keep and remove of this host's snapshots with one reason, path by path."""
         arguments = ["forget", "--dry-run", "--json", "--no-lock", "--host", self._host, "--group-by", "host,paths"]
