@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from scalr_backup.actions.health.metrics import Facts
+from scalr_backup.actions.health.metrics import MetricFacts
 from scalr_backup.actions.health.status import judge
 from scalr_backup.core.config import Config
 
@@ -48,7 +48,7 @@ scrape_configs:
 SHORTER = {"group_wait: 1m": "group_wait: 1s", "group_interval: 15m": "group_interval: 1s"}
 
 
-def example_facts(now: datetime) -> Facts:
+def example_facts(now: datetime) -> MetricFacts:
     """Everything that an agent can tell, as recorded and judged by it, with one of two databases in trouble."""
 
     def ago(**duration: float) -> str:
@@ -100,7 +100,7 @@ def example_facts(now: datetime) -> Facts:
     # What the agent itself finds wrong, beside what follows from the numbers.
     findings = [{"severity": "failure", "code": "stale", "container": "scalr-foo-db", "database": "audit"}]
     status = {"findings": findings, **judged.as_dict()}
-    return Facts("web1", config.repository, document, status, judged.health.ok, now - timedelta(days=90))
+    return MetricFacts("web1", config.repository, document, status, judged.health.ok, now - timedelta(days=90))
 
 
 def build_monitoring_image() -> str:

@@ -14,7 +14,7 @@ from scalr_backup.actions.drill.result import DatabaseDrill, DrillResult
 from scalr_backup.actions.health.status import judge
 from scalr_backup.actions.opening import Opened, Rehearsal, Which
 from scalr_backup.actions.repository.copy import Copied
-from scalr_backup.actions.repository.keys import Listing
+from scalr_backup.actions.repository.keys import KeyList
 from scalr_backup.actions.repository.maintenance import Cared
 from scalr_backup.actions.restore.run import DatabaseRestore
 from scalr_backup.actions.retention.policy import Decision, Forgotten, Pinned
@@ -60,7 +60,7 @@ REAL = {
     ),
     "a forget": ("forget", Forgotten(("a",), 3, pruned=True, decisions=(Decision(SNAPSHOT, keep=True, why=("daily",)),)).as_dict()),
     "a pin": ("pin", Pinned("a", "b", pinned=True, changed=True).as_dict()),
-    "keys": ("key", Listing("/r", "id", (Key("k", "scalr-backup", "web1", "2026", current=True),), ("db2",)).as_dict()),
+    "keys": ("key", KeyList("/r", "id", (Key("k", "scalr-backup", "web1", "2026", current=True),), ("db2",)).as_dict()),
     "a rehearsal": (
         "rehearse",
         Rehearsal({Which.REPOSITORY: Opened("/r", created=False, repository_id="id")}).as_dict(),

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.backup.dump import Dumped, Dumper
-from scalr_backup.actions.backup.result import PassResult, Request
+from scalr_backup.actions.backup.result import PassRequest, PassResult
 from scalr_backup.actions.backup.run import Pass
 from scalr_backup.actions.backup.saved_roles import SavedRoles, read_roles
 from scalr_backup.actions.use_case import Tools
@@ -54,14 +54,14 @@ def a_pass_that_meets(error, state):
 def test_a_pass_that_fails_as_a_whole_is_recorded(tmp_path, error, code):
     state = State(tmp_path)
     with pytest.raises(type(error)):
-        a_pass_that_meets(error, state).run(Request())
+        a_pass_that_meets(error, state).run(PassRequest())
     assert state.read()["last_pass"]["error"]["code"] == code
 
 
 def test_a_question_about_an_unknown_database_is_not(tmp_path):
     state = State(tmp_path)
     with pytest.raises(UnknownDatabaseError):
-        a_pass_that_meets(UnknownDatabaseError("not here"), state).run(Request())
+        a_pass_that_meets(UnknownDatabaseError("not here"), state).run(PassRequest())
     assert "last_pass" not in state.read()
 
 
@@ -112,7 +112,7 @@ class TestCounts:
         a_pass = Pass(Tools(SimpleNamespace(host="h", parallel=1), None, None, state, nobody, threading.Event()))
         now = datetime(2026, 11, 22, 3, tzinfo=UTC)
         result = PassResult("r", "nightly", "h", now, now)
-        a_pass._dump_all(SimpleNamespace(dump=lambda *_: one), Request(), result, [cluster])
+        a_pass._dump_all(SimpleNamespace(dump=lambda *_: one), PassRequest(), result, [cluster])
         [warning] = result.warnings
         assert warning.startswith("scalr-shop-db/shop is backed up, but its rows could not be counted")
         assert "could not read block 7" in warning

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 import pytest
 from scalr_backup.actions.drill import run as drill
 from scalr_backup.actions.drill.plan import (
-    Subject,
+    DrillSubject,
     assertion_files,
     choose_containers,
     judge_values,
     require_memory,
     throwaway,
 )
-from scalr_backup.actions.drill.result import DatabaseDrill, DrillResult, Request
+from scalr_backup.actions.drill.result import DatabaseDrill, DrillRequest, DrillResult
 from scalr_backup.actions.drill.run import Drill
 from scalr_backup.actions.health.status import judge
 from scalr_backup.actions.use_case import Tools
@@ -57,8 +57,8 @@ def snapshot(container: str = "scalr-shop-db", database: str = "shop", dump_byte
     return Snapshot("ab" * 32, NOW, "web1", dump_path(container, database), (container, "run=r"), dump_bytes)
 
 
-def subject(one: Snapshot | None = None, alone: bool = False, size_bytes: int = 0, **cluster: Any) -> Subject:
-    return Subject(one or snapshot(), {"size_bytes": size_bytes}, cluster, alone)
+def subject(one: Snapshot | None = None, alone: bool = False, size_bytes: int = 0, **cluster: Any) -> DrillSubject:
+    return DrillSubject(one or snapshot(), {"size_bytes": size_bytes}, cluster, alone)
 
 
 class TestContainer:
@@ -87,7 +87,7 @@ class TestContainer:
 
     def test_goes_by_the_larger_of_what_the_manifest_and_restic_say(self):
         assert subject(snapshot(dump_bytes=10 * MIB), size_bytes=MIB).data_bytes == (10 + 21 + 448) * MIB
-        assert Subject(snapshot(), {}, {}, alone=True).data_bytes == 448 * MIB
+        assert DrillSubject(snapshot(), {}, {}, alone=True).data_bytes == 448 * MIB
 
     @pytest.mark.parametrize("size", [0, 8, 100, 190, 1000, 60_000])
     def test_has_what_a_restore_wants_to_see_and_room_for_a_cluster(self, size):
@@ -266,7 +266,7 @@ def make_drill(docker: FakeDocker, state: State | None = None, source: Any = Non
     return Drill(tools, docker, source)  # type: ignore[arg-type]
 
 
-def chosen(docker: FakeDocker, request: Request, **cluster: Any) -> tuple[str, str | None, list[str]]:
+def chosen(docker: FakeDocker, request: DrillRequest, **cluster: Any) -> tuple[str, str | None, list[str]]:
     """The image's id, its name in the result, and the warnings."""
     result = DrillResult("r", "web1", NOW, NOW)
     outcome = DatabaseDrill("scalr-shop-db", "shop", "id", NOW)
@@ -279,30 +279,30 @@ class TestImage:
 
     def test_is_the_very_one_of_the_source(self):
         docker = FakeDocker({"sha256:old": "sha256:old", "postgres:17": "sha256:new"})
-        assert chosen(docker, Request(), **self.SOURCE) == ("sha256:old", "postgres:17", [])
+        assert chosen(docker, DrillRequest(), **self.SOURCE) == ("sha256:old", "postgres:17", [])
 
     def test_is_the_one_of_that_name_where_the_very_one_is_gone(self):
-        found, name, (warning,) = chosen(FakeDocker({"postgres:17": "sha256:new"}), Request(), **self.SOURCE)
+        found, name, (warning,) = chosen(FakeDocker({"postgres:17": "sha256:new"}), DrillRequest(), **self.SOURCE)
         assert (found, name) == ("sha256:new", "postgres:17")
         assert "ran another postgres:17 than the one that this host has" in warning
 
     def test_is_pulled_where_the_host_has_none(self):
         docker = FakeDocker({}, {"postgres:17": "sha256:old"})
-        assert chosen(docker, Request(), **self.SOURCE) == ("sha256:old", "postgres:17", [])
+        assert chosen(docker, DrillRequest(), **self.SOURCE) == ("sha256:old", "postgres:17", [])
 
     def test_is_the_one_that_was_asked_for(self):
         docker = FakeDocker({"sha256:old": "sha256:old", "postgres:18": "sha256:18"})
-        assert chosen(docker, Request(image="postgres:18"), **self.SOURCE) == ("sha256:18", "postgres:18", [])
+        assert chosen(docker, DrillRequest(image="postgres:18"), **self.SOURCE) == ("sha256:18", "postgres:18", [])
 
     def test_is_asked_for_where_no_manifest_tells_it(self):
         with pytest.raises(NoImageError, match="--image"):
-            chosen(FakeDocker({}), Request())
+            chosen(FakeDocker({}), DrillRequest())
 
 
 class TestManifest:
     OTHER: ClassVar[dict[str, str]] = {"container": "scalr-shop-db", "image": "postgres:17"}
 
-    def subject(self, **answers: Any) -> tuple[Subject, list[str]]:
+    def subject(self, **answers: Any) -> tuple[DrillSubject, list[str]]:
         def others(container: str, _chosen: Any, complaints: list[str]) -> Any:
             complaints.append(f"One of {container} cannot be read.")
             return iter([("manifest", self.OTHER)])
@@ -333,7 +333,7 @@ class TestManifest:
         error = UnreadableManifestError("The manifest of the run r cannot be read.")
         made, _warnings = self.subject(described=error)
         result = DrillResult("r", "web1", NOW, NOW)
-        for request in (Request(), Request(image="postgres:18")):
+        for request in (DrillRequest(), DrillRequest(image="postgres:18")):
             directory = tmp_path / f"of {request.image}"
             directory.mkdir()
             state = State(directory)
@@ -348,10 +348,10 @@ class TestState:
     def test_keeps_the_drills_of_its_own_backups_only(self, tmp_path):
         state = State(tmp_path)
         result, outcome = DrillResult("r", "web1", NOW, NOW), DatabaseDrill("c", "d", "id", NOW, ok=True)
-        for request, source in ((Request(from_host="web2"), None), (Request(), object())):
+        for request, source in ((DrillRequest(from_host="web2"), None), (DrillRequest(), object())):
             make_drill(FakeDocker({}), state, source)._record(request, result, outcome)
         assert "drills" not in state.read()
-        make_drill(FakeDocker({}), state)._record(Request(from_host="web1"), result, outcome)
+        make_drill(FakeDocker({}), state)._record(DrillRequest(from_host="web1"), result, outcome)
         assert state.read()["drills"]["c/d"]["ok"] is True
 
     def test_keeps_no_drill_that_was_not_tried_and_no_failure_in_an_image_that_was_asked_for(self, tmp_path):
@@ -360,12 +360,12 @@ class TestState:
         not_tried = DatabaseDrill("c", "d", "id", NOW, tried=False, error=failure)
         in_another_image = DatabaseDrill("c", "d", "id", NOW, own_image=False, error=failure)
         drills = make_drill(FakeDocker({}), state)
-        drills._record(Request(), result, not_tried)
-        drills._record(Request(image="postgres:18"), result, in_another_image)
+        drills._record(DrillRequest(), result, not_tried)
+        drills._record(DrillRequest(image="postgres:18"), result, in_another_image)
         assert "drills" not in state.read()
         assert state.history.read(NOW) == []
         # The image of the same name that the host has now is the one that a restore would get, too.
-        drills._record(Request(), result, in_another_image)
+        drills._record(DrillRequest(), result, in_another_image)
         assert state.read()["drills"]["c/d"]["ok"] is False
 
     def test_forgets_journals_and_locks_of_containers_that_are_gone(self, tmp_path):

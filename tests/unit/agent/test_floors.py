@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -106,3 +107,14 @@ def test_a_folder_says_what_it_is_for_and_does_nothing(folder):
 @pytest.mark.parametrize("name", MODULES)
 def test_no_file_is_too_long_to_be_read_at_once(name):
     assert len(MODULES[name].read_text().splitlines()) <= MOST_LINES
+
+
+def test_no_two_classes_share_a_name():
+    """Whoever reads a name, in a signature or in a traceback, knows what it is without its path."""
+    classes = [
+        node.name
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert [name for name, count in Counter(name.strip("_") for name in classes).items() if count > 1] == []

@@ -10,7 +10,7 @@ import pytest
 from scalr_backup.actions.repository import maintenance
 from scalr_backup.actions.repository.maintenance import (
     Maintenance,
-    Place,
+    RepositoryInCare,
     Rotation,
     count_parts,
     recall_rotation,
@@ -115,7 +115,7 @@ def care(tmp_path, monkeypatch):
 
 
 def test_what_fails_is_recorded_and_the_last_good_one_stays_known(care):
-    place = Place(Repository())
+    place = RepositoryInCare(Repository())
     care.case.check(place)
     good = care.state.maintenance("check")
     assert (good["ok"], good["error"], good["last_success"], good["repository"]) == (
@@ -125,16 +125,16 @@ def test_what_fails_is_recorded_and_the_last_good_one_stays_known(care):
         "/repository",
     )
     with pytest.raises(ResticError):
-        care.case.check(Place(Repository(error=ResticError("pack 5f is damaged"))))
+        care.case.check(RepositoryInCare(Repository(error=ResticError("pack 5f is damaged"))))
     bad = care.state.maintenance("check")
     assert (bad["ok"], bad["error"]) == (False, {"code": "restic", "message": "pack 5f is damaged"})
     assert bad["last_success"] == good["time"]
 
 
 def test_what_was_said_of_another_repository_is_not_said_of_this_one(care):
-    care.case.prune(Place(Repository()))
+    care.case.prune(RepositoryInCare(Repository()))
     with pytest.raises(ResticError):
-        care.case.prune(Place(Repository("/new", ResticError("no room"))))
+        care.case.prune(RepositoryInCare(Repository("/new", ResticError("no room"))))
     assert care.state.maintenance("prune")["last_success"] is None
 
 
@@ -157,7 +157,7 @@ def test_what_was_told_to_stop_is_not_recorded_and_a_failure_need_be_no_exceptio
 
 def test_scheduled_checks_read_part_after_part_of_both_repositories(care):
     here, copy = Repository(), Repository("/copy")
-    places = [Place(here), Place(copy, "copy_")]
+    places = [RepositoryInCare(here), RepositoryInCare(copy, "copy_")]
     first, second = care.case.scheduled_check(places), care.case.scheduled_check(places)
     assert (first.parts, second.parts, first.of) == ((1,), (2,), 8)
     assert here.calls == copy.calls == ["1/8", "2/8"]
@@ -171,7 +171,9 @@ def test_scheduled_checks_read_part_after_part_of_both_repositories(care):
 def test_one_repository_that_fails_keeps_the_other_from_nothing(care):
     copy = Repository("/copy")
     with pytest.raises(ResticError, match="damaged"):
-        care.case.scheduled_check([Place(Repository(error=ResticError("damaged"))), Place(copy, "copy_")])
+        care.case.scheduled_check(
+            [RepositoryInCare(Repository(error=ResticError("damaged"))), RepositoryInCare(copy, "copy_")]
+        )
     assert copy.calls == ["1/8"]
 
 
@@ -192,30 +194,30 @@ class TestDamage:
         here = self.Damaged()
         for _week in range(3):
             with pytest.raises(ResticError, match="part 1"):
-                care.case.scheduled_check([Place(here)])
+                care.case.scheduled_check([RepositoryInCare(here)])
             assert not care.state.maintenance("check")["ok"]
         assert here.calls == ["1/8", "1/8", "2/8", "1/8", "3/8"]
         here.damaged = ""
-        care.case.scheduled_check([Place(here)])
+        care.case.scheduled_check([RepositoryInCare(here)])
         entry = care.state.maintenance("check")
         assert (entry["ok"], entry["rotation"]["damaged"], here.calls[-2:]) == (True, [], ["1/8", "4/8"])
 
     def test_is_looked_for_by_a_check_of_the_structure_too(self, care):
         here = self.Damaged()
         with pytest.raises(ResticError):
-            care.case.scheduled_check([Place(here)])
+            care.case.scheduled_check([RepositoryInCare(here)])
         with pytest.raises(ResticError):
-            care.case.check(Place(here))
+            care.case.check(RepositoryInCare(here))
         here.damaged = ""
-        care.case.check(Place(here))
+        care.case.check(RepositoryInCare(here))
         assert here.calls == ["1/8", None, "1/8", None, "1/8"]
-        care.case.check(Place(here))
+        care.case.check(RepositoryInCare(here))
         assert here.calls[-1] is None, "it is gone"
 
     def test_is_not_what_a_store_says_that_cannot_be_reached(self, care):
         here = Repository(error=RepositoryUnreachableError("no answer"))
         with pytest.raises(RepositoryUnreachableError):
-            care.case.scheduled_check([Place(here)])
+            care.case.scheduled_check([RepositoryInCare(here)])
         entry = care.state.maintenance("check")
         assert (entry["ok"], entry["rotation"]["read"], entry["rotation"]["damaged"]) == (False, {}, [])
 
@@ -224,21 +226,21 @@ class TestDamage:
 def test_a_share_of_the_data_that_is_none_is_refused_and_is_no_failed_check(care, subset):
     here = Repository()
     with pytest.raises(UsageError, match=r"is no share of the data to read, such as 5%, 2G or 1/7\."):
-        care.case.check(Place(here), subset)
+        care.case.check(RepositoryInCare(here), subset)
     assert (here.calls, care.state.maintenance("check")) == ([], None)
 
 
 @pytest.mark.parametrize("subset", ["5%", "0.5%", "100%", "2G", "512m", "1/7", "256/256", "1048576"])
 def test_a_share_of_the_data_is_said_as_restic_takes_it(care, subset):
     here = Repository()
-    care.case.check(Place(here), subset)
+    care.case.check(RepositoryInCare(here), subset)
     assert here.calls == [subset]
 
 
 def test_a_check_does_not_begin_beside_a_pass(care):
     here = Repository()
     with care.state.lock(PASS_LOCK, "run r (nightly)"):
-        done = care.case.scheduled_check([Place(here)])
+        done = care.case.scheduled_check([RepositoryInCare(here)])
     assert (done.deferred, here.calls, care.state.maintenance("check")) == ("run r (nightly)", [], None)
 
 
@@ -257,7 +259,7 @@ def test_a_prune_gives_way_to_a_restore_that_begins(care):
 
     thread = threading.Thread(target=restore)
     thread.start()
-    done = care.case.scheduled_prune([Place(Repository(during=until_told_to_stop))])
+    done = care.case.scheduled_prune([RepositoryInCare(Repository(during=until_told_to_stop))])
     thread.join()
     assert done.deferred == "restore r into it"
     assert care.state.maintenance("prune") is None
@@ -266,7 +268,7 @@ def test_a_prune_gives_way_to_a_restore_that_begins(care):
 
 def test_one_that_is_told_to_stop_ends_as_such(care):
     with pytest.raises(InterruptedRunError):
-        care.case.scheduled_prune([Place(Repository(error=InterruptedRunError("told to stop")))])
+        care.case.scheduled_prune([RepositoryInCare(Repository(error=InterruptedRunError("told to stop")))])
 
 
 def test_what_a_killed_run_left_of_its_lock_is_nobody(care, tmp_path):

@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from scalr_backup.actions.health.metrics import METRICS, Facts, Metrics
+from scalr_backup.actions.health.metrics import METRICS, MetricFacts, Metrics
 from scalr_backup.actions.health.status import judge
 from scalr_backup.core.config import Config
 from scalr_backup.service import metrics_http
@@ -28,7 +28,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ODD_WORDS = {"minutes", "hours", "days", "ms", "kb", "mb", "percent", "gauge", "counter", "count", "sum", "bucket"}
 
 
-def values(facts: Facts) -> dict[str, dict[tuple[str, ...], float]]:
+def values(facts: MetricFacts) -> dict[str, dict[tuple[str, ...], float]]:
     """By name, and by the values of the labels in the order in which these are declared."""
     text = Metrics(lambda: facts).render()[0].decode()
     labels = {metric.full_name: metric.labels for metric in METRICS}
@@ -40,10 +40,10 @@ def values(facts: Facts) -> dict[str, dict[tuple[str, ...], float]]:
     return found
 
 
-def nothing_yet(installed: datetime = NOW) -> Facts:
+def nothing_yet(installed: datetime = NOW) -> MetricFacts:
     config = Config(host="web1", repository="/repository")
     judged = judge(config, "/repository", {}, installed, NOW)
-    return Facts("web1", "/repository", {}, judged.as_dict(), judged.health.ok, installed)
+    return MetricFacts("web1", "/repository", {}, judged.as_dict(), judged.health.ok, installed)
 
 
 def test_everything_that_is_known_is_told():
@@ -221,7 +221,7 @@ def test_what_cannot_be_made_is_an_error_for_the_scraper_and_one_line_of_the_log
 
 
 def test_too_many_at_once_are_turned_away_and_the_next_is_served(tmp_path, logged, monkeypatch):
-    monkeypatch.setattr(metrics_http._Request, "timeout", 0.5)
+    monkeypatch.setattr(metrics_http._MetricsHandler, "timeout", 0.5)
     port = free_port()
     with MetricsServer(config(metrics_port=port), State(tmp_path)):
         idle = [socket.create_connection(("127.0.0.1", port)) for _number in range(20)]

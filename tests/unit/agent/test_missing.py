@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scalr_backup.actions.discovery import Discovered, Look
+from scalr_backup.actions.discovery import Discovered, HostLook
 from scalr_backup.actions.missing import failures, gone, is_failure, nothing_saved, refuse_excluded
 from scalr_backup.core.errors import UnknownDatabaseError
 from scalr_backup.core.model import Cluster, Container, Credentials, Database
@@ -22,7 +22,7 @@ def container(state="running", status=None, name="scalr-a-db"):
 def discovered(*containers, databases=()):
     held = tuple(Database(name, 1, "o", "UTF8") for name in databases)
     clusters = tuple(Cluster(one, Credentials("u"), "17", held) for one in containers if one.status == "ok")
-    return Discovered(containers, clusters, Look(containers, ()))
+    return Discovered(containers, clusters, HostLook(containers, ()))
 
 
 def known(*names, container="scalr-a-db", run="r2", days=1, saved=True):

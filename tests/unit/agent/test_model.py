@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scalr_backup.actions.backup.result import Request
+from scalr_backup.actions.backup.result import PassRequest
 from scalr_backup.actions.restore.run import cut_name, old_name
 from scalr_backup.actions.restore.verify import different_counts
 from scalr_backup.core.errors import UsageError
@@ -70,12 +70,12 @@ def test_run_ids_sort_by_time():
 @pytest.mark.parametrize("tag", ["", "a,b", "nightly", "pre-restore", "run=x", " a"])
 def test_tags_that_would_lie_are_refused(tag):
     with pytest.raises(UsageError):
-        Request(tags=(tag,))
+        PassRequest(tags=(tag,))
 
 
 def test_an_unknown_reason_is_refused():
     with pytest.raises(UsageError, match="nightly, manual"):
-        Request(reason="because")
+        PassRequest(reason="because")
 
 
 @pytest.mark.parametrize(

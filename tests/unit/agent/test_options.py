@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.scalr.backup.plugins.module_utils import _together as collections_table
-from scalr_backup.actions.restore.request import Request
+from scalr_backup.actions.restore.request import RestoreRequest
 from scalr_backup.actions.restore.undo import UndoRequest
 from scalr_backup.cli import app as cli
 from scalr_backup.core import together
@@ -134,9 +134,9 @@ def test_an_option_that_is_not_given_is_not_in_the_way_of_others(nothing_is_touc
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Request("scalr-*-db"),
-        lambda: Request("scalr-shop-db", target="scalr-?hop-db"),
-        lambda: Request("scalr-shop-db", target="scalr-[st]hop-db"),
+        lambda: RestoreRequest("scalr-*-db"),
+        lambda: RestoreRequest("scalr-shop-db", target="scalr-?hop-db"),
+        lambda: RestoreRequest("scalr-shop-db", target="scalr-[st]hop-db"),
         lambda: UndoRequest("r", "scalr-*-db"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import get_origin, get_type_hints
 
 import pytest
 from scalr_backup.actions.backup.manifest import parse_manifest
-from scalr_backup.actions.health.metrics import Facts, samples
+from scalr_backup.actions.health.metrics import MetricFacts, samples
 from scalr_backup.actions.health.status import judge
 from scalr_backup.core.config import Config
 from scalr_backup.core.jobs import JOBS
@@ -62,7 +62,7 @@ def ask_everything(state):
     """Whatever reads the record, reads it."""
     document = state.read()
     judged = status_of(state)
-    list(samples(Facts("web1", "/repository", document, judged.as_dict(), judged.health.ok, NOW)))
+    list(samples(MetricFacts("web1", "/repository", document, judged.as_dict(), judged.health.ok, NOW)))
     for job in JOBS:
         job.missed(CONFIG, document, NOW - timedelta(days=9), NOW)
     state.journals(), state.kept(), state.undos(), state.look("repo-id/web1"), state.maintenance("check")

@@ -14,7 +14,7 @@ import pytest
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore.fill import Filler
-from scalr_backup.actions.restore.run import DatabaseRestore, Request, Restore, old_name
+from scalr_backup.actions.restore.run import DatabaseRestore, Restore, RestoreRequest, old_name
 from scalr_backup.actions.restore.swap import SwapUnknownError
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.cli import restore as verbs
@@ -259,7 +259,9 @@ def test_what_a_swap_has_made_is_left_alone_while_nobody_knows_its_outcome(monke
     plan = SimpleNamespace(database="shop", exists=True)
     result = SimpleNamespace(plan=SimpleNamespace(cluster=None))
     with pytest.raises(SwapUnknownError):
-        restore._fill_and_swap(Request("scalr-shop-db"), result, None, plan, JOURNAL, DatabaseRestore("shop", "ab12"))
+        restore._fill_and_swap(
+            RestoreRequest("scalr-shop-db"), result, None, plan, JOURNAL, DatabaseRestore("shop", "ab12")
+        )
     assert removed == []
 
 
@@ -421,7 +423,7 @@ def test_a_question_without_an_answer_is_a_no(silence, monkeypatch):
     monkeypatch.setattr(verbs, "HumanOutput", lambda: SimpleNamespace(result=lambda *_arguments: None))
     monkeypatch.setattr("builtins.input", ask)
     before = signal.getsignal(signal.SIGINT)
-    request = verbs._ask(use_case, Request("scalr-shop-db"))
+    request = verbs._ask(use_case, RestoreRequest("scalr-shop-db"))
     assert request.confirm != "scalr-shop-db"
     assert request.snapshot == "aa11"
     assert handlers != [before], "a signal ends the question"
@@ -481,7 +483,7 @@ def test_a_snapshot_that_was_not_read_to_its_end_drops_nothing(accident):
 
 def test_the_way_back_is_told_only_where_there_is_one():
     restore = Restore(Tools(None, None, None, None, None, threading.Event()))
-    plan, request = SimpleNamespace(database="shop"), Request("scalr-shop-db", target="scalr-new-db")
+    plan, request = SimpleNamespace(database="shop"), RestoreRequest("scalr-shop-db", target="scalr-new-db")
     outcome = DatabaseRestore("shop", "ab12")
     assert restore._with_way_back(request, plan, outcome, "Why.") == "Why."
     outcome.dropped_first = True
@@ -503,7 +505,9 @@ def test_a_copy_that_differs_is_kept_and_what_is_said_of_the_live_one_is_true(mo
     outcome = DatabaseRestore("shop", "ab12", dropped_first=dropped_first)
     plan = SimpleNamespace(database="shop", exists=True)
     with pytest.raises(VerificationError, match=r"kept.* as shop_restored") as caught:
-        restore._fill_and_swap(Request("scalr-shop-db"), SimpleNamespace(plan=None), None, plan, JOURNAL, outcome)
+        restore._fill_and_swap(
+            RestoreRequest("scalr-shop-db"), SimpleNamespace(plan=None), None, plan, JOURNAL, outcome
+        )
     assert ("the live one as it was" in caught.value.message) is not dropped_first
 
 

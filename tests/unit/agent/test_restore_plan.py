@@ -10,7 +10,7 @@ import pytest
 from scalr_backup.actions.restore import plan as restore_plan
 from scalr_backup.actions.restore import warnings
 from scalr_backup.actions.restore.plan import major, require_room
-from scalr_backup.actions.restore.request import DatabasePlan, Plan, Request
+from scalr_backup.actions.restore.request import DatabasePlan, Plan, RestoreRequest
 from scalr_backup.core.errors import MissingExtensionError, NoRoomError, PreparedTransactionsError, UsageError
 from scalr_backup.core.model import Snapshot
 from scalr_backup.core.roles import Globals, Membership, MissingRoles, Role
@@ -42,18 +42,18 @@ def database(name="shop", needed=100 * MB, live=None, age=timedelta(hours=9), **
 
 
 def test_a_restore_goes_where_the_snapshot_came_from_unless_told_otherwise():
-    assert Request("scalr-shop-db").into == "scalr-shop-db"
-    assert Request("scalr-shop-db", target="scalr-blog-db").into == "scalr-blog-db"
+    assert RestoreRequest("scalr-shop-db").into == "scalr-shop-db"
+    assert RestoreRequest("scalr-shop-db", target="scalr-blog-db").into == "scalr-blog-db"
 
 
 @pytest.mark.parametrize(
     ("request_", "whole"),
     [
-        (Request("c"), True),
-        (Request("c", target="c"), True),
-        (Request("c", from_host="dead"), True),
-        (Request("c", database="shop"), False),
-        (Request("c", target="d"), False),
+        (RestoreRequest("c"), True),
+        (RestoreRequest("c", target="c"), True),
+        (RestoreRequest("c", from_host="dead"), True),
+        (RestoreRequest("c", database="shop"), False),
+        (RestoreRequest("c", target="d"), False),
     ],
 )
 def test_all_roles_belong_to_a_container_that_is_to_be_again_what_it_was(request_, whole):
@@ -73,21 +73,21 @@ def test_all_roles_belong_to_a_container_that_is_to_be_again_what_it_was(request
 )
 def test_options_that_do_not_fit_are_refused(options, words):
     with pytest.raises(UsageError, match=words) as caught:
-        Request("scalr-shop-db", **options)
+        RestoreRequest("scalr-shop-db", **options)
     assert "\n" not in caught.value.message
 
 
 def test_a_name_of_just_63_bytes_fits():
-    assert Request("c", database_as="x" * 63).database_as == "x" * 63
+    assert RestoreRequest("c", database_as="x" * 63).database_as == "x" * 63
 
 
 @pytest.mark.parametrize(
     ("request_", "word"),
     [
-        (Request("a"), "a"),
-        (Request("a", target="b"), "b"),
-        (Request("a", strategy="replace"), "replace a"),
-        (Request("a", target="b", strategy="replace"), "replace b"),
+        (RestoreRequest("a"), "a"),
+        (RestoreRequest("a", target="b"), "b"),
+        (RestoreRequest("a", strategy="replace"), "replace a"),
+        (RestoreRequest("a", target="b", strategy="replace"), "replace b"),
     ],
 )
 def test_the_word_to_type_is_the_name_of_what_is_replaced(request_, word):
@@ -131,9 +131,9 @@ def survey(free, hoards=None, log=None):
 
 
 def test_a_second_copy_its_log_and_what_the_live_server_needs_have_to_fit():
-    require_room([database()], survey(210 * MB + RESERVE), Request("c"))
+    require_room([database()], survey(210 * MB + RESERVE), RestoreRequest("c"))
     with pytest.raises(NoRoomError) as caught:
-        require_room([database()], survey(210 * MB + RESERVE - 1), Request("c"))
+        require_room([database()], survey(210 * MB + RESERVE - 1), RestoreRequest("c"))
     message = caught.value.message
     assert "\n" not in message
     assert "/data in c has 478 MB free" in message
@@ -145,34 +145,34 @@ def test_a_second_copy_its_log_and_what_the_live_server_needs_have_to_fit():
 
 def test_sorts_are_counted_and_said():
     sorted_ = database(index_bytes=(80 * MB, 70 * MB, 60 * MB))
-    require_room([sorted_], survey(360 * MB + RESERVE), Request("c"))
+    require_room([sorted_], survey(360 * MB + RESERVE), RestoreRequest("c"))
     with pytest.raises(NoRoomError, match="150 MB to sort"):
-        require_room([sorted_], survey(360 * MB + RESERVE - 1), Request("c"))
+        require_room([sorted_], survey(360 * MB + RESERVE - 1), RestoreRequest("c"))
 
 
 def test_why_the_server_keeps_its_whole_log_is_said():
     big = database(needed=4000 * MB)
-    require_room([big], survey(5500 * MB + RESERVE), Request("c"))
+    require_room([big], survey(5500 * MB + RESERVE), RestoreRequest("c"))
     with pytest.raises(NoRoomError, match=r"4400 MB of write-ahead log \(the replication slot x is not in use\)"):
-        require_room([big], survey(5500 * MB + RESERVE, "the replication slot x is not in use"), Request("c"))
+        require_room([big], survey(5500 * MB + RESERVE, "the replication slot x is not in use"), RestoreRequest("c"))
 
 
 def test_a_log_on_a_volume_of_its_own_is_judged_there():
-    require_room([database()], survey(100 * MB + RESERVE, log=110 * MB + RESERVE), Request("c"))
+    require_room([database()], survey(100 * MB + RESERVE, log=110 * MB + RESERVE), RestoreRequest("c"))
     with pytest.raises(NoRoomError, match="The volume of /data/pg_wal in c has 378 MB free") as caught:
-        require_room([database()], survey(900 * MB, log=110 * MB + RESERVE - 1), Request("c"))
+        require_room([database()], survey(900 * MB, log=110 * MB + RESERVE - 1), RestoreRequest("c"))
     assert "rows" not in caught.value.message
     with pytest.raises(NoRoomError, match="The volume of /data in c has 368 MB free") as caught:
-        require_room([database()], survey(100 * MB + RESERVE - 1, log=900 * MB), Request("c"))
+        require_room([database()], survey(100 * MB + RESERVE - 1, log=900 * MB), RestoreRequest("c"))
     assert "log" not in caught.value.message
 
 
 def test_what_is_removed_before_counts_as_free():
-    require_room([database()], survey(200 * MB + RESERVE), Request("c"), 10 * MB)
+    require_room([database()], survey(200 * MB + RESERVE), RestoreRequest("c"), 10 * MB)
 
 
 def test_the_way_out_is_not_what_was_asked_for():
-    replace = Request("c", strategy="replace")
+    replace = RestoreRequest("c", strategy="replace")
     live = LiveDatabase(60 * MB, 0)
     require_room([database(live=live)], survey(150 * MB + RESERVE), replace)
     with pytest.raises(NoRoomError, match="in place of") as caught:
@@ -183,7 +183,7 @@ def test_the_way_out_is_not_what_was_asked_for():
 def test_the_plan_tells_what_it_takes():
     cluster = SimpleNamespace(container=SimpleNamespace(name="c"), server_version="17.6")
     plan = Plan(
-        "h", "h", Request("c"), cluster, (database(),), MissingRoles(), survey(900), 100, (), "latest"
+        "h", "h", RestoreRequest("c"), cluster, (database(),), MissingRoles(), survey(900), 100, (), "latest"
     ).as_dict()
     assert plan["free_bytes"] == 1000
     assert plan["room"] == {
@@ -269,8 +269,8 @@ def test_the_first_manifest_that_knows_a_role_counts():
 def test_extensions_that_the_image_lacks_are_named():
     heads = [SimpleNamespace(extensions=("hstore", "postgis")), SimpleNamespace(extensions=("hstore", "age"))]
     with pytest.raises(MissingExtensionError, match="scalr-blog-db has no extension age, postgis,"):
-        restore_plan._require_extensions({"hstore": "1.8"}, Request("c", target="scalr-blog-db"), heads)
-    restore_plan._require_extensions({"hstore": "1.8", "postgis": "3.5", "age": "1.6"}, Request("c"), heads)
+        restore_plan._require_extensions({"hstore": "1.8"}, RestoreRequest("c", target="scalr-blog-db"), heads)
+    restore_plan._require_extensions({"hstore": "1.8", "postgis": "3.5", "age": "1.6"}, RestoreRequest("c"), heads)
 
 
 def test_an_extension_that_comes_back_in_another_version_is_said():

@@ -263,7 +263,7 @@ def test_a_pass_that_hangs_is_told_while_it_hangs_and_its_end_when_it_is_stopped
 
     taker = Taker(told)
     carrier = outbox.Courier(house.state, lambda: outbox.Recipients((taker,), taker), lambda *_, **__: None)
-    with alerts.Watch(house.state, lambda: config, carrier, judged) as looker:
+    with alerts.AlertWatch(house.state, lambda: config, carrier, judged) as looker:
         server = house.server((PASS,), [looker])
         running = threading.Thread(target=server._run_job, args=(PASS,))
         running.start()

@@ -10,7 +10,7 @@ from itertools import groupby
 
 import pytest
 from scalr_backup.actions.retention import policy as retention
-from scalr_backup.actions.retention.suspects import Look, find_suspects
+from scalr_backup.actions.retention.suspects import SnapshotsLook, find_suspects
 from scalr_backup.core.config import Config, Keep, duration_hours
 from scalr_backup.core.errors import AppendOnlyError, UnknownSnapshotError
 from scalr_backup.core.model import MANIFEST_PATH, MANUAL, NIGHTLY, Snapshot
@@ -251,7 +251,7 @@ def test_what_came_late_honestly_can_be_accepted(tmp_path):
 
 
 def test_a_dump_that_took_long_is_not_late(tmp_path):
-    last = Look(NOW - timedelta(hours=2), frozenset())
+    last = SnapshotsLook(NOW - timedelta(hours=2), frozenset())
     assert find_suspects([dump("long", NOW - timedelta(hours=20))], NOW, last).all == ()
     assert find_suspects([dump("late", NOW - timedelta(hours=27))], NOW, last).all != ()
 

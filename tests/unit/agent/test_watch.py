@@ -135,7 +135,7 @@ def watcher(state, carrier, events=("failure", "warning", "recovery"), later=tim
         now = datetime.now(UTC) + later
         return judge(config, "/repository", document, now, now)
 
-    return alerts.Watch(state, lambda: config, carrier, judged)
+    return alerts.AlertWatch(state, lambda: config, carrier, judged)
 
 
 GOOD_PASS = {

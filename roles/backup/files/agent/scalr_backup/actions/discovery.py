@@ -32,7 +32,7 @@ from scalr_backup.core.recognition import Unmatched, server_evidence
 from scalr_backup.core.records.state import LookRecord, UnmatchedRecord
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.postgres.cluster import Postgres
-from scalr_backup.tools.postgres.session import LOOK, Facts, Patience, run_of_application
+from scalr_backup.tools.postgres.session import LOOK, Patience, ServerFacts, run_of_application
 
 LABEL = "scalr.backup"
 
@@ -52,7 +52,7 @@ _SUPERUSER_PASSWORD_NAMES = ("POSTGRESQL_POSTGRES_PASSWORD", "POSTGRES_POSTGRES_
 
 
 @dataclass(frozen=True)
-class Look:
+class HostLook:
     """What a look at the containers of a host has found: those that match, and PostgreSQL servers that nothing backs up."""
 
     matches: tuple[Container, ...]
@@ -76,7 +76,7 @@ class Discovered:
 
     containers: tuple[Container, ...]
     clusters: tuple[Cluster, ...]
-    look: Look
+    look: HostLook
 
     @property
     def warnings(self) -> list[str]:
@@ -99,18 +99,18 @@ class Discovery:
         self._docker = docker
         self._cancelled = cancelled or threading.Event()
         self._emit = emit
-        self._facts: Facts = {}
+        self._facts: ServerFacts = {}
 
     def matches(self) -> list[Container]:
         """Every container that matches, in the order of names, running or not, excluded ones too."""
         return list(self.look().matches)
 
-    def look(self) -> Look:
+    def look(self) -> HostLook:
         """Look at every container of the host; nothing that does not match is inspected."""
         found = [self._look_into(summary) for summary in self._docker.containers()]
         matches = (one for one in found if isinstance(one, Container))
         unmatched = (one for one in found if isinstance(one, Unmatched))
-        return Look(
+        return HostLook(
             tuple(sorted(matches, key=lambda container: container.name)),
             tuple(sorted(unmatched, key=lambda container: container.name)),
         )
@@ -135,7 +135,7 @@ class Discovery:
         Raises UnknownDatabaseError, ContainerStoppedError, or what keeps it from answering.
         """
         named = self._named(name) if anywhere else []
-        look = Look(tuple(named), ()) if named else self.look()
+        look = HostLook(tuple(named), ()) if named else self.look()
         matches = [match for match in look.matches if match.name == name] or look.matches
         container = choose(matches, [name], self._config.host, look.unmatched)[0]
         if container.status == "stopped":

@@ -35,7 +35,7 @@ class Tools:
     copy_to: Callable[[], Restic] | None = None
 
 
-class _Result(Protocol):
+class _Warned(Protocol):
     """What warnings are noted in."""
 
     @property
@@ -77,7 +77,7 @@ class UseCase:
         """A way to a cluster for who tidies up, be it after having been told to stop."""
         return self._postgres(cluster, "cleanup").unstoppable()
 
-    def _warn(self, result: _Result, sentence: str) -> None:
+    def _warn(self, result: _Warned, sentence: str) -> None:
         """Tell the operator now, and again in the result."""
         result.warnings.append(sentence)
         self._emit(log("warning", sentence, run=result.run))

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from scalr_backup.actions.backup.result import PassPlan, Request
+from scalr_backup.actions.backup.result import PassPlan, PassRequest
 from scalr_backup.actions.discovery import Discovered, Discovery
 from scalr_backup.actions.health import findings
 from scalr_backup.actions.restore import selection
 from scalr_backup.actions.retention import policy as retention
-from scalr_backup.cli.call import Copy, DryRun, Json, Snapshot, run_verb
+from scalr_backup.cli.call import Copy, DryRun, Json, SnapshotId, run_verb
 from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import schedule
@@ -53,7 +53,7 @@ def backup_verb(
     """Back up databases: one snapshot each, a manifest, retention."""
 
     def call(agent: Agent) -> Outcome:
-        request = Request(tuple(db or ()), reason, tuple(tag or ()), 24 * 3600.0 if wait else 0.0)
+        request = PassRequest(tuple(db or ()), reason, tuple(tag or ()), 24 * 3600.0 if wait else 0.0)
         if dry_run:
             return _planned(agent.backup().plan(request.patterns))
         result = agent.backup().run(request)
@@ -96,7 +96,7 @@ def snapshots(
 
 
 def pin(
-    snapshot: Snapshot,
+    snapshot: SnapshotId,
     dry_run: DryRun = False,
     copy: Copy = False,
     json: Json = False,
@@ -106,7 +106,7 @@ def pin(
 
 
 def unpin(
-    snapshot: Snapshot,
+    snapshot: SnapshotId,
     dry_run: DryRun = False,
     copy: Copy = False,
     json: Json = False,

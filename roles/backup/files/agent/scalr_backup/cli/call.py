@@ -24,7 +24,7 @@ FromSecrets = Annotated[
 Scheduled = Annotated[
     bool, typer.Option("--scheduled", help="As the schedule does: give way to a pass, a restore or a drill.")
 ]
-Snapshot = Annotated[str, typer.Argument(help="The snapshot's id, or the beginning of it.")]
+SnapshotId = Annotated[str, typer.Argument(help="The snapshot's id, or the beginning of it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 Copy = Annotated[bool, typer.Option("--copy", help="The second repository instead of the first.")]
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from scalr_backup.actions.drill.result import Request as DrillRequest
+from scalr_backup.actions.drill.result import DrillRequest
 from scalr_backup.actions.restore import run as restore
 from scalr_backup.actions.restore import undo
 from scalr_backup.cli.call import FromCopy, FromSecrets, Json, run_verb, standard_input
@@ -68,7 +68,7 @@ def restore_verb(
         if undo_run is not None:
             return _undo(agent, undo.UndoRequest(undo_run, db, confirm), only_plan=plan, ask=not json)
         assert db is not None  # Where there is no restore to undo.
-        request = restore.Request(
+        request = restore.RestoreRequest(
             db, database, snapshot, confirm, keep_old, not no_safety_snapshot, target, database_as, from_host, strategy,
             without_manifest,
         )  # fmt: skip
@@ -143,7 +143,7 @@ def _undo(agent: Agent, request: undo.UndoRequest, *, only_plan: bool, ask: bool
     return _restored(use_case.run(request))
 
 
-def _ask(use_case: restore.Restore, request: restore.Request) -> restore.Request:
+def _ask(use_case: restore.Restore, request: restore.RestoreRequest) -> restore.RestoreRequest:
     """Show the plan on the terminal and take the operator's word."""
     plan = use_case.plan(request)
     HumanOutput().result("restore", Outcome(restore.RestoreResult(None, plan).as_dict()))

@@ -41,7 +41,7 @@ def serve_verb() -> None:
         sys.exit(int(error.exit_code))
 
 
-def _watch(config: Config, state: State) -> alerts.Watch:
+def _watch(config: Config, state: State) -> alerts.AlertWatch:
     """Whoever looks on while the agent serves; it reads the configuration anew, as the server does."""
     known = {"config": config, "addresses": Addresses(), "recipients": Recipients()}
     logger = make_logger()
@@ -67,4 +67,4 @@ def _watch(config: Config, state: State) -> alerts.Watch:
     def say(level: str, text: str, **facts: Any) -> None:
         logger.log(LEVELS[level], text, **facts)
 
-    return alerts.Watch(state, latest, Courier(state, recipients, say), judge)
+    return alerts.AlertWatch(state, latest, Courier(state, recipients, say), judge)

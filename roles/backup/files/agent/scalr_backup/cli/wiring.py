@@ -90,11 +90,11 @@ class Agent:
         """The use case of checks and prunes."""
         return maintenance.Maintenance(self.config(), State(), self.emit, self.cancelled)
 
-    def place(self, *, copy: bool = False) -> maintenance.Place:
+    def place(self, *, copy: bool = False) -> maintenance.RepositoryInCare:
         """The repository to care for, or the second one."""
-        return maintenance.Place(self.restic(copy=copy), maintenance.OF_COPY if copy else "")
+        return maintenance.RepositoryInCare(self.restic(copy=copy), maintenance.OF_COPY if copy else "")
 
-    def places(self) -> list[maintenance.Place]:
+    def places(self) -> list[maintenance.RepositoryInCare]:
         """Every repository that the schedule cares for."""
         return [self.place(copy=copy) for copy in ([False, True] if self.config().copy_to else [False])]
 

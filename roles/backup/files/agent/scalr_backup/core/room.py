@@ -101,7 +101,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Needs:
+class RoomNeeds:
     """What a restore takes; bytes."""
 
     data_bytes: int
@@ -134,9 +134,9 @@ class Shortage:
     wanted_bytes: int
 
 
-def needs(claims: Sequence[Claim], survey: Survey, *, keep_old: bool, replace: bool) -> Needs:
+def needs(claims: Sequence[Claim], survey: Survey, *, keep_old: bool, replace: bool) -> RoomNeeds:
     """What restoring these databases one after the other takes at its worst."""
-    return Needs(
+    return RoomNeeds(
         data_bytes=_most_data(claims, keep_old=keep_old, replace=replace),
         log_bytes=log_bytes(sum(claim.new_bytes for claim in claims), survey.settings, survey.log_bytes),
         sort_bytes=max(
@@ -175,7 +175,7 @@ def sort_bytes(index_bytes: Iterable[int], jobs: int, memory_bytes: int) -> int:
     return sum(size for size in largest if size > memory_bytes)
 
 
-def shortage(claims: Sequence[Claim], survey: Survey, wanted: Needs, spare_bytes: int = 0) -> Shortage | None:
+def shortage(claims: Sequence[Claim], survey: Survey, wanted: RoomNeeds, spare_bytes: int = 0) -> Shortage | None:
     """The volume that has too little, if there is one; *spare_bytes* become free before the restore begins.
 
     Rows that are spread over tablespaces have the room of all of them together: nobody knows how they are spread.

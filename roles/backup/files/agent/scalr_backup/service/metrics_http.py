@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from scalr_backup.actions.health import status
-from scalr_backup.actions.health.metrics import Facts, Metrics
+from scalr_backup.actions.health.metrics import MetricFacts, Metrics
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import ConfigurationError
@@ -147,9 +147,9 @@ class MetricsServer:
             ),
         )
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> MetricFacts:
         document, installed, judged = self._judge()
-        return Facts(
+        return MetricFacts(
             host=self._config.host,
             repository=self._config.repository,
             document=document,
@@ -169,7 +169,7 @@ class _Http(ThreadingHTTPServer):
     def __init__(self, port: int, owner: MetricsServer) -> None:
         self.owner = owner
         self._free = threading.BoundedSemaphore(_MOST_AT_ONCE)
-        super().__init__(("", port), _Request)
+        super().__init__(("", port), _MetricsHandler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own, unless there are too many."""
@@ -186,10 +186,10 @@ class _Http(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: a client that went away is no news, and what fails on our side is told by ``_Request``."""
+        """Nothing: a client that went away is no news, and what fails on our side is told by ``_MetricsHandler``."""
 
 
-class _Request(BaseHTTPRequestHandler):
+class _MetricsHandler(BaseHTTPRequestHandler):
     """One request; only reading is possible."""
 
     server: _Http

@@ -132,8 +132,8 @@ class Dumper:
 
     def _job(
         self, cluster: Cluster, database: str, exported: str, postgres: Postgres, report_file: Path
-    ) -> producer.Job:
-        return producer.Job(
+    ) -> producer.DumpJob:
+        return producer.DumpJob(
             container=cluster.container.name,
             database=database,
             exported_snapshot=exported,

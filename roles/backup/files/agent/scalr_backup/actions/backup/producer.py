@@ -34,7 +34,7 @@ _INHERITED = ("DOCKER_HOST",)
 
 
 @dataclass(frozen=True)
-class Job:
+class DumpJob:
     """One dump to read; *silence_seconds* bounds the wait for each piece of it."""
 
     container: str
@@ -53,9 +53,9 @@ class Job:
         return {**inherited, "PYTHONPATH": str(_PACKAGE_PARENT), JOB_VARIABLE: json.dumps(asdict(self))}
 
     @staticmethod
-    def from_environment() -> Job:
+    def from_environment() -> DumpJob:
         """The job that this process was started for."""
-        return Job(**json.loads(os.environ[JOB_VARIABLE]))
+        return DumpJob(**json.loads(os.environ[JOB_VARIABLE]))
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def produce(stream: ExecStream, output: int) -> Report:
 
 def main() -> int:
     """Run the job; the exit code is restic's cue to save or not to save."""
-    job = Job.from_environment()
+    job = DumpJob.from_environment()
     credentials = Credentials(job.user, job.password, job.database)
     try:
         docker = DockerHost()

@@ -125,7 +125,7 @@ class PassPlan:
 
 
 @dataclass(frozen=True)
-class Request:
+class PassRequest:
     """What a pass is asked to do; *patterns* are globs over container names, none means all."""
 
     patterns: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from scalr_backup.actions import leftovers, missing
 from scalr_backup.actions.backup.dump import Dumped, Dumper, uncounted
 from scalr_backup.actions.backup.locks import ContainerLocks
 from scalr_backup.actions.backup.manifest import require_readable_size
-from scalr_backup.actions.backup.result import PassPlan, PassResult, Request
+from scalr_backup.actions.backup.result import PassPlan, PassRequest, PassResult
 from scalr_backup.actions.backup.saved_roles import read_roles
 from scalr_backup.actions.discovery import Discovered
 from scalr_backup.actions.repository import maintenance
@@ -60,7 +60,7 @@ class Pass(UseCase):
         super().__init__(tools)
         self._tools = tools
 
-    def run(self, request: Request) -> PassResult:
+    def run(self, request: PassRequest) -> PassResult:
         """Back up; one database's failure never stops the others, and is in the result.
 
         Raises BusyError when another pass runs, and UnknownDatabaseError. What makes the whole pass impossible (no
@@ -121,7 +121,7 @@ class Pass(UseCase):
         result.finished = utc_now()
         self._state.record_pass(result.as_dict(), [])
 
-    def _run(self, request: Request, result: PassResult) -> None:
+    def _run(self, request: PassRequest, result: PassResult) -> None:
         last_pass = self._state.read().get("last_pass")
         if damage := self._state.damage():
             self._warn(result, damage.sentence)
@@ -196,7 +196,7 @@ class Pass(UseCase):
         self._state.put(look=discovered.look.as_record(utc_now()))
         result.unmatched = [container.as_dict() for container in discovered.look.unmatched]
 
-    def _judge_matches(self, request: Request, result: PassResult, discovered: Discovered) -> None:
+    def _judge_matches(self, request: PassRequest, result: PassResult, discovered: Discovered) -> None:
         """What does not run is a failure where it should or was asked for by name, else a warning."""
         known, stopped = self._state.known_databases(), {}
         gone = missing.gone(discovered, known, result.started)
@@ -219,7 +219,7 @@ class Pass(UseCase):
             result.error = missing.nothing_saved(discovered, request.patterns, gone)
 
     def _dump_all(
-        self, dumper: Dumper, request: Request, result: PassResult, clusters: Sequence[Cluster]
+        self, dumper: Dumper, request: PassRequest, result: PassResult, clusters: Sequence[Cluster]
     ) -> dict[tuple[str, str], Dumped]:
         tags = (request.reason, *request.tags)
         work = [
@@ -285,7 +285,7 @@ class Pass(UseCase):
 
     def _save_manifest(
         self,
-        request: Request,
+        request: PassRequest,
         result: PassResult,
         clusters: Sequence[Cluster],
         dumped: dict[tuple[str, str], Dumped],

@@ -51,7 +51,7 @@ _OF_AN_IMAGE = {OlderServerError.code, UnreadableArchiveError.code, MissingExten
 
 
 @dataclass(frozen=True)
-class Subject:
+class DrillSubject:
     """One database to drill: its snapshot, and what the manifest says of it and of its cluster.
 
     *alone* tells whether it is the only database of its container in this drill; *obstacle* is why nothing can be said of
@@ -106,7 +106,7 @@ def choose_containers(
     return chosen
 
 
-def require_memory(subject: Subject, memory: HostMemory, host: str) -> None:
+def require_memory(subject: DrillSubject, memory: HostMemory, host: str) -> None:
     """Refuse a drill that the host has no memory for, before anything is started.
 
     Raises NoMemoryError.
@@ -120,7 +120,7 @@ def require_memory(subject: Subject, memory: HostMemory, host: str) -> None:
         )
 
 
-def is_own_image(subject: Subject, image: Image, asked: str | None) -> bool:
+def is_own_image(subject: DrillSubject, image: Image, asked: str | None) -> bool:
     """Whether a drill uses the source's own image; *asked* is the one that the operator named, if he did."""
     known = subject.cluster.get("image_id")
     return image.id == known if known else asked is None
@@ -131,7 +131,7 @@ def speaks_of_the_backup(code: str, *, own_image: bool) -> bool:
     return code not in _OF_THE_SERVER and (own_image or code not in _OF_AN_IMAGE)
 
 
-def throwaway(subject: Subject, image: Image, name: str, password: str, labels: Mapping[str, str]) -> Throwaway:
+def throwaway(subject: DrillSubject, image: Image, name: str, password: str, labels: Mapping[str, str]) -> Throwaway:
     """The container for a drill of one database; every place that its image writes to is in memory."""
     data = {posixpath.normpath(volume): subject.data_bytes for volume in image.volumes}
     # Under the names that the official image (docs of docker.io/postgres) and Bitnami's know it by.
@@ -161,7 +161,7 @@ def throwaway(subject: Subject, image: Image, name: str, password: str, labels: 
     )
 
 
-def assertion_files(directory: Path, subject: Subject) -> list[Path]:
+def assertion_files(directory: Path, subject: DrillSubject) -> list[Path]:
     """The SQL files for a database, in the order of names.
 
     They are its own directory's, and the container's where it is that one's only database in the drill. A name stands

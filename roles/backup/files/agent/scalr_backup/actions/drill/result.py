@@ -15,7 +15,7 @@ AMCHECK_PASSED, AMCHECK_FAILED, AMCHECK_MISSING = "passed", "failed", "not in th
 
 
 @dataclass(frozen=True)
-class Request:
+class DrillRequest:
     """What to drill; *patterns* are globs over container names, none means all that have snapshots of the host."""
 
     patterns: tuple[str, ...] = ()

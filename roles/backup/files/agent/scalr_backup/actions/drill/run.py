@@ -27,7 +27,7 @@ from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.discovery import LABEL
 from scalr_backup.actions.drill.plan import (
     USER,
-    Subject,
+    DrillSubject,
     assertion_files,
     choose_containers,
     is_own_image,
@@ -41,8 +41,8 @@ from scalr_backup.actions.drill.result import (
     AMCHECK_MISSING,
     AMCHECK_PASSED,
     DatabaseDrill,
+    DrillRequest,
     DrillResult,
-    Request,
 )
 from scalr_backup.actions.restore import run as restore
 from scalr_backup.actions.restore import selection
@@ -100,7 +100,7 @@ class Drill(UseCase):
         self._tools = tools
         self._docker = docker
 
-    def run(self, request: Request) -> DrillResult:
+    def run(self, request: DrillRequest) -> DrillResult:
         """Drill; one database's failure never stops the others, and is in the result.
 
         Raises BusyError beside a running drill, or the ScalrBackupError that keeps every database from being drilled, such
@@ -126,7 +126,7 @@ class Drill(UseCase):
         result.finished = utc_now()
         return result
 
-    def _subjects(self, request: Request, result: DrillResult) -> list[Subject]:
+    def _subjects(self, request: DrillRequest, result: DrillResult) -> list[DrillSubject]:
         """What is drilled, in the order of names; containers whose choice fails are warnings beside others.
 
         One that was asked for by its name is more than that: the drill was not what was asked for.
@@ -136,7 +136,7 @@ class Drill(UseCase):
         host = request.from_host or self._config.host
         snapshots = self._source.snapshots(host)
         manifests = Manifests(self._source, snapshots)
-        subjects: list[Subject] = []
+        subjects: list[DrillSubject] = []
         obstacles: list[ScalrBackupError] = []
         for container in choose_containers(snapshots, request.patterns, self._config.exclude, host):
             try:
@@ -164,21 +164,21 @@ class Drill(UseCase):
             self._warn(result, obstacle.message)
         return subjects
 
-    def _subject(self, result: DrillResult, manifests: Manifests, one: Snapshot, *, alone: bool) -> Subject:
+    def _subject(self, result: DrillResult, manifests: Manifests, one: Snapshot, *, alone: bool) -> DrillSubject:
         """One database to drill; a pass that was killed has no manifest, and the pass before knows the cluster too."""
         try:
             described, cluster = manifests.describe(one), manifests.cluster(one)
         except UnreadableManifestError as error:
-            return Subject(one, {}, {}, alone=alone, obstacle=error)
+            return DrillSubject(one, {}, {}, alone=alone, obstacle=error)
         if not cluster:
             complaints: list[str] = []
             assert one.container is not None
             _manifest, cluster = next(manifests.others(one.container, [one], complaints), (None, cluster))
             for sentence in complaints:
                 self._warn(result, sentence)
-        return Subject(one, described, cluster, alone=alone)
+        return DrillSubject(one, described, cluster, alone=alone)
 
-    def _drill(self, request: Request, result: DrillResult, subject: Subject, number: int) -> DatabaseDrill:
+    def _drill(self, request: DrillRequest, result: DrillResult, subject: DrillSubject, number: int) -> DatabaseDrill:
         """Drill one database; whatever goes wrong is in the outcome.
 
         Raises InterruptedRunError.
@@ -210,7 +210,7 @@ class Drill(UseCase):
             self._emit(log(level, f"{subject.container}/{subject.database} {fate}: {error.message}"))
         return outcome
 
-    def _speaks_of_the_backup(self, error: ScalrBackupError, subject: Subject, outcome: DatabaseDrill) -> bool:
+    def _speaks_of_the_backup(self, error: ScalrBackupError, subject: DrillSubject, outcome: DatabaseDrill) -> bool:
         """Whether a drill that was begun has failed for a reason that may lie with the backup.
 
         A server that goes away may have been brought down by what was restored into it, and a store may not have what it
@@ -227,7 +227,9 @@ class Drill(UseCase):
             return False
         return True
 
-    def _image(self, request: Request, result: DrillResult, subject: Subject, outcome: DatabaseDrill) -> Image:
+    def _image(
+        self, request: DrillRequest, result: DrillResult, subject: DrillSubject, outcome: DatabaseDrill
+    ) -> Image:
         """The image to drill with: the asked one, else the source's very image, else what its name means here.
 
         Raises NoImageError.
@@ -242,7 +244,7 @@ class Drill(UseCase):
         outcome.own_image = is_own_image(subject, image, request.image)
         return image
 
-    def _find_image(self, request: Request, result: DrillResult, subject: Subject, name: str) -> Image:
+    def _find_image(self, request: DrillRequest, result: DrillResult, subject: DrillSubject, name: str) -> Image:
         image_id = None if request.image else subject.cluster.get("image_id")
         if image_id and (image := self._docker.image(image_id)):
             return image
@@ -262,7 +264,7 @@ class Drill(UseCase):
         return image
 
     @contextmanager
-    def _server(self, result: DrillResult, subject: Subject, image: Image, name: str) -> Iterator[Postgres]:
+    def _server(self, result: DrillResult, subject: DrillSubject, image: Image, name: str) -> Iterator[Postgres]:
         """A server that answers, in a container that is removed in any case.
 
         Raises ThrowawayError.
@@ -309,7 +311,7 @@ class Drill(UseCase):
             return False
 
     def _restore(
-        self, request: Request, result: DrillResult, subject: Subject, outcome: DatabaseDrill, target: str
+        self, request: DrillRequest, result: DrillResult, subject: DrillSubject, outcome: DatabaseDrill, target: str
     ) -> None:
         """Restore the snapshot as an operator would.
 
@@ -322,7 +324,7 @@ class Drill(UseCase):
 
         tools = replace(self._tools, emit=emit)
         restored = restore.Restore(tools, None if self._is_own else self._source).run(
-            restore.Request(
+            restore.RestoreRequest(
                 container=subject.container,
                 database=subject.database,
                 snapshot=subject.snapshot.id,
@@ -344,7 +346,7 @@ class Drill(UseCase):
         if database.verified is not None:
             outcome.tables, outcome.rows = database.verified["tables"], database.verified["rows"]
 
-    def _look_through(self, subject: Subject, outcome: DatabaseDrill, postgres: Postgres) -> None:
+    def _look_through(self, subject: DrillSubject, outcome: DatabaseDrill, postgres: Postgres) -> None:
         """Let pg_amcheck and the operator's assertions judge the restored database; both have their say.
 
         Raises DamagedRelationsError or AssertionsError.
@@ -363,7 +365,7 @@ class Drill(UseCase):
                 f"{subject.database}: {'; '.join(refuted[:_LISTED])}."
             )
 
-    def _amcheck(self, subject: Subject, postgres: Postgres) -> bool:
+    def _amcheck(self, subject: DrillSubject, postgres: Postgres) -> bool:
         """Check every table and index; False where the image cannot."""
         if not postgres.has_amcheck():
             return False
@@ -372,7 +374,7 @@ class Drill(UseCase):
         postgres.while_waiting(self._patience("amcheck", subject)).check_relations(subject.database, jobs)
         return True
 
-    def _assertions(self, subject: Subject, outcome: DatabaseDrill, postgres: Postgres) -> list[str]:
+    def _assertions(self, subject: DrillSubject, outcome: DatabaseDrill, postgres: Postgres) -> list[str]:
         """Run the operator's assertions; what is wrong with those that do not hold."""
         paths = assertion_files(ASSERTIONS_DIRECTORY, subject)
         refuted = []
@@ -384,7 +386,7 @@ class Drill(UseCase):
                 refuted.append(f"{path.name}: {obstacle}")
         return refuted
 
-    def _assert(self, subject: Subject, path: Path, postgres: Postgres) -> str | None:
+    def _assert(self, subject: DrillSubject, path: Path, postgres: Postgres) -> str | None:
         """Why one assertion does not hold; None when it does."""
         try:
             content = path.read_bytes()
@@ -403,7 +405,7 @@ class Drill(UseCase):
         except ScalrBackupError as error:
             return error.message.rstrip(".")
 
-    def _record(self, request: Request, result: DrillResult, outcome: DatabaseDrill) -> None:
+    def _record(self, request: DrillRequest, result: DrillResult, outcome: DatabaseDrill) -> None:
         """Remember the outcome, if it says something of this host's own backups.
 
         One that could not be tried does not, nor does a failure in an image that the source never ran.
@@ -423,10 +425,10 @@ class Drill(UseCase):
                     result, f"The throwaway container of the drill {labels[RUN_LABEL]}, which was killed, is removed."
                 )
 
-    def _tell(self, phase: str, subject: Subject, **facts: Any) -> None:
+    def _tell(self, phase: str, subject: DrillSubject, **facts: Any) -> None:
         self._emit(progress(phase, container=subject.container, database=subject.database, **facts))
 
-    def _patience(self, phase: str, subject: Subject) -> Callable[[], None]:
+    def _patience(self, phase: str, subject: DrillSubject) -> Callable[[], None]:
         """What to call while something says nothing: it tells every two seconds that it goes on.
 
         It raises InterruptedRunError when the drill is told to stop; what goes on then ends with its container.

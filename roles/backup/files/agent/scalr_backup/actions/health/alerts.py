@@ -193,7 +193,7 @@ _OF_A_PASS = {
 }  # fmt: skip
 
 
-class Watch:
+class AlertWatch:
     """Looks on while the agent serves: at what is wrong, and at passes as they begin and end.
 
     It looks in the courier's thread, so that a job that runs keeps nobody from being told. Of a pass that still runs it
@@ -218,7 +218,7 @@ class Watch:
         self._run = str(uuid4())
         self._pass_before: str | None = None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> AlertWatch:
         if self._state.read().get("running"):  # An agent that was killed has left it.
             self._state.put(running={})
         self._courier.start(self.tick)

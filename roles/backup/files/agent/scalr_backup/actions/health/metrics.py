@@ -68,7 +68,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Facts:
+class MetricFacts:
     """All that metrics are made of: the recorded state, the status that was judged from it, and the host's own.
 
     Repositories by their addresses, of which only the kind of store is shown.
@@ -169,7 +169,7 @@ METRICS = tuple(thing for thing in tuple(globals().values()) if isinstance(thing
 class Metrics(Collector):
     """The metrics of an agent; *read* gives the facts of the moment."""
 
-    def __init__(self, read: Callable[[], Facts]) -> None:
+    def __init__(self, read: Callable[[], MetricFacts]) -> None:
         self._read = read
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -215,7 +215,7 @@ def families(found: Iterable[Sample]) -> Iterator[GaugeMetricFamily | CounterMet
             yield family
 
 
-def samples(facts: Facts) -> Iterator[Sample]:
+def samples(facts: MetricFacts) -> Iterator[Sample]:
     """Every value, in no order; None where there is none yet."""
     yield Sample(BUILD_INFO, 1, (__version__, facts.host))
     yield Sample(INSTALLED, facts.installed.timestamp())

@@ -36,7 +36,7 @@ MOST_KEYS = 20
 
 
 @dataclass(frozen=True)
-class Listing:
+class KeyList:
     """The repository's keys, and the other hosts that may be using the current one."""
 
     repository: str
@@ -77,13 +77,13 @@ class Keys:
         self._host = host
         self._emit = emit
 
-    def listing(self) -> Listing:
+    def listing(self) -> KeyList:
         """All keys. Raises a ResticError where the repository does not open."""
         repository_id = self._restic.repository_id()
         keys = self._restic.list_keys()
         current = _current(keys)
         shared_with = self._users(keys, current.id) if current else []
-        return Listing(self._restic.repository, repository_id, tuple(keys), tuple(shared_with))
+        return KeyList(self._restic.repository, repository_id, tuple(keys), tuple(shared_with))
 
     def add(self, password: str, user: str, host: str, *, dry_run: bool = False) -> Added:
         """Let a further password open the repository, and prove that it does.

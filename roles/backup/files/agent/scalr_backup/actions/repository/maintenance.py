@@ -170,7 +170,7 @@ def recorder(state: State, restic: Restic, prefix: str = "") -> Record:
 
 
 @dataclass(frozen=True)
-class Place:
+class RepositoryInCare:
     """A repository to care for: the first one, or the second, whose records have names of their own."""
 
     restic: Restic
@@ -201,7 +201,7 @@ class Maintenance:
         self._emit = with_run(emit, self._run)
         self._cancelled = cancelled
 
-    def check(self, place: Place, read_data_subset: str | None = None) -> Cared:
+    def check(self, place: RepositoryInCare, read_data_subset: str | None = None) -> Cared:
         """Check a repository now; whose turn it is in the scheduled checks stays as it is.
 
         Where those have found damage, it is looked for again, too: else this one would call good what is not.
@@ -222,7 +222,7 @@ class Maintenance:
                 noted.facts["rotation"] = rotation.as_dict()
         return Cared(self._run)
 
-    def prune(self, place: Place) -> Cared:
+    def prune(self, place: RepositoryInCare) -> Cared:
         """Delete what no snapshot needs, now.
 
         Raises ResticError.
@@ -231,7 +231,7 @@ class Maintenance:
             self._prune(place)
         return Cared(self._run)
 
-    def scheduled_check(self, places: Sequence[Place]) -> Cared:
+    def scheduled_check(self, places: Sequence[RepositoryInCare]) -> Cared:
         """Check each repository, and read the parts whose turn it is.
 
         Raises the first failure once all had their turn.
@@ -239,26 +239,26 @@ class Maintenance:
         parts = count_parts(self._config, utc_now())
         read: list[int] = []
 
-        def check(place: Place) -> None:
+        def check(place: RepositoryInCare) -> None:
             done = self._check_parts(place, parts)
             read.extend([] if place.prefix else done)
 
         deferred = self._giving_way(CHECK, places, check)
         return Cared(self._run, tuple(read), parts, deferred)
 
-    def scheduled_prune(self, places: Sequence[Place]) -> Cared:
+    def scheduled_prune(self, places: Sequence[RepositoryInCare]) -> Cared:
         """Delete in each repository what no snapshot needs.
 
         Raises the first failure once all had their turn.
         """
 
-        def prune(place: Place) -> None:
+        def prune(place: RepositoryInCare) -> None:
             with self._recorded(place, PRUNE):
                 self._prune(place)
 
         return Cared(self._run, deferred=self._giving_way(PRUNE, places, prune))
 
-    def _check_parts(self, place: Place, parts: int) -> list[int]:
+    def _check_parts(self, place: RepositoryInCare, parts: int) -> list[int]:
         """Read the parts of one repository whose turn it is, and the damaged ones; each is remembered as soon as it was read.
 
         Raises the first damage that was found once all of them were read, or at once what says nothing of the data.
@@ -281,7 +281,7 @@ class Maintenance:
             raise found
         return due
 
-    def _look_for_damage(self, place: Place, subset: str) -> ScalrBackupError | None:
+    def _look_for_damage(self, place: RepositoryInCare, subset: str) -> ScalrBackupError | None:
         """What a check finds wrong with the repository. Raises what keeps it from looking."""
         try:
             self._check(place, subset)
@@ -296,18 +296,20 @@ class Maintenance:
         first = next_moment(self._config, self._config.check_schedule, now)
         return next_moment(self._config, self._config.check_schedule, first) - first
 
-    def _check(self, place: Place, subset: str | None) -> None:
+    def _check(self, place: RepositoryInCare, subset: str | None) -> None:
         self._emit(progress("check"))
         place.restic.check(subset, self._teller("check"))
         part = f", and the data of {subset} read" if subset else ""
         self._emit(log("info", f"The repository {place.restic.repository} was checked{part}: no errors."))
 
-    def _prune(self, place: Place) -> None:
+    def _prune(self, place: RepositoryInCare) -> None:
         self._emit(progress("prune"))
         place.restic.prune(self._teller("prune"))
         self._emit(log("info", f"The repository {place.restic.repository} was pruned."))
 
-    def _giving_way(self, what: str, places: Sequence[Place], care: Callable[[Place], None]) -> str | None:
+    def _giving_way(
+        self, what: str, places: Sequence[RepositoryInCare], care: Callable[[RepositoryInCare], None]
+    ) -> str | None:
         """Care for each repository while nothing more urgent runs.
 
         Returns why it was put off, where it was; one repository's failure keeps no other from its turn.
@@ -331,7 +333,7 @@ class Maintenance:
         return urgent.reason
 
     @contextmanager
-    def _recorded(self, place: Place, kind: str) -> Iterator[Noted]:
+    def _recorded(self, place: RepositoryInCare, kind: str) -> Iterator[Noted]:
         with recorded(self._state, place.restic.repository, f"{place.prefix}{kind}") as noted:
             noted.facts["run"] = self._run
             yield noted

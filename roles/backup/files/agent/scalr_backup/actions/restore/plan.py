@@ -12,7 +12,7 @@ from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore import selection
 from scalr_backup.actions.restore.known_roles import known_roles
-from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, Request, needs
+from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, RestoreRequest, needs
 from scalr_backup.actions.restore.warnings import (
     age_warnings,
     count_warnings,
@@ -55,7 +55,7 @@ class Planner(UseCase):
         super().__init__(tools)
         self._source = source or tools.restic
 
-    def plan(self, request: Request) -> Plan:
+    def plan(self, request: RestoreRequest) -> Plan:
         """Judge a request; changes nothing.
 
         Raises the ScalrBackupError of the first thing that stands against it.
@@ -148,7 +148,7 @@ class Planner(UseCase):
         self,
         postgres: Postgres,
         manifests: Manifests,
-        request: Request,
+        request: RestoreRequest,
         snapshot: Snapshot,
         head: ArchiveHead,
         tablespaces: bool,
@@ -178,7 +178,7 @@ class Planner(UseCase):
         self,
         postgres: Postgres,
         manifests: Manifests,
-        request: Request,
+        request: RestoreRequest,
         snapshots: Sequence[Snapshot],
         heads: Sequence[ArchiveHead],
     ) -> tuple[MissingRoles, list[str]]:
@@ -213,7 +213,7 @@ class Planner(UseCase):
 
 
 def require_room(
-    databases: Sequence[DatabasePlan], survey: room.Survey, request: Request, spare_bytes: int = 0
+    databases: Sequence[DatabasePlan], survey: room.Survey, request: RestoreRequest, spare_bytes: int = 0
 ) -> None:
     """Refuse what would fill a volume; *spare_bytes* become free before the restore begins.
 
@@ -240,7 +240,7 @@ def require_room(
     )
 
 
-def ways_out(request: Request) -> str:
+def ways_out(request: RestoreRequest) -> str:
     """What to do where there is no room."""
     if request.strategy == REPLACE:
         return "make room, or restore into another container (target=)"
@@ -271,7 +271,7 @@ def _merged(sources: Iterable[Globals]) -> Globals:
     return merged
 
 
-def _require_extensions(available: Collection[str], request: Request, heads: Sequence[ArchiveHead]) -> None:
+def _require_extensions(available: Collection[str], request: RestoreRequest, heads: Sequence[ArchiveHead]) -> None:
     wanted = {name for head in heads for name in head.extensions}
     if missing := sorted(wanted - set(available)):
         raise MissingExtensionError(

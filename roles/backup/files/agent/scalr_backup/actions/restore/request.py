@@ -24,7 +24,7 @@ _TEMPLATES = ("template0", "template1")
 
 
 @dataclass(frozen=True)
-class Request:
+class RestoreRequest:
     """What to restore from where to where; *confirm* must be what ``Plan.confirm`` says.
 
     *container* is the one that was backed up, by *from_host*, which is this host unless named; *target* the one
@@ -136,7 +136,7 @@ class Plan:
 
     host: str
     source_host: str
-    request: Request
+    request: RestoreRequest
     cluster: Cluster
     databases: tuple[DatabasePlan, ...]
     roles: MissingRoles
@@ -158,7 +158,7 @@ class Plan:
         return self.survey.places_of([database.claim for database in self.databases])
 
     @property
-    def needs(self) -> room.Needs:
+    def needs(self) -> room.RoomNeeds:
         """What the restore takes of its volumes."""
         return needs(self.databases, self.survey, self.request)
 
@@ -192,7 +192,7 @@ def live_as_dict(live: LiveDatabase | None) -> LiveAnswer:
     }
 
 
-def needs(databases: Sequence[DatabasePlan], survey: room.Survey, request: Request) -> room.Needs:
+def needs(databases: Sequence[DatabasePlan], survey: room.Survey, request: RestoreRequest) -> room.RoomNeeds:
     """What the restore takes of its volumes at its worst."""
     claims = [plan.claim for plan in databases]
     return room.needs(claims, survey, keep_old=request.keep_old, replace=request.strategy == REPLACE)

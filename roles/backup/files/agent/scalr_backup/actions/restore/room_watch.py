@@ -15,7 +15,7 @@ from types import TracebackType
 
 from scalr_backup.core.errors import NoRoomLeftError, RoomUnknownError, ScalrBackupError
 from scalr_backup.core.room import Gauge, Place
-from scalr_backup.tools.docker.volumes import Watch
+from scalr_backup.tools.docker.volumes import VolumeWatch
 from scalr_backup.tools.postgres.cluster import Postgres
 
 _LOOK_SECONDS = 0.5
@@ -75,7 +75,7 @@ class RoomWatch:
                     )
                 self._over.wait(_LOOK_SECONDS)
 
-    def _look_on(self, watch: Watch) -> None:
+    def _look_on(self, watch: VolumeWatch) -> None:
         while not self._over.is_set() and self._error is None:
             for place, gauge in zip(watch.look(), self._gauges, strict=True):
                 if place is None:

@@ -18,7 +18,7 @@ from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.dump import Dumper, uncounted
 from scalr_backup.actions.restore.fill import Filled, Filler
 from scalr_backup.actions.restore.plan import Planner, require_room, ways_out
-from scalr_backup.actions.restore.request import BESIDE, REPLACE, DatabasePlan, Plan, Request
+from scalr_backup.actions.restore.request import BESIDE, REPLACE, DatabasePlan, Plan, RestoreRequest
 from scalr_backup.actions.restore.room_watch import RoomWatch
 from scalr_backup.actions.restore.swap import SwapUnknownError, has_swapped
 from scalr_backup.actions.use_case import Tools, UseCase
@@ -43,7 +43,7 @@ from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import RestoreJournal, container_lock
 
-__all__ = ["BESIDE", "REPLACE", "DatabaseRestore", "Plan", "Request", "Restore", "RestoreResult", "old_name"]
+__all__ = ["BESIDE", "REPLACE", "DatabaseRestore", "Plan", "Restore", "RestoreRequest", "RestoreResult", "old_name"]
 
 
 @dataclass
@@ -129,14 +129,14 @@ class Restore(UseCase):
         self._source = source or tools.restic
         self._planner = Planner(tools, source)
 
-    def plan(self, request: Request) -> Plan:
+    def plan(self, request: RestoreRequest) -> Plan:
         """Find out what would be replaced by what, and whether it can be; changes nothing.
 
         Raises the ScalrBackupError of the first thing that stands against it.
         """
         return self._planner.plan(request)
 
-    def run(self, request: Request) -> RestoreResult[Plan]:
+    def run(self, request: RestoreRequest) -> RestoreResult[Plan]:
         """Restore after the plan's checks; *confirm* stands for the operator's word.
 
         Raises NotConfirmedError, BusyError while the container is being dumped or restored, or what ``plan``
@@ -164,7 +164,7 @@ class Restore(UseCase):
         result.databases += [self._not_there(request, name) for name in plan.missing]
         return result
 
-    def _not_there(self, request: Request, database: str) -> DatabaseRestore:
+    def _not_there(self, request: RestoreRequest, database: str) -> DatabaseRestore:
         """What was asked for with the whole container, and cannot be had."""
         message = f"{request.container}/{database} was not restored: no snapshot holds it, though a pass had found it."
         self._emit(log("error", message))
@@ -203,7 +203,7 @@ class Restore(UseCase):
                 self._warn(result, f"{what}: {error.message}")
 
     def _restore(
-        self, request: Request, result: RestoreResult[Plan], plan: DatabasePlan, number: int
+        self, request: RestoreRequest, result: RestoreResult[Plan], plan: DatabasePlan, number: int
     ) -> DatabaseRestore:
         """Restore one database; whatever goes wrong is in the outcome, and the live database as it was."""
         started = time.monotonic()
@@ -234,7 +234,7 @@ class Restore(UseCase):
 
     def _fill_and_swap(
         self,
-        request: Request,
+        request: RestoreRequest,
         result: RestoreResult[Plan],
         postgres: Postgres,
         plan: DatabasePlan,
@@ -271,7 +271,7 @@ class Restore(UseCase):
             self._remove_half_made(result, journal)
             raise
 
-    def _fill(self, request: Request, whole: Plan, postgres: Postgres, plan: DatabasePlan, new: str) -> Filled:
+    def _fill(self, request: RestoreRequest, whole: Plan, postgres: Postgres, plan: DatabasePlan, new: str) -> Filled:
         """Fill the new database for as long as the live server has room.
 
         Raises NoRoomLeftError, or what the filler raises.
@@ -299,7 +299,9 @@ class Restore(UseCase):
         postgres.drop_database(plan.database)
         outcome.dropped_first = True
 
-    def _with_way_back(self, request: Request, plan: DatabasePlan, outcome: DatabaseRestore, message: str) -> str:
+    def _with_way_back(
+        self, request: RestoreRequest, plan: DatabasePlan, outcome: DatabaseRestore, message: str
+    ) -> str:
         if not outcome.dropped_first:
             return message
         way_back = (

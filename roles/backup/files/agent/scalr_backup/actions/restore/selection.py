@@ -81,7 +81,7 @@ class _Question:
 
 
 @dataclass(frozen=True)
-class _Listing:
+class _RunListing:
     """The newest pass whose manifest tells which databases there were."""
 
     run: str
@@ -213,7 +213,7 @@ def _by_name(snapshot: Snapshot) -> str:
     return snapshot.database or ""
 
 
-def _listing(regular: Sequence[Snapshot], question: _Question) -> _Listing | None:
+def _listing(regular: Sequence[Snapshot], question: _Question) -> _RunListing | None:
     """Which databases there were, by the newest pass that tells; only for a whole container.
 
     One that does not list what it has saved itself contradicts itself, and is not believed.
@@ -225,17 +225,17 @@ def _listing(regular: Sequence[Snapshot], question: _Question) -> _Listing | Non
     for run in newest_first[:_MOST_ASKED]:
         names = question.listed(run)
         if names is not None and names >= {one.database for one in regular if one.run == run}:
-            return _Listing(run, times[run], names)
+            return _RunListing(run, times[run], names)
     return None
 
 
-def _missing(listing: _Listing | None, there: Sequence[Snapshot]) -> tuple[str, ...]:
+def _missing(listing: _RunListing | None, there: Sequence[Snapshot]) -> tuple[str, ...]:
     """The databases that a pass found and that no snapshot holds."""
     return tuple(sorted(listing.names - {one.database for one in there})) if listing else ()
 
 
 def _reference(
-    chosen: Sequence[Snapshot], missing: Sequence[str], listing: _Listing | None, question: _Question
+    chosen: Sequence[Snapshot], missing: Sequence[str], listing: _RunListing | None, question: _Question
 ) -> str:
     """What chooses these again, and misses the same: their run where it has no others, else their ids."""
     run = chosen[0].run or ""
@@ -249,7 +249,7 @@ def _reference(
 
 
 def _warnings(
-    chosen: Sequence[Snapshot], missing: Sequence[str], listing: _Listing | None, question: _Question
+    chosen: Sequence[Snapshot], missing: Sequence[str], listing: _RunListing | None, question: _Question
 ) -> tuple[str, ...]:
     """What to know of a choice however it was made."""
     newest = max(chosen, key=lambda one: one.time)
@@ -270,7 +270,7 @@ def _warnings(
 
 
 def _warnings_of_the_dropped(
-    dropped: Sequence[Snapshot], listing: _Listing | None, question: _Question
+    dropped: Sequence[Snapshot], listing: _RunListing | None, question: _Question
 ) -> Iterator[str]:
     for one in dropped:
         assert listing is not None

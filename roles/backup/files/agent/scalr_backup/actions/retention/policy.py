@@ -26,7 +26,13 @@ from datetime import datetime
 
 from scalr_backup.actions.recording import Noted, Record
 from scalr_backup.actions.repository.maintenance import FORGET, PRUNE
-from scalr_backup.actions.retention.suspects import Look, Suspects, find_suspects, next_look, removable_of_the_future
+from scalr_backup.actions.retention.suspects import (
+    SnapshotsLook,
+    Suspects,
+    find_suspects,
+    next_look,
+    removable_of_the_future,
+)
 from scalr_backup.core.answers import DecisionAnswer, ForgetAnswer, PinAnswer
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config, duration_hours
@@ -125,12 +131,12 @@ class Memory:
         self._state = state
         self._key = f"{repository_id}/{host}"
 
-    def recall(self) -> Look | None:
+    def recall(self) -> SnapshotsLook | None:
         """The last look; None before the first."""
         entry = self._state.look(self._key)
-        return Look(datetime.fromisoformat(entry["time"]), frozenset(entry["ids"])) if entry else None
+        return SnapshotsLook(datetime.fromisoformat(entry["time"]), frozenset(entry["ids"])) if entry else None
 
-    def keep(self, look: Look) -> None:
+    def keep(self, look: SnapshotsLook) -> None:
         """Remember this one in its place."""
         self._state.record_look(self._key, {"time": look.time.isoformat(), "ids": sorted(look.ids)})
 
@@ -213,7 +219,7 @@ def forget_named(
     if not dry_run:
         restic.forget_snapshots(removed)
         if memory and (last := memory.recall()):
-            memory.keep(Look(last.time, last.ids.difference(removed)))
+            memory.keep(SnapshotsLook(last.time, last.ids.difference(removed)))
     return Forgotten(tuple(removed), len(snapshots) - len(removed), pruned=False)
 
 
@@ -363,7 +369,7 @@ def _forgotten(
     config: Config,
     snapshots: Sequence[Snapshot],
     suspects: Suspects,
-    last: Look | None,
+    last: SnapshotsLook | None,
     removed: Sequence[str],
     decisions: tuple[Decision, ...],
     *,
@@ -376,7 +382,7 @@ def _forgotten(
     )
 
 
-def _losses(config: Config, snapshots: Sequence[Snapshot], last: Look | None) -> tuple[str, ...]:
+def _losses(config: Config, snapshots: Sequence[Snapshot], last: SnapshotsLook | None) -> tuple[str, ...]:
     missing = last.missing(snapshots) if last else frozenset()
     if last is None or not missing:
         return ()

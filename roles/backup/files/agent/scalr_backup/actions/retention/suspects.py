@@ -25,7 +25,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Look:
+class SnapshotsLook:
     """What a trusted place saw when it last looked at a host's snapshots: its time, and the ids of all it believed."""
 
     time: datetime
@@ -79,7 +79,7 @@ class Suspects:
         )
 
 
-def find_suspects(snapshots: Sequence[Snapshot], now: datetime, last: Look | None) -> Suspects:
+def find_suspects(snapshots: Sequence[Snapshot], now: datetime, last: SnapshotsLook | None) -> Suspects:
     """Whom not to believe; without a last look nothing is too late."""
     future = [snapshot for snapshot in snapshots if snapshot.is_from_the_future(now)]
     late = [snapshot for snapshot in snapshots if last and _came_too_late(snapshot, last)]
@@ -99,13 +99,15 @@ def removable_of_the_future(snapshots: Sequence[Snapshot], now: datetime) -> lis
     return gone + [one.id for one in ahead if not one.container and one.run not in runs]
 
 
-def next_look(snapshots: Sequence[Snapshot], suspects: Suspects, removed: Collection[str], now: datetime) -> Look:
+def next_look(
+    snapshots: Sequence[Snapshot], suspects: Suspects, removed: Collection[str], now: datetime
+) -> SnapshotsLook:
     """What to remember: suspects are not, so that they are suspects the next time too."""
     forgotten = set(removed) | {snapshot.id for snapshot in suspects.all}
-    return Look(now, frozenset(snapshot.id for snapshot in snapshots if snapshot.id not in forgotten))
+    return SnapshotsLook(now, frozenset(snapshot.id for snapshot in snapshots if snapshot.id not in forgotten))
 
 
-def _came_too_late(snapshot: Snapshot, last: Look) -> bool:
+def _came_too_late(snapshot: Snapshot, last: SnapshotsLook) -> bool:
     return snapshot.id not in last.ids and snapshot.time < last.time - _LONGEST_DUMP
 
 

@@ -19,7 +19,7 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.tools.docker.silence import why_silent
 
-Result = TypeVar("Result")
+Answered = TypeVar("Answered")
 
 
 def document_of(api: docker.APIClient, container: str) -> dict[str, Any] | None:
@@ -32,7 +32,7 @@ def document_of(api: docker.APIClient, container: str) -> dict[str, Any] | None:
         return {}
 
 
-def translate(call: Callable[[], Result], subject: str) -> Result:
+def translate(call: Callable[[], Answered], subject: str) -> Answered:
     """Call the SDK and turn its many exceptions into ours."""
     try:
         return call()

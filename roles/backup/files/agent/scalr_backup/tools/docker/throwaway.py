@@ -18,7 +18,7 @@ from docker.errors import APIError, DockerException
 from docker.utils.socket import SocketError, frames_iter
 
 from scalr_backup.core.errors import DockerUnreachableError, ThrowawayError
-from scalr_backup.tools.docker.answers import Result
+from scalr_backup.tools.docker.answers import Answered
 from scalr_backup.tools.docker.exec_stream import MessageTail
 
 # What processes of a server may share, in memory too; the engine's own 64 MiB are little for parallel index builds.
@@ -125,7 +125,7 @@ def place_on_disk(document: Mapping[str, Any], memory: HostMemory) -> str | None
     return next((sentence for is_so, sentence in faults if is_so), None)
 
 
-def of_throwaway(call: Callable[[], Result], what: str) -> Result:
+def of_throwaway(call: Callable[[], Answered], what: str) -> Answered:
     """Have a container made or started; an engine that answers and does not has its reasons, and says them.
 
     Raises ThrowawayError, or DockerUnreachableError when nobody answers.

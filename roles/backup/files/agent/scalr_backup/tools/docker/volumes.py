@@ -74,7 +74,7 @@ def _run(docker: DockerHost, container: str, script: str, directories: Sequence[
     return result.stdout.decode("utf-8", "replace")
 
 
-class Watch:
+class VolumeWatch:
     """Looks at some directories again and again, through one process that ends with its input."""
 
     def __init__(self, stream: ExecStream, container: str, directories: Sequence[str]) -> None:
@@ -104,7 +104,7 @@ class Watch:
 @contextmanager
 def watch(
     docker: DockerHost, container: str, directories: Sequence[str], environment: Mapping[str, str]
-) -> Iterator[Watch]:
+) -> Iterator[VolumeWatch]:
     """Keep a process in the container that looks at these directories when it is asked to.
 
     *environment* tells whose it is, for whoever has to clean up behind a run that was killed.
@@ -112,7 +112,7 @@ def watch(
     argv = ["sh", "-c", _KEEP_LOOKING, WATCH_NAME, *directories]
     with docker.start_exec(container, argv, environment, stdin=True, silence_seconds=ANSWER_SECONDS) as stream:
         try:
-            yield Watch(stream, container, directories)
+            yield VolumeWatch(stream, container, directories)
         finally:
             with suppress(OSError):
                 stream.end_input()

@@ -15,7 +15,7 @@ from scalr_backup.core.endings import last_words
 from scalr_backup.core.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
 from scalr_backup.core.sql import connection_string
 from scalr_backup.tools.docker.exec_stream import ExecStream
-from scalr_backup.tools.postgres.session import PSQL, Server
+from scalr_backup.tools.postgres.session import PSQL, PostgresServer
 
 # The restored database's own settings and event triggers stand in the way of neither.
 _AMCHECK_OPTIONS = (
@@ -30,7 +30,7 @@ _PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1";
 MOST_JOBS = 8
 
 
-class Clients(Server):
+class Clients(PostgresServer):
     """The client programs beside a server, on behalf of one run."""
 
     def globals_sql(self, *, passwords: bool = True) -> str:

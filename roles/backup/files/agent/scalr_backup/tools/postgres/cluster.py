@@ -132,7 +132,7 @@ class Postgres(Clients):
             processors=min(processors, MOST_JOBS),
         )
 
-    def watch_room(self, places: Sequence[Place]) -> AbstractContextManager[volumes.Watch]:
+    def watch_room(self, places: Sequence[Place]) -> AbstractContextManager[volumes.VolumeWatch]:
         """Look at the volumes of these places again and again."""
         directories = [place.directory for place in places]
         return volumes.watch(self._docker, self.container, directories, {"PGAPPNAME": self.application})

@@ -62,7 +62,7 @@ done
 # Who is in the way is told at once or not at all.
 _LOOK_SECONDS = 20.0
 # By container and what is known of it.
-Facts = dict[tuple[str, str], str]
+ServerFacts = dict[tuple[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class SqlSession:
         return PostgresError(f"{self._subject}: {words}", sqlstate)
 
 
-class Server:
+class PostgresServer:
     """The server of one container, on behalf of one run: sessions, and the end of what the run has there."""
 
     def __init__(
@@ -138,7 +138,7 @@ class Server:
         credentials: Credentials,
         application: str,
         waiting: Callable[[], None] = lambda: None,
-        facts: Facts | None = None,
+        facts: ServerFacts | None = None,
         patience: Patience | None = None,
     ) -> None:
         """*facts* remembers what does not change while a run goes on, for everyone who asks the same container.
@@ -150,7 +150,7 @@ class Server:
         self._credentials = credentials
         self.application = application
         self._waiting = waiting
-        self._facts: Facts = {} if facts is None else facts
+        self._facts: ServerFacts = {} if facts is None else facts
         self._patience = patience or Patience()
 
     def while_waiting(self, waiting: Callable[[], None]) -> Self:

@@ -57,7 +57,7 @@ _UNREADABLE = re.compile(
     r"ciphertext verification failed|slice bounds out of range|Unmarshal: invalid character|invalid data returned"
 )
 # The exception for each verdict on a store's words.
-_REFUSED_AS: dict[stores.Verdict, type[ResticError]] = {
+_REFUSED_AS: dict[stores.RefusalKind, type[ResticError]] = {
     "refused": RepositoryRefusedError,
     "unreachable": RepositoryUnreachableError,
     "missing": RepositoryMissingError,

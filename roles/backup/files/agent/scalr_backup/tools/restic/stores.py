@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from scalr_backup.core.errors import ConfigurationError
 
-Verdict = Literal["refused", "unreachable", "missing"]
+RefusalKind = Literal["refused", "unreachable", "missing"]
 
 # The beginnings of the variables that belong to one kind of store each (restic documentation, "Environment variables").
 _VARIABLES = {
@@ -197,12 +197,12 @@ class Refusal:
     that has not what was looked for.
     """
 
-    verdict: Verdict
+    verdict: RefusalKind
     reason: str
 
 
 # What restic, ssh and the stores say, in the order of their weight, and what it means.
-_REFUSALS: tuple[tuple[str, Verdict, str], ...] = (
+_REFUSALS: tuple[tuple[str, RefusalKind, str], ...] = (
     (
         r"RequestTimeTooSkewed|difference between the request time",
         "refused",
