@@ -16,7 +16,7 @@ from scalr_backup.actions.opening import Opened, Rehearsal, Which
 from scalr_backup.actions.repository.copy import Copied
 from scalr_backup.actions.repository.keys import KeyList
 from scalr_backup.actions.repository.maintenance import Cared
-from scalr_backup.actions.restore.run import DatabaseRestore
+from scalr_backup.actions.restore.result import DatabaseRestore
 from scalr_backup.actions.retention.policy import Decision, Forgotten, Pinned
 from scalr_backup.cli.app import app
 from scalr_backup.cli.tables import TABLES

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scalr_backup.actions.backup.result import PassRequest
-from scalr_backup.actions.restore.run import cut_name, old_name
 from scalr_backup.actions.restore.verify import different_counts
 from scalr_backup.core.errors import UsageError
-from scalr_backup.core.model import dump_path, is_run_id, kept_since, new_run_id, parse_dump_path
-from scalr_backup.core.sql import connection_string, quote_identifier, quote_literal
+from scalr_backup.core.model import dump_path, is_run_id, kept_since, new_run_id, old_name, parse_dump_path
+from scalr_backup.core.sql import connection_string, cut_name, quote_identifier, quote_literal
 from scalr_backup.tools.restic.messages import parse_snapshot, parse_version
 from scalr_backup.tools.restic.stores import redact
 

@@ -14,7 +14,9 @@ import pytest
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore.fill import Filler
-from scalr_backup.actions.restore.run import DatabaseRestore, Restore, RestoreRequest, old_name
+from scalr_backup.actions.restore.request import RestoreRequest
+from scalr_backup.actions.restore.result import DatabaseRestore
+from scalr_backup.actions.restore.run import InFlight, Restore
 from scalr_backup.actions.restore.swap import SwapUnknownError
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.cli import restore as verbs
@@ -33,7 +35,7 @@ from scalr_backup.core.errors import (
     UnreadableManifestError,
     VerificationError,
 )
-from scalr_backup.core.model import Credentials, Snapshot
+from scalr_backup.core.model import Credentials, Snapshot, old_name
 from scalr_backup.core.progress import nobody
 from scalr_backup.core.secrets import Secrets
 from scalr_backup.tools.docker.exec_stream import STDERR, ExecStream
@@ -44,6 +46,12 @@ from scalr_backup.tools.state import RestoreJournal, State
 RUN = "20261122T030000Z-3f9a"
 JOURNAL = RestoreJournal(RUN, "scalr-shop-db", "shop", "scalr_restore_20261122t030000z_3f9a_1", "shop_before", False)
 KEEP = RestoreJournal(RUN, "scalr-shop-db", "shop", JOURNAL.new, JOURNAL.old, True)
+
+
+def in_flight(plan, request=None, postgres=None):
+    """A database on its way, over a server that does what is wanted of it in the test."""
+    outcome = DatabaseRestore("shop", "ab12")
+    return InFlight(request or RestoreRequest("scalr-shop-db"), None, plan, JOURNAL, outcome, postgres, postgres)
 
 
 # -- names -------------------------------------------------------------------------------------------------
@@ -213,7 +221,7 @@ def swap(postgres, exists=True, stop=None):
     restore = Restore(Tools(None, None, None, None, None, stop or threading.Event()))
     plan = SimpleNamespace(database="shop", exists=exists)
     head = SimpleNamespace(dbname="shop", database_properties=lambda _name: ())
-    return restore._swap(postgres, postgres, plan, JOURNAL, head)
+    return restore._swap(in_flight(plan, postgres=postgres), head)
 
 
 def test_a_swap_whose_answer_was_lost_has_happened():
@@ -250,18 +258,14 @@ def test_what_a_swap_has_made_is_left_alone_while_nobody_knows_its_outcome(monke
 
     restore = Restore(Tools(SimpleNamespace(), None, None, None, nobody, threading.Event()))
     monkeypatch.setattr(
-        restore, "_fill", lambda *_arguments: SimpleNamespace(verified=None, jobs=1, seconds={}, warnings=[], head=None)
+        restore, "_fill", lambda _flight: SimpleNamespace(verified=None, jobs=1, seconds={}, warnings=[], head=None)
     )
-    monkeypatch.setattr(restore, "_tidier", lambda *_arguments: None)
     monkeypatch.setattr(restore, "_swap", unknown)
     removed = []
     monkeypatch.setattr(restore, "_remove_half_made", lambda *arguments: removed.append(arguments))
     plan = SimpleNamespace(database="shop", exists=True)
-    result = SimpleNamespace(plan=SimpleNamespace(cluster=None))
     with pytest.raises(SwapUnknownError):
-        restore._fill_and_swap(
-            RestoreRequest("scalr-shop-db"), result, None, plan, JOURNAL, DatabaseRestore("shop", "ab12")
-        )
+        restore._fill_and_swap(in_flight(plan))
     assert removed == []
 
 
@@ -462,9 +466,9 @@ def drop_live(log, *, fails=False, cancelled=False):
     if cancelled:
         stop.set()
     restore = Restore(Tools(None, None, None, None, lambda event: log.append(event["phase"]), stop))
-    outcome = DatabaseRestore("shop", "ab12")
-    restore._drop_live(Reader(log, fails), Dropping(log), SimpleNamespace(database="shop"), outcome)
-    return outcome
+    flight = in_flight(SimpleNamespace(database="shop"), postgres=Dropping(log))
+    restore._drop_live(Reader(log, fails), flight)
+    return flight.outcome
 
 
 def test_the_live_database_is_dropped_only_after_its_replacement_was_read_to_the_end():
@@ -483,13 +487,12 @@ def test_a_snapshot_that_was_not_read_to_its_end_drops_nothing(accident):
 
 def test_the_way_back_is_told_only_where_there_is_one():
     restore = Restore(Tools(None, None, None, None, None, threading.Event()))
-    plan, request = SimpleNamespace(database="shop"), RestoreRequest("scalr-shop-db", target="scalr-new-db")
-    outcome = DatabaseRestore("shop", "ab12")
-    assert restore._with_way_back(request, plan, outcome, "Why.") == "Why."
-    outcome.dropped_first = True
-    assert "snapshot" not in restore._with_way_back(request, plan, outcome, "Why.")
-    outcome.safety_snapshot_id = "0123456789abcdef"
-    told = restore._with_way_back(request, plan, outcome, "Why.")
+    flight = in_flight(SimpleNamespace(database="shop"), RestoreRequest("scalr-shop-db", target="scalr-new-db"))
+    assert restore._with_way_back(flight, "Why.") == "Why."
+    flight.outcome.dropped_first = True
+    assert "snapshot" not in restore._with_way_back(flight, "Why.")
+    flight.outcome.safety_snapshot_id = "0123456789abcdef"
+    told = restore._with_way_back(flight, "Why.")
     assert told.startswith("Why. shop had been dropped before")
     assert "-e db=scalr-new-db -e snapshot=01234567." in told
 
@@ -502,12 +505,10 @@ def test_a_copy_that_differs_is_kept_and_what_is_said_of_the_live_one_is_true(mo
     restore = Restore(Tools(None, None, None, None, nobody, threading.Event()))
     monkeypatch.setattr(restore, "_fill", differs)
     monkeypatch.setattr(restore, "_keep_for_inspection", lambda *_arguments: "shop_restored")
-    outcome = DatabaseRestore("shop", "ab12", dropped_first=dropped_first)
-    plan = SimpleNamespace(database="shop", exists=True)
+    flight = in_flight(SimpleNamespace(database="shop", exists=True))
+    flight.outcome.dropped_first = dropped_first
     with pytest.raises(VerificationError, match=r"kept.* as shop_restored") as caught:
-        restore._fill_and_swap(
-            RestoreRequest("scalr-shop-db"), SimpleNamespace(plan=None), None, plan, JOURNAL, outcome
-        )
+        restore._fill_and_swap(flight)
     assert ("the live one as it was" in caught.value.message) is not dropped_first
 
 

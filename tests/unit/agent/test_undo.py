@@ -7,8 +7,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from scalr_backup.actions.restore import undo
-from scalr_backup.actions.restore.run import old_name
+from scalr_backup.actions.restore.result import preview
 from scalr_backup.actions.restore.undo import Undo, UndoRequest
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.errors import (
@@ -19,6 +18,7 @@ from scalr_backup.core.errors import (
     UnknownDatabaseError,
     UnknownRunError,
 )
+from scalr_backup.core.model import old_name
 from scalr_backup.core.progress import nobody
 from scalr_backup.tools.postgres.cluster import LiveDatabase
 from scalr_backup.tools.state import KeptDatabase, RestoreJournal, State, container_lock
@@ -283,9 +283,7 @@ def test_the_plan_looks_like_a_restores(state):
     [database] = plan["databases"]
     assert database["old_database"] == OLD
     assert database["exists"] is True
-    assert set(
-        undo.RestoreResult(None, undo_of(state, Names(shop="x", **{OLD: "y"})).plan(UndoRequest(RUN))).as_dict()
-    ) == {
+    assert set(preview(undo_of(state, Names(shop="x", **{OLD: "y"})).plan(UndoRequest(RUN)))) == {
         "run",
         "plan",
         "databases",

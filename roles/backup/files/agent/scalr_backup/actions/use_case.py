@@ -39,7 +39,7 @@ class _Warned(Protocol):
     """What warnings are noted in."""
 
     @property
-    def run(self) -> str | None:
+    def run(self) -> str:
         """The run's id."""
 
     @property

@@ -12,8 +12,10 @@ from typing import Annotated
 import typer
 
 from scalr_backup.actions.drill.result import DrillRequest
-from scalr_backup.actions.restore import run as restore
-from scalr_backup.actions.restore import undo
+from scalr_backup.actions.restore.request import BESIDE, Plan, RestoreRequest
+from scalr_backup.actions.restore.result import RestoreResult, preview
+from scalr_backup.actions.restore.run import Restore
+from scalr_backup.actions.restore.undo import UndoPlan, UndoRequest
 from scalr_backup.cli.call import FromCopy, FromSecrets, Json, run_verb, standard_input
 from scalr_backup.cli.output import HumanOutput, Outcome
 from scalr_backup.cli.wiring import Agent
@@ -50,7 +52,7 @@ def restore_verb(
     from_copy: FromCopy = False,
     strategy: Annotated[
         str, typer.Option(help="beside, or replace: drop the live database first, where there is no room for two.")
-    ] = restore.BESIDE,
+    ] = BESIDE,
     without_manifest: Annotated[
         bool,
         typer.Option(
@@ -66,17 +68,16 @@ def restore_verb(
 
     def call(agent: Agent) -> Outcome:
         if undo_run is not None:
-            return _undo(agent, undo.UndoRequest(undo_run, db, confirm), only_plan=plan, ask=not json)
-        assert db is not None  # Where there is no restore to undo.
-        request = restore.RestoreRequest(
-            db, database, snapshot, confirm, keep_old, not no_safety_snapshot, target, database_as, from_host, strategy,
-            without_manifest,
+            return _undo(agent, UndoRequest(undo_run, db, confirm), only_plan=plan, ask=not json)
+        # The options have been looked at: where there is no restore to undo, there is a container.
+        request = RestoreRequest(
+            db or "", database, snapshot, confirm, keep_old, not no_safety_snapshot, target, database_as, from_host,
+            strategy, without_manifest,
         )  # fmt: skip
         with _source(agent, from_repository, from_secrets, from_copy) as source:
             use_case = agent.restore(source)
             if plan:
-                result = restore.RestoreResult(None, use_case.plan(request))
-                return Outcome(result.as_dict(), changed=True)
+                return Outcome(preview(use_case.plan(request)), changed=True)
             if confirm is None and not json and sys.stdin.isatty():
                 request = _ask(use_case, request)
             return _restored(use_case.run(request))
@@ -126,27 +127,27 @@ def _other_repository(agent: Agent, repository: str | None, from_secrets: bool) 
         yield agent.other_repository(repository, secrets)
 
 
-def _restored(result: restore.RestoreResult[restore.Plan] | restore.RestoreResult[undo.UndoPlan]) -> Outcome:
+def _restored(result: RestoreResult[Plan] | RestoreResult[UndoPlan]) -> Outcome:
     failed = [outcome.error for outcome in result.databases if outcome.error]
     changed = any(outcome.ok for outcome in result.databases)
     return Outcome(result.as_dict(), changed, result.exit_code, failed[0] if failed else None)
 
 
-def _undo(agent: Agent, request: undo.UndoRequest, *, only_plan: bool, ask: bool) -> Outcome:
+def _undo(agent: Agent, request: UndoRequest, *, only_plan: bool, ask: bool) -> Outcome:
     use_case = agent.undo()
     if only_plan:
-        return Outcome(restore.RestoreResult(None, use_case.plan(request)).as_dict(), changed=True)
+        return Outcome(preview(use_case.plan(request)), changed=True)
     if request.confirm is None and ask and sys.stdin.isatty():
         plan = use_case.plan(request)
-        HumanOutput().result("restore", Outcome(restore.RestoreResult(None, plan).as_dict()))
+        HumanOutput().result("restore", Outcome(preview(plan)))
         request = replace(request, confirm=_typed(f"Type the container's name, {plan.confirm}, to put it back: "))
     return _restored(use_case.run(request))
 
 
-def _ask(use_case: restore.Restore, request: restore.RestoreRequest) -> restore.RestoreRequest:
+def _ask(use_case: Restore, request: RestoreRequest) -> RestoreRequest:
     """Show the plan on the terminal and take the operator's word."""
     plan = use_case.plan(request)
-    HumanOutput().result("restore", Outcome(restore.RestoreResult(None, plan).as_dict()))
+    HumanOutput().result("restore", Outcome(preview(plan)))
     is_name = plan.confirm == request.into
     what = f"the container's name, {plan.confirm}," if is_name else f"the words {plan.confirm!r}"
     typed = _typed(f"Type {what} to replace what is live: ")

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, KeyRecord, SnapshotAnswer
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.records.state import DatabaseRecord, FailureRecord, KeptCopyRecord, OutcomeRecord, VolumeRecord
+from scalr_backup.core.sql import cut_name
 
 ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
 
@@ -54,6 +55,11 @@ def new_run_id(now: datetime | None = None) -> str:
 def is_run_id(text: str) -> bool:
     """Whether *text* is what ``new_run_id`` makes."""
     return bool(_RUN_ID.match(text))
+
+
+def old_name(database: str, run: str) -> str:
+    """The name under which a replaced database waits."""
+    return cut_name(database, f"_before_restore_{run.lower()}")
 
 
 def kept_since(database: str) -> datetime | None:
@@ -211,6 +217,14 @@ class Snapshot:
         """The database's name; None for a snapshot that is no dump."""
         parsed = parse_dump_path(self.path)
         return parsed[1] if parsed else None
+
+    @property
+    def dump_of(self) -> tuple[str, str]:
+        """The container and the database of a dump, for who has chosen it as one. Raises ValueError for any other."""
+        parsed = parse_dump_path(self.path)
+        if parsed is None:
+            raise ValueError(f"{self.path} is no dump of a database.")
+        return parsed
 
     @property
     def run(self) -> str | None:

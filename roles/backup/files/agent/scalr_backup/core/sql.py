@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -84,3 +85,14 @@ def quote_literal(text: str) -> str:
 def connection_string(database: str) -> str:
     """A connection string for a database whose name may look like an option or a connection string."""
     return "dbname='" + database.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def cut_name(database: str, suffix: str) -> str:
+    """A database's name with a suffix, cut to PostgreSQL's length between characters.
+
+    A cut name carries a hash of the whole one: long names that begin alike stay apart.
+    """
+    encoded = database.encode()
+    if len(encoded) > NAME_BYTES - len(suffix):
+        suffix = f"_{hashlib.sha256(encoded).hexdigest()[:6]}{suffix}"
+    return encoded[: NAME_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix

@@ -103,11 +103,10 @@ def produce(stream: ExecStream, output: int) -> Report:
     if broken is not None:
         raise DumpError(broken.message)
     try:
-        reader.close()
+        head = reader.close()
     except ArchiveError as error:
         raise DumpError(error.message) from None
-    assert reader.head is not None
-    return Report(bytes=count, head_bytes=reader.head.length)
+    return Report(bytes=count, head_bytes=head.length)
 
 
 def main() -> int:

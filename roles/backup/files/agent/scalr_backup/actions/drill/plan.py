@@ -67,14 +67,12 @@ class DrillSubject:
     @property
     def container(self) -> str:
         """The name of the container that it was dumped in."""
-        assert self.snapshot.container is not None
-        return self.snapshot.container
+        return self.snapshot.dump_of[0]
 
     @property
     def database(self) -> str:
         """Its name."""
-        assert self.snapshot.database is not None
-        return self.snapshot.database
+        return self.snapshot.dump_of[1]
 
     @property
     def data_bytes(self) -> int:

@@ -44,8 +44,9 @@ from scalr_backup.actions.drill.result import (
     DrillRequest,
     DrillResult,
 )
-from scalr_backup.actions.restore import run as restore
 from scalr_backup.actions.restore import selection
+from scalr_backup.actions.restore.request import RestoreRequest
+from scalr_backup.actions.restore.run import Restore
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import CONFIG_FILE
@@ -172,8 +173,8 @@ class Drill(UseCase):
             return DrillSubject(one, {}, {}, alone=alone, obstacle=error)
         if not cluster:
             complaints: list[str] = []
-            assert one.container is not None
-            _manifest, cluster = next(manifests.others(one.container, [one], complaints), (None, cluster))
+            container, _database = one.dump_of
+            _manifest, cluster = next(manifests.others(container, [one], complaints), (None, cluster))
             for sentence in complaints:
                 self._warn(result, sentence)
         return DrillSubject(one, described, cluster, alone=alone)
@@ -323,8 +324,8 @@ class Drill(UseCase):
             self._emit(event | {"container": subject.container} if event.get("container") == target else event)
 
         tools = replace(self._tools, emit=emit)
-        restored = restore.Restore(tools, None if self._is_own else self._source).run(
-            restore.RestoreRequest(
+        restored = Restore(tools, None if self._is_own else self._source).run(
+            RestoreRequest(
                 container=subject.container,
                 database=subject.database,
                 snapshot=subject.snapshot.id,

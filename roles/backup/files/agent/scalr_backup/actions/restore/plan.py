@@ -153,9 +153,9 @@ class Planner(UseCase):
         head: ArchiveHead,
         tablespaces: bool,
     ) -> DatabasePlan:
-        assert snapshot.database is not None
+        _container, database = snapshot.dump_of
         described = manifests.describe(snapshot)
-        name = request.database_as or snapshot.database
+        name = request.database_as or database
         live = postgres.live_database(name)
         require_swappable(name, live)
         has_indexes = any(entry.desc in _INDEXES for entry in head.entries)

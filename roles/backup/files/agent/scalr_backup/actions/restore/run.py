@@ -8,119 +8,55 @@ so in words, the live one goes first: after it has been saved, and after the sna
 
 from __future__ import annotations
 
-import hashlib
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
 
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.dump import Dumper, uncounted
 from scalr_backup.actions.restore.fill import Filled, Filler
 from scalr_backup.actions.restore.plan import Planner, require_room, ways_out
-from scalr_backup.actions.restore.request import BESIDE, REPLACE, DatabasePlan, Plan, RestoreRequest
+from scalr_backup.actions.restore.replacing import Replacing
+from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, RestoreRequest
+from scalr_backup.actions.restore.result import DatabaseRestore, RestoreResult
 from scalr_backup.actions.restore.room_watch import RoomWatch
 from scalr_backup.actions.restore.swap import SwapUnknownError, has_swapped
-from scalr_backup.actions.use_case import Tools, UseCase
-from scalr_backup.core.answers import PlanAnswer, RestoreAnswer, RestoredAnswer
+from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.archive.head import ArchiveHead
-from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import (
-    ExitCode,
     InterruptedRunError,
-    NotConfirmedError,
     PostgresError,
     RestoreError,
     ScalrBackupError,
     UnknownSnapshotError,
     VerificationError,
 )
-from scalr_backup.core.model import PRE_RESTORE, Failure, new_run_id
+from scalr_backup.core.model import PRE_RESTORE, Failure, old_name
 from scalr_backup.core.progress import log, progress
-from scalr_backup.core.sql import NAME_BYTES
+from scalr_backup.core.sql import cut_name
 from scalr_backup.tools.postgres.cluster import RESTORE_PREFIX, Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.restic.repository import Restic
-from scalr_backup.tools.state import RestoreJournal, container_lock
-
-__all__ = ["BESIDE", "REPLACE", "DatabaseRestore", "Plan", "Restore", "RestoreRequest", "RestoreResult", "old_name"]
+from scalr_backup.tools.state import RestoreJournal
 
 
-@dataclass
-class DatabaseRestore:
-    """The outcome for one database; seconds."""
+@dataclass(frozen=True)
+class InFlight:
+    """One database on its way back: of which restore, by which plan, and what it comes to.
 
-    database: str
-    snapshot_id: str | None
-    ok: bool = False
-    safety_snapshot_id: str | None = None
-    old_database: str | None = None
-    kept_database: str | None = None
-    dropped_first: bool = False
-    verified: dict[str, int] | None = None
-    jobs: int = 1
-    seconds: dict[str, float] = field(default_factory=dict)
-    duration_seconds: float = 0.0
-    error: Failure | None = None
+    *postgres* works under the run's name; *tidier* tidies up after it, be it after having been told to stop.
+    """
 
-    def as_dict(self) -> RestoredAnswer:
-        """The outcome as the JSON contract shows it."""
-        return {
-            "database": self.database,
-            "snapshot_id": self.snapshot_id,
-            "ok": self.ok,
-            "safety_snapshot_id": self.safety_snapshot_id,
-            "old_database": self.old_database,
-            "kept_database": self.kept_database,
-            "dropped_first": self.dropped_first,
-            "verified": self.verified,
-            "jobs": self.jobs,
-            "seconds": self.seconds,
-            "duration_seconds": self.duration_seconds,
-            "error": self.error.record if self.error else None,
-        }
+    request: RestoreRequest
+    result: RestoreResult[Plan]
+    plan: DatabasePlan
+    journal: RestoreJournal
+    outcome: DatabaseRestore
+    postgres: Postgres
+    tidier: Postgres
 
 
-class _Planned(Protocol):
-    """What a restore was to do, or an undo."""
-
-    def as_dict(self) -> PlanAnswer:
-        """The plan as the JSON contract shows it."""
-
-
-PlanType = TypeVar("PlanType", bound=_Planned)
-
-
-@dataclass
-class RestoreResult(Generic[PlanType]):
-    """The outcome of a restore, or of an undo."""
-
-    run: str | None
-    plan: PlanType
-    databases: list[DatabaseRestore] = field(default_factory=list)
-    roles_created: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """1 when nothing was restored, 3 when only some databases were."""
-        failed = sum(not outcome.ok for outcome in self.databases)
-        if not failed:
-            return ExitCode.GOOD
-        return ExitCode.FAILED if failed == len(self.databases) else ExitCode.SOME_DATABASES_FAILED
-
-    def as_dict(self) -> RestoreAnswer:
-        """The outcome as the JSON contract shows it."""
-        return {
-            "run": self.run,
-            "plan": self.plan.as_dict(),
-            "databases": [outcome.as_dict() for outcome in self.databases],
-            "roles_created": self.roles_created,
-            "warnings": self.warnings,
-        }
-
-
-class Restore(UseCase):
+class Restore(Replacing):
     """Restores databases of one container."""
 
     def __init__(self, tools: Tools, source: Restic | None = None) -> None:
@@ -143,24 +79,19 @@ class Restore(UseCase):
         raises; what happens to a single database is in the result.
         """
         plan = self.plan(request)
-        if request.confirm != plan.confirm:
-            raise NotConfirmedError(
-                f"Nothing was restored: confirm with {plan.confirm!r} to replace "
-                f"{', '.join(one.database for one in plan.databases)} of {request.into} on {self._config.host}."
-            )
-        result = RestoreResult(new_run_id(), plan)
-        assert result.run is not None
-        holder = f"restore {result.run} into it, since {utc_now():%Y-%m-%d %H:%M:%S} UTC"
-        with self._begun(result.run), self._state.lock(container_lock(request.into), holder):
-            removed = leftovers.clean_up(self._state, self._discovery, plan.cluster)
-            for sentence in removed:
-                self._warn(result, sentence)
-            if removed:
+        self._require_word(
+            request.confirm,
+            plan.confirm,
+            f"Nothing was restored: confirm with {plan.confirm!r} to replace "
+            f"{', '.join(one.database for one in plan.databases)} of {request.into} on {self._config.host}.",
+        )
+        with self._alone_in(request.into, plan, "restore", "into it") as result:
+            if self._clean_up(result, plan.cluster):
                 # The plan took for free what could be removed; not all may have been.
                 require_room(plan.databases, self._look(plan.cluster).room(), request)
             self._make_roles(result)
             for number, database in enumerate(plan.databases, start=1):
-                result.databases.append(self._restore(request, result, database, number))
+                result.databases.append(self._restore(self._take_off(result, database, number)))
         result.databases += [self._not_there(request, name) for name in plan.missing]
         return result
 
@@ -179,7 +110,7 @@ class Restore(UseCase):
         if not missing.roles:
             return
         self._emit(progress("roles", container=result.plan.cluster.container.name, total=len(missing.roles)))
-        postgres = self._postgres(result.plan.cluster, str(result.run))
+        postgres = self._postgres(result.plan.cluster, result.run)
         try:
             postgres.make_roles([statement for role in missing.roles for statement in role.definition])
         except PostgresError as error:
@@ -202,13 +133,9 @@ class Restore(UseCase):
                 what = f"{membership.member} could not be made a member of {membership.role}"
                 self._warn(result, f"{what}: {error.message}")
 
-    def _restore(
-        self, request: RestoreRequest, result: RestoreResult[Plan], plan: DatabasePlan, number: int
-    ) -> DatabaseRestore:
-        """Restore one database; whatever goes wrong is in the outcome, and the live database as it was."""
-        started = time.monotonic()
-        assert result.run is not None
-        outcome = DatabaseRestore(plan.database, plan.snapshot.id)
+    def _take_off(self, result: RestoreResult[Plan], plan: DatabasePlan, number: int) -> InFlight:
+        """Give what one database needs on its way; changes nothing."""
+        request, cluster = result.plan.request, result.plan.cluster
         journal = RestoreJournal(
             run=result.run,
             container=request.into,
@@ -217,47 +144,47 @@ class Restore(UseCase):
             old=old_name(plan.database, result.run),
             keep_old=request.keep_old or request.strategy == REPLACE,
         )
-        postgres = self._postgres(result.plan.cluster, result.run)
+        outcome = DatabaseRestore(plan.database, plan.snapshot.id)
+        postgres = self._postgres(cluster, result.run)
+        return InFlight(request, result, plan, journal, outcome, postgres, self._tidier(cluster))
+
+    def _restore(self, flight: InFlight) -> DatabaseRestore:
+        """Restore one database; whatever goes wrong is in the outcome, and the live database as it was."""
+        started = time.monotonic()
+        request, plan, outcome = flight.request, flight.plan, flight.outcome
         try:
             self._stop_if_told()
             if request.safety_snapshot and plan.exists:
-                outcome.safety_snapshot_id = self._take_safety_snapshot(result, plan)
-            self._state.open_journal(journal)
-            self._fill_and_swap(request, result, postgres, plan, journal, outcome)
-            self._retire_old(result, postgres, plan, journal, outcome)
+                outcome.safety_snapshot_id = self._take_safety_snapshot(flight)
+            self._state.open_journal(flight.journal)
+            self._fill_and_swap(flight)
+            self._retire_old(flight)
             outcome.ok = True
         except ScalrBackupError as error:
-            outcome.error = Failure(error.code, self._with_way_back(request, plan, outcome, error.message))
+            outcome.error = Failure(error.code, self._with_way_back(flight, error.message))
             self._emit(log("error", f"{request.into}/{plan.database} was not restored: {outcome.error.message}"))
         outcome.duration_seconds = round(time.monotonic() - started, 1)
         return outcome
 
-    def _fill_and_swap(
-        self,
-        request: RestoreRequest,
-        result: RestoreResult[Plan],
-        postgres: Postgres,
-        plan: DatabasePlan,
-        journal: RestoreJournal,
-        outcome: DatabaseRestore,
-    ) -> None:
+    def _fill_and_swap(self, flight: InFlight) -> None:
         """Fill the new database and put it in the live one's place; where that fails, nothing is left of it."""
+        request, plan, outcome = flight.request, flight.plan, flight.outcome
         try:
             if request.strategy == REPLACE and plan.exists:
-                filler = Filler(self._source, postgres, self._emit, self._stop_if_told)
-                self._drop_live(filler, postgres, plan, outcome)
-            filled = self._fill(request, result.plan, postgres, plan, journal.new)
+                filler = Filler(self._source, flight.postgres, self._emit, self._stop_if_told)
+                self._drop_live(filler, flight)
+            filled = self._fill(flight)
             outcome.verified, outcome.jobs, outcome.seconds = filled.verified, filled.jobs, filled.seconds
             for sentence in filled.warnings:
-                self._warn(result, sentence)
+                self._warn(flight.result, sentence)
             self._stop_if_told()
             self._emit(progress("swap", container=request.into, database=plan.database))
-            outcome.old_database = self._swap(postgres, self._tidier(result.plan.cluster), plan, journal, filled.head)
+            outcome.old_database = self._swap(flight, filled.head)
         except SwapUnknownError:
             # What it has made may be the live database by now: the next run looks before it drops anything.
             raise
         except VerificationError as error:
-            outcome.kept_database = self._keep_for_inspection(result, plan, journal)
+            outcome.kept_database = self._keep_for_inspection(flight)
             if outcome.kept_database is None:
                 raise
             kept = (
@@ -268,54 +195,55 @@ class Restore(UseCase):
             )
             raise VerificationError(f"{error.message} {kept}") from None
         except BaseException:
-            self._remove_half_made(result, journal)
+            self._remove_half_made(flight)
             raise
 
-    def _fill(self, request: RestoreRequest, whole: Plan, postgres: Postgres, plan: DatabasePlan, new: str) -> Filled:
+    def _fill(self, flight: InFlight) -> Filled:
         """Fill the new database for as long as the live server has room.
 
         Raises NoRoomLeftError, or what the filler raises.
         """
+        request, plan, new, whole = flight.request, flight.plan, flight.journal.new, flight.result.plan
         live = "" if request.strategy == REPLACE else f"the live {plan.database} is as it was; "
         places = {place.volume: place for place in (whole.survey.log, *whole.places)}
-        with RoomWatch(postgres.unstoppable(), [*places.values()], new, f"{live}{ways_out(request)}.") as watch:
+        looker = flight.postgres.unstoppable()
+        with RoomWatch(looker, [*places.values()], new, f"{live}{ways_out(request)}.") as watch:
 
             def stop_if_told() -> None:
                 self._stop_if_told()
                 watch.check()
 
             try:
-                return Filler(self._source, postgres, self._emit, stop_if_told).fill(plan, new)
+                return Filler(self._source, flight.postgres, self._emit, stop_if_told).fill(plan, new)
             except ScalrBackupError:
                 if watch.gave_up is not None:
                     raise watch.gave_up from None
                 raise
 
-    def _drop_live(self, filler: Filler, postgres: Postgres, plan: DatabasePlan, outcome: DatabaseRestore) -> None:
+    def _drop_live(self, filler: Filler, flight: InFlight) -> None:
         """Make room by dropping the live database, after the snapshot has proved readable to its end."""
+        plan, postgres = flight.plan, flight.postgres
         filler.read_through(plan)
         self._stop_if_told()
         self._emit(progress("drop", container=postgres.container, database=plan.database))
         postgres.drop_database(plan.database)
-        outcome.dropped_first = True
+        flight.outcome.dropped_first = True
 
-    def _with_way_back(
-        self, request: RestoreRequest, plan: DatabasePlan, outcome: DatabaseRestore, message: str
-    ) -> str:
+    def _with_way_back(self, flight: InFlight, message: str) -> str:
+        outcome = flight.outcome
         if not outcome.dropped_first:
             return message
         way_back = (
             f"; the safety snapshot {outcome.safety_snapshot_id[:8]} has what was there: restore it with "
-            f"-e db={request.into} -e snapshot={outcome.safety_snapshot_id[:8]}"
+            f"-e db={flight.request.into} -e snapshot={outcome.safety_snapshot_id[:8]}"
             if outcome.safety_snapshot_id
             else ""
         )
-        return f"{message} {plan.database} had been dropped before, as strategy=replace does{way_back}."
+        return f"{message} {flight.plan.database} had been dropped before, as strategy=replace does{way_back}."
 
-    def _take_safety_snapshot(self, result: RestoreResult[Plan], plan: DatabasePlan) -> str:
-        cluster = result.plan.cluster
+    def _take_safety_snapshot(self, flight: InFlight) -> str:
+        result, plan, cluster = flight.result, flight.plan, flight.result.plan.cluster
         self._emit(progress("safety-snapshot", container=cluster.container.name, database=plan.database))
-        assert result.run is not None
         known = self._state.known_databases()
         dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, known)
         try:
@@ -331,13 +259,12 @@ class Restore(UseCase):
             self._warn(result, uncounted(cluster.container.name, plan.database, dumped.count_error))
         return dumped.saved.snapshot_id
 
-    def _swap(
-        self, postgres: Postgres, cleaner: Postgres, plan: DatabasePlan, journal: RestoreJournal, head: ArchiveHead
-    ) -> str | None:
+    def _swap(self, flight: InFlight, head: ArchiveHead) -> str | None:
         """Put the new database in the live one's place; returns the replaced one's name, None where there was none.
 
         Raises RestoreError when nothing was swapped, and SwapUnknownError when nobody can tell.
         """
+        postgres, plan, journal = flight.postgres, flight.plan, flight.journal
         exists = postgres.live_database(plan.database) is not None
         if exists and not plan.exists:
             raise RestoreError(
@@ -349,75 +276,52 @@ class Restore(UseCase):
             postgres.swap(plan.database, journal.new, journal.old if exists else None, properties)
         except ScalrBackupError as error:
             # The answer to COMMIT may have been lost on its way.
-            if not has_swapped(cleaner, postgres.application, journal.new, error, self._cancelled.is_set):
+            if not has_swapped(flight.tidier, postgres.application, journal.new, error, self._cancelled.is_set):
                 raise RestoreError(f"The swap failed and changed nothing: {error.message}") from None
         return journal.old if exists else None
 
-    def _retire_old(
-        self,
-        result: RestoreResult[Plan],
-        postgres: Postgres,
-        plan: DatabasePlan,
-        journal: RestoreJournal,
-        outcome: DatabaseRestore,
-    ) -> None:
+    def _retire_old(self, flight: InFlight) -> None:
         """Drop what was replaced, or remember where it is kept; the restore has succeeded already."""
+        journal, outcome = flight.journal, flight.outcome
         if outcome.old_database is not None and journal.keep_old:
             self._state.keep(journal.kept)
         elif outcome.old_database is not None:
             try:
-                postgres.drop_database(journal.old)
+                flight.postgres.drop_database(journal.old)
             except ScalrBackupError as error:
                 self._warn(
-                    result,
-                    f"{plan.database} is restored; the old {journal.old} stays until a later run can drop it: "
+                    flight.result,
+                    f"{journal.database} is restored; the old {journal.old} stays until a later run can drop it: "
                     f"{error.message}",
                 )
                 return
             outcome.old_database = None
         self._state.close_journal(journal)
 
-    def _keep_for_inspection(
-        self, result: RestoreResult[Plan], plan: DatabasePlan, journal: RestoreJournal
-    ) -> str | None:
+    def _keep_for_inspection(self, flight: InFlight) -> str | None:
         """Give a complete database that is not what was saved a name of its own; None when that fails too."""
-        kept = cut_name(plan.database, f"_restored_{journal.run.lower()}")
+        journal = flight.journal
+        kept = cut_name(journal.database, f"_restored_{journal.run.lower()}")
         try:
-            self._tidier(result.plan.cluster).rename_database(journal.new, kept)
+            flight.tidier.rename_database(journal.new, kept)
         except ScalrBackupError:
-            self._remove_half_made(result, journal)
+            self._remove_half_made(flight)
             return None
         self._state.close_journal(journal)
         return kept
 
-    def _remove_half_made(self, result: RestoreResult[Plan], journal: RestoreJournal) -> None:
+    def _remove_half_made(self, flight: InFlight) -> None:
         """Drop the new database and whatever works in it; what cannot be removed now, the next run removes."""
+        postgres, journal = flight.tidier, flight.journal
         try:
-            postgres = self._tidier(result.plan.cluster)
             postgres.end_leftovers(f"{APPLICATION_PREFIX} {journal.run}")
             if superfluous := leftovers.superfluous(journal, postgres.database_names()):
                 postgres.drop_database(superfluous)
         except ScalrBackupError as error:
-            self._warn(result, f"The half-made {journal.new} stays until the next run: {error.message}")
+            self._warn(flight.result, f"The half-made {journal.new} stays until the next run: {error.message}")
         else:
             self._state.close_journal(journal)
 
     def _stop_if_told(self) -> None:
         if self._cancelled.is_set():
             raise InterruptedRunError("The restore was told to stop, and nothing was swapped.")
-
-
-def old_name(database: str, run: str) -> str:
-    """The name under which a replaced database waits."""
-    return cut_name(database, f"_before_restore_{run.lower()}")
-
-
-def cut_name(database: str, suffix: str) -> str:
-    """A database's name with a suffix, cut to PostgreSQL's length between characters.
-
-    A cut name carries a hash of the whole one: long names that begin alike stay apart.
-    """
-    encoded = database.encode()
-    if len(encoded) > NAME_BYTES - len(suffix):
-        suffix = f"_{hashlib.sha256(encoded).hexdigest()[:6]}{suffix}"
-    return encoded[: NAME_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix

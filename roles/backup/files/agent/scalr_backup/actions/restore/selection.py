@@ -272,8 +272,7 @@ def _warnings(
 def _warnings_of_the_dropped(
     dropped: Sequence[Snapshot], listing: _RunListing | None, question: _Question
 ) -> Iterator[str]:
-    for one in dropped:
-        assert listing is not None
+    for one in dropped if listing else ():
         yield (
             f"{one.database} is not restored, because the pass of {question.told(listing.time)} no longer found it; its last "
             f"snapshot is {one.short_id} of {question.told(one.time)}: name it with database={one.database} if you want it "

@@ -10,27 +10,24 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from scalr_backup.actions import leftovers
 from scalr_backup.actions.restore.plan import require_swappable
+from scalr_backup.actions.restore.replacing import Replacing
 from scalr_backup.actions.restore.request import live_as_dict, require_one_container
-from scalr_backup.actions.restore.run import DatabaseRestore, RestoreResult, old_name
+from scalr_backup.actions.restore.result import DatabaseRestore, RestoreResult
 from scalr_backup.actions.restore.swap import has_swapped
-from scalr_backup.actions.use_case import UseCase
 from scalr_backup.core.answers import PlanAnswer, PlannedDatabase
-from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import (
-    NotConfirmedError,
     RestoreError,
     ScalrBackupError,
     UnknownDatabaseError,
     UnknownRunError,
 )
-from scalr_backup.core.model import Cluster, Failure, new_run_id
+from scalr_backup.core.model import Cluster, Failure, old_name
 from scalr_backup.core.progress import log, progress
 from scalr_backup.core.room import DEFAULT_TABLESPACE
 from scalr_backup.tools.postgres.cluster import LiveDatabase, Postgres
 from scalr_backup.tools.postgres.session import LOOK
-from scalr_backup.tools.state import KeptDatabase, UndoJournal, container_lock
+from scalr_backup.tools.state import KeptDatabase, UndoJournal
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ class UndoPlan:
         }
 
 
-class Undo(UseCase):
+class Undo(Replacing):
     """Undoes one restore."""
 
     def plan(self, request: UndoRequest) -> UndoPlan:
@@ -148,25 +145,20 @@ class Undo(UseCase):
         Raises NotConfirmedError, BusyError, or what ``plan`` raises.
         """
         plan = self.plan(request)
-        name = plan.cluster.container.name
-        if request.confirm != plan.confirm:
-            raise NotConfirmedError(
-                f"Nothing was undone: confirm with {plan.confirm!r} to put back "
-                f"{', '.join(one.kept.database for one in plan.databases)} on {self._config.host}."
-            )
-        result = RestoreResult(new_run_id(), plan)
-        assert result.run is not None
-        holder = f"undo {result.run} in it, since {utc_now():%Y-%m-%d %H:%M:%S} UTC"
-        with self._begun(result.run), self._state.lock(container_lock(name), holder):
-            for sentence in leftovers.clean_up(self._state, self._discovery, plan.cluster):
-                self._warn(result, sentence)
+        self._require_word(
+            request.confirm,
+            plan.confirm,
+            f"Nothing was undone: confirm with {plan.confirm!r} to put back "
+            f"{', '.join(one.kept.database for one in plan.databases)} on {self._config.host}.",
+        )
+        with self._alone_in(plan.cluster.container.name, plan, "undo", "in it") as result:
+            self._clean_up(result, plan.cluster)
             for database in plan.databases:
                 result.databases.append(self._put_back(result, database))
         return result
 
     def _put_back(self, result: RestoreResult[UndoPlan], plan: DatabaseUndo) -> DatabaseRestore:
         started = time.monotonic()
-        assert result.run is not None
         kept = plan.kept
         outcome = DatabaseRestore(kept.database, snapshot_id=None)
         self._emit(progress("swap", container=kept.container, database=kept.database))
