@@ -64,33 +64,32 @@ def forget(
     def call(agent: Agent) -> Outcome:
         judged = _judged_repository(agent, from_repository, from_host, keep, keep_within, copy=copy)
         with judged as (config, restic):
-            memory: retention.Memory | None = None
             record: Record = retention.unrecorded
             if not from_repository:
                 record = maintenance.recorder(State(), restic, maintenance.OF_COPY if copy else "")
-            else:
-                # What an agent remembers, whoever has its host can forge: only another place has a memory worth the name.
-                memory = retention.Memory(State(), restic.repository_id(), config.host)
-                if not dry_run:
-                    restic.unlock()  # A stale lock of a host that is gone would stand in the way for ever.
+            memory = _memory(config, restic, dry_run=dry_run) if from_repository else None
             if snapshot:
                 done = retention.forget_named(config, restic, snapshot, dry_run=dry_run, memory=memory)
                 return Outcome(done.as_dict(), changed=bool(done.removed))
             done = retention.forget(
-                config,
-                restic,
-                agent.emit,
-                dry_run=dry_run,
-                prune=not no_prune,
-                memory=memory,
-                accept_late=accept_late,
-                remove_future=remove_future,
-                record=record,
-            )
+                config, restic, agent.emit, dry_run=dry_run, prune=not no_prune, memory=memory, record=record,
+                accept_late=accept_late, remove_future=remove_future,
+            )  # fmt: skip
         exit_code = ExitCode.FAILED if done.error else ExitCode.GOOD
         return Outcome(done.as_dict(), bool(done.removed), exit_code, done.error)
 
     run_verb("forget", json, call)
+
+
+def _memory(config: Config, restic: Restic, *, dry_run: bool) -> retention.Memory:
+    """What this place remembers of another host's snapshots, whose repository is made ready to be judged.
+
+    What an agent remembers, whoever has its host can forge: only another place has a memory worth the name.
+    """
+    memory = retention.Memory(State(), restic.repository_id(), config.host)
+    if not dry_run:
+        restic.unlock()  # A stale lock of a host that is gone would stand in the way for ever.
+    return memory
 
 
 def check(

@@ -75,12 +75,7 @@ def restore_verb(
             strategy, without_manifest,
         )  # fmt: skip
         with _source(agent, from_repository, from_secrets, from_copy) as source:
-            use_case = agent.restore(source)
-            if plan:
-                return Outcome(preview(use_case.plan(request)), changed=True)
-            if confirm is None and not json and sys.stdin.isatty():
-                request = _ask(use_case, request)
-            return _restored(use_case.run(request))
+            return _restore(agent.restore(source), request, only_plan=plan, ask=not json)
 
     run_verb("restore", json, call)
 
@@ -131,6 +126,14 @@ def _restored(result: RestoreResult[Plan] | RestoreResult[UndoPlan]) -> Outcome:
     failed = [outcome.error for outcome in result.databases if outcome.error]
     changed = any(outcome.ok for outcome in result.databases)
     return Outcome(result.as_dict(), changed, result.exit_code, failed[0] if failed else None)
+
+
+def _restore(use_case: Restore, request: RestoreRequest, *, only_plan: bool, ask: bool) -> Outcome:
+    if only_plan:
+        return Outcome(preview(use_case.plan(request)), changed=True)
+    if request.confirm is None and ask and sys.stdin.isatty():
+        request = _ask(use_case, request)
+    return _restored(use_case.run(request))
 
 
 def _undo(agent: Agent, request: UndoRequest, *, only_plan: bool, ask: bool) -> Outcome:

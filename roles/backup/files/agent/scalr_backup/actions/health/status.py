@@ -125,24 +125,7 @@ def judge(
     *lost_with_host* says that no repository lies elsewhere, *damage* what of the record cannot be read.
     """
     look = document.get("look")
-    entries = [
-        entry
-        for _key, entry in sorted(document.get("databases", {}).items())
-        if not _given_up(entry, document.get("nightly_looked") or document.get("nightly_started"))
-        and not name_fits(entry["container"], config.exclude)
-        # Earlier versions have backed them up, too.
-        and not kept_since(entry["database"])
-        and not _never_was(entry, look)
-    ]
-    drills = document.get("drills", {})
-    forgot = document.get("maintenance", {}).get("forget")
-    kept = forgot.get("kept", {}) if forgot else {}
-    databases = tuple(
-        _judge_database(entry, drills.get(name), kept.get(name), now)
-        for entry in entries
-        for name in [f"{entry['container']}/{entry['database']}"]
-    )
-    last_pass = document.get("last_pass")
+    databases = _judge_databases(config, document, now)
     copy = _judge_copy(config, document.get("copy"), now)
     unmatched = tuple(still_unmatched(config, look)) if look else ()
     is_idle = not databases and not unmatched and _is_idle(look, now)
@@ -157,7 +140,7 @@ def judge(
         repository=repository,
         findings=findings,
         databases=databases,
-        last_pass=last_pass,
+        last_pass=document.get("last_pass"),
         next_pass=next_pass(config, now),
         append_only=config.append_only,
         summary=_summary(verdict, findings, databases, unmatched) + (_ADDS_ONLY if config.append_only else ""),
@@ -166,6 +149,27 @@ def judge(
         unmatched=unmatched,
         copy=copy,
         kept_databases=tuple(document.get("matches", {}).get("kept", ())),
+    )
+
+
+def _judge_databases(config: Config, document: StateRecord, now: datetime) -> tuple[JudgedDatabase, ...]:
+    """Those on record that are still to be backed up."""
+    entries = [
+        entry
+        for _key, entry in sorted(document.get("databases", {}).items())
+        if not _given_up(entry, document.get("nightly_looked") or document.get("nightly_started"))
+        and not name_fits(entry["container"], config.exclude)
+        # Earlier versions have backed them up, too.
+        and not kept_since(entry["database"])
+        and not _never_was(entry, document.get("look"))
+    ]
+    drills = document.get("drills", {})
+    forgot = document.get("maintenance", {}).get("forget")
+    kept = forgot.get("kept", {}) if forgot else {}
+    return tuple(
+        _judge_database(entry, drills.get(name), kept.get(name), now)
+        for entry in entries
+        for name in [f"{entry['container']}/{entry['database']}"]
     )
 
 

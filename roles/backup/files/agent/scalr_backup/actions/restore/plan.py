@@ -68,34 +68,13 @@ class Planner(UseCase):
             listing = aside.submit(self._source.snapshots, source_host)
             cluster = self._discovery.cluster(request.into, LOOK, anywhere=bool(request.target))
             snapshots = listing.result()
-        if not snapshots and request.from_host:
-            self._refuse_unknown_host(request.from_host)
         manifests = Manifests(self._source, snapshots)
-        chosen = selection.select(
-            snapshots,
-            request.container,
-            request.database,
-            request.snapshot,
-            self._config.timezone,
-            listed=partial(manifests.listed, container=request.container),
-        )
-        if request.database_as and len(chosen.snapshots) > 1:
-            names = ", ".join(str(one.database) for one in chosen.snapshots)
-            raise UsageError(f"database_as names one database, and there are several; choose with database: {names}.")
+        chosen = self._choose(request, snapshots, manifests)
         postgres = self._look(cluster)
-        if request.without_manifest:
-            manifests.leave_out(chosen.snapshots)
-        with ThreadPoolExecutor() as aside:
-            reading = aside.submit(manifests.read, chosen.snapshots)
-            heads = [self._read_head(postgres, cluster, snapshot) for snapshot in chosen.snapshots]
-            reading.result()
+        heads = self._read(postgres, cluster, manifests, chosen.snapshots)
         extensions = postgres.available_extensions() if any(head.extensions for head in heads) else {}
         _require_extensions(extensions, request, heads)
-        tablespaces = postgres.tablespaces() if any(head.tablespaces for head in heads) else frozenset()
-        databases = tuple(
-            self._plan_database(postgres, manifests, request, snapshot, head, head.tablespaces <= tablespaces)
-            for snapshot, head in zip(chosen.snapshots, heads, strict=True)
-        )
+        databases = self._plan_databases(postgres, manifests, request, chosen.snapshots, heads)
         missing, role_warnings = self._plan_roles(postgres, manifests, request, chosen.snapshots, heads)
         # What a killed restore left goes before this one begins.
         survey = postgres.room()
@@ -125,11 +104,42 @@ class Planner(UseCase):
             chosen.missing,
         )
 
+    def _choose(
+        self, request: RestoreRequest, snapshots: Sequence[Snapshot], manifests: Manifests
+    ) -> selection.Selection:
+        """Which of a host's snapshots are meant, one for each database."""
+        if not snapshots and request.from_host:
+            self._refuse_unknown_host(request.from_host)
+        chosen = selection.select(
+            snapshots,
+            request.container,
+            request.database,
+            request.snapshot,
+            self._config.timezone,
+            listed=partial(manifests.listed, container=request.container),
+        )
+        if request.database_as and len(chosen.snapshots) > 1:
+            names = ", ".join(str(one.database) for one in chosen.snapshots)
+            raise UsageError(f"database_as names one database, and there are several; choose with database: {names}.")
+        if request.without_manifest:
+            manifests.leave_out(chosen.snapshots)
+        return chosen
+
     def _refuse_unknown_host(self, host: str) -> None:
         known = ", ".join(sorted({snapshot.host for snapshot in self._source.snapshots(None)})) or "none"
         raise UsageError(
             f"The repository {self._source.repository} holds no snapshot of a host {host}; it holds some of: {known}."
         )
+
+    def _read(
+        self, postgres: Postgres, cluster: Cluster, manifests: Manifests, snapshots: Sequence[Snapshot]
+    ) -> list[ArchiveHead]:
+        """Read the heads of some dumps, and their manifests beside."""
+        with ThreadPoolExecutor() as aside:
+            reading = aside.submit(manifests.read, snapshots)
+            heads = [self._read_head(postgres, cluster, snapshot) for snapshot in snapshots]
+            reading.result()
+        return heads
 
     def _read_head(self, postgres: Postgres, cluster: Cluster, snapshot: Snapshot) -> ArchiveHead:
         with self._source.dump(snapshot.id, snapshot.path, glance=True) as stream:
@@ -143,6 +153,20 @@ class Planner(UseCase):
             )
         postgres.check_archive(reader.head_bytes or b"")
         return head
+
+    def _plan_databases(
+        self,
+        postgres: Postgres,
+        manifests: Manifests,
+        request: RestoreRequest,
+        snapshots: Sequence[Snapshot],
+        heads: Sequence[ArchiveHead],
+    ) -> tuple[DatabasePlan, ...]:
+        tablespaces = postgres.tablespaces() if any(head.tablespaces for head in heads) else frozenset()
+        return tuple(
+            self._plan_database(postgres, manifests, request, snapshot, head, head.tablespaces <= tablespaces)
+            for snapshot, head in zip(snapshots, heads, strict=True)
+        )
 
     def _plan_database(
         self,

@@ -177,17 +177,8 @@ def forget(
         sound = [
             one for one in there if one.path not in suspects.paths and (only_paths is None or one.path in only_paths)
         ]
-        removed = [*ahead, *(one.id for one in sound if one.empty and not one.pinned)]
-        if not dry_run:
-            restic.forget_snapshots(removed)
-        judged = [one for one in sound if one.id not in removed]
-        groups = _ask_policy(config, restic, judged)
-        removable = choose_removable(groups, judged)
-        if MANIFEST_PATH not in suspects.paths:
-            removable += orphaned_manifests(snapshots, [*removed, *removable])
-        if not dry_run:
-            restic.forget_snapshots(removable)
-        removed += removable
+        useless = [*ahead, *(one.id for one in sound if one.empty and not one.pinned)]
+        removed, groups = _remove(config, restic, snapshots, sound, useless, suspects, dry_run=dry_run)
         decisions = explain(snapshots, groups, sound, suspects.paths, removed)
         shown = decisions if dry_run else ()
         forgotten = _forgotten(config, snapshots, suspects, last, removed, shown, pruned=prune and not dry_run)
@@ -196,12 +187,39 @@ def forget(
     if removed and not dry_run:
         emit(log("info", f"{len(removed)} snapshots forgotten", snapshots=[one[:8] for one in removed]))
     if prune and not dry_run:
-        with record(PRUNE):
-            emit(progress("prune"))
-            restic.prune(lambda done: emit(progress("prune", done=done.count, total=done.total, unit=done.unit)))
+        _prune(restic, emit, record)
     if memory and not dry_run:
         memory.keep(next_look(snapshots, suspects, removed, now))
     return forgotten
+
+
+def _remove(
+    config: Config,
+    restic: Restic,
+    snapshots: Sequence[Snapshot],
+    sound: Sequence[Snapshot],
+    useless: Sequence[str],
+    suspects: Suspects,
+    *,
+    dry_run: bool,
+) -> tuple[list[str], list[RetentionGroup]]:
+    """Remove the *useless*, and then what the policy would of the other *sound* ones; returns what goes, and its groups."""
+    if not dry_run:
+        restic.forget_snapshots(useless)
+    judged = [one for one in sound if one.id not in useless]
+    groups = _ask_policy(config, restic, judged)
+    removable = choose_removable(groups, judged)
+    if MANIFEST_PATH not in suspects.paths:
+        removable += orphaned_manifests(snapshots, [*useless, *removable])
+    if not dry_run:
+        restic.forget_snapshots(removable)
+    return [*useless, *removable], groups
+
+
+def _prune(restic: Restic, emit: Emit, record: Record) -> None:
+    with record(PRUNE):
+        emit(progress("prune"))
+        restic.prune(lambda done: emit(progress("prune", done=done.count, total=done.total, unit=done.unit)))
 
 
 def forget_named(
