@@ -23,8 +23,9 @@ HOST = "web1"
 # Holds the lock of a pass as a pass does, until it is told to end.
 BUSY = """
 import os, time
-from scalr_backup.tools.state import PASS_LOCK, State
-with State().lock(PASS_LOCK, "run r1 (nightly)"):
+from scalr_backup.tools.locks import PASS_LOCK
+from scalr_backup.tools.state import State
+with State().locks.hold(PASS_LOCK, "run r1 (nightly)"):
     while not os.path.exists("/tmp/end"):
         time.sleep(0.5)
 """

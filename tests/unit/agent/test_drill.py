@@ -46,7 +46,8 @@ from scalr_backup.core.model import Failure, Snapshot, dump_path
 from scalr_backup.core.progress import nobody
 from scalr_backup.core.room import Claim, LogSettings, index_bytes, needs
 from scalr_backup.tools.docker.throwaway import HostMemory, Image, host_memory, place_on_disk
-from scalr_backup.tools.state import RestoreJournal, State, container_lock
+from scalr_backup.tools.locks import container_lock
+from scalr_backup.tools.state import RestoreJournal, State
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MIB = 1024 * 1024
@@ -372,7 +373,7 @@ class TestState:
         state = State(tmp_path)
         for container in ("scalr-backup-drill-x-1", "scalr-shop-db"):
             state.open_journal(RestoreJournal("r", container, "d", f"new of {container}", "old", keep_old=False))
-            with state.lock(container_lock(container), "me"):
+            with state.locks.hold(container_lock(container), "me"):
                 pass
         state.forget_containers(drill.NAME_PREFIX)
         assert not state.journals("scalr-backup-drill-x-1")

@@ -20,7 +20,8 @@ from scalr_backup.core.config import Config
 from scalr_backup.core.errors import InterruptedRunError, RepositoryUnreachableError, ResticError, UsageError
 from scalr_backup.core.jobs import CHECK as CHECK_JOB
 from scalr_backup.core.model import Failure
-from scalr_backup.tools.state import PASS_LOCK, State
+from scalr_backup.tools.locks import PASS_LOCK
+from scalr_backup.tools.state import State
 
 SUNDAY = datetime(2026, 11, 29, 4, 30, tzinfo=UTC)
 WEEK = timedelta(weeks=1)
@@ -239,7 +240,7 @@ def test_a_share_of_the_data_is_said_as_restic_takes_it(care, subset):
 
 def test_a_check_does_not_begin_beside_a_pass(care):
     here = Repository()
-    with care.state.lock(PASS_LOCK, "run r (nightly)"):
+    with care.state.locks.hold(PASS_LOCK, "run r (nightly)"):
         done = care.case.scheduled_check([RepositoryInCare(here)])
     assert (done.deferred, here.calls, care.state.maintenance("check")) == ("run r (nightly)", [], None)
 
@@ -254,7 +255,7 @@ def test_a_prune_gives_way_to_a_restore_that_begins(care):
 
     def restore():
         began.wait(5)
-        with care.state.lock("container-shop", "restore r into it"):
+        with care.state.locks.hold("container-shop", "restore r into it"):
             care.cancelled.wait(5)
 
     thread = threading.Thread(target=restore)
@@ -273,7 +274,7 @@ def test_one_that_is_told_to_stop_ends_as_such(care):
 
 def test_what_a_killed_run_left_of_its_lock_is_nobody(care, tmp_path):
     (tmp_path / "locks" / "container-shop").write_text("restore r, which was killed")
-    assert care.state.under_way() is None
+    assert care.state.locks.under_way() is None
     assert (tmp_path / "locks" / "container-shop").read_text() == ""
 
 

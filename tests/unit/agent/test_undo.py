@@ -20,8 +20,9 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import old_name
 from scalr_backup.core.progress import nobody
+from scalr_backup.tools.locks import container_lock
 from scalr_backup.tools.postgres.cluster import LiveDatabase
-from scalr_backup.tools.state import KeptDatabase, RestoreJournal, State, container_lock
+from scalr_backup.tools.state import KeptDatabase, RestoreJournal, State
 
 RUN, OTHER_RUN = "20261122T030000Z-3f9a", "20261121T030000Z-0001"
 CONTAINER = "scalr-shop-db"
@@ -265,7 +266,7 @@ def test_one_that_was_not_to_keep_anything_is_not_undone(state):
 def test_an_undo_holds_the_containers_lock(state, monkeypatch):
     state.keep(KEPT)
     held = []
-    monkeypatch.setattr(state, "lock", lambda name, holder: held.append((name, holder)) or threading.Lock())
+    monkeypatch.setattr(state.locks, "hold", lambda name, holder: held.append((name, holder)) or threading.Lock())
     run(state, Names(shop="restored", **{OLD: "replaced"}))
     [(name, holder)] = held
     assert name == container_lock(CONTAINER)

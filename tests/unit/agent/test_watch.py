@@ -16,8 +16,9 @@ from scalr_backup.core.jobs import CHECK, PASS
 from scalr_backup.core.remedies import ALERTS
 from scalr_backup.core.secrets import parse_addresses
 from scalr_backup.tools.heartbeat import Heartbeat
+from scalr_backup.tools.locks import PASS_LOCK
 from scalr_backup.tools.notify import services
-from scalr_backup.tools.state import PASS_LOCK, State
+from scalr_backup.tools.state import State
 
 NOW = datetime(2026, 11, 22, 3, 5, tzinfo=UTC)
 CONFIG = Config(host="web1", repository="/repository")
@@ -208,7 +209,7 @@ def test_of_a_pass_that_still_runs_nothing_is_told_until_it_has_ended(state, car
 
     if by == "schedule":
         looker.started(PASS)
-    with state.lock(PASS_LOCK, "a pass"):
+    with state.locks.hold(PASS_LOCK, "a pass"):
         # It is good so far, has forgotten nothing, and goes on with pruning or the second repository.
         state.record_maintenance("forget", {"ok": False, "error": wrong, "time": NOW.isoformat(), "repository": "r"})
         looker.tick(NOW)
@@ -227,7 +228,7 @@ def test_what_does_not_wait_for_the_pass_is_told_while_it_runs(state, carrier) -
     looker = watcher(state, carrier)
     state.put(last_pass=GOOD_PASS)
     looker.started(PASS)
-    with state.lock(PASS_LOCK, "a pass"):
+    with state.locks.hold(PASS_LOCK, "a pass"):
         state.put(clock={"time": datetime.now(UTC).isoformat(), "skew_seconds": 300.0})
         looker.tick(NOW)
     assert kinds(carrier) == ["Warning: clock skew"]
@@ -237,7 +238,7 @@ def test_a_pass_that_hangs_is_told_while_it_does_and_its_end_too(state, carrier)
     for hours, told in ((11, []), (13, ["Warning: pass runs long"])):
         looker = watcher(state, carrier, later=timedelta(hours=hours))
         looker.started(PASS)
-        with state.lock(PASS_LOCK, "a pass"):
+        with state.locks.hold(PASS_LOCK, "a pass"):
             looker.tick(NOW)
         assert kinds(carrier) == told
     assert carrier.messages[0].body.splitlines()[-2:] == [

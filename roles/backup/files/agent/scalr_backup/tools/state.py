@@ -1,26 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What survives the container: the outcome of the last pass, of each database, of drills, and of restores under way.
 
-One document (``state_file.py``), and the locks that keep two runs from each other's work. A lock is
-the kernel's (flock): it goes with the process that holds it, however that ends. Nothing here is secret.
+One document (``state_file.py``), and beside it the locks (``locks.py``), the history and the runs. Nothing here is secret.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TextIO
 
 from typing_extensions import Unpack
 
-from scalr_backup.core.errors import BusyError, InterruptedRunError
+from scalr_backup.core.errors import InterruptedRunError
 from scalr_backup.core.model import NIGHTLY, WHOLE_CLUSTER, DatabaseBackup, is_whole_cluster
 from scalr_backup.core.records.state import (
     BoxRecord,
@@ -38,6 +33,7 @@ from scalr_backup.core.records.state import (
     UndoRecord,
 )
 from scalr_backup.tools.history import History, entries_of_pass, entry_of_drill
+from scalr_backup.tools.locks import Locks
 from scalr_backup.tools.runs import Runs
 from scalr_backup.tools.state_file import StateFile
 
@@ -45,8 +41,6 @@ STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-back
 
 # A scheduled pass that begins so long after the last one does not make up for it.
 _ANOTHER_NIGHT = timedelta(hours=12)
-PASS_LOCK = "pass"  # noqa: S105 (a pass over all databases)
-DRILL_LOCK = "drill"
 
 
 @dataclass(frozen=True)
@@ -137,13 +131,10 @@ class State:
 
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory or STATE_DIRECTORY
-        self._locks = self._directory / "locks"
-        self._locks.mkdir(parents=True, exist_ok=True)
+        self.locks = Locks(self._directory)
         self._file = StateFile(self._directory)
         self.history = History(self._directory)
         self.runs = Runs(self._directory)
-
-    # -- the document ------------------------------------------------------------------------------------
 
     def read(self) -> StateRecord:
         """What can be read of the document; what cannot counts as never recorded, which ``damage`` tells."""
@@ -293,8 +284,7 @@ class State:
                 del restores[new]
 
         self._change(change)
-        for lock in self._locks.glob(f"{container_lock(prefix)}*"):
-            lock.unlink(missing_ok=True)
+        self.locks.forget_containers(prefix)
 
     def keep(self, kept: KeptDatabase) -> None:
         """Remember where a replaced database is kept."""
@@ -332,92 +322,6 @@ class State:
 
     def _change(self, change: Callable[[StateRecord], object]) -> None:
         self._file.change(change)
-
-    # -- locks -------------------------------------------------------------------------------------------
-
-    def pass_runs(self) -> bool:
-        """Whether some process is at a pass now, by schedule or by hand."""
-        return _holder(self._locks / PASS_LOCK) is not None
-
-    def under_way(self) -> str | None:
-        """What a run that holds a lock says of itself, whichever it is; None while nobody holds any."""
-        # A pass, which holds containers too, is asked before them.
-        locks = sorted((lock for lock in self._locks.iterdir() if lock.name != "state"), reverse=True)
-        return next((words for lock in locks if (words := _holder(lock))), None)
-
-    @contextmanager
-    def lock(
-        self,
-        name: str,
-        holder: str,
-        wait_seconds: float = 0.0,
-        cancelled: Callable[[], bool] = lambda: False,
-    ) -> Iterator[None]:
-        """Hold a lock; *holder* is what another run is told about the one that has it.
-
-        Raises BusyError when it is still taken after *wait_seconds*.
-        """
-        with (self._locks / name).open("a+", encoding="utf-8") as file:
-            _acquire(file, name, wait_seconds, cancelled)
-            file.seek(0)
-            file.truncate()
-            file.write(holder)
-            file.flush()
-            try:
-                yield
-            finally:
-                file.seek(0)
-                file.truncate()
-                file.flush()
-                fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _holder(path: Path) -> str | None:
-    """What the run that holds a lock says of itself; None where nobody holds it.
-
-    A run that was killed has left its words, which are wiped away then. Only for that moment is the lock taken, since
-    somebody else's try would fail meanwhile.
-    """
-    try:
-        with path.open("r+", encoding="utf-8") as file:
-            words = file.read().strip()
-            if not words:
-                return None
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return words
-            file.truncate(0)
-    except FileNotFoundError:
-        pass  # Its container is no more.
-    return None
-
-
-def container_lock(container: str) -> str:
-    """The name of the lock on a database container."""
-    return f"container-{container}"
-
-
-def _acquire(file: TextIO, name: str, wait_seconds: float, cancelled: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if cancelled():
-                raise InterruptedRunError("Told to stop while waiting for another run.") from None
-            if time.monotonic() >= deadline:
-                file.seek(0)
-                holder = file.read().strip() or "another run"
-                raise BusyError(_busy_sentence(name, holder)) from None
-            time.sleep(0.5)
-
-
-def _busy_sentence(name: str, holder: str) -> str:
-    already = {PASS_LOCK: "A pass is already running", DRILL_LOCK: "A drill is already running"}
-    what = already.get(name) or f"{name.removeprefix('container-')} is in use"
-    return f"{what}: {holder}; try again when it has ended."
 
 
 def _roles(result: PassRecord) -> dict[str, RolesRecord]:

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from scalr_backup.tools.state import State, container_lock
+from scalr_backup.tools.locks import container_lock
+from scalr_backup.tools.state import State
 
 # Seconds that a pass waits for a restore into the same container.
 _WAIT_FOR_RESTORE_SECONDS = 3600.0
@@ -46,6 +47,6 @@ class ContainerLocks:
                     self._held[container].close()
 
     def _lock(self, container: str) -> AbstractContextManager[None]:
-        return self._state.lock(
+        return self._state.locks.hold(
             container_lock(container), self._holder, _WAIT_FOR_RESTORE_SECONDS, self._cancelled.is_set
         )

@@ -48,9 +48,9 @@ from scalr_backup.core.records.state import (
     PassRecord,
     RepositoryRecord,
 )
+from scalr_backup.tools.locks import PASS_LOCK
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
-from scalr_backup.tools.state import PASS_LOCK
 
 
 class Pass(UseCase):
@@ -69,7 +69,10 @@ class Pass(UseCase):
         now = utc_now()
         result = PassResult(new_run_id(now), request.reason, self._config.host, now, now)
         holder = f"run {result.run} ({request.reason}), since {now:%Y-%m-%d %H:%M:%S} UTC"
-        with self._begun(result.run), self._state.lock(PASS_LOCK, holder, request.wait_seconds, self._cancelled.is_set):
+        with (
+            self._begun(result.run),
+            self._state.locks.hold(PASS_LOCK, holder, request.wait_seconds, self._cancelled.is_set),
+        ):
             if request.reason == NIGHTLY:
                 self._state.nightly_started(now)
             try:

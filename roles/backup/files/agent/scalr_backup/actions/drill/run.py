@@ -70,10 +70,10 @@ from scalr_backup.core.model import Credentials, Failure, Snapshot, kept_since, 
 from scalr_backup.core.progress import Event, log, progress
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.throwaway import ContainerOutput, Image, host_memory
+from scalr_backup.tools.locks import DRILL_LOCK
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.restic.repository import Restic
-from scalr_backup.tools.state import DRILL_LOCK
 
 NAME_PREFIX = "scalr-backup-drill-"
 # A throwaway container's run, and whose it is: agents on one engine leave each other's alone.
@@ -111,7 +111,7 @@ class Drill(UseCase):
         self._docker.require_throwaways()
         result = DrillResult(new_run_id(), self._config.host, started, started)
         holder = f"run {result.run}, since {started:%Y-%m-%d %H:%M:%S} UTC"
-        with self._begun(result.run), self._state.lock(DRILL_LOCK, holder):
+        with self._begun(result.run), self._state.locks.hold(DRILL_LOCK, holder):
             self._remove_leftovers(result)
             self._source.require_version()
             try:

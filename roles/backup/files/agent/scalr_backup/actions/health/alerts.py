@@ -232,7 +232,7 @@ class AlertWatch:
     def tick(self, now: datetime) -> None:
         """Look at what is wrong when something was put on record, when a pass ends, and once a minute."""
         with self._looking:
-            seen = self._state.changed(), self._state.pass_runs()
+            seen = self._state.changed(), self._state.locks.pass_runs()
             if self._looked is None or seen != self._looked[0] or now - self._looked[1] >= _LOOK:
                 self._look(self._settled(), now)
                 self._looked = seen, now
@@ -270,7 +270,7 @@ class AlertWatch:
 
     def _settled(self) -> StateRecord:
         """What is on record, and of what a pass is still at, what was on record before it."""
-        runs = self._state.pass_runs()
+        runs = self._state.locks.pass_runs()
         document = self._state.read()
         if not runs or self._before is None:
             self._before = document

@@ -22,9 +22,9 @@ from scalr_backup.core.errors import CopyError, ScalrBackupError, UsageError
 from scalr_backup.core.model import Failure, Snapshot, new_run_id
 from scalr_backup.core.progress import log, progress, with_run
 from scalr_backup.core.records.state import CopyRecord
+from scalr_backup.tools.locks import PASS_LOCK
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.restic.stores import redact
-from scalr_backup.tools.state import PASS_LOCK
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Copier:
         """
         self._emit = with_run(self._emit, new_run_id())
         holder = f"a copy to {self._name}, since {utc_now():%Y-%m-%d %H:%M:%S} UTC"
-        with self._state.lock(PASS_LOCK, holder, 0.0, self._cancelled.is_set):
+        with self._state.locks.hold(PASS_LOCK, holder, 0.0, self._cancelled.is_set):
             return self.copy()
 
     def copy(self, *, forget: bool = True, not_of: Collection[str] = ()) -> Copied:

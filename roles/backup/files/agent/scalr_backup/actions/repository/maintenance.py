@@ -346,7 +346,7 @@ class _GivingWay:
     """Ends what is done meanwhile when a run begins that is more urgent; *reason* is what that one says of itself."""
 
     def __init__(self, state: State, cancelled: threading.Event) -> None:
-        self.reason = state.under_way()
+        self.reason = state.locks.under_way()
         self._state = state
         self._cancelled = cancelled
         self._over = threading.Event()
@@ -364,7 +364,7 @@ class _GivingWay:
 
     def _watch(self) -> None:
         while not self._over.wait(_SECONDS_BETWEEN_LOOKS):
-            if reason := self._state.under_way():
+            if reason := self._state.locks.under_way():
                 self.reason = reason
                 self._cancelled.set()
                 return

@@ -12,7 +12,7 @@ from scalr_backup.actions.use_case import UseCase
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import NotConfirmedError
 from scalr_backup.core.model import Cluster, new_run_id
-from scalr_backup.tools.state import container_lock
+from scalr_backup.tools.locks import container_lock
 
 
 class Replacing(UseCase):
@@ -31,7 +31,7 @@ class Replacing(UseCase):
         """
         result = RestoreResult(new_run_id(), plan)
         holder = f"{does} {result.run} {where}, since {utc_now():%Y-%m-%d %H:%M:%S} UTC"
-        with self._begun(result.run), self._state.lock(container_lock(container), holder):
+        with self._begun(result.run), self._state.locks.hold(container_lock(container), holder):
             yield result
 
     def _clean_up(self, result: RestoreResult[PlanType], cluster: Cluster) -> bool:
