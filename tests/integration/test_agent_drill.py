@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from scalr_backup.core.errors import NoImageError, ThrowawayError
-from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.throwaway import Throwaway
+from scalr_backup.tools.docker.throwaways import Throwaways
 
 from tests.support.containers import (
     SOCKET,
@@ -428,7 +428,7 @@ class TestThrowawayContainer:
         assert house.is_clean()
 
     def test_is_refused_where_the_engine_would_give_it_a_volume(self) -> None:
-        engine = DockerHost()
+        engine = Throwaways()
         image = engine.image("postgres:17")
         assert image is not None
         name = f"scalr-backup-drill-test-{secrets.token_hex(4)}"
@@ -439,7 +439,7 @@ class TestThrowawayContainer:
         assert docker("ps", "--all", "--quiet", "--filter", f"name={name}").stdout == ""
 
     def test_ends_itself_though_nobody_else_ends_it(self) -> None:
-        engine = DockerHost()
+        engine = Throwaways()
         image = engine.image("postgres:17")
         assert image is not None
         tmpfs = {"/var/lib/postgresql/data": 1 << 28, "/run/postgresql": 1 << 20}
@@ -484,7 +484,7 @@ class TestThrowawayContainer:
         assert house.is_clean()
 
     def test_that_the_engine_does_not_make_says_why(self) -> None:
-        engine = DockerHost()
+        engine = Throwaways()
         image = engine.image("postgres:17")
         assert image is not None
         spec = Throwaway("scalr-test-throwaway", image, (), {}, {}, {"nowhere": 2**20}, 2**26, 60)
@@ -492,11 +492,11 @@ class TestThrowawayContainer:
             engine.create_throwaway(spec)
 
     def test_may_be_made_by_whoever_has_the_engine(self) -> None:
-        DockerHost().require_throwaways()
+        Throwaways().require_throwaways()
 
     @pytest.mark.parametrize("name", ["postgres 17", "Postgres:17", "postgres:17:18", "localhost:1/nobody/postgres:17"])
     def test_of_a_name_that_no_image_has_cannot_be_made(self, name: str) -> None:
-        engine = DockerHost()
+        engine = Throwaways()
         assert engine.image(name) is None
         with pytest.raises(NoImageError, match="is not on this host and cannot be pulled"):
             engine.pull(name, lambda: None)

@@ -22,6 +22,7 @@ from scalr_backup.core.records.state import StateRecord
 from scalr_backup.core.secrets import Addresses, Given, Secrets, load_copy_secrets, load_secrets
 from scalr_backup.tools import heartbeat, notify, place
 from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.docker.throwaways import Throwaways
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.restic.stores import redact
 from scalr_backup.tools.state import State
@@ -100,7 +101,7 @@ class Agent:
 
     def drill(self, source: Restic | None = None) -> drill.Drill:
         """The use case of a drill, from another repository where one is given."""
-        return drill.Drill(self._tools(), DockerHost(), source)
+        return drill.Drill(self._tools(), Throwaways(), source)
 
     def _tools(self) -> Tools:
         config = self.config()

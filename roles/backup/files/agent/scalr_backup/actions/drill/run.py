@@ -68,8 +68,8 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import Credentials, Failure, Snapshot, kept_since, new_run_id
 from scalr_backup.core.progress import Event, log, progress
-from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.throwaway import ContainerOutput, Image, host_memory
+from scalr_backup.tools.docker.throwaways import Throwaways
 from scalr_backup.tools.locks import DRILL_LOCK
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
@@ -93,7 +93,7 @@ _MAX_ASSERTION_BYTES = 60 * 1024
 class Drill(UseCase):
     """Drills databases one after the other, each in a throwaway container."""
 
-    def __init__(self, tools: Tools, docker: DockerHost, source: Restic | None = None) -> None:
+    def __init__(self, tools: Tools, docker: Throwaways, source: Restic | None = None) -> None:
         """*source* is the repository that is restored from; this agent's own unless given."""
         super().__init__(tools)
         self._source = source or tools.restic
