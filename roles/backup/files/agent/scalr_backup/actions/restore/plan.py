@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 from scalr_backup.actions import leftovers
@@ -47,6 +48,18 @@ _INDEXES = frozenset({"INDEX", "CONSTRAINT"})
 _MAJOR = re.compile(r"\s*\d+")
 
 
+@dataclass(frozen=True)
+class _Groundwork:
+    """What a plan is made of: what is asked, of which server, from which snapshots, with their heads and manifests."""
+
+    request: RestoreRequest
+    cluster: Cluster
+    postgres: Postgres
+    manifests: Manifests
+    chosen: selection.Selection
+    heads: list[ArchiveHead]
+
+
 class Planner(UseCase):
     """Finds out what would be replaced by what, and whether it can be."""
 
@@ -68,24 +81,22 @@ class Planner(UseCase):
             listing = aside.submit(self._source.snapshots, source_host)
             cluster = self._discovery.cluster(request.into, LOOK, anywhere=bool(request.target))
             snapshots = listing.result()
-        manifests = Manifests(self._source, snapshots)
-        chosen = self._choose(request, snapshots, manifests)
-        postgres = self._look(cluster)
-        heads = self._read(postgres, cluster, manifests, chosen.snapshots)
+        ground = self._groundwork(request, cluster, snapshots)
+        postgres, chosen, heads = ground.postgres, ground.chosen, ground.heads
         extensions = postgres.available_extensions() if any(head.extensions for head in heads) else {}
         _require_extensions(extensions, request, heads)
-        databases = self._plan_databases(postgres, manifests, request, chosen.snapshots, heads)
-        missing, role_warnings = self._plan_roles(postgres, manifests, request, chosen.snapshots, heads)
+        databases = self._plan_databases(ground)
+        missing, role_warnings = self._plan_roles(ground)
         # What a killed restore left goes before this one begins.
         survey = postgres.room()
         spare = sum(leftovers.half_made_by_dead(self._state, postgres).values())
         require_room(databases, survey, request, spare)
         warnings = (
             *age_warnings(databases),
-            *count_warnings(databases, manifests),
+            *count_warnings(databases, ground.manifests),
             *tablespace_warnings(databases),
             *spread_warnings(databases, survey),
-            *extension_warnings(extensions, [manifests.describe(one) for one in chosen.snapshots]),
+            *extension_warnings(extensions, [ground.manifests.describe(one) for one in chosen.snapshots]),
             *subscription_warnings(heads),
             *role_warnings,
             *chosen.warnings,
@@ -103,6 +114,17 @@ class Planner(UseCase):
             chosen.reference,
             chosen.missing,
         )
+
+    def _groundwork(self, request: RestoreRequest, cluster: Cluster, snapshots: Sequence[Snapshot]) -> _Groundwork:
+        """Choose, and read the heads and beside them the manifests of what is chosen."""
+        manifests = Manifests(self._source, snapshots)
+        chosen = self._choose(request, snapshots, manifests)
+        postgres = self._look(cluster)
+        with ThreadPoolExecutor() as aside:
+            reading = aside.submit(manifests.read, chosen.snapshots)
+            heads = [self._read_head(postgres, cluster, snapshot) for snapshot in chosen.snapshots]
+            reading.result()
+        return _Groundwork(request, cluster, postgres, manifests, chosen, heads)
 
     def _choose(
         self, request: RestoreRequest, snapshots: Sequence[Snapshot], manifests: Manifests
@@ -131,16 +153,6 @@ class Planner(UseCase):
             f"The repository {self._source.repository} holds no snapshot of a host {host}; it holds some of: {known}."
         )
 
-    def _read(
-        self, postgres: Postgres, cluster: Cluster, manifests: Manifests, snapshots: Sequence[Snapshot]
-    ) -> list[ArchiveHead]:
-        """Read the heads of some dumps, and their manifests beside."""
-        with ThreadPoolExecutor() as aside:
-            reading = aside.submit(manifests.read, snapshots)
-            heads = [self._read_head(postgres, cluster, snapshot) for snapshot in snapshots]
-            reading.result()
-        return heads
-
     def _read_head(self, postgres: Postgres, cluster: Cluster, snapshot: Snapshot) -> ArchiveHead:
         with self._source.dump(snapshot.id, snapshot.path, glance=True) as stream:
             reader = ArchiveReader()
@@ -154,33 +166,21 @@ class Planner(UseCase):
         postgres.check_archive(reader.head_bytes or b"")
         return head
 
-    def _plan_databases(
-        self,
-        postgres: Postgres,
-        manifests: Manifests,
-        request: RestoreRequest,
-        snapshots: Sequence[Snapshot],
-        heads: Sequence[ArchiveHead],
-    ) -> tuple[DatabasePlan, ...]:
+    def _plan_databases(self, ground: _Groundwork) -> tuple[DatabasePlan, ...]:
+        postgres, heads = ground.postgres, ground.heads
         tablespaces = postgres.tablespaces() if any(head.tablespaces for head in heads) else frozenset()
         return tuple(
-            self._plan_database(postgres, manifests, request, snapshot, head, head.tablespaces <= tablespaces)
-            for snapshot, head in zip(snapshots, heads, strict=True)
+            self._plan_database(ground, snapshot, head, head.tablespaces <= tablespaces)
+            for snapshot, head in zip(ground.chosen.snapshots, heads, strict=True)
         )
 
     def _plan_database(
-        self,
-        postgres: Postgres,
-        manifests: Manifests,
-        request: RestoreRequest,
-        snapshot: Snapshot,
-        head: ArchiveHead,
-        tablespaces: bool,
+        self, ground: _Groundwork, snapshot: Snapshot, head: ArchiveHead, tablespaces: bool
     ) -> DatabasePlan:
         _container, database = snapshot.dump_of
-        described = manifests.describe(snapshot)
-        name = request.database_as or database
-        live = postgres.live_database(name)
+        described = ground.manifests.describe(snapshot)
+        name = ground.request.database_as or database
+        live = ground.postgres.live_database(name)
         require_swappable(name, live)
         has_indexes = any(entry.desc in _INDEXES for entry in head.entries)
         needed = max(int(described.get("size_bytes") or 0), snapshot.dump_bytes or 0)
@@ -198,19 +198,13 @@ class Planner(UseCase):
             lies_in=_lies_in(head) if tablespaces else frozenset({room.DEFAULT_TABLESPACE}),
         )
 
-    def _plan_roles(
-        self,
-        postgres: Postgres,
-        manifests: Manifests,
-        request: RestoreRequest,
-        snapshots: Sequence[Snapshot],
-        heads: Sequence[ArchiveHead],
-    ) -> tuple[MissingRoles, list[str]]:
+    def _plan_roles(self, ground: _Groundwork) -> tuple[MissingRoles, list[str]]:
         """The roles that have to be made before the databases.
 
         Raises MissingRoleError when there are some and the agent's user may not make roles.
         """
-        known = known_roles(manifests, request.container, snapshots)
+        request, postgres, heads = ground.request, ground.postgres, ground.heads
+        known = known_roles(ground.manifests, request.container, ground.chosen.snapshots)
         source = _merged(known.sources)
         wanted = {name for head in heads for name in roles.needed_roles(source, head)}
         if request.is_whole_cluster:
