@@ -14,6 +14,7 @@ from docker.transport.unixconn import UnixHTTPConnectionPool
 from scalr_backup.core.errors import CallRefusedError, DockerUnreachableError
 from scalr_backup.tools.docker import engine as docker_host
 from scalr_backup.tools.docker.engine import DockerHost
+from scalr_backup.tools.docker.exec_stream import ExecResult
 from urllib3.exceptions import MaxRetryError, ProtocolError, ReadTimeoutError
 
 PROXY = "unix:///run/scalr-backup/docker.sock"
@@ -123,3 +124,16 @@ def test_a_refusal_without_words_is_its_number(engine):
 
     with pytest.raises(DockerUnreachableError, match=r"^The Docker Engine refused: status 502\.$"):
         host.inspect("web")
+
+
+def test_a_file_of_a_container_is_read_or_it_is_told_why_not(engine):
+    host = DockerHost()
+    host.run = lambda _container, argv, waiting: (
+        ExecResult(0, b"secret\n", "")
+        if argv == ["cat", "--", "/run/secrets/one"]
+        else ExecResult(1, b"", f"cat: {argv[-1]}: No such file or directory\n")
+    )
+    assert host.read_file("web", "/run/secrets/one") == (b"secret\n", "")
+    content, why = host.read_file("web", "/run/secrets/two")
+    assert content == b""
+    assert why.endswith("cat: /run/secrets/two: No such file or directory")

@@ -202,11 +202,10 @@ class Discovery:
 
     def _read_file(self, container: Container, path: str) -> str:
         stop_if_told = partial(self._stop_if_told, container)
-        result = self._docker.run(container.name, ["cat", "--", path], waiting=stop_if_told)
-        if result.exit_code != 0:
-            why = self._docker.how_it_ended(container.name, "cat", result)
+        content, why = self._docker.read_file(container.name, path, stop_if_told)
+        if why:
             raise CredentialsError(f"{container.name}: the credentials file {path} cannot be read: {why}")
-        return result.stdout.decode("utf-8", "replace").rstrip("\n")
+        return content.decode("utf-8", "replace").rstrip("\n")
 
 
 def may_match(config: Config, name: str, labels: Mapping[str, str]) -> bool:

@@ -102,6 +102,14 @@ class DockerHost:
                     messages.add(data)
             return ExecResult(stream.wait(), bytes(output), messages.text)
 
+    def read_file(self, container: str, path: str, waiting: Callable[[], None] = nothing) -> tuple[bytes, str]:
+        """A file of a container, by the container's own ``cat``: its content, and why it cannot be read, if it cannot.
+
+        Raises what ``run`` raises.
+        """
+        result = self.run(container, ["cat", "--", path], waiting=waiting)
+        return result.stdout, "" if result.exit_code == 0 else self.how_it_ended(container, "cat", result)
+
 
 def _connect(address: str | None, timeout_seconds: int) -> docker.APIClient:
     """A client of the engine at an address; without one at its own socket.
