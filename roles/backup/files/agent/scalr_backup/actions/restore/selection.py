@@ -272,7 +272,9 @@ def _warnings(
 def _warnings_of_the_dropped(
     dropped: Sequence[Snapshot], listing: _RunListing | None, question: _Question
 ) -> Iterator[str]:
-    for one in dropped if listing else ():
+    if listing is None:
+        return  # Only a pass that tells which databases there were has dropped any.
+    for one in dropped:
         yield (
             f"{one.database} is not restored, because the pass of {question.told(listing.time)} no longer found it; its last "
             f"snapshot is {one.short_id} of {question.told(one.time)}: name it with database={one.database} if you want it "
