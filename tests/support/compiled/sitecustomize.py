@@ -14,7 +14,6 @@ import hashlib
 import marshal
 import os
 import sys
-import tempfile
 import zipimport
 
 _KEPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), *[os.pardir] * 3, ".cache", "compiled")
@@ -37,6 +36,8 @@ def _compile_once(path, source):
 
 def _keep(path, content):
     """Write a file that others see whole or not at all."""
+    import tempfile  # Takes as long as all else here, and only a first run needs it.
+
     os.makedirs(_KEPT, exist_ok=True)
     handle, unfinished = tempfile.mkstemp(dir=_KEPT)
     with os.fdopen(handle, "wb") as file:
