@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.scalr.backup.plugins.plugin_utils import _agent_action
 from ansible_collections.scalr.backup.plugins.plugin_utils._progress import Lines, process
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 MB = 1024 * 1024
@@ -127,7 +127,6 @@ WORDS = st.sampled_from(["progress", "log", "warning", "data", "\x1b[2J"])
 VALUES = st.one_of(WORDS, st.integers(), st.floats(), st.none(), st.lists(WORDS, max_size=1))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6), max_size=4))
 def test_no_event_breaks_the_lines(events):
     lines = Lines("web1")
