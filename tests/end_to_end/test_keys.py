@@ -265,7 +265,7 @@ class TestRotation:
             run = site.controller.play("rotate_password", exit_code=None)
         finally:
             file.write_text(right)
-        assert "The password does not open the repository" in run.text
+        assert "Wrong password for the repository" in run.text
         assert not (site.backup / "rotation").exists()
 
 

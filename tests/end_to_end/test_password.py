@@ -115,7 +115,7 @@ def test_a_host_that_lost_everything_but_the_repository_needs_the_right_password
 
     wrong = controller.play("site", *elsewhere, exit_code=2)
 
-    assert "The password does not open" in wrong.text
+    assert "Wrong password for the repository" in wrong.text
     # What was made up for a repository that has another password is of no use, and must not stop the next run.
     assert not (controller.directory / "backup/secrets/password").exists()
     assert not (controller.directory / f"new-passwords/{HOST}.password").exists()

@@ -287,7 +287,7 @@ class TestSite:
 
         pager.refuses = True
         run = provisioned.controller.shell(f"{command} --extra-vars '{told}'", exit_code=2)
-        assert "json (number 1 of backup_notify) refused it, or did not answer." in run.text
+        assert "json (number 1 of backup_notify) refused the message, or did not answer." in run.text
         pager.server.shutdown()
 
     def test_directories_that_were_made_anew_are_seen(self, provisioned: Site) -> None:
@@ -310,13 +310,13 @@ class TestSite:
             pytest.param(
                 "backup_schedule",
                 "every night",
-                r"schedule: 'every night' is no cron expression",
+                r"schedule: 'every night' is not a cron expression",
                 marks=pytest.mark.thorough,
             ),
             pytest.param(
                 "backup_repository",
                 "relative/directory",
-                r"repository: it is neither an absolute path nor",
+                r"repository: it must be an absolute path",
                 marks=pytest.mark.thorough,
             ),
         ],

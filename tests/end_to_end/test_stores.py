@@ -159,7 +159,7 @@ REFUSED = {
     ),
     "wrong-keys": (
         {"backup_repository": "s3:http://{s3}:8333/others/b", "backup_environment": NOBODY},
-        "its store does not take the credentials",
+        "its store rejects the credentials",
     ),
     "wrong-password": (
         {
@@ -167,9 +167,9 @@ REFUSED = {
             "backup_environment": "owner",
             "backup_copy_repository": "",
         },
-        "The password does not open",
+        "Wrong password for the repository",
     ),
-    "closed-sftp": ({"backup_repository": "sftp:store@{s3}:/b"}, "its store does not answer as it should"),
+    "closed-sftp": ({"backup_repository": "sftp:store@{s3}:/b"}, "its store does not answer properly"),
     "dead-copy": (
         {"backup_copy_repository": "s3:http://127.0.0.1:9/copies"},
         "s3:http://127.0.0.1:9/copies did not answer within",

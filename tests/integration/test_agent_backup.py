@@ -179,10 +179,10 @@ class TestAPass:
             other.unwrap("pg_dumpall")
         assert call.exit_code == 3, call.output
         assert call.error["code"] == "roles_not_saved"
-        assert f"The roles of {other.name} were not saved" in call.error["message"]
+        assert f"The databases of {other.name} were saved, but its roles were not" in call.error["message"]
         assert call.data["failed"] == 0
         assert call.data["retention"]["removed"] == [], "the pass before has the last manifest with roles"
-        assert any("roles of" in problem for problem in agent.call("status").data["problems"])
+        assert any("its roles were not" in problem for problem in agent.call("status").data["problems"])
         saved = agent.ok("backup", "--db", other.name)
         assert saved["roles"] == {other.name: None}
         assert agent.ok("status")["healthy"]

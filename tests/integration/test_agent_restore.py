@@ -363,7 +363,7 @@ def test_without_row_counts_the_restore_says_so(house: House) -> None:
 
     assert call.exit_code == 0, call.output
     assert outcome_of(call)["verified"] is None
-    assert any("No row counts" in warning for warning in call.data["plan"]["warnings"])
+    assert any("no row counts" in warning for warning in call.data["plan"]["warnings"])
     assert house.database.fingerprint("shop") == fingerprint
 
 
@@ -378,7 +378,7 @@ def test_a_manifest_that_cannot_be_read_is_an_error_and_not_nothing(house: House
     save_as_manifest(house.agent, run, '{"manifest_version": 1, "clusters": [{')
     error = house.refuses("--snapshot", snapshot)
     assert error["code"] == "unreadable_manifest"
-    assert f"The manifest of the run {run} cannot be read: it is not whole JSON." in error["message"]
+    assert f"The manifest of the run {run} cannot be read: it is not valid JSON." in error["message"]
     house.database.sql("DROP OWNED BY shop_reader; DROP ROLE shop_reader", "shop")
     spoil(house.database)
 
@@ -387,7 +387,7 @@ def test_a_manifest_that_cannot_be_read_is_an_error_and_not_nothing(house: House
     assert call.exit_code == 0, call.output
     assert outcome_of(call)["verified"] is None
     warnings = call.data["plan"]["warnings"]
-    assert any(f"because its run {run} has no manifest that could be used" in one for one in warnings)
+    assert any(f"because its run {run} has no usable manifest" in one for one in warnings)
     assert any("The roles come from another pass" in one for one in warnings)
     assert call.data["roles_created"] == ["shop_reader"]
     assert house.database.fingerprint("shop") == fingerprint
@@ -733,7 +733,7 @@ def test_no_room_for_a_second_copy(small: SmallHouse, last: list[str]) -> None:
     error = one_sentence(small.agent.call(*small.arguments(), *last))
     assert error["code"] == "no_room"
     assert re.search(
-        r"has 2\d\d MB free and a restore beside .* takes up to \d{3} MB: \d+ MB of rows", error["message"]
+        r"has 2\d\d MB free, and a restore beside .* takes up to \d{3} MB: \d+ MB of rows", error["message"]
     )
     for words in (small.database.name, "of write-ahead log", "strategy=replace", "target="):
         assert words in error["message"]
@@ -854,7 +854,7 @@ def test_a_restore_killed_between_swap_and_drop_is_finished_by_the_next_run(hous
     done = house.agent.ok("backup", "--db", house.name)
 
     assert old not in house.database.databases()
-    assert any("had swapped and ended before it dropped the old database" in one for one in done["warnings"])
+    assert any("had swapped but was killed before it dropped the old database" in one for one in done["warnings"])
     assert house.is_good()
 
 

@@ -370,7 +370,7 @@ def test_a_repository_with_another_password(town: Town) -> None:
             ["--from-host", "far-host", "--from-secrets"],
             '{"password": "wrong key"}',
             "wrong_password",
-            "password does not",
+            "Wrong password for",
         ),
         (
             ["--from-host", "far-host", "--from-secrets"],
@@ -379,7 +379,7 @@ def test_a_repository_with_another_password(town: Town) -> None:
             "secrets must be",
         ),
         (["--from-host", "far-host", "--from-secrets"], "wrong key", "configuration", "secrets must be"),
-        (["--from-host", "far-host"], None, "wrong_password", "password does not open"),
+        (["--from-host", "far-host"], None, "wrong_password", "Wrong password for the repository"),
         (["--from-secrets"], '{"password": "wrong key"}', "usage", "--from-host"),
     ],
     ids=["wrong-password", "misspelt", "no-json", "own-password", "no-host"],
@@ -516,7 +516,7 @@ def test_the_live_database_is_dropped_first_only_on_the_word_and_after_a_whole_r
         assert call.exit_code == 1, call.output
         assert one_sentence(call)["code"].startswith(("restic", "unknown_snapshot"))
         assert "drop" not in {event.get("phase") for event in call.events}
-        assert "had been dropped" not in call.output
+        assert "had already been dropped" not in call.output
         assert unchanged(town.home) == before
     finally:
         mend()

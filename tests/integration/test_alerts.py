@@ -42,7 +42,7 @@ def test_every_failure_is_told_with_what_to_run_and_so_is_its_end(
         database.sql("CREATE TABLE pages AS SELECT generate_series(1, 10) AS n")
     agent.ok("backup")
     assert agent.ok("notify", "--test")["tested"] == [{"service": "json (number 1 of backup_notify)", "error": None}]
-    assert pager.wait_for("This is a test")["title"] == "[test-host] Test of the backup's alerts"
+    assert pager.wait_for("This is a test")["title"] == "[test-host] Test of the backup alerts"
     status = agent.ok("status")
     assert (status["healthy"], status["findings"]) == (True, [])
 
@@ -61,7 +61,7 @@ def test_every_failure_is_told_with_what_to_run_and_so_is_its_end(
     warned = pager.wait_for("Warning")["message"]
     assert f"{shop.name}/postgres shrank from 1,000 to 400 rows" in warned
     assert f"{shop.name}/ledger was backed up before and is gone." in warned
-    assert f"{blog.name} matches and is not backed up, because it does not run." in warned
+    assert f"{blog.name} matches but is not backed up, because it is not running." in warned
     assert f"Run next: docker start {blog.name}" in warned
     assert {one["code"] for one in agent.ok("status")["findings"]} == {
         "backup_failed", "database_shrank", "database_gone", "container_stopped",
@@ -83,7 +83,7 @@ def test_every_failure_is_told_with_what_to_run_and_so_is_its_end(
     assert agent.ok("notify")["pending"] == 0
     lost = pager.wait_for("The last pass failed")
     assert (
-        "What helps: Put the right one back, from your copy.\nRun next: ansible-playbook scalr.backup.site --limit test-host"
+        "What to do: Restore the right one from your copy.\nRun next: ansible-playbook scalr.backup.site --limit test-host"
         in lost["message"]
     )
     assert any(line["event"] == "A message was not delivered." for line in agent.log_lines())
@@ -94,7 +94,7 @@ def test_every_failure_is_told_with_what_to_run_and_so_is_its_end(
     docker("start", blog.name)
     wait_until(lambda: agent.call("backup").exit_code == 0, "a good pass")
     over = pager.wait_for("Recovered", "out of luck")
-    assert "It is over, after" in over["message"]
+    assert "Resolved after" in over["message"]
     assert agent.ok("status")["healthy"]
 
     output = checkout / "tests/output/alerts.txt"
@@ -126,7 +126,7 @@ def test_a_scheduled_pass_that_hangs_pages_while_it_does_and_the_dead_mans_switc
     python = ("env", "PYTHONPATH=/opt/scalr-backup/package", "/opt/scalr-backup/bin/python")
     docker("exec", agent.name, *python, "-c", program)
     long = pager.wait_for("pass runs long")
-    assert "A pass has been running for 13 h, and may for 12" in long["message"]
+    assert "A pass has been running for 13 h (the limit is 12 h)" in long["message"]
     assert "\nRun next: docker logs --tail 50 scalr-backup\n" in long["message"]
     assert len(pager.beats) == 1
 
@@ -145,9 +145,9 @@ def test_a_scheduled_pass_that_hangs_pages_while_it_does_and_the_dead_mans_switc
     [
         (
             {"notify": ["json://localhost", f"nothing://{TOKEN}@host"]},
-            "Apprise makes nothing of nothing (number 2 of backup_notify)",
+            "Apprise does not recognise nothing (number 2 of backup_notify)",
         ),
-        ({"heartbeat": f"hc-ping.com/{TOKEN}"}, "backup_heartbeat_url is no address"),
+        ({"heartbeat": f"hc-ping.com/{TOKEN}"}, "backup_heartbeat_url must begin with"),
     ],
 )
 def test_addresses_that_are_none_are_refused_before_they_are_installed(

@@ -318,7 +318,7 @@ class TestTheHostInTheWrongHands:
         assert siege.agent.ok("forget", "--dry-run")["removed"] == []
         status = siege.agent.ok("status")
         assert status["append_only"] is True
-        assert "old snapshots go when prune.yml is run" in status["summary"]
+        assert "prune.yml removes old snapshots" in status["summary"]
 
     def test_restic_removes_and_replaces_nothing(self, siege: Siege) -> None:
         before = siege.files()

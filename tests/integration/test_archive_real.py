@@ -284,7 +284,7 @@ def test_a_refused_dump_says_nothing(server: Server) -> None:
 def test_other_dumps_are_no_archives(server: Server) -> None:
     for form in ("-Fp", "-Ft"):
         data = server.run("pg_dump", form, connection_string(SHOP)).stdout
-        with pytest.raises(ArchiveError, match="not an archive of pg_dump's custom format"):
+        with pytest.raises(ArchiveError, match="not a pg_dump archive in custom format"):
             ArchiveReader().feed(data)
 
 

@@ -94,7 +94,7 @@ def test_a_wrong_password_is_a_sentence(agent: AgentContainer) -> None:
     agent.set_password("something else")
 
     for call in (agent.call("key", "list"), agent.call("key", "add", stdin=given(NEW))):
-        assert "The password does not open the repository /repository/copy" in refused(call, "wrong_password")
+        assert "Wrong password for the repository /repository/copy" in refused(call, "wrong_password")
 
 
 def test_a_password_that_is_none_is_a_sentence(agent: AgentContainer) -> None:
@@ -109,7 +109,7 @@ def test_a_key_that_another_host_may_use_is_not_removed(agent: AgentContainer) -
 
     sentence = refused(agent.call("key", "remove", stdin=given(OLD)), "key_in_use")
 
-    assert "may be in use by web2, which has snapshots there and no key of their own: nothing was removed" in sentence
+    assert "may be in use by web2, which has snapshots there but no key of their own: nothing was removed" in sentence
     assert opens(agent, OLD)
 
 

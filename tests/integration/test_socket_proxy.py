@@ -635,7 +635,7 @@ def test_survives_its_restart_and_takes_changed_patterns_without_one(house: Hous
     try:
         call = house.agent.call("discover")
         assert call.error["code"] == "docker_unreachable"
-        assert "does the proxy run?" in call.error["message"]
+        assert "is the proxy running?" in call.error["message"]
     finally:
         docker("start", house.agent.proxy)
 

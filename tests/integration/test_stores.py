@@ -206,35 +206,37 @@ def another_host_key() -> str:
 
 
 REFUSALS = {
-    "an access key that nobody knows": Refused("s3", "does not take the credentials", who="stranger"),
-    "a wrong user of a REST server": Refused("rest", "does not take the credentials", who="stranger"),
+    "an access key that nobody knows": Refused("s3", "rejects the credentials", who="stranger"),
+    "a wrong user of a REST server": Refused("rest", "rejects the credentials", who="stranger"),
     "a wrong secret": Refused(
         "s3",
-        "does not take the credentials",
+        "rejects the credentials",
         secrets={"environment": lambda: "AWS_ACCESS_KEY_ID=owner-key\nAWS_SECRET_ACCESS_KEY=canary-secret\n"},
     ),
     "no credentials": Refused("s3", "there are no credentials for its store", secrets={"environment": str}),
     "a bucket that is not there": Refused(
-        "s3", "there is no such bucket, and these credentials may not", who="reader", address=("backups/", "nowhere/")
+        "s3", "the bucket does not exist, and these credentials may not", who="reader", address=("backups/", "nowhere/")
     ),
-    "a store that can only be read": Refused("s3", "have not the rights that this needs", who="reader"),
-    "a clock that is wrong": Refused("skewed", "refuses this host's clock"),
+    "a store that can only be read": Refused("s3", "lack the permission", who="reader"),
+    "a clock that is wrong": Refused("skewed", "rejects this host's clock"),
     "a private authority of S3": Refused("private_s3", "backup_ca_certificate", secrets={"ca_certificate": str}),
     "a private authority of REST": Refused("private_rest", "backup_ca_certificate", secrets={"ca_certificate": str}),
     "plain HTTP where HTTPS is": Refused("private_s3", "write https:// instead", address=("https:", "http:")),
     "HTTPS where plain HTTP is": Refused("s3", "write http:// instead", address=("http:", "https:")),
     "a host key that is not known": Refused("sftp", "not in backup_ssh_known_hosts", secrets={"ssh_known_hosts": str}),
-    "another host key": Refused("sftp", "shows another host key", secrets={"ssh_known_hosts": another_host_key}),
-    "a wrong SSH key": Refused("sftp", "does not take the key", secrets={"ssh_private_key": lambda: make_key()[0]}),
-    "a directory of somebody else": Refused("sftp", "have not the rights", address=("/backups/", "/elsewhere/")),
+    "another host key": Refused(
+        "sftp", "host key is not the one in backup_ssh_known_hosts", secrets={"ssh_known_hosts": another_host_key}
+    ),
+    "a wrong SSH key": Refused("sftp", "rejects the key", secrets={"ssh_private_key": lambda: make_key()[0]}),
+    "a directory of somebody else": Refused("sftp", "lack the permission", address=("/backups/", "/elsewhere/")),
     "a name that nobody knows": Refused(
         "s3", "cannot be resolved", code="repository_unreachable", address=("s3.test", "s4.test")
     ),
     "an SFTP name that nobody knows": Refused(
         "sftp", "cannot be resolved", code="repository_unreachable", address=("sftp.test", "sftp4.test")
     ),
-    "a dead port": Refused("s3", "does not answer as it should", code="repository_unreachable", address=("8333", "1")),
-    "a file system that can only be read": Refused("local", "can only be read", address=("/repository/", "/opt/")),
+    "a dead port": Refused("s3", "does not answer properly", code="repository_unreachable", address=("8333", "1")),
+    "a file system that can only be read": Refused("local", "it is read-only", address=("/repository/", "/opt/")),
 }
 
 
@@ -417,7 +419,7 @@ class TestOneRepositoryOfTwoHosts:
             call = back_up(one, shop)
             assert call.exit_code == 1
             assert call.error["code"] == "two_hosts"
-            assert "Another agent has backed up under the name test-host" in call.error["message"]
+            assert "Another agent backed up under the name test-host" in call.error["message"]
             assert call.data["failed"] == 0, "its dumps are saved"
             assert call.data["retention"]["removed"] == []
             assert not one.ok("status")["healthy"]

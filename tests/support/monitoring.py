@@ -79,7 +79,7 @@ def example_facts(now: datetime) -> MetricFacts:
         "volumes": {"scalr-foo-db": {"directory": "/var/lib/postgresql/data", "free_bytes": 20 << 30, "total_bytes": 80 << 30}},
         "last_pass": {
             "started": ago(hours=9.1), "finished": ago(hours=9), "duration_seconds": 360.5, "failed": 1,
-            "warnings": ["scalr-bar-db matches and was not backed up: it is stopped."], "error": None, "copy": None,
+            "warnings": ["scalr-bar-db matches but was not backed up: it is stopped."], "error": None, "copy": None,
             "retention": {"ok": True, "removed": [], "error": None}, "databases": [],
         },
         "repository": {

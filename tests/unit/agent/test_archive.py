@@ -447,12 +447,12 @@ class TestTruncation:
 class TestWrongHeads:
     def test_a_plain_dump(self) -> None:
         error = complaint(b"--\n-- PostgreSQL database dump\n--\n")
-        assert "not an archive of pg_dump's custom format" in str(error)
+        assert "not a pg_dump archive in custom format" in str(error)
         assert error.offset == 0
 
     @pytest.mark.parametrize("beginning", [b"X", b"PGX", b"PGDM "])
     def test_what_cannot_become_an_archive_is_refused_at_once(self, beginning: bytes) -> None:
-        with pytest.raises(ArchiveError, match="not an archive"):
+        with pytest.raises(ArchiveError, match="not a pg_dump archive"):
             ArchiveReader().feed(beginning)
 
     @pytest.mark.parametrize(
@@ -462,17 +462,17 @@ class TestWrongHeads:
             (Archive(version=(1, 17, 0)), "version is 1.17.0"),
             (Archive(version=(1, 16, 1)), "version is 1.16.1"),
             (Archive(version=(2, 0, 0)), "version is 2.0.0"),
-            (Archive(sizes=(8, 8)), "ints have 8 bytes"),
+            (Archive(sizes=(8, 8)), "integers have 8 bytes"),
             (Archive(sizes=(4, 4)), "offsets have 4 bytes"),
             (Archive(format=3), r"format is 3, not 1 \(custom\)"),
-            (Archive(compression=4), "compression has the unknown number 4"),
+            (Archive(compression=4), "compression algorithm 4 is unknown"),
             (Archive(version=(1, 14, 0), compression=10), "compression level is 10"),
-            (Archive(time=(0, 0, 0, 31, 1, 126, 0)), "when it was made"),
-            (Archive(time=(0, 0, 0, 1, 1, 2**31 - 1, 0)), "when it was made"),
+            (Archive(time=(0, 0, 0, 31, 1, 126, 0)), "creation time is not valid"),
+            (Archive(time=(0, 0, 0, 1, 1, 2**31 - 1, 0)), "creation time is not valid"),
             (Archive(count=-1), "has -1 entries"),
             (Archive(entries=(Entry(0),)), "has the id 0"),
             (Archive(entries=(Entry(-4),)), "has the id -4"),
-            (Archive(entries=(Entry(5), Entry(5))), "second entry has the id 5"),
+            (Archive(entries=(Entry(5), Entry(5))), "two entries have the id 5"),
             (Archive(entries=(Entry(5, tag=None),)), "entry 5 has no name"),  # type: ignore[arg-type]
             (Archive(entries=(Entry(5, section=7),)), "unknown section 7"),
             (Archive(entries=(Entry(5, relkind="\u1234"),)), "relkind 4660"),
@@ -491,15 +491,15 @@ class TestWrongHeads:
     def test_bytes_that_are_no_number(self) -> None:
         data = bytearray(Archive(entries=(Entry(5),)).encode())
         data[len(Archive().header)] = 7
-        assert "there should be a number" in str(complaint(bytes(data)))
+        assert "expected a number" in str(complaint(bytes(data)))
 
     def test_an_oid_that_is_no_number(self) -> None:
         data = Archive(entries=(Entry(5),)).encode().replace(b"16384", b"1638x")
-        assert "b'1638x' should be a number" in str(complaint(data))
+        assert "expected a number, found b'1638x'" in str(complaint(data))
 
     def test_tables_with_oids(self) -> None:
         data = Archive(entries=(Entry(5),)).encode().replace(string("false"), string("true"))
-        assert "b'true' where tables WITH OIDS" in str(complaint(data))
+        assert "b'true' in its obsolete WITH OIDS" in str(complaint(data))
 
     def test_a_string_of_negative_length(self) -> None:
         data = Archive(entries=(Entry(5),)).encode().replace(string("1259"), integer(-2))
@@ -508,7 +508,7 @@ class TestWrongHeads:
     def test_a_head_beyond_the_limit(self) -> None:
         data = Archive(entries=(Entry(5, defn="x" * 1000),)).encode()
         reader = ArchiveReader(head_limit=500)
-        with pytest.raises(ArchiveError, match="longer than the 500 bytes"):
+        with pytest.raises(ArchiveError, match="exceeds the limit of 500 bytes"):
             reader.feed(data[:400])  # the string's length is enough to know
 
     def test_an_error_lasts(self) -> None:
@@ -527,7 +527,7 @@ class TestWrongBlocks:
     def test_flipped_order(self) -> None:
         error = complaint(replace(WHOLE, blocks=(WHOLE.blocks[1], WHOLE.blocks[0], WHOLE.blocks[2])))
         assert str(error) == (
-            f"At byte {len(WHOLE.head)}, where the data of TABLE DATA public.a (entry 20) should begin, stands that"
+            f"At byte {len(WHOLE.head)}, where the data of TABLE DATA public.a (entry 20) should begin, the archive holds the data"
             " of TABLE DATA public.b (entry 21): blocks are missing or out of order."
         )
         assert error.offset == len(WHOLE.head)
@@ -542,44 +542,44 @@ class TestWrongBlocks:
 
     def test_a_block_twice(self) -> None:
         error = complaint(replace(WHOLE, blocks=(WHOLE.blocks[0], WHOLE.blocks[0])))
-        assert "stands a second time that of TABLE DATA public.a (entry 20)" in str(error)
+        assert "holds the data of TABLE DATA public.a (entry 20) again" in str(error)
 
     @pytest.mark.parametrize("dump_id", [99, -20, TABLE.dump_id])
     def test_a_block_that_no_entry_announces(self, dump_id: int) -> None:
         error = complaint(replace(WHOLE, blocks=(Block(dump_id),)))
-        assert f"a block for entry {dump_id}, which the table of contents does not announce" in str(error)
+        assert f"a block for entry {dump_id}, which is not in the table of contents" in str(error)
 
     def test_an_unknown_kind_of_block(self) -> None:
         data = WHOLE.head + b"\x02" + WHOLE.blocks[0].encode()[1:]
-        assert "stands 2, which begins no block of data" in str(complaint(data))
+        assert "should begin: 2 does not start a data block" in str(complaint(data))
 
     def test_table_data_where_large_objects_should_be(self) -> None:
         error = complaint(Archive(entries=(LARGE_OBJECT_DATA,), blocks=(Block(30),)))
-        assert "BLOBS BLOBS (entry 30) is one of table data" in str(error)
+        assert "BLOBS BLOBS (entry 30) holds table data" in str(error)
 
     def test_large_objects_where_table_data_should_be(self) -> None:
         error = complaint(Archive(entries=(data_of(20),), blocks=(LargeObjects(20),)))
-        assert "public.t (entry 20) is one of large objects" in str(error)
+        assert "public.t (entry 20) holds large objects" in str(error)
 
     def test_a_block_that_is_not_where_the_table_of_contents_says(self) -> None:
         entry = replace(data_of(20), offset_state=2, data_position=7)
-        assert "announces for byte 7" in str(complaint(Archive(entries=(entry,), blocks=(Block(20),))))
+        assert "says byte 7" in str(complaint(Archive(entries=(entry,), blocks=(Block(20),))))
 
     def test_a_chunk_of_negative_length(self) -> None:
         head = Archive(entries=(data_of(20),)).head
         error = complaint(head + b"\x01" + integer(20) + integer(2) + b"ab" + integer(-3))
-        assert "that is not the length of a chunk" in str(error)
+        assert "not a valid chunk length" in str(error)
         assert error.offset == len(head) + 6 + 7
 
     @pytest.mark.parametrize("archive", [WHOLE, Archive(entries=(ENCODING,))])
     def test_bytes_after_the_end(self, archive: Archive) -> None:
         whole = archive.encode()
         error = complaint(whole + b"\0")
-        assert str(error) == f"The archive is complete at byte {len(whole)}, but bytes of something else follow."
+        assert str(error) == f"The archive is complete at byte {len(whole)}, but more bytes follow."
         assert error.offset == len(whole)
 
     def test_a_second_archive_after_the_first(self) -> None:
-        assert "bytes of something else follow" in str(complaint(WHOLE.encode() * 2))
+        assert "more bytes follow" in str(complaint(WHOLE.encode() * 2))
 
 
 # PostgreSQL's documentation, "Character Set Support".
@@ -672,7 +672,7 @@ class TestCreateDatabase:
 
     @pytest.mark.parametrize("defn", [None, "CREATE DATABASE a b;", 'CREATE DATABASE "a WITH TEMPLATE = x;'])
     def test_a_statement_that_pg_dump_does_not_write(self, defn: str | None) -> None:
-        with pytest.raises(ArchiveError, match="statement that creates its database reads"):
+        with pytest.raises(ArchiveError, match="CREATE DATABASE statement cannot be parsed"):
             head_of(replace(DATABASE, defn=defn)).create_database_sql("new")
 
 
@@ -769,7 +769,7 @@ class TestWhatIsToBeExpected:
 
     @pytest.mark.parametrize("defn", [None, "SELECT setval('public.orders_id_seq', 1, true);\n"])
     def test_a_statement_that_says_no_value(self, defn: str | None) -> None:
-        with pytest.raises(ArchiveError, match=r"SEQUENCE SET public\.orders_id_seq \(entry 40\) had"):
+        with pytest.raises(ArchiveError, match=r"the value of SEQUENCE SET public\.orders_id_seq \(entry 40\)"):
             head_of(sequence_set(defn)).sequence_values  # noqa: B018
 
 

@@ -140,7 +140,7 @@ class TestAnotherAgentOfTheSameName:
         Pass(Tools(config, None, restic, state, nobody, threading.Event()))._refuse_another_agent(last_pass, snapshots)
 
     def test_that_has_saved_since_our_last_pass_is_refused(self, tmp_path):
-        with pytest.raises(TwoHostsError, match="Another agent has backed up under the name h into /repository"):
+        with pytest.raises(TwoHostsError, match="Another agent backed up under the name h into /repository"):
             self.refuse(tmp_path, [("own", 0), ("stranger", 1)], {"started": self.NOW.isoformat()})
 
     @pytest.mark.parametrize("manifests", [[("own", 1)], [("stranger", -1)], [(None, 1)], []])
@@ -191,7 +191,7 @@ class TestRoles:
         saved, _asked = self.read(*said)
         assert saved.script is None
         assert saved.failure.code == "roles_not_saved"
-        assert saved.failure.message.startswith("The roles of c were not saved, its databases were: ")
+        assert saved.failure.message.startswith("The databases of c were saved, but its roles were not: ")
         assert words in saved.failure.message
 
     def test_whose_passwords_nobody_may_read_are_saved_without_which_is_told(self):

@@ -25,38 +25,41 @@ def test_the_defaults_are_those_of_the_contract():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"schedule": "every night"}, "schedule: 'every night' is no cron expression"),
+        ({"schedule": "every night"}, "schedule: 'every night' is not a cron expression"),
         ({"schedule": "0 0 30 2 *"}, "schedule: '0 0 30 2 *'"),
         ({"prune_schedule": "0 0 31 4 *"}, "prune_schedule: '0 0 31 4 *'"),
-        ({"check_schedule": "sundays"}, "check_schedule: 'sundays' is no cron expression"),
+        ({"check_schedule": "sundays"}, "check_schedule: 'sundays' is not a cron expression"),
         ({"check_schedule": "0 0 30 2 *"}, "check_schedule: '0 0 30 2 *'"),
         ({"check_weeks": 0}, "check_weeks: Input should be greater than or equal to 1"),
         (
             {"append_only": True, "repository": "s3:https://s3.test/b", "prune_schedule": "0 5 * * *"},
-            "a host that only adds (append_only) prunes nothing",
+            "an append-only host does not prune",
         ),
         ({"copy": {"repository": "/copy", "keep": {"daily": 0, "weekly": 0, "monthly": 0}}}, "every count is 0"),
-        ({"timezone": "Mars/Olympus"}, "timezone: 'Mars/Olympus' is no time zone"),
-        ({"timezone": "../../etc/passwd"}, "timezone: '../../etc/passwd' is no time zone"),
+        ({"timezone": "Mars/Olympus"}, "timezone: 'Mars/Olympus' is not a time zone"),
+        ({"timezone": "../../etc/passwd"}, "timezone: '../../etc/passwd' is not a time zone"),
         ({"keep": {"daily": 0, "weekly": 0, "monthly": 0}}, "keep: every count is 0, which would delete every backup"),
         ({"keep": {"daily": -1}}, "keep.daily: Input should be greater than or equal to 0"),
         ({"metrics_port": 80}, "metrics_port: 80 is a port that only root may open"),
         ({"metrics_port": 70000}, "metrics_port: Input should be less than or equal to 65535"),
-        ({"metrics_textfile": "textfiles"}, "metrics_textfile: 'textfiles' is no absolute path"),
-        ({"append_only": True}, "whoever has this host can remove its directory /repository"),
-        ({"repository": "backups"}, "repository: it is neither an absolute path nor begins as restic's addresses do"),
-        ({"repository": "s3:"}, "repository: it is neither an absolute path nor begins"),
-        ({"copy": {"repository": "ftp://host/x"}}, "copy.repository: it is neither an absolute path nor begins"),
-        ({"keep_within": "a month"}, "keep_within: 'a month' is no duration such as 30d"),
-        ({"keep_within": "0d"}, "keep_within: '0d' is no duration"),
-        ({"keep_within": "2w"}, "keep_within: '2w' is no duration"),
-        ({"keep_within": "1d2y"}, "keep_within: '1d2y' is no duration"),
+        ({"metrics_textfile": "textfiles"}, "metrics_textfile: 'textfiles' must be an absolute path"),
+        ({"append_only": True}, "whoever controls this host can remove its directory /repository"),
+        ({"repository": "backups"}, "repository: it must be an absolute path or a restic address"),
+        ({"repository": "s3:"}, "repository: it must be an absolute path or a restic address"),
+        (
+            {"copy": {"repository": "ftp://host/x"}},
+            "copy.repository: it must be an absolute path or a restic address",
+        ),
+        ({"keep_within": "a month"}, "keep_within: 'a month' is not a duration such as 30d"),
+        ({"keep_within": "0d"}, "keep_within: '0d' is not a duration"),
+        ({"keep_within": "2w"}, "keep_within: '2w' is not a duration"),
+        ({"keep_within": "1d2y"}, "keep_within: '1d2y' is not a duration"),
         ({"append_only": "perhaps"}, "append_only: Input should be a valid boolean"),
         ({"parallel": 0}, "parallel: Input should be greater than or equal to 1"),
-        ({"containers": ["a b"]}, "containers: 'a b' is no container name"),
+        ({"containers": ["a b"]}, "containers: 'a b' is neither a container name"),
         ({"repositry": "/x"}, "repositry: no such key"),
-        ({"schedule": "0 3 * * * *"}, "schedule: '0 3 * * * *' is no cron expression: it must have five fields"),
-        ({"timezone": "localtime"}, "timezone: 'localtime' is no time zone"),
+        ({"schedule": "0 3 * * * *"}, "schedule: '0 3 * * * *' is not a cron expression: it must have five fields"),
+        ({"timezone": "localtime"}, "timezone: 'localtime' is not a time zone"),
         ({"keep": {"daily": 10**20}}, "keep.daily: Input should be less than or equal to 1000000"),
         ({"lock_hours": 10**30}, "lock_hours: Input should be less than or equal to 8784"),
         (
@@ -110,7 +113,7 @@ def test_the_agent_does_not_start_with_what_cannot_be_done(tmp_path, change, mon
 
 
 def test_a_document_that_is_no_json_is_refused():
-    with pytest.raises(ConfigurationError, match=r"config\.json is no JSON document"):
+    with pytest.raises(ConfigurationError, match=r"config\.json is not valid JSON"):
         parse_config("{", "config.json")
 
 

@@ -83,5 +83,5 @@ def test_a_snapshot_that_did_not_arrive_is_a_failure(tmp_path):
 
 
 def test_without_a_second_repository_there_is_nothing_to_copy_to(tmp_path):
-    with pytest.raises(UsageError, match="backup_copy_repository names none"):
+    with pytest.raises(UsageError, match="backup_copy_repository is not set"):
         copier(tmp_path, None, {"host": "web1", "repository": "/repository"})

@@ -79,7 +79,7 @@ def test_pauses_grow_a_pass_tries_at_once_and_three_days_are_enough(outbox, said
     assert outbox.summary()["failed"] == 7
     outbox.send([bad], NOW + timedelta(days=4))
     assert outbox.summary()["pending"] == 0
-    assert said[-1][1] == "A message is given up: it was not delivered for three days."
+    assert said[-1][1] == "A message was dropped: it could not be delivered for three days."
 
 
 def test_a_service_that_is_named_no_more_is_not_waited_for(outbox) -> None:
@@ -187,7 +187,7 @@ def test_it_looks_again_and_again_and_whatever_a_look_fails_with_is_logged_once(
     carrier(taker, look=look).put(HELLO, NOW)
     wait_until(lambda: len(looks) >= 6 and taker.taken, "it goes on", 5)
     failed = [line for line in said if line[0] == "error"]
-    assert failed == [("error", "Telling what is wrong failed.", {"reason": "OSError: No space left on device"})]
+    assert failed == [("error", "Reporting problems failed.", {"reason": "OSError: No space left on device"})]
 
 
 def test_the_end_waits_for_what_is_on_its_way(carrier) -> None:
@@ -208,6 +208,6 @@ def test_the_end_waits_so_long_and_what_was_not_taken_stays_on_record(carrier, s
     one.deliver()
     assert hanging.asked.wait(5)
     one.stop()
-    assert ("warning", "The agent ends before everything was delivered.", {}) in said
+    assert ("warning", "The agent is stopping before every message was delivered.", {}) in said
     assert Outbox(state, lambda *_, **__: None).summary()["pending"] == 1
     hanging.answers.set()

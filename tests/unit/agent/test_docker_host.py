@@ -68,14 +68,14 @@ def test_a_proxy_that_stays_away_is_named(engine, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", PROXY)
     monkeypatch.setattr(docker_host, "_PROXY_SECONDS", 0.0)
     engine.failures = 1000
-    with pytest.raises(DockerUnreachableError, match=f"through the socket proxy at {PROXY}; does the proxy run"):
+    with pytest.raises(DockerUnreachableError, match=f"through the socket proxy at {PROXY}; is the proxy running"):
         DockerHost()
 
 
 def test_an_engine_that_does_not_answer_is_not_waited_for(engine):
     engine.failures = 1000
     with pytest.raises(
-        DockerUnreachableError, match=r"^The Docker Engine does not answer: nobody listens at its address"
+        DockerUnreachableError, match=r"^The Docker Engine does not answer: nothing listens at its address"
     ):
         DockerHost()
     assert len(engine.addresses) == 1
@@ -94,13 +94,13 @@ POOL = UnixHTTPConnectionPool("/run/docker.sock", 60)
     [
         (aborted(FileNotFoundError(2, "No such file or directory")), "there is no socket at its address"),
         (aborted(PermissionError(13, "Permission denied")), "this agent may not use its socket"),
-        (aborted(ConnectionResetError(104, "Connection reset by peer")), "it broke the connection off"),
-        (aborted(RemoteDisconnected("Remote end closed connection without response")), "it broke the connection off"),
-        (requests.ConnectionError(MaxRetryError(POOL, "/version", ConnectionRefusedError(111, "x"))), "nobody listens"),
-        (requests.ReadTimeout(ReadTimeoutError(POOL, "/containers", "Read timed out.")), "it has said nothing for too long"),
-        (TimeoutError("timed out"), "it has said nothing for too long"),
+        (aborted(ConnectionResetError(104, "Connection reset by peer")), "it dropped the connection"),
+        (aborted(RemoteDisconnected("Remote end closed connection without response")), "it dropped the connection"),
+        (requests.ConnectionError(MaxRetryError(POOL, "/version", ConnectionRefusedError(111, "x"))), "nothing listens"),
+        (requests.ReadTimeout(ReadTimeoutError(POOL, "/containers", "Read timed out.")), "it did not answer in time"),
+        (TimeoutError("timed out"), "it did not answer in time"),
         (OSError(28, "No space left on device"), "no space left on device"),
-        (requests.exceptions.InvalidJSONError("<html>"), "it gave an answer that makes no sense (InvalidJSONError)"),
+        (requests.exceptions.InvalidJSONError("<html>"), "its answer makes no sense (InvalidJSONError)"),
     ],
 )  # fmt: skip
 def test_no_answer_is_a_sentence_and_no_librarys_text(engine, error, words):

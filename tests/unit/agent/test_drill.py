@@ -23,6 +23,9 @@ from scalr_backup.actions.drill.plan import (
 from scalr_backup.actions.drill.result import DatabaseDrill, DrillRequest, DrillResult
 from scalr_backup.actions.drill.run import Drill
 from scalr_backup.actions.health.status import judge
+from scalr_backup.actions.restore import run as restore
+from scalr_backup.actions.restore.request import RestoreRequest
+from scalr_backup.actions.restore.result import DatabaseRestore
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import (
@@ -36,6 +39,7 @@ from scalr_backup.core.errors import (
     RepositoryRefusedError,
     RepositoryUnreachableError,
     RestoreError,
+    ScalrBackupError,
     ThrowawayError,
     UnknownDatabaseError,
     UnreadableArchiveError,
@@ -149,8 +153,8 @@ class TestPlaceOnDisk:
             ("LogConfig", {"Type": "json-file"}, "messages quote rows"),
             ("NetworkMode", "bridge", "a network"),
             ("Memory", 0, "does not limit its memory"),
-            ("MemorySwap", -1, "cannot keep a container out of the swap"),
-            ("MemorySwap", 20, "cannot keep a container out of the swap"),
+            ("MemorySwap", -1, "cannot keep a container out of swap"),
+            ("MemorySwap", 20, "cannot keep a container out of swap"),
         ],
     )
     def test_is_found_in_its_settings(self, setting, value, said):
@@ -160,7 +164,7 @@ class TestPlaceOnDisk:
     @pytest.mark.parametrize("kind", ["volume", "bind"])
     def test_is_found_in_its_mounts(self, kind):
         document = self.GOOD | {"Mounts": [{"Type": kind, "Destination": "/var/lib/postgresql"}]}
-        assert f"a {kind} at /var/lib/postgresql, and its rows would lie on a disk" in place_on_disk(
+        assert f"a {kind} at /var/lib/postgresql, so rows would be written to disk" in place_on_disk(
             document, HostMemory(1, 0)
         )
 
@@ -176,8 +180,8 @@ class TestMemory:
         with pytest.raises(NoMemoryError) as refused:
             require_memory(subject(), HostMemory(needed - 1, 0), "web2")
         assert refused.value.message == (
-            "web2 has 1141 MB of memory available and a drill of scalr-shop-db/shop may need 1141 MB, because its rows "
-            "are kept in memory and never on a disk; run the drill on a machine with more memory, with from_host=web1."
+            "web2 has 1141 MB of memory available, and a drill of scalr-shop-db/shop may need 1141 MB, because it keeps "
+            "rows in memory, never on disk; run the drill on a machine with more memory, with from_host=web1."
         )
 
     def test_of_the_host_is_read(self, tmp_path, monkeypatch):
@@ -285,7 +289,7 @@ class TestImage:
     def test_is_the_one_of_that_name_where_the_very_one_is_gone(self):
         found, name, (warning,) = chosen(FakeDocker({"postgres:17": "sha256:new"}), DrillRequest(), **self.SOURCE)
         assert (found, name) == ("sha256:new", "postgres:17")
-        assert "ran another postgres:17 than the one that this host has" in warning
+        assert "ran another postgres:17 than the one on this host" in warning
 
     def test_is_pulled_where_the_host_has_none(self):
         docker = FakeDocker({}, {"postgres:17": "sha256:old"})
@@ -390,7 +394,7 @@ class TestState:
         result = DrillResult("r", "web1", NOW, NOW)
         make_drill(docker, state)._remove_leftovers(result)
         assert docker.removed == ["ours"]
-        assert result.warnings == ["The throwaway container of the drill r0, which was killed, is removed."]
+        assert result.warnings == ["The throwaway container of the killed drill r0 was removed."]
         assert State(tmp_path).agent_id() == state.agent_id()
 
 
@@ -434,6 +438,20 @@ class TestFailure:
         outcome = DatabaseDrill("c", "d", "id", NOW)
         for error in (DockerUnreachableError("."), RepositoryUnreachableError(".")):
             assert asked._speaks_of_the_backup(error, subject(), outcome) is not silent
+
+    def test_is_told_in_the_words_of_the_restore_whatever_these_are(self, monkeypatch):
+        """A table may be called anything, so no word of a sentence is a place to cut it."""
+        error = Failure("verification_failed", "1 table differs: Both are kept: 3 expected, 2 restored.")
+        restored = SimpleNamespace(
+            plan=SimpleNamespace(warnings=[]), warnings=[], databases=[DatabaseRestore("d", "ab", error=error)]
+        )
+        asked: list[RestoreRequest] = []
+        monkeypatch.setattr(restore.Restore, "run", lambda _self, request: asked.append(request) or restored)
+        outcome, result = DatabaseDrill("c", "d", "id", NOW), DrillResult("r", "web1", NOW, NOW)
+        with pytest.raises(ScalrBackupError) as caught:
+            make_drill(FakeDocker({}))._restore(DrillRequest(), result, subject(), outcome, "drill-1")
+        assert Failure(caught.value.code, caught.value.message) == error
+        assert asked[0].throwaway is True
 
 
 class TestResult:

@@ -13,23 +13,23 @@ PSQL = Command("psql", "scalr-shop-db")
     ("exit_code", "said", "sentence"),
     [
         (1, "psql: error: it broke\n", "psql in scalr-shop-db ended with exit code 1: psql: error: it broke"),
-        (1, "", "psql in scalr-shop-db ended with exit code 1 and said nothing; the container is paused."),
-        (0, "", "psql in scalr-shop-db ended with exit code 0 and said nothing; the container is paused."),
+        (1, "", "psql in scalr-shop-db ended with exit code 1 and printed nothing; the container is paused."),
+        (0, "", "psql in scalr-shop-db ended with exit code 0 and printed nothing; the container is paused."),
         (
             137,
             "",
-            "psql in scalr-shop-db was killed by SIGKILL (exit code 137) and said nothing; the container is paused.",
+            "psql in scalr-shop-db was killed by SIGKILL (exit code 137) and printed nothing; the container is paused.",
         ),
         (
             143,
             "a hint",
             "psql in scalr-shop-db was killed by SIGTERM (exit code 143): a hint; the container is paused.",
         ),
-        (127, "", "psql in scalr-shop-db is not there (exit code 127) and said nothing; the container is paused."),
+        (127, "", "psql in scalr-shop-db was not found (exit code 127) and printed nothing; the container is paused."),
         (
             126,
             "",
-            "psql in scalr-shop-db cannot be started there (exit code 126) and said nothing; the container is paused.",
+            "psql in scalr-shop-db could not be executed (exit code 126) and printed nothing; the container is paused.",
         ),
         # Only the server knows why it let a connection go.
         (
@@ -38,7 +38,7 @@ PSQL = Command("psql", "scalr-shop-db")
             "psql in scalr-shop-db ended with exit code 2: connection lost; the container is paused.",
         ),
         # No signal has this number.
-        (255, "", "psql in scalr-shop-db ended with exit code 255 and said nothing; the container is paused."),
+        (255, "", "psql in scalr-shop-db ended with exit code 255 and printed nothing; the container is paused."),
     ],
 )
 def test_how_it_ended(exit_code, said, sentence):
@@ -48,7 +48,7 @@ def test_how_it_ended(exit_code, said, sentence):
 def test_a_container_that_is_well_explains_no_refusal():
     words = 'FATAL: role "app" does not exist'
     assert ending(PSQL, 2, words, lambda: {"State": {"Running": True}}).endswith(f"exit code 2: {words}")
-    assert ending(PSQL, 2, words, lambda: {"State": {"Running": True, "OOMKilled": True}}).endswith("want of memory.")
+    assert ending(PSQL, 2, words, lambda: {"State": {"Running": True, "OOMKilled": True}}).endswith("lack of memory.")
     assert ending(PSQL, 2, words, lambda: None).endswith("; the container is gone.")
 
 
@@ -64,21 +64,21 @@ def test_the_engine_is_not_asked_where_the_program_has_said_why():
     [
         (
             {"Running": True, "StartedAt": "2026-11-28T20:11:13.480805848Z"},
-            "the container runs since 2026-11-28 20:11:13 UTC",
+            "the container has been running since 2026-11-28 20:11:13 UTC",
         ),
         (
             {"Running": True, "StartedAt": "2026-11-28T20:11:13Z", "OOMKilled": True},
-            "the container runs since 2026-11-28 20:11:13 UTC, and the engine has killed something in it for want of memory",
+            "the container has been running since 2026-11-28 20:11:13 UTC, and the engine has killed a process in it for lack of memory",
         ),
         # The engine calls a container that restarts running as well.
         (
             {"Running": True, "Restarting": True, "ExitCode": 1},
-            "the container is restarting, after it ended with exit code 1",
+            "the container is restarting after exit code 1",
         ),
         ({"Running": True, "Paused": True}, "the container is paused"),
         (
             {"Status": "exited", "ExitCode": 137, "OOMKilled": True},
-            "the container has ended with exit code 137, and the engine has killed something in it for want of memory",
+            "the container exited with code 137, and the engine has killed a process in it for lack of memory",
         ),
         ({"Status": "removing"}, "the container's state is removing"),
         ({}, "the container's state is unknown"),

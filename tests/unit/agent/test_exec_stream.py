@@ -125,16 +125,16 @@ class Forgetful(Engine):
     [
         (
             Forgetful(),
-            "its container was stopped under it; the container is restarting, after it ended with exit code 1.",
+            "the container is restarting after exit code 1.",
         ),
-        (Forgetful(container_is_there=False), "its container was stopped under it; the container is gone."),
+        (Forgetful(container_is_there=False), "the container is gone."),
     ],
 )
 def test_a_command_that_the_engine_has_forgotten(sockets, engine, words):
     stream = stream_over(sockets[0], engine)
     with pytest.raises(CommandLostError) as caught:
         stream.wait()
-    assert caught.value.message == f"psql in scalr-shop-db came to no end: {words}"
+    assert caught.value.message == f"psql in scalr-shop-db did not finish, because its container was stopped: {words}"
     assert stream.how_it_ended("") == caught.value.message
 
 
@@ -142,8 +142,8 @@ def test_a_command_that_was_killed(sockets):
     engine = Engine(False)
     engine.exec_inspect = lambda _exec_id: {"Running": False, "ExitCode": 137}
     assert stream_over(sockets[0], engine).how_it_ended("") == (
-        "psql in scalr-shop-db was killed by SIGKILL (exit code 137) and said nothing; the container is restarting, after it "
-        "ended with exit code 1."
+        "psql in scalr-shop-db was killed by SIGKILL (exit code 137) and printed nothing; the container is restarting after "
+        "exit code 1."
     )
 
 

@@ -185,14 +185,14 @@ def test_a_failure_whose_cause_is_known_is_not_told_to_be_run_again(code: str, c
     assert finding.help == f"{TROUBLESHOOTING}#{code}"
     assert finding.as_dict()["remedy"] == finding.remedy
     [message] = messages(CONFIG, compare({}, [finding], NOW), NOW)
-    assert f"What helps: {finding.remedy}\nRun next: {command}\nRead more: {finding.help}" in message.body
+    assert f"What to do: {finding.remedy}\nRun next: {command}\nRead more: {finding.help}" in message.body
 
 
 def test_what_nothing_is_known_of_has_no_cure() -> None:
     [finding] = judged(document(databases=shop(ok=False, error=ERROR))).findings
     assert (finding.remedy, finding.help) == ("", f"{ALERTS}#backup_failed")
     [message] = messages(CONFIG, compare({}, [finding], NOW), NOW)
-    assert "What helps" not in message.body
+    assert "What to do" not in message.body
 
 
 def test_where_all_is_well_nothing_is_found() -> None:
@@ -278,10 +278,7 @@ def test_a_repository_that_is_lost_with_the_host_stands_beside_the_word_safe_and
         ("repository_on_host", "warning"), ("container_stopped", "warning"),
     ]  # fmt: skip
     assert status.summary.startswith("Safe: 1 database")
-    assert (
-        " 2 warnings; first: The repository /repository lies on this host, so whatever takes the host "
-        in status.summary
-    )
+    assert " 2 warnings; first: The repository /repository is on this host, so losing the host " in status.summary
     noted = compare({}, status.findings, NOW).noted
     later = compare(noted, status.findings, NOW + timedelta(days=1))
     assert [finding.code for finding, _times in later.again] == ["container_stopped"]
@@ -437,7 +434,7 @@ def test_a_container_that_never_answered_counts_until_it_is_gone() -> None:
 @pytest.mark.parametrize(
     ("state", "how", "command"),
     [
-        ("exited", "does not run", "docker start scalr-x-db"),
+        ("exited", "is not running", "docker start scalr-x-db"),
         ("paused", "is paused", "docker unpause scalr-x-db"),
         ("restarting", "is restarting", "docker logs --tail 20 scalr-x-db"),
     ],
@@ -445,7 +442,7 @@ def test_a_container_that_never_answered_counts_until_it_is_gone() -> None:
 def test_a_container_that_does_not_run_is_told_with_what_helps(state: str, how: str, command: str) -> None:
     matches = {"gone": [], "stopped": ["scalr-x-db"], "states": {"scalr-x-db": state}, "time": ago(hours=9)}
     (found,) = judged(document(matches=matches)).findings
-    assert found.message == f"scalr-x-db matches and is not backed up, because it {how}."
+    assert found.message == f"scalr-x-db matches but is not backed up, because it {how}."
     assert found.command == command
 
 

@@ -39,7 +39,7 @@ def test_the_signal_goes_behind_the_path_and_before_the_query(serve: Callable[[A
 
 def test_a_server_that_has_no_such_check_says_so_with_200(serve: Callable[[Answer], Server]) -> None:
     beat = Heartbeat(f"http://{serve(says(200, b'OK (not found)')).address}/secret").send(START, RUN)
-    assert beat.error == "the heartbeat's server 127.0.0.1 has no check at the address."
+    assert beat.error == "the heartbeat's server 127.0.0.1 has no check at this address."
 
 
 def test_an_answer_that_does_not_end_is_not_waited_for(serve: Callable[[Answer], Server]) -> None:

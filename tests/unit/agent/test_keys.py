@@ -219,7 +219,7 @@ def test_a_removal_by_id_keeps_what_is_needed():
     with pytest.raises(KeyInUseError, match="by web2"):
         keys_of(fake).remove(other)
     keys_of(fake).add("another of web2", HOST_USER, "web2")
-    with pytest.raises(ConfigurationError, match="2 keys begin with bbbb"):
+    with pytest.raises(ConfigurationError, match="2 keys have ids that begin with bbbb"):
         keys_of(fake).remove("bbbb")
 
 

@@ -226,7 +226,7 @@ class TestDamage:
 @pytest.mark.parametrize("subset", ["abc", "", "200%", "0%", "-1", "0", "8/7", "0/7", "1/300", "5 %", "1/7\n"])
 def test_a_share_of_the_data_that_is_none_is_refused_and_is_no_failed_check(care, subset):
     here = Repository()
-    with pytest.raises(UsageError, match=r"is no share of the data to read, such as 5%, 2G or 1/7\."):
+    with pytest.raises(UsageError, match=r"is not a share of the data, such as 5%, 2G or 1/7\."):
         care.case.check(RepositoryInCare(here), subset)
     assert (here.calls, care.state.maintenance("check")) == ([], None)
 

@@ -217,7 +217,7 @@ def test_what_cannot_be_made_is_an_error_for_the_scraper_and_one_line_of_the_log
                 get(port)
             assert failed.value.read() == b"This failed; see the log.\n"
     errors = [event for level, event, _fields in logged if level == "error"]
-    assert errors == ["The metrics cannot be made."]
+    assert errors == ["The metrics cannot be collected."]
 
 
 def test_too_many_at_once_are_turned_away_and_the_next_is_served(tmp_path, logged, monkeypatch):

@@ -10,7 +10,7 @@ from scalr_backup.tools.notify import Message, services
 from tests.support.web import Answer, Server, says
 
 MESSAGE = Message("failure", "[web1] FAILED", "a backup failed")
-REFUSED = "json (number 1 of backup_notify) refused it, or did not answer."
+REFUSED = "json (number 1 of backup_notify) refused the message, or did not answer."
 
 
 def deliver(answer: Answer, query: str = "") -> tuple[str | None, list[str]]:

@@ -67,12 +67,12 @@ def pairs():
             if verb == "key":
                 wrong = next(action for action in ("list", "add", "remove") if action not in rule.values)
                 ask = [wrong, *WRITTEN[rule.name]]
-                yield verb, ask, f"{words(rule.name)} has a meaning only with action={rule.values[0]}"
+                yield verb, ask, f"{words(rule.name)} works only with action={rule.values[0]}"
     yield "restore", [], "Give --db or --undo"
     yield (
         "restore",
         ["--db=c", "--keep-old", "--strategy=replace"],
-        "--keep-old has a meaning only with --strategy=beside",
+        "--keep-old works only with --strategy=beside",
     )
 
 
@@ -141,7 +141,7 @@ def test_an_option_that_is_not_given_is_not_in_the_way_of_others(nothing_is_touc
     ],
 )
 def test_a_restore_is_into_one_container_and_takes_no_glob(make):
-    with pytest.raises(UsageError, match="is a glob, and a restore is into one container"):
+    with pytest.raises(UsageError, match="is a glob, but a restore goes into one container"):
         make()
 
 

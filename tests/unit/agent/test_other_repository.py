@@ -176,7 +176,7 @@ def test_retention_in_the_second_repository_goes_by_the_rules_of_that_one():
         (("s3:there", "web1", ["daily=-1"], "30d"), "'daily=-1' is no rule"),
         (("s3:there", "web1", ["nightly=3"], "30d"), r"keep\.nightly: no such key"),
         (("s3:there", "web1", ["daily=0"], "30d"), "would delete every backup"),
-        (("s3:there", "web1", RULES, "soon"), "'soon' is no duration"),
+        (("s3:there", "web1", RULES, "soon"), "'soon' is not a duration"),
     ],
 )
 def test_retention_elsewhere_is_told_everything_or_refused(arguments, words):

@@ -141,11 +141,11 @@ def test_a_record_that_is_not_there_is_a_new_one(tmp_path):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "not whole JSON"),
-        (json.dumps(NEWEST).encode()[:-9], "not whole JSON"),
-        (b"\x00" * 4096, "not whole JSON"),
-        (b"[" * 100_000, "not whole JSON"),
-        (b"[]", "no JSON object"),
+        (b"", "not valid JSON"),
+        (json.dumps(NEWEST).encode()[:-9], "not valid JSON"),
+        (b"\x00" * 4096, "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"[]", "not a JSON object"),
     ],
 )
 def test_a_record_beyond_reading_is_said_and_keeps_no_pass_from_its_work(tmp_path, content, why):

@@ -247,14 +247,14 @@ def test_a_swap_that_nobody_can_judge_does_not_claim_that_nothing_changed(monkey
         stop.set()
     else:
         monkeypatch.setattr("scalr_backup.actions.restore.swap._PATIENCE_SECONDS", -1.0)
-    with pytest.raises(SwapUnknownError, match="wholly or not at all") as caught:
+    with pytest.raises(SwapUnknownError, match="completely or not at all") as caught:
         swap(LosesTheAnswer({"shop", JOURNAL.new}, happens=True, silent=99), stop=stop)
     assert "changed nothing" not in str(caught.value)
 
 
 def test_what_a_swap_has_made_is_left_alone_while_nobody_knows_its_outcome(monkeypatch):
     def unknown(*_arguments):
-        raise SwapUnknownError("wholly or not at all")
+        raise SwapUnknownError("completely or not at all")
 
     restore = Restore(Tools(SimpleNamespace(), None, None, None, nobody, threading.Event()))
     monkeypatch.setattr(
@@ -271,7 +271,7 @@ def test_what_a_swap_has_made_is_left_alone_while_nobody_knows_its_outcome(monke
 
 def test_a_database_that_came_into_being_meanwhile_is_not_replaced_unsaved():
     postgres = FakePostgres({"shop", JOURNAL.new})
-    with pytest.raises(RestoreError, match="made while the restore ran"):
+    with pytest.raises(RestoreError, match="created while the restore ran"):
         swap(postgres, exists=False)
     assert postgres.names == {"shop", JOURNAL.new}
 
@@ -493,7 +493,7 @@ def test_the_way_back_is_told_only_where_there_is_one():
     assert "snapshot" not in restore._with_way_back(flight, "Why.")
     flight.outcome.safety_snapshot_id = "0123456789abcdef"
     told = restore._with_way_back(flight, "Why.")
-    assert told.startswith("Why. shop had been dropped before")
+    assert told.startswith("Why. shop had already been dropped")
     assert "-e db=scalr-new-db -e snapshot=01234567." in told
 
 
@@ -510,6 +510,20 @@ def test_a_copy_that_differs_is_kept_and_what_is_said_of_the_live_one_is_true(mo
     with pytest.raises(VerificationError, match=r"kept.* as shop_restored") as caught:
         restore._fill_and_swap(flight)
     assert ("the live one as it was" in caught.value.message) is not dropped_first
+
+
+def test_a_copy_that_differs_in_a_throwaway_container_is_not_kept_and_nothing_is_said_of_it(monkeypatch):
+    def differs(*_arguments):
+        raise VerificationError("1 table differs.")
+
+    restore = Restore(Tools(None, None, None, None, nobody, threading.Event()))
+    monkeypatch.setattr(restore, "_fill", differs)
+    monkeypatch.setattr(restore, "_keep_for_inspection", lambda *_arguments: pytest.fail("kept"))
+    flight = in_flight(SimpleNamespace(database="shop", exists=False), RestoreRequest("scalr-shop-db", throwaway=True))
+    with pytest.raises(VerificationError) as caught:
+        restore._fill_and_swap(flight)
+    assert caught.value.message == "1 table differs."
+    assert flight.outcome.kept_database is None
 
 
 # -- a server that hangs -----------------------------------------------------------------------------------

@@ -65,8 +65,8 @@ def test_all_roles_belong_to_a_container_that_is_to_be_again_what_it_was(request
     [
         ({"strategy": "sideways"}, "beside, replace"),
         ({"strategy": "replace", "keep_old": True}, "keep_old cannot keep"),
-        ({"database_as": "template0"}, "copies of template0"),
-        ({"database_as": "template1"}, "copies of template1"),
+        ({"database_as": "template0"}, "copied from template0"),
+        ({"database_as": "template1"}, "copied from template1"),
         ({"database_as": "x" * 64}, "longer than the 63 bytes"),
         ({"database_as": "ü" * 32}, "longer than the 63 bytes"),
     ],
@@ -137,7 +137,7 @@ def test_a_second_copy_its_log_and_what_the_live_server_needs_have_to_fit():
     message = caught.value.message
     assert "\n" not in message
     assert "/data in c has 478 MB free" in message
-    assert "takes up to 478 MB: 100 MB of rows and indexes, 110 MB of write-ahead log, 268 MB that stay free" in message
+    assert "takes up to 478 MB: 100 MB of rows and indexes, 110 MB of write-ahead log, 268 MB kept free" in message
     assert "make room" in message
     assert "target=" in message
     assert "strategy=replace" in message
@@ -229,7 +229,7 @@ def test_what_cannot_be_verified_is_said():
 def test_tablespaces_that_are_gone_are_said():
     assert warnings.tablespace_warnings([database()]) == []
     [warning] = warnings.tablespace_warnings([database(tablespaces=False)])
-    assert warning.startswith("shop lay in tablespaces")
+    assert warning.startswith("shop was in tablespaces")
 
 
 def test_superusers_and_roles_of_which_only_the_name_is_known_are_said():

@@ -101,8 +101,8 @@ def test_each_dump_is_told_why_it_stays_or_goes():
         "old": (False, ("no rule keeps it",)),
         "pinned": (True, ("pinned",)),
         "empty": (False, ("holds nothing",)),
-        "odd": (True, ("no rule speaks of it",)),
-        "forged": (True, ("a time of its database cannot be true",)),
+        "odd": (True, ("no rule applies to it",)),
+        "forged": (True, ("its database has an impossible time",)),
         "other": (True, ("its database was not saved in this pass",)),
     }
     assert [one.snapshot.id for one in told if one.snapshot.path == PATH][-2:] == ["old", "pinned"], "the newest first"

@@ -277,7 +277,7 @@ def test_a_run_says_what_it_did_not_save():
     chosen = select([*MONDAY, OF_RUN[0]], C, None, RUN, "UTC", NOW, told)
     assert [one.id[:4] for one in chosen.snapshots] == ["ff11"]
     assert chosen.missing == ("blob",)
-    assert f"The run {RUN} saved no snapshot of ledger; another one has." in chosen.warnings
+    assert f"The run {RUN} saved no snapshot of ledger; another run did." in chosen.warnings
 
 
 def test_several_ids_are_those_snapshots():
@@ -348,8 +348,7 @@ def test_latest_never_is_of_the_future():
     chosen = select([*ALL, forged], C, "shop", LATEST, "UTC", NOW)
     assert [one.id[:4] for one in chosen.snapshots] == ["bb11"]
     assert chosen.warnings == (
-        f"Snapshots of {C} that are dated in the future were not chosen from (ff110000): a clock was wrong, or somebody has "
-        "forged them.",
+        f"Snapshots of {C} that are dated in the future were ignored (ff110000): a clock was wrong, or they are forged.",
     )
     assert ids("2051-01-01", database="shop", snapshots=[*ALL, forged]) == ["bb11"]
     assert ids("ff11", snapshots=[*ALL, forged]) == ["ff11"], "who asks for it by its id may look at it"
@@ -380,7 +379,7 @@ def test_a_second_snapshot_of_one_database_in_one_run_is_told():
     added = snapshot("ff44", "2026-11-17T03:00:05", run="tue")
     chosen = select([*ALL, added], C, None, LATEST, "UTC", NOW)
     assert chosen.warnings == (
-        "2 snapshots claim to be that of shop in the run tue, and a run saves one: somebody has added the others; ff440000 is "
+        "2 snapshots claim to be that of shop in the run tue, but a run saves one, so the others are forged; ff440000 is "
         "the newest of them.",
     )
 
@@ -421,7 +420,7 @@ def test_what_is_not_meant_as_a_time_is_an_unknown_snapshot(wanted):
 
 @pytest.mark.parametrize("wanted", ["tag=", "tag= "])
 def test_a_tag_without_a_name_is_none(wanted):
-    assert "names no tag" in refusal(UsageError, wanted)
+    assert "needs a tag" in refusal(UsageError, wanted)
 
 
 def test_a_list_of_what_there_is_not_says_what_there_is():

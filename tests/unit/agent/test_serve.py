@@ -193,7 +193,7 @@ def test_what_a_job_says_is_logged_with_its_level(house):
     said = [(line["level"], line["event"]) for line in house.log()]
     assert said == [
         ("warning", "w"),
-        ("warning", "The pass printed something else than an event."),
+        ("warning", "The pass printed something that is not an event."),
         ("info", "result"),
         ("error", "The pass has ended."),
         ("error", "The pass said:"),
@@ -271,6 +271,6 @@ def test_a_pass_that_hangs_is_told_while_it_hangs_and_its_end_when_it_is_stopped
         assert running.is_alive()
         server._stop()
         running.join(10)
-        wait_until(lambda: "[h] Recovered: 1 problem is over" in told, f"its end is told: {told}", 10)
+        wait_until(lambda: "[h] Recovered: 1 problem resolved" in told, f"its end is told: {told}", 10)
     assert [line for line in told if line.startswith("beat")] == ["beat start", "beat fail"]
     assert "[h] FAILED: pass refused" in told

@@ -64,9 +64,9 @@ class TestStatements:
     @pytest.mark.parametrize(
         ("script", "complaint"),
         [
-            ("SET a TO 'secret;", "a quotation begins at character 10 and does not end"),
-            ('SET "secret;', "a quotation begins at character 5 and does not end"),
-            ("RESET a;\nSET secret", "the last statement does not end"),
+            ("SET a TO 'secret;", "the quote at character 10 is not closed"),
+            ('SET "secret;', "the quote at character 5 is not closed"),
+            ("RESET a;\nSET secret", "the last statement is not terminated"),
         ],
     )
     def test_the_end_is_missing(self, script: str, complaint: str) -> None:

@@ -78,7 +78,7 @@ class TestTwoStoresAtOnce:
         assert variables == {}
 
     def test_of_two_accounts_of_a_kind_without_such_a_way_are_refused(self):
-        with pytest.raises(ConfigurationError, match="both of the kind b2 and have different credentials"):
+        with pytest.raises(ConfigurationError, match="both b2 stores with different credentials"):
             beside("b2:one", {"B2_ACCOUNT_ID": "1"}, "b2:two", {"B2_ACCOUNT_ID": "2"})
 
 
@@ -107,18 +107,22 @@ class TestSsh:
     [
         ("Stat: The difference between the request time and the current time is too large.", "refused", "clock"),
         ("The access key ID you provided does not exist in our records.", "refused", "credentials"),
-        ("403 Forbidden: SignatureDoesNotMatch", "refused", "does not take the credentials"),
-        ("client.PutObject: Access Denied.", "refused", "rights"),
-        ("client.MakeBucket: Access Denied.", "refused", "may not make one"),
+        ("403 Forbidden: SignatureDoesNotMatch", "refused", "rejects the credentials"),
+        ("client.PutObject: Access Denied.", "refused", "lack the permission"),
+        ("client.MakeBucket: Access Denied.", "refused", "may not create it"),
         ("Stat: The specified bucket does not exist", "missing", "bucket"),
         ("tls: failed to verify certificate: x509: certificate has expired", "refused", "backup_ca_certificate"),
         ("No ED25519 host key is known for h.\nHost key verification failed.", "refused", "not in backup_ssh_known"),
-        ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.", "refused", "another host"),
-        ("store@h: Permission denied (publickey).", "refused", "does not take the key"),
+        (
+            "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.",
+            "refused",
+            "host key is not the one",
+        ),
+        ("store@h: Permission denied (publickey).", "refused", "rejects the key"),
         ("dial tcp: lookup nowhere.test on 127.0.0.11:53: no such host", "unreachable", "resolved"),
         ("dial tcp 10.0.0.1:443: connect: connection refused", "unreachable", "network"),
-        ("mkdir /x: read-only file system", "refused", "only be read"),
-        ("write /x: no space left on device", "refused", "no room"),
+        ("mkdir /x: read-only file system", "refused", "it is read-only"),
+        ("write /x: no space left on device", "refused", "is full"),
     ],
 )
 def test_what_a_store_says_means(words, verdict, reason):

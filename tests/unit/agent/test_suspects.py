@@ -129,11 +129,11 @@ def test_snapshots_of_the_future_are_never_counted():
     assert done.error is not None
     assert done.error.code == "forged_snapshots"
     assert done.error.message == (
-        f"Snapshots of web1 cannot be believed, and nothing was removed of {PATH}: 40 are dated in the future: "
+        f"Snapshots of web1 cannot be trusted, and nothing was removed of {PATH}: 40 are dated in the future: "
         f"forged-4 of 2027-01-01 03:00 ({PATH}), forged-3 of 2026-12-31 03:00 ({PATH}), forged-3 of 2026-12-30 03:00 ({PATH}) "
-        "and 37 more. Either a clock was wrong, or somebody has forged them, which means that he has the host: look at both "
-        "before you remove them. On the host, scalr-backup forget --remove-future removes those of the future; from a trusted "
-        "place, prune.yml does with -e remove=ID. By themselves they count again from 2027-01-01 03:00 UTC on."
+        "and 37 more. Either a clock was wrong, or they are forged, which means that the host is compromised: check both "
+        "before you remove them. On the host, scalr-backup forget --remove-future removes those dated in the future; from a "
+        "trusted place, prune.yml does with -e remove=ID. If left alone, they count again from 2027-01-01 03:00 UTC on."
     )
     assert set(done.suspects) == {one.id for one in forged}
 
@@ -177,7 +177,7 @@ def test_who_remembers_tells_what_came_too_late(tmp_path):
         done = forget(restic, memory=memory)
         assert good(restic) == before
         assert set(done.suspects) == {one.id for one in forged}, "until somebody removes them"
-        assert "198 are older than the last look here, and were not there then" in done.error.message
+        assert "198 are older than the last look here, but were not there then" in done.error.message
 
     retention.forget_named(CONFIG, restic, [one.id for one in forged])
     done = forget(restic, memory=memory)
@@ -263,7 +263,7 @@ def test_what_is_gone_without_our_doing_is_told_once(tmp_path):
     restic.forget_snapshots(["good-001"])
     done = forget(restic, memory=memory)
     assert done.warnings == (
-        "1 snapshots of web1 that were here on 2026-11-22 12:00 UTC are gone, and it was not this place that removed them: "
+        "1 snapshots of web1 that were here on 2026-11-22 12:00 UTC are gone, and this place did not remove them: "
         "good-001.",
     )
     assert forget(restic, memory=memory).warnings == ()
@@ -328,7 +328,7 @@ def test_only_the_paths_of_a_pass_are_judged():
 @pytest.mark.parametrize("call", [forget, lambda restic, config: retention.forget_named(config, restic, ["good-000"])])
 def test_a_host_that_only_adds_removes_nothing(call):
     restic = FakeRestic(nights(100))
-    with pytest.raises(AppendOnlyError, match=r"web1 only adds .* run prune\.yml") as refused:
+    with pytest.raises(AppendOnlyError, match=r"web1 is append-only .* run prune\.yml") as refused:
         call(restic, CONFIG.model_copy(update={"append_only": True}))
     assert "\n" not in refused.value.message
     assert len(restic.all) == 100

@@ -212,7 +212,7 @@ def test_a_server_that_vanishes_in_the_swap_leaves_no_phantom_and_the_next_run_n
     result = run(state, postgres)
     [outcome] = result.databases
     assert not outcome.ok
-    assert "wholly or not at all" in outcome.error.message
+    assert "completely or not at all" in outcome.error.message
     assert "changed nothing" not in outcome.error.message
     assert state.kept() == [KEPT]
     # What is there can be undone by its run, whichever it is, before anybody has noted it.

@@ -90,8 +90,8 @@ def test_failures_and_warnings_are_messages_of_their_own() -> None:
 def test_the_end_is_told_with_how_long_it_was_so() -> None:
     _first, [message], nothing = nights([failed()], [], [])
 
-    assert (message.kind, message.title) == ("recovery", "[web1] Recovered: 1 problem is over")
-    assert message.body == "It is over, after 1 d 0 h: scalr-shop-db/shop failed"
+    assert (message.kind, message.title) == ("recovery", "[web1] Recovered: 1 problem resolved")
+    assert message.body == "Resolved after 1 d 0 h: scalr-shop-db/shop failed"
     assert nothing == []
 
 
@@ -180,7 +180,7 @@ def test_a_pass_that_could_not_even_begin_is_told_though_it_left_no_record(state
     looker.started(PASS)
     looker.ended(PASS, 1, {"error": {"code": "busy", "message": "A pass is already running."}})
 
-    assert "The last pass could not even begin: A pass is already running." in carrier.messages[0].body
+    assert "The last pass could not start: A pass is already running." in carrier.messages[0].body
 
 
 def test_only_the_chosen_events_are_told(state, carrier) -> None:
@@ -221,7 +221,7 @@ def test_of_a_pass_that_still_runs_nothing_is_told_until_it_has_ended(state, car
     if by == "schedule":
         looker.ended(PASS, 1, None)
     looker.tick(NOW)
-    assert kinds(carrier) == ["FAILED: pass failed", "FAILED: retention failed", "Recovered: 1 problem is over"]
+    assert kinds(carrier) == ["FAILED: pass failed", "FAILED: retention failed", "Recovered: 1 problem resolved"]
 
 
 def test_what_does_not_wait_for_the_pass_is_told_while_it_runs(state, carrier) -> None:
@@ -247,7 +247,7 @@ def test_a_pass_that_hangs_is_told_while_it_does_and_its_end_too(state, carrier)
     ]
     state.put(last_pass=GOOD_PASS)
     looker.ended(PASS, 0, None)
-    assert kinds(carrier)[1:] == ["Recovered: 1 problem is over"]
+    assert kinds(carrier)[1:] == ["Recovered: 1 problem resolved"]
     assert carrier.beats[-1][2] == "Waiting for the first pass."
 
 
@@ -296,7 +296,7 @@ def test_an_address_that_apprise_does_not_know_is_refused_without_being_shown(ur
     ],
 )
 def test_a_heartbeat_that_is_no_address_is_refused_without_being_shown(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="backup_heartbeat_url is no address") as refused:
+    with pytest.raises(ConfigurationError, match="backup_heartbeat_url must begin with") as refused:
         Heartbeat(url)
     assert "secret" not in refused.value.message
 

@@ -153,10 +153,10 @@ def test_a_restore_that_is_undone_says_what_comes_back(docker, run_module):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({}, "Give db or undo: the container whose databases are to be restored, or the restore to undo."),
+        ({}, "Give db or undo: the container to restore, or the restore to undo."),
         ({"undo": "r", "target": "t", "database": "d"}, "undo cannot be combined with database, target: an undo swaps"),
         ({"undo": "r", "keep_old": True}, "undo cannot be combined with keep_old: an undo swaps"),
-        ({"db": "c", "keep_old": True, "strategy": "replace"}, "keep_old has a meaning only with strategy=beside."),
+        ({"db": "c", "keep_old": True, "strategy": "replace"}, "keep_old works only with strategy=beside."),
         ({"undo": "r", "without_manifest": True}, "undo cannot be combined with without_manifest: an undo swaps"),
         ({"db": "c", "strategy": "bravely"}, "value of strategy must be one of: beside, replace, got: bravely"),
     ],
@@ -386,7 +386,7 @@ def test_unlock_is_skipped_in_check_mode(docker, run_module):
 def test_a_subset_is_refused_where_nothing_is_read(docker, run_module):
     result = run_module("repository", action="forget", read_data_subset="5%")
 
-    assert result["msg"] == "read_data_subset has a meaning only with action=check."
+    assert result["msg"] == "read_data_subset works only with action=check."
     assert docker.calls == []
 
 
@@ -398,12 +398,12 @@ ELSEWHERE = {"action": "forget", "from_repository": "s3:there", "from_host": "we
     [
         (
             ELSEWHERE,
-            "from_repository needs keep as well: they say whose snapshots are meant, what opens the repository, and how many "
-            "snapshots stay.",
+            "from_repository needs keep as well: they say whose snapshots to use, what opens the repository, and how many "
+            "to keep.",
         ),
         (
             {"action": "forget", "accept_late": True},
-            "accept_late needs from_repository as well: in its own repository, a host goes by its own rules.",
+            "accept_late needs from_repository as well: a host's own repository follows its own rules.",
         ),
         (
             {"action": "forget", "from_copy": True},
@@ -411,7 +411,7 @@ ELSEWHERE = {"action": "forget", "from_repository": "s3:there", "from_host": "we
         ),
         (
             {"action": "forget", "image": "i"},
-            "image needs from_repository as well: the agent's own repository is the agent's to work on.",
+            "image needs from_repository as well: the agent maintains its own repository.",
         ),
     ],
 )
@@ -479,9 +479,9 @@ def test_a_key_that_is_needed_stays_and_the_sentence_says_by_whom(docker, run_mo
         ({}, "Give password or key"),
         ({"state": "absent"}, "Give password or key"),
         ({"state": "absent", "password": "sesame", "key": "k"}, "password cannot be combined with key"),
-        ({"state": "absent", "key": "k", "escrow": "safe"}, "escrow has a meaning only with state=present."),
-        ({"key": "k"}, "key has a meaning only with state=absent."),
-        ({"password": "sesame", "unused_by": ["web9"]}, "unused_by has a meaning only with state=absent."),
+        ({"state": "absent", "key": "k", "escrow": "safe"}, "escrow works only with state=present."),
+        ({"key": "k"}, "key works only with state=absent."),
+        ({"password": "sesame", "unused_by": ["web9"]}, "unused_by works only with state=absent."),
     ],
 )
 def test_options_of_a_key_that_do_not_fit_together(docker, run_module, arguments, words):

@@ -800,18 +800,18 @@ def test_status_shows_the_last_drills(fleet):
     [
         (
             {"undo": "r", "snapshot": "5f0c", "target": "t"},
-            "undo cannot be combined with snapshot, target: an undo swaps back every database that the restore has kept",
+            "undo cannot be combined with snapshot, target: an undo swaps back every database that the restore kept",
         ),
         ({"undo": "r", "safety_snapshot": False}, "undo cannot be combined with safety_snapshot"),
         ({"db": "c", "restore_strategy": "bravely"}, "restore_strategy is bravely, and must be beside or replace."),
         ({"db": "c", "strategy": "bravely"}, "restore_strategy is bravely, and must be beside or replace."),
         (
             {"db": "c", "restore_strategy": "replace", "keep_old": True},
-            "keep_old has a meaning only with restore_strategy=beside.",
+            "keep_old works only with restore_strategy=beside.",
         ),
         (
             {"db": "c", "from_repository": "r"},
-            "from_repository needs from_host as well: it says whose snapshots are meant.",
+            "from_repository needs from_host as well: it says whose snapshots to use.",
         ),
         (
             {"db": "c", "from_repository": "r", "from_host": "h", "from_copy": True},
@@ -871,7 +871,7 @@ def test_a_module_that_is_killed_is_one_sentence(fleet):
         (
             "recovery_kit",
             {"kit": "/tmp/kit.html", "escrow": False, "replace": True},
-            "replace has a meaning only with escrow=True",
+            "replace works only with escrow=True",
         ),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 from tests.unit.plugins.conftest import FakeDocker, Fleet
 
 OLD, NEW = "canary of the old password", "canary of the new password"
-REFUSED = ("wrong_password", "The password does not open the repository; it belongs to another password.")
+REFUSED = ("wrong_password", "Wrong password for the repository /repository.")
 
 
 class Host:

@@ -38,7 +38,7 @@ LABEL = "scalr.backup"
 
 # More PostgreSQL containers that nothing backs up are not put on record.
 _MOST_RECORDED = 200
-# Why a PostgreSQL container is not backed up that nobody has excluded.
+# Why a PostgreSQL container that is not excluded is not backed up.
 UNNAMED = "neither backup_containers nor a label names it"
 FILTERED = "backup_filter rejects it"
 
@@ -94,7 +94,7 @@ class Discovery:
     def __init__(
         self, config: Config, docker: DockerHost, cancelled: threading.Event | None = None, emit: Emit = nobody
     ) -> None:
-        """Whoever waits for a server ends when *cancelled* is set, and tells *emit* who is in the way."""
+        """Waiting for a server ends when *cancelled* is set, and *emit* is told what blocks it."""
         self._config = config
         self._docker = docker
         self._cancelled = cancelled or threading.Event()
@@ -186,7 +186,7 @@ class Discovery:
         except ContainerStoppedError as error:
             return container.with_status("stopped", error.message), None
         except ContainerGoneError:
-            return container.with_status("stopped", "it vanished while it was looked at"), None
+            return container.with_status("stopped", "it vanished during discovery"), None
         except InterruptedRunError:
             raise
         except ScalrBackupError as error:
@@ -236,7 +236,7 @@ def still_unmatched(config: Config, record: LookRecord) -> list[UnmatchedRecord]
 
 
 def unmatched(config: Config, summary: Mapping[str, Any], why: str) -> Unmatched | None:
-    """A container of the engine's list that is not backed up, where it runs PostgreSQL and nobody has said not to."""
+    """A container of the engine's list that is not backed up, where it runs PostgreSQL and is not excluded."""
     container = from_summary(summary)
     if not config.report_unmatched or exclusion(config, container.name, summary.get("Labels") or {}):
         return None
@@ -245,7 +245,7 @@ def unmatched(config: Config, summary: Mapping[str, Any], why: str) -> Unmatched
 
 
 def from_summary(summary: Mapping[str, Any]) -> Container:
-    """What the engine's list tells of a container; with links it has further names, of the form /other/alias."""
+    """What the engine's list says of a container; with links it has further names, of the form /other/alias."""
     names = (name.removeprefix("/") for name in summary.get("Names") or ())
     return Container(
         id=str(summary["Id"]),
@@ -259,7 +259,7 @@ def from_summary(summary: Mapping[str, Any]) -> Container:
 
 
 def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
-    """Decide on one inspect document; None when the filter says that it is no database container.
+    """Decide on one inspect document; None when the filter rejects it.
 
     Raises ConfigurationError when the filter cannot be applied to it.
     """
@@ -297,8 +297,8 @@ def choose(
             meant = next((one for one in unmatched if name_fits(one.name, [pattern])), None)
             if meant:
                 raise UnknownDatabaseError(
-                    f"{meant.name} on {host} runs PostgreSQL, but {meant.why}: name it in backup_containers, or give it the "
-                    f"label {LABEL}=true."
+                    f"{meant.name} on {host} runs PostgreSQL, but {meant.why}: name it in backup_containers, or label "
+                    f"it {LABEL}=true."
                 )
             names = ", ".join(match.name for match in matches) or "none"
             raise UnknownDatabaseError(

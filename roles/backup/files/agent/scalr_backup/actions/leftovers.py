@@ -48,12 +48,12 @@ def clean_up(state: State, discovery: Discovery, cluster: Cluster) -> list[str]:
 
 
 def half_made_by_dead(state: State, postgres: Postgres) -> dict[str, int]:
-    """The half-made databases that nobody works at any more, with their sizes in bytes."""
+    """The half-made databases that no run works at any more, with their sizes in bytes."""
     return {name: size for name, size in postgres.half_made_databases().items() if _is_of_dead_run(state, name)}
 
 
 def superfluous(journal: RestoreJournal, names: Collection[str]) -> str | None:
-    """The database that a restore no more needs: its new one before the swap, the old one after it.
+    """The database that a restore no longer needs: its new one before the swap, the old one after it.
 
     *names* are the cluster's databases. The swap is one transaction: where the new name stands, it has not
     happened. The old database is superfluous only while the live name stands too.
@@ -79,7 +79,7 @@ def _finish(state: State, journal: RestoreJournal, postgres: Postgres) -> list[s
         fate = "the live one is as it was" if journal.database in names else f"there is no {journal.database} now"
         return [f"{restore} was killed before its swap; its half-made database was dropped and {fate}."]
     if name == journal.old:
-        return [f"{restore} had swapped and ended before it dropped the old database; it is dropped now."]
+        return [f"{restore} had swapped but was killed before it dropped the old database; it is dropped now."]
     return []
 
 
@@ -97,8 +97,8 @@ def _finish_undos(state: State, container: str, postgres: Postgres) -> list[str]
         if swapped:
             kept = f"; what it replaced is kept as {journal.replaced.old}" if journal.replaced else ""
             found.append(
-                f"An undo of the restore {journal.kept.run} had put {container}/{journal.kept.database} back and ended before it "
-                f"could say so{kept}."
+                f"An undo of the restore {journal.kept.run} had put {container}/{journal.kept.database} back but was "
+                f"killed before it could say so{kept}."
             )
     return found
 

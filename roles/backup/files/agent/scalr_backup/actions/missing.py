@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a pass was to save and could not even try: containers that do not run, databases that are gone.
 
-A container that somebody has stopped is a warning, and so is a database that somebody has removed. One whose container is
+A stopped container is a warning, and so is a removed database. One whose container is
 paused, restarts all the time or vanishes under the look is a failure, and so is whatever was asked for by name. A pass that
 saves nothing although there was something to save has failed.
 """
@@ -23,7 +23,7 @@ REPORT_GONE = timedelta(days=14)
 NOTHING_SAVED = "nothing_saved"
 UNREACHABLE = "unreachable"
 
-# States that somebody has put a container into on purpose.
+# States that a container enters on purpose.
 _AT_REST = {"created", "exited", "removing"}
 # What a container is at that should run and does not; one that stops under the look restarts, or will not for long.
 _CODES = {"paused": "container_paused", "restarting": "container_restarting", "running": "container_restarting"}
@@ -73,7 +73,7 @@ def _held(container: str, known: Known) -> list[str]:
 
 
 def gone(discovered: Discovered, known: Known, now: datetime) -> list[str]:
-    """Databases that had good backups lately and that nobody can see any more."""
+    """Databases that had good backups lately and can no longer be seen."""
     seen = {
         (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
     }

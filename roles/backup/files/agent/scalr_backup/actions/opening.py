@@ -72,9 +72,9 @@ class Rehearsal:
 def open_or_make(
     restic: Repository, *, copy_of: Repository | None = None, make: bool = True, must_exist: bool = False
 ) -> Opened:
-    """Prove that the password opens a repository; where there is none, make it, or only say so.
+    """Prove that the password opens a repository; where it does not exist, create it, or only say so.
 
-    Raises RepositoryMissingError where there is none and there must be one, and what keeps restic from opening it.
+    Raises RepositoryMissingError when it must exist and does not, and what keeps restic from opening it.
     """
     try:
         return Opened(restic.repository, created=False, repository_id=restic.repository_id())

@@ -60,7 +60,7 @@ class UseCase:
 
     @contextmanager
     def _begun(self, run: str) -> Iterator[None]:
-        """All that is told from now on bears the run's id; what does so on a server is no leftover before the run's end."""
+        """Every event from now on carries the run's id; what carries it on a server is not a leftover until the run ends."""
         self._emit = with_run(self._emit, run)
         with self._state.runs.alive(run):
             yield
@@ -74,7 +74,7 @@ class UseCase:
         return self._discovery.postgres(cluster.container, cluster.credentials, LOOK)
 
     def _tidier(self, cluster: Cluster) -> Postgres:
-        """A way to a cluster for who tidies up, be it after having been told to stop."""
+        """A way to a cluster for tidying up, even after being told to stop."""
         return self._postgres(cluster, "cleanup").unstoppable()
 
     def _warn(self, result: _Warned, sentence: str) -> None:

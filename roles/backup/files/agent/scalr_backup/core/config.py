@@ -24,7 +24,7 @@ CONFIG_FILE = Path(os.environ.get("SCALR_BACKUP_CONFIG", "/etc/scalr-backup/conf
 _CONTAINER_GLOB = re.compile(r"[a-zA-Z0-9_.\-*?\[\]!]+\Z")
 # restic's notation of a duration: years, months, days and hours, in this order, each at most once.
 _DURATION = re.compile(r"(?=\d)(?:(\d{1,5})y)?(?:(\d{1,5})m)?(?:(\d{1,5})d)?(?:(\d{1,5})h)?\Z")
-# The stores that restic knows; it takes everything else for a directory, and one that is not absolute lies nobody knows where.
+# The stores that restic knows; it takes everything else for a directory, and a relative one could be anywhere.
 _REPOSITORY = re.compile(r"/|(local:/|s3:|sftp:|rest:|b2:|azure:|gs:|swift:|rclone:)\S", re.ASCII)
 _HOURS_OF_UNITS = (366 * 24, 31 * 24, 24, 1)
 # More than anybody can make, and as restic can still read it.
@@ -80,7 +80,7 @@ class Config(BaseModel):
     containers: tuple[str, ...] = ("scalr-*-db", "scalr-auth-postgres")
     exclude: tuple[str, ...] = ()
     filter: str = ""
-    # Whether PostgreSQL containers that nothing backs up are found and told.
+    # Whether PostgreSQL containers that nothing backs up are reported.
     report_unmatched: bool = True
     schedule: str = "0 3 * * *"
     timezone: str = "UTC"
@@ -95,7 +95,7 @@ class Config(BaseModel):
     check_schedule: str = "30 4 * * 0"
     # Weeks within which scheduled checks have read every pack of the repository.
     check_weeks: Annotated[int, Field(ge=1, le=104)] = 8
-    # Whether this host only adds: it forgets and prunes nothing, somebody else with a key of his own does.
+    # Whether this host only adds: it neither forgets nor prunes; someone else with another key does.
     append_only: bool = False
     parallel: Annotated[int, Field(ge=1, le=64)] = 2
     row_counts: bool = True
@@ -105,7 +105,7 @@ class Config(BaseModel):
     metrics_textfile: str = ""
     # Under the name that it has in the document; pydantic has a method of that name.
     copy_to: CopyTo | None = Field(default=None, alias="copy")
-    # What is told to whom backup_notify names.
+    # Which events are sent to the addresses of backup_notify.
     notify_events: tuple[Literal["failure", "warning", "recovery", "success", "digest"], ...] = (
         "failure",
         "warning",
@@ -144,7 +144,7 @@ class Config(BaseModel):
     def _container_globs(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in patterns:
             if not _CONTAINER_GLOB.match(pattern):
-                raise ValueError(f"{pattern!r} is no container name and no glob over names")
+                raise ValueError(f"{pattern!r} is neither a container name nor a glob")
         return patterns
 
     @field_validator("filter")
@@ -173,11 +173,11 @@ class Config(BaseModel):
             return schedule
         # With six, CronSim takes the first for seconds: "0 3 * * * *" would be every hour.
         if len(schedule.split()) != 5:
-            raise ValueError(f"{schedule!r} is no cron expression: it must have five fields")
+            raise ValueError(f"{schedule!r} is not a cron expression: it must have five fields")
         try:
             next(CronSim(schedule, utc_now()))
         except CronSimError as error:
-            raise ValueError(f"{schedule!r} is no cron expression: {error}") from None
+            raise ValueError(f"{schedule!r} is not a cron expression: {error}") from None
         except StopIteration:
             raise ValueError(f"{schedule!r} never happens") from None
         return schedule
@@ -190,7 +190,7 @@ class Config(BaseModel):
                 raise ValueError
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{name!r} is no time zone of the tz database, such as Europe/Paris or UTC") from None
+            raise ValueError(f"{name!r} is not a time zone of the tz database, such as Europe/Paris or UTC") from None
         return name
 
     @field_validator("keep")
@@ -203,7 +203,7 @@ class Config(BaseModel):
     def _port_is_for_everybody(cls, port: int) -> int:
         if 0 < port < 1024:
             raise ValueError(
-                f"{port} is a port that only root may open, and the agent is not root; take one from 1024 on"
+                f"{port} is a port that only root may open, and the agent is not root; choose 1024 or higher"
             )
         return port
 
@@ -212,42 +212,42 @@ class Config(BaseModel):
     def _directory_is_absolute(cls, directory: str) -> str:
         # Docker takes a colon for the end of the path.
         if directory and (not Path(directory).is_absolute() or ":" in directory):
-            raise ValueError(f"{directory!r} is no absolute path of a directory, without a colon")
+            raise ValueError(f"{directory!r} must be an absolute path without a colon")
         return directory
 
     @field_validator("keep_within")
     @classmethod
     def _duration_lasts(cls, duration: str) -> str:
         if duration and not duration_hours(duration):
-            raise ValueError(f"{duration!r} is no duration such as 30d, 12h or 1y6m")
+            raise ValueError(f"{duration!r} is not a duration such as 30d, 12h or 1y6m")
         return duration
 
     @model_validator(mode="after")
     def _only_adds_to_what_can_refuse(self) -> Config:
         if self.append_only and self.repository.startswith(("/", "local:")):
             raise ValueError(
-                f"append_only: whoever has this host can remove its directory {self.repository}; a host that only adds needs "
-                "a store elsewhere that is append-only"
+                f"append_only: whoever controls this host can remove its directory {self.repository}; an append-only "
+                "host needs an append-only store elsewhere"
             )
         return self
 
     @model_validator(mode="after")
     def _only_who_removes_prunes(self) -> Config:
         if self.append_only and self.prune_schedule:
-            raise ValueError("prune_schedule: a host that only adds (append_only) prunes nothing; prune.yml does it")
+            raise ValueError("prune_schedule: an append-only host does not prune; prune.yml does it")
         return self
 
     @model_validator(mode="after")
     def _copy_is_elsewhere(self) -> Config:
         if self.copy_to and self.copy_to.repository.rstrip("/") == self.repository.rstrip("/"):
-            raise ValueError("copy.repository is the repository itself, so that there would be no copy")
+            raise ValueError("copy.repository is the repository itself, so there would be no copy")
         return self
 
 
 def _somewhere(repository: str) -> str:
     if not _REPOSITORY.match(repository):
-        # It is not repeated: what is no address may be a password.
-        raise ValueError("it is neither an absolute path nor begins as restic's addresses do, such as s3: or sftp:")
+        # It is not repeated: what is not an address may be a password.
+        raise ValueError("it must be an absolute path or a restic address, such as s3:… or sftp:…")
     return repository
 
 
@@ -258,7 +258,7 @@ def _something(keep: Keep) -> Keep:
 
 
 def duration_hours(duration: str) -> int:
-    """About how many hours restic's notation of a duration means, never too few; 0 for what is none."""
+    """About how many hours restic's notation of a duration means, never too few; 0 for anything else."""
     match = _DURATION.match(duration)
     return (
         sum(int(count or 0) * hours for count, hours in zip(match.groups(), _HOURS_OF_UNITS, strict=True))
@@ -275,7 +275,7 @@ def parse_config(text: str, source: str) -> Config:
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigurationError(f"{source} is no JSON document: {error}.") from None
+        raise ConfigurationError(f"{source} is not valid JSON: {error}.") from None
     try:
         return Config.model_validate(document)
     except ValidationError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # A shell's and an engine's codes: below this one a program chose its code itself; above it, a signal's number is added.
-_NOT_STARTED = {126: "cannot be started there", 127: "is not there"}
+_NOT_STARTED = {126: "could not be executed", 127: "was not found"}
 _SIGNALS = 128
 # psql's code for a lost connection, whose reason only the server knows.
 _CONNECTION_LOST = 2
@@ -46,7 +46,7 @@ def ending(command: Command, exit_code: int, said: str, inspect: Callable[[], Ma
         return f"{how}: {words}"
     document = inspect()
     if not words:
-        return f"{how} and said nothing; {condition(document)}."
+        return f"{how} and printed nothing; {condition(document)}."
     return f"{how}: {words}" if _is_well(document) else f"{how}: {words.rstrip('.')}; {condition(document)}."
 
 
@@ -71,14 +71,14 @@ def condition(document: Mapping[str, Any] | None) -> str:
     if document is None:
         return "the container is gone"
     state = document.get("State") or {}
-    memory = ", and the engine has killed something in it for want of memory" if state.get("OOMKilled") else ""
+    memory = ", and the engine has killed a process in it for lack of memory" if state.get("OOMKilled") else ""
     if state.get("Restarting"):
-        return f"the container is restarting, after it ended with exit code {state.get('ExitCode')}{memory}"
+        return f"the container is restarting after exit code {state.get('ExitCode')}{memory}"
     if state.get("Paused"):
         return f"the container is paused{memory}"
     if state.get("Running"):
         since = str(state.get("StartedAt", ""))[:19].replace("T", " ")
-        return f"the container runs since {since} UTC{memory}"
+        return f"the container has been running since {since} UTC{memory}"
     if state.get("Status") == "exited":
-        return f"the container has ended with exit code {state.get('ExitCode')}{memory}"
+        return f"the container exited with code {state.get('ExitCode')}{memory}"
     return f"the container's state is {state.get('Status') or 'unknown'}{memory}"

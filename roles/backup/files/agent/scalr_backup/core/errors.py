@@ -33,7 +33,7 @@ class ScalrBackupError(Exception):
 
 
 class ConfigurationError(ScalrBackupError):
-    """The configuration does not say something that can be done."""
+    """The configuration is not valid."""
 
     code = "configuration"
     exit_code = ExitCode.USAGE
@@ -77,7 +77,7 @@ class ContainerStoppedError(ScalrBackupError):
 
 
 class ContainerGoneError(ScalrBackupError):
-    """The container was there a moment ago."""
+    """The container vanished a moment ago."""
 
     code = "container_gone"
 
@@ -89,7 +89,7 @@ class DockerUnreachableError(ScalrBackupError):
 
 
 class CommandLostError(DockerUnreachableError):
-    """A command came to no end that anybody knows of, because its container was stopped under it."""
+    """A command's outcome is unknown, because its container was stopped meanwhile."""
 
     code = "command_lost"
 
@@ -134,7 +134,7 @@ class UnreadableArchiveError(ScalrBackupError):
 
 
 class UnreadableManifestError(ScalrBackupError):
-    """The manifest of a run is there and cannot be read: what it knows is not known, which is not that nothing is."""
+    """The manifest of a run is there and cannot be read: what it records is unknown, which is not the same as nothing."""
 
     code = "unreadable_manifest"
 
@@ -152,13 +152,13 @@ class OlderServerError(ScalrBackupError):
 
 
 class MissingExtensionError(ScalrBackupError):
-    """The target's image has not the files of an extension that the snapshot needs."""
+    """The target's image lacks an extension that the snapshot needs."""
 
     code = "missing_extension"
 
 
 class MissingRoleError(ScalrBackupError):
-    """The snapshot needs a role that the target has not, and that cannot be made."""
+    """The snapshot needs a role that the target lacks and that cannot be created."""
 
     code = "missing_role"
 
@@ -188,7 +188,7 @@ class NoRoomLeftError(ScalrBackupError):
 
 
 class RoomUnknownError(ScalrBackupError):
-    """Nobody can say how much room a volume has, so nothing is written to it."""
+    """How much room a volume has cannot be found out, so nothing is written to it."""
 
     code = "room_unknown"
 
@@ -218,7 +218,7 @@ class NotTriedError(ScalrBackupError):
 
 
 class DrillRefusedError(NotTriedError):
-    """The Docker Engine, or what stands before it, lets this agent make no containers."""
+    """The Docker Engine, or its proxy, does not let this agent create containers."""
 
     code = "drill_refused"
 
@@ -230,7 +230,7 @@ class NoMemoryError(NotTriedError):
 
 
 class NoImageError(NotTriedError):
-    """The image for a drill is not on this host and cannot be had."""
+    """The image for a drill is not on this host and cannot be pulled."""
 
     code = "no_image"
 
@@ -261,7 +261,7 @@ class AppendOnlyError(ScalrBackupError):
 
 
 class ForgedSnapshotsError(ScalrBackupError):
-    """Snapshots bear times that cannot be true; nothing is removed on their word."""
+    """Snapshots have impossible times; nothing is removed because of them."""
 
     code = "forged_snapshots"
 
@@ -273,19 +273,19 @@ class TwoHostsError(ScalrBackupError):
 
 
 class CopyError(ScalrBackupError):
-    """The second repository has not what it should have."""
+    """The second repository lacks what it should have."""
 
     code = "copy_failed"
 
 
 class BusyError(ScalrBackupError):
-    """Another run holds what this one needs."""
+    """Another run holds a lock that this one needs."""
 
     code = "busy"
 
 
 class InterruptedRunError(ScalrBackupError):
-    """The run was told to stop and has cleaned up behind itself."""
+    """The run was told to stop and has cleaned up after itself."""
 
     code = "interrupted"
 
@@ -309,7 +309,7 @@ class WrongPasswordError(ResticError):
 
 
 class KeyInUseError(ScalrBackupError):
-    """A key of the repository that somebody may still need was to be removed."""
+    """A repository key that somebody may still need was about to be removed."""
 
     code = "key_in_use"
 
@@ -327,7 +327,7 @@ class RepositoryMissingError(ResticError):
 
 
 class RepositoryUnreachableError(ResticError):
-    """The place of the repository does not answer."""
+    """The repository's store does not answer."""
 
     code = "repository_unreachable"
 
@@ -339,18 +339,18 @@ class UnreadableRepositoryError(ResticError):
 
 
 class RepositoryRefusedError(RepositoryUnreachableError):
-    """The place of the repository answers and refuses: a key, a right, a clock, a certificate is wrong."""
+    """The repository's store answers and refuses: a key, permission, clock or certificate is wrong."""
 
     code = "repository_refused"
 
 
 class RepositoryLockedError(ResticError):
-    """Somebody else's lock on the repository did not go away in time."""
+    """Another program's lock on the repository was not released in time."""
 
     code = "repository_locked"
 
 
-# What earlier versions put on record of drills that they could not try, as if these had failed.
+# Codes under which earlier versions recorded drills that could not be tried as failures.
 CODES_OF_DRILLS_NOT_TRIED = frozenset(
     kind.code for kind in (NoMemoryError, NoImageError, ThrowawayError, CallRefusedError, DockerUnreachableError)
 )

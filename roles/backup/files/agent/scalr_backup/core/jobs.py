@@ -39,7 +39,7 @@ class Job:
         return schedule.next_moment(config, cron, now) if cron else None
 
     def missed(self, config: Config, state: StateRecord, first_started: datetime, now: datetime) -> bool:
-        """Whether it was due, while nobody was there to do it, since it last ran or since the installation."""
+        """Whether it came due, unserved, since it last ran or since the installation."""
         cron, last = self.schedule(config), self.last_run(state)
         if not cron:
             return False

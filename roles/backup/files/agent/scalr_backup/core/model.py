@@ -63,7 +63,7 @@ def old_name(database: str, run: str) -> str:
 
 
 def kept_since(database: str) -> datetime | None:
-    """When a restore kept this database as a copy, by its name; None for every database that is no such copy.
+    """When a restore kept this database as a copy, by its name; None for every other database.
 
     A copy is neither backed up nor drilled: what it is a copy of is, or was.
     """
@@ -76,7 +76,7 @@ def kept_since(database: str) -> datetime | None:
 
 
 def started_at(run: str) -> datetime | None:
-    """When a run began, as its id tells; None of what is no run's id, or names no moment."""
+    """When a run began, by its id; None for anything that is not a run's id, or names no moment."""
     if not is_run_id(run):
         return None
     try:
@@ -208,13 +208,13 @@ class Snapshot:
 
     @property
     def container(self) -> str | None:
-        """The container's name; None for a snapshot that is no dump."""
+        """The container's name; None for a snapshot that is not a dump."""
         parsed = parse_dump_path(self.path)
         return parsed[0] if parsed else None
 
     @property
     def database(self) -> str | None:
-        """The database's name; None for a snapshot that is no dump."""
+        """The database's name; None for a snapshot that is not a dump."""
         parsed = parse_dump_path(self.path)
         return parsed[1] if parsed else None
 
@@ -253,11 +253,11 @@ class Snapshot:
 
     @property
     def empty(self) -> bool:
-        """Whether it holds nothing: what a failed dump leaves where nothing can be removed. It is no backup."""
+        """Whether it holds nothing: what a failed dump leaves where nothing can be removed. It is not a backup."""
         return self.dump_bytes == 0
 
     def is_from_the_future(self, now: datetime) -> bool:
-        """Whether its time cannot be true: who may add snapshots may date them as he likes."""
+        """Whether its time is impossible: anyone who can add snapshots can date them at will."""
         return self.time > now + _CLOCK_SKEW
 
     def as_dict(self) -> SnapshotAnswer:

@@ -62,8 +62,8 @@ _OTHER_PROGRAM = re.compile(
 )
 _PARTS_OF_SCRIPTS = re.compile(r"&&|\|\||[;|&\n]|\b(?:do|then|else)\b")
 WHAT_TO_DO = (
-    "To back up such a container, match it with backup_containers or give it the label scalr.backup=true; if it is left out on "
-    "purpose, say so with the label scalr.backup=false or with backup_exclude."
+    "To back up such a container, match it with backup_containers or label it scalr.backup=true; to leave it out on "
+    "purpose, label it scalr.backup=false or name it in backup_exclude."
 )
 
 # What starts a server stands near the beginning; a command may be of two megabytes.
@@ -76,7 +76,7 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _DATA_DIRECTORY = re.compile(
     r"/(?:var/lib/(?:postgresql|postgres|pgsql)|bitnami/postgresql|home/postgres|pgdata|opt/bitnami/postgresql/data)(?:/.*)?\Z"
 )
-# Docker's name for a volume that nobody has named: the image has declared it, which tools inherit.
+# Docker's name for an anonymous volume: the image declares it, which tools inherit.
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}\Z")
 
 # What other programs mark containers with that live as long as a test.
@@ -190,7 +190,7 @@ def _program(words: Sequence[str], depth: int = 0) -> _Program:
 
 
 def _behind_wrappers(words: Sequence[str]) -> list[str]:
-    """The words from the first program on that is no wrapper."""
+    """The words from the first program on that is not a wrapper."""
     rest = list(words)
     while rest and (_WRAPPER.match(rest[0]) or _ASSIGNMENT.match(rest[0])):
         wrapper = rest.pop(0).rpartition("/")[2]
@@ -220,7 +220,7 @@ def _of_script(script: str, depth: int) -> _Program:
 
 
 def _data_directories(mounts: object) -> Iterator[str]:
-    """Where somebody has mounted a data directory that can be written to."""
+    """Where a writable data directory is mounted."""
     for mount in _documents(mounts):
         place, name = str(mount.get("Destination") or ""), str(mount.get("Name") or "")
         if _DATA_DIRECTORY.match(place) and mount.get("RW") is not False and not _ANONYMOUS.match(name):

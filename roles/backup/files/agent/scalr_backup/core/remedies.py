@@ -15,62 +15,62 @@ ALERTS = f"{_DOCS}/alerts.md"
 
 # The words are those of the page's table, which a test holds to be the same.
 _CURES = {
-    "amcheck_failed": "read its words; run check.yml with read_data_subset, and drill an older snapshot",
-    "assertions_failed": "look at the data of that day, then at the file",
+    "amcheck_failed": "read its output; run check.yml with read_data_subset, and drill an older snapshot",
+    "assertions_failed": "check that day's data, then the SQL file",
     "busy": "wait for it; scalr-backup backup --wait does",
     "call_refused": (
         "give that container the label scalr.backup=true, or let backup_containers name it; docker logs "
         "scalr-backup-socket-proxy lists what was refused"
     ),
-    "command_lost": "the sentence says what the engine knows of the container; look at its log, then run it again",
-    "configuration": "correct the variable, run site.yml",
-    "container_gone": "the next pass has it if it is back; else stop expecting it",
-    "container_paused": "end the pause and run the command again",
-    "container_restarting": "look at that container's log",
+    "command_lost": "the message says what state the container is in; check its log, then run this again",
+    "configuration": "correct the variable and run site.yml",
+    "container_gone": "if it comes back, the next pass saves it; if not, stop expecting it",
+    "container_paused": "unpause it and run the command again",
+    "container_restarting": "check the container's log",
     "container_stopped": "start it and run the command again",
-    "copy_failed": "look at that store; scalr-backup copy copies again",
-    "credentials": "look whether the secret is mounted in that container",
-    "docker_unreachable": "docker ps on the host; then site.yml",
-    "dump_failed": "read pg_dump's words in the sentence; run backup.yml again",
+    "copy_failed": "check that store; scalr-backup copy tries again",
+    "credentials": "check that the secret is mounted in that container",
+    "docker_unreachable": "run docker ps on the host, then site.yml",
+    "dump_failed": "read pg_dump's error in the message; run backup.yml again",
     "forged_snapshots": (
-        "read Forged snapshots before you do anything; where a clock was ahead, scalr-backup forget --remove-future removes "
-        "what it has dated in the future"
+        "read Forged snapshots before you do anything; if a clock was ahead, scalr-backup forget --remove-future "
+        "removes the snapshots dated in the future"
     ),
-    "internal": "report it with the sentence and the log",
+    "internal": "report it with the message and the log",
     "interrupted": "run it again",
-    "manifest": "run backup.yml again; a restore cannot count rows without it",
+    "manifest": "run backup.yml again; without it, a restore cannot verify row counts",
     "missing_extension": "restore into a container whose image has it (-e target=)",
-    "missing_role": "create the role that the sentence names",
+    "missing_role": "create the role that the message names",
     "nothing_saved": "start the containers, or leave them out with backup_exclude",
     "older_server": "restore into a container of that version or a newer one (-e target=)",
     "postgres": (
-        "read them and the container's log; where it refuses the login, the role in POSTGRES_USER is not the one that the "
-        "volume was initialised with"
+        "read its error and the container's log; if it refuses the login, the volume was initialised with another "
+        "role than POSTGRES_USER"
     ),
-    "repository_locked": "wait; if nothing runs anywhere, scalr-backup unlock removes stale locks",
+    "repository_locked": "wait; if nothing is running anywhere, scalr-backup unlock removes stale locks",
     "repository_missing": (
-        "is the address right, the disk mounted, the bucket there? Only if it is really gone: scalr-backup init"
+        "check the address, the mount, the bucket; only if the repository is really gone, run scalr-backup init"
     ),
-    "repository_refused": "the sentence says which, and the variable to correct",
-    "repository_unreachable": "check network, name servers, backup_repository",
-    "repository_unreadable": (
-        "check.yml tells which; where a host only adds, Coming back tells how to undo what was done to it"
-    ),
-    "restic": "read them; check.yml tells whether the repository is intact",
+    "repository_refused": "the message says which, and which variable to correct",
+    "repository_unreachable": "check the network, the name servers and backup_repository",
+    "repository_unreadable": ("check.yml says which; for an append-only host, Coming back says how to undo the damage"),
+    "restic": "read its error; check.yml says whether the repository is intact",
     "restic_version": "set backup_restic_image to 0.19 or newer",
-    "restore_failed": "read pg_restore's words",
-    "roles_not_saved": "read pg_dumpall's words in the sentence; run backup.yml again",
+    "restore_failed": "read pg_restore's error in the message",
+    "roles_not_saved": "read pg_dumpall's error in the message; run backup.yml again",
     "too_many_keys": "remove some, see keys",
-    "two_hosts": "give each host a name, or a repository, of its own",
+    "two_hosts": "give each host its own name or its own repository",
     "unreachable": (
-        "look at that container's log; where it says that a role does not exist, POSTGRES_USER is not the role that the volume "
-        "was initialised with"
+        "check the container's log; if it says that a role does not exist, the volume was initialised with another "
+        "role than POSTGRES_USER"
     ),
-    "unreadable_archive": "it is older than the server that was dumped: use the same major version",
-    "unreadable_globals": "report it; meanwhile restore with without_manifest=true, which takes the roles of another pass",
-    "unreadable_manifest": "try again; if it stays so, read A manifest that cannot be read",
-    "verification_failed": "compare the two; try an older snapshot; run check.yml with read_data_subset",
-    "wrong_password": "put the right one back, from your copy",
+    "unreadable_archive": "it is older than the dumped server: use the same major version",
+    "unreadable_globals": (
+        "report it; meanwhile restore with without_manifest=true, which takes the roles from another pass"
+    ),
+    "unreadable_manifest": "try again; if it persists, read A manifest that cannot be read",
+    "verification_failed": "compare the two databases; try an older snapshot; run check.yml with read_data_subset",
+    "wrong_password": "restore the right one from your copy",
 }
 
 _THE_CONTAINERS_LOG = {
@@ -90,7 +90,7 @@ _VERB = "docker exec scalr-backup scalr-backup"
 
 
 def cure(code: str | None) -> str:
-    """What helps, as a sentence; empty where nothing better is known than to read what happened."""
+    """What to do, as a sentence; empty where reading the message is the best advice."""
     words = _CURES.get(code or "", "")
     return f"{words[:1].upper()}{words[1:]}." if words else ""
 

@@ -39,7 +39,7 @@ _OF_A_NEW_ROLE = {"NOSUPERUSER", "NOCREATEROLE", "NOCREATEDB", "NOREPLICATION", 
 
 
 class GlobalsError(ScalrBackupError):
-    """What should be the roles of a cluster is no script of pg_dumpall."""
+    """What should be the roles of a cluster is not a pg_dumpall script."""
 
     code = "unreadable_globals"
 
@@ -69,8 +69,8 @@ class Role:
 class Membership:
     """*member* is a member of *role*; *admin* says that it may grant this on.
 
-    A server may refuse ``statement`` because of the grantor that it names: he is not there, or, from PostgreSQL 16
-    on, may not grant this role. ``without_grantor`` is the same without him; whoever runs it becomes the grantor.
+    A server may refuse ``statement`` because of the grantor that it names, who does not exist or, from PostgreSQL 16
+    on, may not grant this role. ``without_grantor`` is the same without a grantor; the user who runs it becomes one.
     """
 
     role: str
@@ -243,7 +243,7 @@ class _Reader:
 def _attributes(name: str, attributes: list[str]) -> Iterator[str]:
     """The statements that make a new role what it was, its password last and by itself.
 
-    A statement that fails for want of a right may go to the server's log, and must not take the password with it.
+    A statement that lacks a permission may go to the server's log, and must not take the password with it.
     """
     words = [word for word in attributes if word not in _OF_A_NEW_ROLE]
     place = words.index("PASSWORD") if "PASSWORD" in words else len(words)

@@ -30,7 +30,7 @@ RESERVE_BYTES = 256 * _MIB
 _LOG_PER_DATA = 1.1
 _LOG_PER_DATA_WITH_CHECKSUMS = 2.1
 _LOG_BEYOND_LIMIT = 1.5
-# The share of a database that its largest indexes have, where nobody knows.
+# The share of a database that its largest indexes have, where that is unknown.
 _UNKNOWN_INDEXES = 5
 # How long it may take from the moment that a look is due to the one in which our sessions have ended.
 _REACTION_SECONDS = 2.0
@@ -127,7 +127,7 @@ class RoomNeeds:
 
 @dataclass(frozen=True)
 class Shortage:
-    """A volume that has not what a restore takes of it; bytes."""
+    """A volume that lacks the room that a restore takes; bytes."""
 
     place: Place
     free_bytes: int
@@ -178,7 +178,7 @@ def sort_bytes(index_bytes: Iterable[int], jobs: int, memory_bytes: int) -> int:
 def shortage(claims: Sequence[Claim], survey: Survey, wanted: RoomNeeds, spare_bytes: int = 0) -> Shortage | None:
     """The volume that has too little, if there is one; *spare_bytes* become free before the restore begins.
 
-    Rows that are spread over tablespaces have the room of all of them together: nobody knows how they are spread.
+    Rows that are spread over tablespaces have the room of all of them together: how they are spread is unknown.
     """
     places = survey.places_of(claims)
     rows = wanted.data_bytes + wanted.sort_bytes + wanted.reserve_bytes * len(places)
@@ -191,7 +191,7 @@ def shortage(claims: Sequence[Claim], survey: Survey, wanted: RoomNeeds, spare_b
 
 
 class Gauge:
-    """Reads the room of one volume, look after look, and tells when the restore has to end."""
+    """Watches the room of one volume, and decides when the restore has to end."""
 
     def __init__(self, reserve_bytes: int = RESERVE_BYTES) -> None:
         self._reserve_bytes = reserve_bytes

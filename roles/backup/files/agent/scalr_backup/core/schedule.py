@@ -27,7 +27,7 @@ def previous_pass(config: Config, now: datetime) -> datetime:
 
 
 def missed(config: Config, now: datetime, last_started: datetime | None, first_started: datetime) -> bool:
-    """Whether a pass was due, while nobody was there to begin it, since the last one or since the installation."""
+    """Whether a pass came due, unserved, since the last one or since the installation."""
     return missed_moment(config, config.schedule, now, last_started, first_started)
 
 

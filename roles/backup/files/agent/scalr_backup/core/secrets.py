@@ -47,7 +47,7 @@ class Secrets:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Whom to tell what goes wrong: Apprise's addresses, and that of a dead man's switch; both are secrets."""
+    """Where to report problems: Apprise's addresses and a dead man's switch's; both are secrets."""
 
     notify: tuple[str, ...] = field(default=(), repr=False)
     heartbeat: str = field(default="", repr=False)
@@ -113,7 +113,7 @@ def parse_addresses(text: str) -> Addresses:
     ):
         raise ConfigurationError("backup_notify must be a list of addresses, and backup_heartbeat_url one address.")
     if any(len(url.splitlines()) != 1 for url in notify):
-        raise ConfigurationError("backup_notify: an address must be a single line that is not empty.")
+        raise ConfigurationError("backup_notify: an address must be a single, non-empty line.")
     return Addresses(tuple(url.strip() for url in notify), heartbeat.strip())
 
 
@@ -185,9 +185,7 @@ def parse_given(text: str) -> Given:
     except (ValueError, KeyError, TypeError, AttributeError):
         config, files, unknown = None, {}, True
     if unknown:
-        raise ConfigurationError(
-            'What is to be rehearsed must be {"config": {…}, "secrets": {…}}, with the secrets\' files by their names.'
-        )
+        raise ConfigurationError('A rehearsal needs {"config": {…}, "secrets": {…}}, with the secret files by name.')
     configuration = parse_config(json.dumps(config), "The configuration")
     opened: list[int] = []
     # The links lie there for this moment; what they lead to is memory of this process, and goes with it however it ends.
@@ -278,6 +276,6 @@ def parse_environment(lines: list[str], source: str) -> dict[str, str]:
             continue
         name, equals, value = line.partition("=")
         if not equals or not _ENVIRONMENT_NAME.match(name):
-            raise ConfigurationError(f"{source}: line {number} is no KEY=VALUE line.")
+            raise ConfigurationError(f"{source}: line {number} is not KEY=VALUE.")
         environment[name] = value
     return environment

@@ -51,7 +51,7 @@ def split_statements(script: str) -> Iterator[Statement]:
         if kind == "aside" or (kind == "space" and not words):
             continue
         if text in {"'", '"'}:
-            raise ValueError(f"a quotation begins at character {token.start() + 1} and does not end")
+            raise ValueError(f"the quote at character {token.start() + 1} is not closed")
         pieces.append(text)
         if text == ";":
             yield Statement("".join(pieces), tuple(words))
@@ -59,7 +59,7 @@ def split_statements(script: str) -> Iterator[Statement]:
         elif kind != "space":
             words.append(text)
     if words:
-        raise ValueError("the last statement does not end")
+        raise ValueError("the last statement is not terminated")
 
 
 def unquote_identifier(word: str) -> str:

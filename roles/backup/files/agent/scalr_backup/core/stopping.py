@@ -64,7 +64,7 @@ def leaving_a_question() -> Iterator[None]:
 
 
 def read_standard_input() -> str:
-    """All of standard input; what has come by then when the process is told to end."""
+    """All of standard input, or what has arrived when the process is told to end."""
     try:
         descriptor = sys.stdin.fileno()
     except (OSError, ValueError):

@@ -64,36 +64,36 @@ class Rules:
         return Rules(self.one_of, self.apart, needs, self.only)
 
 
-_WHOSE = "it says whose snapshots are meant"
-_WHICH = "it says which repository is meant"
+_WHOSE = "it says whose snapshots to use"
+_WHICH = "it says which repository to use"
 _FROM_ANOTHER = (
     Needs("from_repository", ("from_host",), _WHOSE),
     Needs("from_password", ("from_repository",), _WHICH),
     Needs("from_environment", ("from_password",), "the agent's own password comes with its own environment"),
 )
-_TWO_SOURCES = Apart("from_repository", ("from_copy",), "they are two repositories to read from")
+_TWO_SOURCES = Apart("from_repository", ("from_copy",), "both name a repository to read from")
 _ELSEWHERE = ("from_host", "from_password", "keep", "keep_within", "accept_late")
-_OWN_RULES = "in its own repository, a host goes by its own rules"
+_OWN_RULES = "a host's own repository follows its own rules"
 _FORGET = Rules(
     apart=(
         Apart(
             "snapshots",
             ("accept_late", "remove_future"),
-            "what is named is removed, whenever it came, and nothing else",
+            "exactly what is named is removed, whatever its age",
         ),
-        Apart("from_repository", ("copy",), "they are two repositories to work on"),
+        Apart("from_repository", ("copy",), "both name a repository to work on"),
     ),
     needs=(
         Needs(
             "from_repository",
             ("from_host", "from_password", "keep"),
-            "they say whose snapshots are meant, what opens the repository, and how many snapshots stay",
+            "they say whose snapshots to use, what opens the repository, and how many to keep",
         ),
         *(Needs(name, ("from_repository",), _OWN_RULES) for name in _ELSEWHERE),
     ),
 )
 _RESTORE = Rules(
-    one_of=(OneOf(("db", "undo"), "the container whose databases are to be restored, or the restore to undo"),),
+    one_of=(OneOf(("db", "undo"), "the container to restore, or the restore to undo"),),
     apart=(
         Apart(
             "undo",
@@ -113,7 +113,7 @@ _RESTORE = Rules(
                 "safety_snapshot",
                 "without_manifest",
             ),
-            "an undo swaps back every database that the restore has kept, and keeps what it replaces",
+            "an undo swaps back every database that the restore kept, and keeps what it replaces",
         ),
         _TWO_SOURCES,
     ),
@@ -124,16 +124,16 @@ _RESTORE = Rules(
         Only("keep_old", "restore_strategy", ("beside", None)),
     ),
 )
-_OLD_NAME = "they are the old and the new name of the same"
+_OLD_NAME = "they are the old and the new name of one option"
 
 VERBS = {
     "restore": _RESTORE,
     "drill": Rules(apart=(_TWO_SOURCES,), needs=_FROM_ANOTHER),
     "forget": _FORGET,
     "check": Rules(
-        apart=(Apart("scheduled", ("copy", "read_data_subset"), "the schedule says by itself what is checked"),)
+        apart=(Apart("scheduled", ("copy", "read_data_subset"), "the schedule itself decides what is checked"),)
     ),
-    "prune": Rules(apart=(Apart("scheduled", ("copy",), "the schedule says by itself what is pruned"),)),
+    "prune": Rules(apart=(Apart("scheduled", ("copy",), "the schedule itself decides what is pruned"),)),
     "key": Rules(
         only=(
             Only("key", "action", ("remove",)),
@@ -152,7 +152,7 @@ MODULES = {
             *_FORGET.needs,
             *_FROM_ANOTHER[1:],
             Needs("ca_certificate", ("from_repository",), "the agent knows its own store"),
-            Needs("image", ("from_repository",), "the agent's own repository is the agent's to work on"),
+            Needs("image", ("from_repository",), "the agent maintains its own repository"),
         ),
         only=(
             Only("copy", "action", ("init", "check")),
@@ -176,7 +176,7 @@ MODULES = {
         ),
     ),
     "repository_key": Rules(
-        one_of=(OneOf(("password", "key"), "the password that the key is of, or the key's id"),),
+        one_of=(OneOf(("password", "key"), "the key's password, or its id"),),
         apart=(Apart("password", ("key",), "either names the key"),),
         only=(
             Only("key", "state", ("absent",)),
@@ -189,7 +189,7 @@ MODULES = {
 PLAYBOOKS = {
     "backup": Rules(apart=(Apart("extra_tags", ("tags",), _OLD_NAME),)),
     "drill": VERBS["drill"],
-    "prune": Rules(apart=(Apart("remove", ("accept_late",), "what is named is removed, whenever it came"),)),
+    "prune": Rules(apart=(Apart("remove", ("accept_late",), "what is named is removed, whatever its age"),)),
     "recovery_kit": Rules(only=(Only("replace", "escrow", (True, None)),)),
     # The inventory may know the repository and the password of the host that made the snapshots, and the container.
     "restore": Rules(
@@ -198,7 +198,7 @@ PLAYBOOKS = {
         _RESTORE.needs,
         _RESTORE.only,
     ).without_needs_of("from_password", "from_environment"),
-    "rotate_password": Rules(apart=(Apart("keep_old", ("gone",), "a password that stays is taken from nobody"),)),
+    "rotate_password": Rules(apart=(Apart("keep_old", ("gone",), "keep_old removes no passwords"),)),
 }
 
 
@@ -217,7 +217,7 @@ def objections(rules: Rules, given: Mapping[str, Any], spell: Callable[[str], st
             yield f"{spell(needs.name)} needs {', '.join(missing)} as well{_as(': ', needs.why)}."
     for only in rules.only:
         if only.name in given and given.get(only.choice) not in only.values:
-            yield f"{spell(only.name)} has a meaning only with {_choices(only, spell)}."
+            yield f"{spell(only.name)} works only with {_choices(only, spell)}."
 
 
 def _choices(only: Only, spell: Callable[[str], str]) -> str:

@@ -43,7 +43,7 @@ class Lookout:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # It may wait for the engine: as a daemon it keeps nobody from ending.
+        # It may wait for the engine: as a daemon it does not block the end of the process.
         self._stopping.set()
 
     def _run(self) -> None:
@@ -65,7 +65,7 @@ class Lookout:
     def _tell(self, reason: str) -> None:
         if reason != self._said:
             self._said = reason
-            make_logger().warning("The containers of this host cannot be looked at.", reason=reason)
+            make_logger().warning("The containers of this host cannot be inspected.", reason=reason)
 
 
 def worth_telling(look: LookRecord, before: LookRecord | None, seen: set[str]) -> LookRecord:

@@ -30,7 +30,7 @@ from scalr_backup.tools.state import State
 
 # Seconds between two looks at the configuration and the state.
 _TURN_SECONDS = 5.0
-# Seconds after which node_exporter's file is written anew though no state has changed: it goes by the clock, too.
+# Seconds after which node_exporter's file is rewritten though no state has changed: it goes by the clock, too.
 _REWRITE_SECONDS = 60.0
 # Seconds that a client has for each part of its request.
 _CLIENT_SECONDS = 10.0
@@ -160,7 +160,7 @@ class MetricsServer:
 
 
 class _Http(ThreadingHTTPServer):
-    """Listens on every address of the container, whose port is published only where the role is told so."""
+    """Listens on every address of the container, whose port is published only if the role is told to."""
 
     daemon_threads = True
     # A port that was ours a moment ago can be ours again.
@@ -186,7 +186,7 @@ class _Http(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: a client that went away is no news, and what fails on our side is told by ``_MetricsHandler``."""
+        """Nothing: a client that went away is not news, and ``_MetricsHandler`` reports what fails on our side."""
 
 
 class _MetricsHandler(BaseHTTPRequestHandler):
@@ -211,7 +211,7 @@ class _MetricsHandler(BaseHTTPRequestHandler):
                 self.path.partition("?")[0], self.headers.get("Accept", "")
             )
         except Exception as error:  # noqa: BLE001 (the scraper is told that it failed, and the log why)
-            self.server.owner.failed("The metrics cannot be made.", error)
+            self.server.owner.failed("The metrics cannot be collected.", error)
             code, content_type, body = HTTPStatus.INTERNAL_SERVER_ERROR, _PLAIN, _line("This failed; see the log.")
         self.send_response(code)
         self.send_header("Content-Type", content_type)

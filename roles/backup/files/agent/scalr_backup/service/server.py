@@ -33,7 +33,7 @@ _PROGRESS_SECONDS = 30.0
 
 
 class Companion(Protocol):
-    """Whoever looks on while the agent serves, such as the one that tells a dead man's switch.
+    """Anything that works alongside while the agent serves, such as what tells a dead man's switch.
 
     It is called in the server's own thread, so what takes time it leaves to another. What it raises is logged, and stops
     nothing.
@@ -75,7 +75,7 @@ class Server:
             self._run_due()
             if self._reload():
                 self._plan()
-        self._log.info("The agent ends.")
+        self._log.info("The agent is stopping.")
         return 0
 
     def _catch_up(self, first_started: datetime) -> None:
@@ -121,7 +121,9 @@ class Server:
         except ConfigurationError as error:
             if error.message != self._refused:
                 self._refused = error.message
-                self._log.error("The configuration is not valid; the one before stays in force.", reason=error.message)
+                self._log.error(
+                    ("The configuration is not valid; the previous one stays in force."), reason=error.message
+                )
             return False
         self._refused = None
         changed = config != self._config
@@ -163,11 +165,11 @@ class Server:
         return exit_code, told.result
 
     def _log_event(self, job: Job, line: str, told: _Told) -> None:
-        """Log an event of a job, and note what it tells of the run; of progress, a line now and then."""
+        """Log an event of a job, and note what it says of the run; of progress, a line now and then."""
         try:
             event = json.loads(line)
         except ValueError:
-            text = f"The {job.name} printed something else than an event."
+            text = f"The {job.name} printed something that is not an event."
             self._log.warning(text, job=job.name, **told.run, text=line.strip())
             return
         kind = event.pop("event", None)
@@ -197,7 +199,7 @@ class Server:
 
 
 class _Told:
-    """What a job has told of its run so far: the field of the log with its id, and its result."""
+    """What a job has said of its run so far: the field of the log with its id, and its result."""
 
     def __init__(self) -> None:
         self.run: dict[str, str] = {}

@@ -3,7 +3,7 @@
 
 The calls are those of Healthchecks (https://healthchecks.io/docs/http_api/): ``<url>/start``, ``<url>`` and
 ``<url>/fail``, each with the run's ``rid``, so that the server measures how long a pass takes. Whatever speaks to
-other servers of that kind works as well. The address is a secret: whoever has it can keep the switch from paging.
+other servers of that kind works as well. The address is a secret: anyone who has it can keep the switch from paging.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NOT_FOUND = b"OK (not found)"
 
 @dataclass(frozen=True)
 class Beat:
-    """What became of a call: the error as a sentence, or None; and the server's clock, where it told it."""
+    """What became of a call: the error as a sentence, or None; and the server's clock, if it gave it."""
 
     error: str | None
     server_time: datetime | None = None
@@ -50,7 +50,7 @@ class Heartbeat:
 
     def send(self, signal: str, run: str, body: str = "") -> Beat:
         """Send a signal, up to three times; *run* is a UUID that ties the end to the start. Never raises."""
-        beat = Beat(f"{self.name} was not asked.")
+        beat = Beat(f"{self.name} was not contacted.")
         for pause in (*_PAUSES, None):
             beat = self._send(signal, run, body)
             if beat.error is None or pause is None:
@@ -79,7 +79,7 @@ class Heartbeat:
         said = b""
         with suppress(Exception):  # It has taken the call, whatever keeps it from saying more.
             said = answer.raw.read1(_ANSWER_BYTES)
-        return f"{self.name} has no check at the address." if said.startswith(_NOT_FOUND) else None
+        return f"{self.name} has no check at this address." if said.startswith(_NOT_FOUND) else None
 
     def _address(self, signal: str) -> str:
         path = self._url.path.rstrip("/") + (f"/{signal}" if signal else "")
@@ -95,8 +95,7 @@ def _split(url: str) -> SplitResult:
         parts = SplitResult("", "", "", "", "")
     if parts.scheme not in {"http", "https"} or not parts.hostname or any(character.isspace() for character in url):
         raise ConfigurationError(
-            "backup_heartbeat_url is no address such as https://hc-ping.com/…: it must begin with http:// or https:// and "
-            "name a server."
+            "backup_heartbeat_url must begin with http:// or https:// and name a server, such as https://hc-ping.com/…."
         )
     return parts
 

@@ -36,7 +36,7 @@ class Locks:
         return _holder(self._directory / PASS_LOCK) is not None
 
     def under_way(self) -> str | None:
-        """What a run that holds a lock says of itself, whichever it is; None while nobody holds any."""
+        """What a run that holds a lock says of itself, whichever it is; None while none is held."""
         # A pass, which holds containers too, is asked before them.
         locks = sorted((lock for lock in self._directory.iterdir() if lock.name != "state"), reverse=True)
         return next((words for lock in locks if (words := _holder(lock))), None)
@@ -74,7 +74,7 @@ class Locks:
 
 
 def _holder(path: Path) -> str | None:
-    """What the run that holds a lock says of itself; None where nobody holds it.
+    """What the run that holds a lock says of itself; None while it is free.
 
     A run that was killed has left its words, which are wiped away then. Only for that moment is the lock taken, since
     somebody else's try would fail meanwhile.
@@ -90,7 +90,7 @@ def _holder(path: Path) -> str | None:
                 return words
             file.truncate(0)
     except FileNotFoundError:
-        pass  # Its container is no more.
+        pass  # Its container is gone.
     return None
 
 

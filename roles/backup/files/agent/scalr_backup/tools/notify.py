@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Apprise: messages to whoever is to know, through any of its services (https://github.com/caronc/apprise).
+"""Apprise: messages through any of its services (https://github.com/caronc/apprise).
 
 An address holds a token or a password, so nothing here ever shows one: a service is named by its scheme and its place in
 the list.
@@ -52,13 +52,13 @@ class Service:
         """Raise ConfigurationError when Apprise cannot make anything of the address."""
         if _instance(self._url) is None:
             raise ConfigurationError(
-                f"backup_notify: Apprise makes nothing of {self.name}: its scheme, or what has to follow it, is wrong; "
-                "the addresses of all services are at https://github.com/caronc/apprise/wiki."
+                f"backup_notify: Apprise does not recognise {self.name}: its scheme, or what follows it, is wrong; "
+                "https://github.com/caronc/apprise/wiki lists the addresses of all services."
             )
 
     def deliver(self, message: Message) -> str | None:
         """Deliver a message; what went wrong as a sentence, None where nothing did. Takes half a minute at most."""
-        outcome: list[str | None] = [f"{self.name} did not take it within {_DELIVERY_SECONDS:.0f} s."]
+        outcome: list[str | None] = [f"{self.name} did not accept the message within {_DELIVERY_SECONDS:.0f} s."]
         thread = threading.Thread(target=self._try, args=(message, outcome), daemon=True)
         thread.start()
         thread.join(_DELIVERY_SECONDS)
@@ -75,7 +75,7 @@ class Service:
         except Exception as error:  # noqa: BLE001 (a plug-in's own error may quote the address, so only its kind is told)
             outcome[0] = f"{self.name} failed: {type(error).__name__}."
         else:
-            outcome[0] = None if delivered else f"{self.name} refused it, or did not answer."
+            outcome[0] = None if delivered else f"{self.name} refused the message, or did not answer."
 
 
 def services(urls: Sequence[str]) -> tuple[Service, ...]:

@@ -26,13 +26,13 @@ _ELSEWHERE_BY_FUSE = {
 
 
 def is_lost_with_the_host(config: Config) -> bool:
-    """Whether no repository of the host lies elsewhere, and its operator has not said that this is on purpose."""
+    """Whether every repository is on the host itself, and the operator has not accepted that."""
     if config.repository_on_host_accepted:
         return False
     repositories = [config.repository, *([config.copy_to.repository] if config.copy_to else [])]
     mounts, own = _read(_MOUNTS), {config.host, *config.host_addresses}
     if gateway := default_gateway(_read(_ROUTES)):
-        # The agent's container reaches nobody but its host there.
+        # There, the agent's container reaches only its own host.
         own.add(gateway)
     return all(lies_on_host(repository, own, mounts) for repository in repositories)
 
@@ -54,7 +54,7 @@ def lies_on_host(repository: str, own: Iterable[str], mounts: str) -> bool:
 
 
 def file_system(path: str, mounts: str) -> str:
-    """The kind of the file system that a path lies on; empty where nobody tells."""
+    """The kind of the file system that a path lies on; empty where it is unknown."""
     found = ("", "")
     for line in mounts.splitlines():
         before, separator, after = line.partition(" - ")

@@ -2,7 +2,7 @@
 """Which runs are alive: each holds a lock (flock) on a file of its own for as long as its process lives.
 
 All processes that share the agent's state directory see it, a drill's container too. The kernel lets go of the lock
-however the process ends, so a file that nobody holds is that of a run that was killed.
+however the process ends, so an unlocked file belongs to a killed run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Runs:
         return any(self._is_held(path.name) for path in self._directory.glob("*"))
 
     def is_dead(self, run: str, now: datetime | None = None) -> bool:
-        """Whether a run has left what it no more needs.
+        """Whether a run has left what it no longer needs.
 
         Ask only about a run that was seen at work: one that begins after that is not asked about.
         """

@@ -120,7 +120,7 @@ class UndoJournal:
 
 @dataclass(frozen=True)
 class Damage:
-    """What cannot be read of what was on record, in a sentence, and the command that ends it once somebody has looked."""
+    """What cannot be read of the record, as a sentence, and the command that resolves it after inspection."""
 
     sentence: str
     command: str
@@ -137,11 +137,11 @@ class State:
         self.runs = Runs(self._directory)
 
     def read(self) -> StateRecord:
-        """What can be read of the document; what cannot counts as never recorded, which ``damage`` tells."""
+        """What can be read of the document; the rest counts as never recorded, and ``damage`` reports it."""
         return self._file.read()
 
     def damage(self) -> Damage | None:
-        """What the operator has to know of a document that could not be read, or not wholly; None where there is none."""
+        """What the operator must know of a damaged document; None when it is intact."""
         sentence = self._file.damage()
         return Damage(sentence, self._file.cure) if sentence else None
 
@@ -159,7 +159,7 @@ class State:
         return now
 
     def nightly_started(self, now: datetime) -> None:
-        """Remember that a scheduled pass has begun; until one is recorded that was not told to stop, it came to no end."""
+        """Remember that a scheduled pass has begun; until one is recorded that was not told to stop, it is unfinished."""
 
         def change(document: StateRecord) -> None:
             before, unfinished = document.get("nightly_started"), document.get("nightly_unfinished", 0)
@@ -203,7 +203,7 @@ class State:
         self._change(lambda document: document.update(parts))
 
     def change_box(self, change: Callable[[BoxRecord], object]) -> None:
-        """Change the outbox; nobody else's change comes between its reading and its writing."""
+        """Change the outbox; no other change comes between reading and writing."""
         self._change(lambda document: change(document.setdefault("notifications", {})))
 
     def known_databases(self) -> dict[str, DatabaseRecord]:
@@ -224,7 +224,7 @@ class State:
         return [entry for entry in entries if container in (None, entry.container)]
 
     def agent_id(self) -> str:
-        """What tells this agent from others on the same engine, for as long as its state lives."""
+        """What distinguishes this agent from others on the same engine, as long as its state exists."""
         self._change(lambda document: document.setdefault("agent_id", secrets.token_hex(8)))
         return str(self.read()["agent_id"])
 
@@ -276,7 +276,7 @@ class State:
         self._change(lambda document: document.setdefault("looks", {}).update({key: entry}))
 
     def forget_containers(self, prefix: str) -> None:
-        """Drop journals and locks of containers that are no more; nobody may be using one with such a name."""
+        """Drop journals and locks of removed containers; none of such a name may be in use."""
 
         def change(document: StateRecord) -> None:
             restores = document.get("restores", {})
@@ -291,7 +291,7 @@ class State:
         self._change(lambda document: document.setdefault("kept", {}).update({kept.old: kept.record}))
 
     def forget_kept(self, kept: KeptDatabase) -> None:
-        """Forget one that is no more under that name."""
+        """Forget one that no longer has that name."""
         self._change(lambda document: document.setdefault("kept", {}).pop(kept.old, None))
 
     def kept(self) -> list[KeptDatabase]:
@@ -316,7 +316,7 @@ class State:
         self._change(change)
 
     def undos(self, container: str | None = None) -> list[UndoJournal]:
-        """Undos in a container, or in any, whose end nobody has noted."""
+        """Undos in a container, or in any, whose end was not recorded."""
         entries = [UndoJournal.of(entry) for entry in self.read().get("undos", {}).values()]
         return [entry for entry in entries if container in (None, entry.kept.container)]
 

@@ -40,7 +40,7 @@ class StateFile:
             return None
 
     def change(self, change: Callable[[StateRecord], object]) -> None:
-        """Replace the document by a changed one; nobody else's change comes between its reading and its writing."""
+        """Replace the document by a changed one; no other change comes between reading and writing."""
         with self._lock.open("a", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             document, found = _read(self._path)
@@ -66,13 +66,13 @@ class StateFile:
             return None
         what = listed(found) or "an earlier version of the agent could not read it"
         return (
-            f"Part of this agent's record cannot be read and is left out: {what}. Passes go on and record anew. The damaged file "
-            f"is {place}: look at it, then remove it."
+            f"Part of this agent's record cannot be read and is ignored: {what}. Passes go on and rebuild it. The "
+            f"damaged file is {place}: check it, then remove it."
         )
 
     @property
     def cure(self) -> str:
-        """The command that ends the damage, once somebody has looked at it."""
+        """The command that resolves the damage, after inspection."""
         return f"docker exec scalr-backup rm {self._aside}"
 
     def _set_aside(self) -> None:
@@ -95,15 +95,16 @@ def _read(path: Path) -> tuple[StateRecord, list[Fault]]:
     except OSError as error:
         return {}, [Fault((), f"the file cannot be read: {error.strerror}")]
     except (ValueError, RecursionError):
-        return {}, [Fault((), "the file is not whole JSON")]
+        return {}, [Fault((), "the file is not valid JSON")]
     if not isinstance(document, dict):
-        return {}, [Fault((), "the file is no JSON object")]
+        return {}, [Fault((), "the file is not a JSON object")]
     found = faults(StateRecord, document)
     for fault in found:
         _leave_out(document, fault.where)
     if (version := document.pop("version", STATE_VERSION)) != STATE_VERSION:
         why = (
-            f"its version is {version} and this agent knows {STATE_VERSION}: a newer agent wrote it, so update this one"
+            f"its version is {version}, and this agent knows {STATE_VERSION}: a newer agent wrote it, so update this "
+            "one"
         )
         found.append(Fault((), why))
     return cast("StateRecord", document), found

@@ -125,7 +125,7 @@ class Dumper:
         if report is None or report.error is not None or report.bytes != saved.bytes_read:
             remains = self._restic.take_back(saved.snapshot_id)
             raise DumpError(
-                f"{container}/{database} was not dumped: restic saved {saved.bytes_read} bytes and the dump had "
+                f"{container}/{database} was not dumped: restic saved {saved.bytes_read} bytes, but the dump had "
                 f"{report.bytes if report else 'an unknown number of'} bytes{remains}."
             )
         return saved, report.head_bytes
@@ -173,7 +173,7 @@ class Dumper:
         try:
             postgres.unstoppable().end_leftovers(f"{application}$")
         except ScalrBackupError as error:
-            self._emit(log("debug", f"Nothing more to end in {cluster.container.name}: {error.message}", run=self._run))
+            self._emit(log("debug", f"Nothing left to end in {cluster.container.name}: {error.message}", run=self._run))
 
 
 def uncounted(container: str, database: str, reason: str) -> str:

@@ -32,7 +32,7 @@ from scalr_backup.core.model import MANIFEST_PATH, PRE_RESTORE, Snapshot
 from scalr_backup.core.records.manifest import MANIFEST_VERSION, ManifestCluster, ManifestDatabase
 from scalr_backup.tools.restic.repository import Restic
 
-# Counts of half a million tables fit. Whoever writes more wants this host's memory.
+# Counts of half a million tables fit. Anything larger is an attack on this host's memory.
 MOST_BYTES = 32 * 1024 * 1024
 
 # A restic that was killed, or lost its connection, may succeed the next time.
@@ -60,7 +60,7 @@ class Manifests:
         manifests = [one for one in snapshots if one.path == MANIFEST_PATH and one.run and not one.empty]
         claims = Counter(one.run for one in manifests)
         self._by_run = {str(one.run): one for one in manifests}
-        # A run saves one. Of two, somebody has forged one, perhaps to have a restore make roles of his own: neither counts.
+        # A run saves one. Of two, one is forged, perhaps to make a restore create extra roles: neither counts.
         self._disputed = {run for run, count in claims.items() if count > 1}
         self._left_out: set[str | None] = set()
         self._read: dict[str, tuple[ManifestCluster, ...] | UnreadableManifestError] = {}
@@ -82,7 +82,7 @@ class Manifests:
         return snapshot.run in self._by_run and snapshot.run not in self._left_out
 
     def describe(self, snapshot: Snapshot) -> ManifestDatabase:
-        """What the manifest of a snapshot's run says of its database; empty when there is no such manifest.
+        """What the manifest of a snapshot's run says of its database; empty when there is no manifest.
 
         Raises UnreadableManifestError.
         """
@@ -104,7 +104,7 @@ class Manifests:
     def listed(self, run: str, container: str) -> frozenset[str] | None:
         """The databases that a run found in a container, saved or not; None where its manifest does not tell.
 
-        One that cannot be read tells nothing here: whoever chooses its snapshots and asks for more gets the error.
+        One that cannot be read says nothing here: choosing its snapshots and asking for more raises the error.
         """
         try:
             clusters = self._clusters(run)
@@ -159,7 +159,7 @@ class Manifests:
 
     def _load(self, run: str, manifest: Snapshot) -> tuple[ManifestCluster, ...] | UnreadableManifestError:
         if run in self._disputed:
-            return _unreadable(run, "several claim to be it, and a run saves one, so somebody has forged the others")
+            return _unreadable(run, "several claim to be it, but a run saves one, so the others are forged")
         try:
             return parse_manifest(self._content(manifest), run)
         except _NOT_OF_THE_MANIFEST:
@@ -167,7 +167,7 @@ class Manifests:
         except ScalrBackupError as error:
             return _unreadable(run, error.message.rstrip("."))
         except (ValueError, RecursionError) as error:
-            return _unreadable(run, str(error) if isinstance(error, _ShapeError) else "it is not whole JSON")
+            return _unreadable(run, str(error) if isinstance(error, _ShapeError) else "it is not valid JSON")
 
     def _content(self, manifest: Snapshot) -> bytes:
         """What a manifest holds.
@@ -206,14 +206,15 @@ def parse_manifest(content: bytes, run: str) -> tuple[ManifestCluster, ...]:
     document = json.loads(content)
     # A lone surrogate is JSON, and no text that could be sent on or shown.
     json.dumps(document, ensure_ascii=False).encode()
-    _require(isinstance(document, dict), "it is no object")
+    _require(isinstance(document, dict), "it is not an object")
     version = document.get("manifest_version", MANIFEST_VERSION)
-    _require(_is_count(version), "its version is no number")
+    _require(_is_count(version), "its version is not a number")
     _require(
         version <= MANIFEST_VERSION,
-        f"its version is {version} and this agent knows {MANIFEST_VERSION}: a newer agent wrote it, so update this one",
+        f"its version is {version}, and this agent knows {MANIFEST_VERSION}: a newer agent wrote it, so update this "
+        "one",
     )
-    _require(document.get("run", run) == run, f"it is that of another run, {str(document.get('run'))[:60]!r}")
+    _require(document.get("run", run) == run, f"it belongs to another run, {str(document.get('run'))[:60]!r}")
     clusters = document.get("clusters")
     _require(isinstance(clusters, list), "it lists no clusters")
     for cluster in clusters:
@@ -222,23 +223,23 @@ def parse_manifest(content: bytes, run: str) -> tuple[ManifestCluster, ...]:
 
 
 def require_readable_size(content: bytes) -> None:
-    """Refuse to save a manifest that nobody would read back.
+    """Refuse to save a manifest that could not be read back.
 
     Raises UnreadableManifestError.
     """
     if len(content) > MOST_BYTES:
         raise UnreadableManifestError(
-            f"it would be {len(content) / 1024**2:.0f} MiB and no more than {MOST_BYTES // 1024**2} are read back; without "
-            "row counts (backup_row_counts: false) it is far smaller."
+            f"it would be {len(content) / 1024**2:.0f} MiB, and no more than {MOST_BYTES // 1024**2} MiB can be read "
+            "back; without row counts (backup_row_counts: false) it is far smaller."
         )
 
 
 def _require_cluster(cluster: Any) -> None:
-    _require(isinstance(cluster, dict), "a cluster in it is no object")
+    _require(isinstance(cluster, dict), "a cluster in it is not an object")
     _require(isinstance(cluster.get("container"), str), "a cluster in it has no container")
     for name in ("image", "image_id", "server_version", "shared_preload_libraries", "globals"):
-        _require(isinstance(cluster.get(name), str | None), f"the {name} of a cluster in it is no text")
-    _require(_is_list_of(str, cluster.get("all_databases", [])), "the names of a cluster's databases are not texts")
+        _require(isinstance(cluster.get(name), str | None), f"the {name} of a cluster in it is not a string")
+    _require(_is_list_of(str, cluster.get("all_databases", [])), "the names of a cluster's databases are not strings")
     _require(_is_list_of(dict, cluster.get("databases")), "a cluster in it lists no databases")
     for database in cluster["databases"]:
         _require_database(database)
@@ -249,14 +250,14 @@ def _require_database(database: Mapping[str, Any]) -> None:
         bool(database.get("snapshot_id")) and isinstance(database["snapshot_id"], str), "a database has no snapshot"
     )
     size, counts = database.get("size_bytes"), database.get("row_counts")
-    _require(size is None or _is_count(size), "the size of a database in it is no number")
+    _require(size is None or _is_count(size), "the size of a database in it is not a number")
     _require(
         isinstance(database.get("public_schema"), bool | None), "the public_schema of a database is not true or false"
     )
-    _require(counts is None or isinstance(counts, dict), "the row counts of a database in it are no object")
-    _require(all(_is_count(count) for count in (counts or {}).values()), "a row count in it is no number")
+    _require(counts is None or isinstance(counts, dict), "the row counts of a database in it are not an object")
+    _require(all(_is_count(count) for count in (counts or {}).values()), "a row count in it is not a number")
     extensions = database.get("extensions") or []
-    _require(_is_list_of(dict, extensions), "the extensions of a database in it are no list")
+    _require(_is_list_of(dict, extensions), "the extensions of a database in it are not a list")
     for extension in extensions:
         known = isinstance(extension.get("name"), str) and isinstance(extension.get("version"), str)
         _require(known, "an extension in it has no name or no version")
@@ -277,7 +278,7 @@ def _require(condition: bool, otherwise: str) -> None:
 
 def _unreadable(run: str, reason: str) -> UnreadableManifestError:
     return UnreadableManifestError(
-        f"The manifest of the run {run} cannot be read: {reason}. Run this again; if it stays so, restore with "
-        "without_manifest=true (--without-manifest): then no row counts are verified, and roles come from another run's "
-        "manifest."
+        f"The manifest of the run {run} cannot be read: {reason}. Run this again; if it persists, restore with "
+        "without_manifest=true (--without-manifest): row counts are then not verified, and roles come from another "
+        "run's manifest."
     )

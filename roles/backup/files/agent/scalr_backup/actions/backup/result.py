@@ -135,13 +135,12 @@ class PassRequest:
 
     def __post_init__(self) -> None:
         if self.reason not in REASONS:
-            raise UsageError(f"The reason {self.reason!r} is none of {', '.join(REASONS)}.")
+            raise UsageError(f"The reason {self.reason!r} is not one of {', '.join(REASONS)}.")
         for tag in self.tags:
             if not tag or "," in tag or tag in REASONS or tag.startswith(("run=", AGENT_TAG)) or tag != tag.strip():
                 raise UsageError(
-                    f"{tag!r} cannot be a tag: no comma, no space around it, none of {', '.join(REASONS)}, no run=…, "
-                    "no agent=… "
-                    f"({PINNED_TAG} keeps a snapshot for ever)."
+                    f"{tag!r} is not a valid tag: no comma, no space around it, none of {', '.join(REASONS)}, no "
+                    f"run=…, no agent=… ({PINNED_TAG} keeps a snapshot for ever)."
                 )
 
 

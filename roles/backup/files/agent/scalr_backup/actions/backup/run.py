@@ -64,7 +64,7 @@ class Pass(UseCase):
         """Back up; one database's failure never stops the others, and is in the result.
 
         Raises BusyError when another pass runs, and UnknownDatabaseError. What makes the whole pass impossible (no
-        repository, a wrong password, an error that nobody foresaw) is recorded and raised.
+        repository, a wrong password, an unexpected error) is recorded and raised.
         """
         now = utc_now()
         result = PassResult(new_run_id(now), request.reason, self._config.host, now, now)
@@ -179,7 +179,7 @@ class Pass(UseCase):
     def _refuse_another_agent(self, last_pass: PassRecord | None, snapshots: Sequence[Snapshot]) -> None:
         """Find out whether another agent has backed up under this host's name since this one did so last.
 
-        A host that was made anew has no last pass of its own, and takes over from one that is silent.
+        A rebuilt host has no last pass of its own, and takes over from one that is silent.
 
         Raises TwoHostsError: retention would judge the snapshots of two hosts as those of one.
         """
@@ -189,9 +189,9 @@ class Pass(UseCase):
         others = [one for one in snapshots if one.agent not in (None, self._state.agent_id()) and one.time > since]
         if others:
             raise TwoHostsError(
-                f"Another agent has backed up under the name {self._config.host} into {self._restic.repository} at "
-                f"{others[-1].time:%Y-%m-%d %H:%M} UTC, as if two inventories gave two hosts one name: the dumps of both are "
-                "kept and nothing is removed until each has a name, or a repository, of its own."
+                f"Another agent backed up under the name {self._config.host} into {self._restic.repository} at "
+                f"{others[-1].time:%Y-%m-%d %H:%M} UTC, as when two inventories give two hosts one name: the dumps of "
+                "both are kept, and nothing is removed until each has its own name or repository."
             )
 
     def _note_look(self, result: PassResult, discovered: Discovered) -> None:
@@ -210,7 +210,7 @@ class Pass(UseCase):
                 for failure in missing.failures(container, known):
                     result.databases.append(self._tell_failed(failure))
             elif container.status == "stopped":
-                self._warn(result, f"{container.name} matches and was not backed up: {container.reason}.")
+                self._warn(result, f"{container.name} matches but was not backed up: {container.reason}.")
         if not discovered.containers:
             self._warn(result, f"No container on {self._config.host} matches; nothing was backed up.")
         if not request.patterns:
@@ -346,7 +346,7 @@ class Pass(UseCase):
         return saved.script
 
     def _settings(self, postgres: Postgres) -> tuple[str | None, str | None]:
-        """The libraries that the server loads, and its data directory; only who may read all settings is told."""
+        """The libraries that the server loads, and its data directory; only a user who may read all settings sees them."""
         try:
             libraries, directory = postgres.settings("shared_preload_libraries", "data_directory")
         except ScalrBackupError:

@@ -17,7 +17,7 @@ from scalr_backup.tools.postgres.cluster import Postgres
 
 @dataclass(frozen=True)
 class SavedRoles:
-    """What pg_dumpall wrote, or why there is nothing to save; *warning* tells what is not in it."""
+    """What pg_dumpall wrote, or why there is nothing to save; *warning* says what is not in it."""
 
     script: str | None
     failure: Failure | None = None
@@ -36,7 +36,7 @@ def read_roles(postgres: Postgres) -> SavedRoles:
     except InterruptedRunError:
         raise
     except ScalrBackupError as error:
-        message = f"The roles of {postgres.container} were not saved, its databases were: {error.message}"
+        message = f"The databases of {postgres.container} were saved, but its roles were not: {error.message}"
         return SavedRoles(None, Failure(RolesNotSavedError.code, message))
     return saved
 
@@ -52,7 +52,6 @@ def _read(postgres: Postgres) -> SavedRoles:
         if postgres.may_read_passwords():
             raise
     warning = (
-        f"The roles of {postgres.container} were saved without their passwords, which its user may not read: only a "
-        "superuser may."
+        f"The roles of {postgres.container} were saved without their passwords, because its user is not a superuser."
     )
     return SavedRoles(postgres.globals_sql(passwords=False), warning=warning)

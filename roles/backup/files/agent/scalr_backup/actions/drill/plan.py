@@ -112,14 +112,14 @@ def require_memory(subject: DrillSubject, memory: HostMemory, host: str) -> None
     needed = subject.data_bytes + _SERVER_BYTES + _OWN_BYTES
     if memory.available_bytes < needed:
         raise NoMemoryError(
-            f"{host} has {memory.available_bytes / 1e6:.0f} MB of memory available and a drill of "
-            f"{subject.container}/{subject.database} may need {needed / 1e6:.0f} MB, because its rows are kept in memory "
-            f"and never on a disk; run the drill on a machine with more memory, with from_host={subject.snapshot.host}."
+            f"{host} has {memory.available_bytes / 1e6:.0f} MB of memory available, and a drill of "
+            f"{subject.container}/{subject.database} may need {needed / 1e6:.0f} MB, because it keeps rows in memory, "
+            f"never on disk; run the drill on a machine with more memory, with from_host={subject.snapshot.host}."
         )
 
 
 def is_own_image(subject: DrillSubject, image: Image, asked: str | None) -> bool:
-    """Whether a drill uses the source's own image; *asked* is the one that the operator named, if he did."""
+    """Whether a drill uses the source's own image; *asked* is the one that the operator named, if any."""
     known = subject.cluster.get("image_id")
     return image.id == known if known else asked is None
 

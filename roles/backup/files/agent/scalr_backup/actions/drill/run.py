@@ -2,7 +2,7 @@
 """A drill: a snapshot is restored into a throwaway server, compared with its manifest, and looked through.
 
 Each database gets a server of its own, from the image that its source had: in memory only, without a network, gone
-afterwards. So a database that spoils its server spoils nobody else's drill, the largest one alone says how much
+afterwards. So a database that breaks its server breaks no other drill, the largest one alone says how much
 memory is needed, and each one proves that it comes back into an empty cluster. The restore is the operator's own
 (``actions/restore``), with the throwaway container as its target; the app's container is not even asked.
 
@@ -160,7 +160,11 @@ class Drill(UseCase):
             meant = [one for one in chosen.snapshots if request.database or not kept_since(one.database or "")]
             subjects += [self._subject(result, manifests, one, alone=len(meant) == 1) for one in meant]
         if not subjects:
-            raise obstacles[0] if obstacles else UnknownDatabaseError("There is nothing to drill but kept copies.")
+            raise (
+                obstacles[0]
+                if obstacles
+                else UnknownDatabaseError("There are only kept copies, which are not drilled.")
+            )
         for obstacle in obstacles:
             self._warn(result, obstacle.message)
         return subjects
@@ -188,7 +192,7 @@ class Drill(UseCase):
         outcome.tried = False
         try:
             if subject.obstacle is not None:
-                # A manifest that nobody can read is a backup's, whatever was to be drilled with.
+                # An unreadable manifest is the backup's fault, whatever image was asked for.
                 outcome.tried = outcome.own_image = True
                 raise subject.obstacle
             image = self._image(request, result, subject, outcome)
@@ -215,7 +219,7 @@ class Drill(UseCase):
         """Whether a drill that was begun has failed for a reason that may lie with the backup.
 
         A server that goes away may have been brought down by what was restored into it, and a store may not have what it
-        should. So one that does not answer is asked again: only who is silent to everybody is to blame himself.
+        should. So one that does not answer is asked again: one that stays silent is itself to blame.
         """
         if isinstance(error, NotTriedError) or not speaks_of_the_backup(error.code, own_image=outcome.own_image):
             return False
@@ -238,7 +242,7 @@ class Drill(UseCase):
         name = request.image or subject.cluster.get("image")
         if not name:
             raise NoImageError(
-                f"No manifest tells the image of {subject.container}; name one that has its PostgreSQL (--image)."
+                f"No manifest records the image of {subject.container}; name one with its PostgreSQL (--image)."
             )
         outcome.image = str(name)
         image = self._find_image(request, result, subject, outcome.image)
@@ -255,12 +259,12 @@ class Drill(UseCase):
             self._docker.pull(name, self._patience("container", subject))
             image = self._docker.image(name)
         if image is None:
-            raise NoImageError(f"The image {name} was pulled and is not there.")
+            raise NoImageError(f"The image {name} was pulled, but is not there.")
         if image_id and image.id != image_id:
             self._warn(
                 result,
-                f"{subject.container} ran another {name} than the one that this host has; the drill of "
-                f"{subject.database} uses this host's.",
+                f"{subject.container} ran another {name} than the one on this host; the drill of {subject.database} "
+                "uses this host's.",
             )
         return image
 
@@ -285,7 +289,7 @@ class Drill(UseCase):
             try:
                 self._docker.remove_container(name)
             except ScalrBackupError as error:
-                self._warn(result, f"{name} is still there, and the next drill removes it: {error.message}")
+                self._warn(result, f"{name} could not be removed, and the next drill removes it: {error.message}")
             if output is not None:
                 output.wait()
 
@@ -320,7 +324,7 @@ class Drill(UseCase):
         """
 
         def emit(event: Event) -> None:
-            # What is restored is the source's; the throwaway container's name tells nobody anything.
+            # What is restored is the source's; the throwaway container's name means nothing to anyone.
             self._emit(event | {"container": subject.container} if event.get("container") == target else event)
 
         tools = replace(self._tools, emit=emit)
@@ -340,9 +344,7 @@ class Drill(UseCase):
             self._warn(result, f"{subject.container}: {sentence}")
         (database,) = restored.databases
         if database.error is not None:
-            # The restore keeps what differs for a look at it; here it goes with its container.
-            message = database.error.message.partition(" Both are kept: ")[0]
-            raise _RestoreFailedError(Failure(database.error.code, message))
+            raise _RestoreFailedError(database.error)
         outcome.recovery_seconds = database.duration_seconds
         if database.verified is not None:
             outcome.tables, outcome.rows = database.verified["tables"], database.verified["rows"]
@@ -362,7 +364,7 @@ class Drill(UseCase):
             raise damage
         if refuted:
             raise AssertionsError(
-                f"{len(refuted)} of {sum(outcome.assertions.values())} assertions do not hold of the restored "
+                f"{len(refuted)} of {sum(outcome.assertions.values())} assertions failed on the restored "
                 f"{subject.database}: {'; '.join(refuted[:_LISTED])}."
             )
 
@@ -422,9 +424,7 @@ class Drill(UseCase):
             labels = summary.get("Labels") or {}
             if RUN_LABEL in labels and labels.get(AGENT_LABEL) == agent_id:
                 self._docker.remove_container(summary["Id"])
-                self._warn(
-                    result, f"The throwaway container of the drill {labels[RUN_LABEL]}, which was killed, is removed."
-                )
+                self._warn(result, f"The throwaway container of the killed drill {labels[RUN_LABEL]} was removed.")
 
     def _tell(self, phase: str, subject: DrillSubject, **facts: Any) -> None:
         self._emit(progress(phase, container=subject.container, database=subject.database, **facts))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds out what is to be told: what has become wrong, what is over, and that a pass has begun and ended.
+"""Decides what to report: new problems, resolved ones, and that a pass has begun and ended.
 
 What is wrong is in ``findings.py``. Here it is decided what of it is news: the same finding is told once, then once a day
 with how long it has been so, and its end is told. ``outbox.py`` delivers it.
@@ -32,7 +32,7 @@ from scalr_backup.tools.state import State
 
 RECOVERY, DIGEST = "recovery", "digest"
 
-# How often what stays wrong is told again; a little less than a day, so that it is not an hour later each night.
+# How often a lasting problem is reported again; a little less than a day, so that it does not drift later each night.
 _REMIND = timedelta(hours=23)
 # What no night changes, and is decided once: the status goes on showing it.
 _TOLD_ONCE = {REPOSITORY_ON_HOST}
@@ -55,7 +55,7 @@ class News:
 
 
 def compare(noted: Mapping[str, NotedFinding], findings: Iterable[Finding], now: datetime) -> News:
-    """Tell what is new, what is to be told again (and how many times it was), and what is over."""
+    """Report what is new, what is due again (and how many times it was reported), and what is resolved."""
     new: list[Finding] = []
     again: list[tuple[Finding, int]] = []
     after: dict[str, NotedFinding] = {}
@@ -125,20 +125,20 @@ def _paragraph(finding: Finding, times: int, now: datetime) -> str:
     elif finding.topic == "backup":
         lines.append("Last good snapshot: none")
     if finding.remedy:
-        lines.append(f"What helps: {finding.remedy}")
+        lines.append(f"What to do: {finding.remedy}")
     lines += [f"Run next: {finding.command}", f"Read more: {finding.help}"]
     return "\n".join(lines)
 
 
 def _recovery(config: Config, over: Sequence[NotedFinding], now: datetime) -> Message:
     lines = [
-        f"It is over, after {_age(datetime.fromisoformat(entry['since']), now)}: {entry['message']}"
+        f"Resolved after {_age(datetime.fromisoformat(entry['since']), now)}: {entry['message']}"
         for entry in over[:_MOST]
     ]
     if len(over) > _MOST:
         lines.append(f"And {len(over) - _MOST} more.")
-    count = "1 problem is" if len(over) == 1 else f"{len(over)} problems are"
-    return Message(RECOVERY, f"[{config.host}] Recovered: {count} over", "\n".join(lines))
+    count = "1 problem" if len(over) == 1 else f"{len(over)} problems"
+    return Message(RECOVERY, f"[{config.host}] Recovered: {count} resolved", "\n".join(lines))
 
 
 def success(config: Config, judged: Status) -> Message:
@@ -148,13 +148,13 @@ def success(config: Config, judged: Status) -> Message:
 
 def digest(config: Config, judged: Status) -> Message:
     """Say how things stand, once a week, so that a pager that has died is noticed by its silence."""
-    return Message(DIGEST, f"[{config.host}] Weekly digest of the backups", _summary(judged))
+    return Message(DIGEST, f"[{config.host}] Weekly backup digest", _summary(judged))
 
 
 def test(config: Config) -> Message:
     """Say nothing but that this way works."""
-    body = "This is a test. What goes wrong with the backups of this host is told here."
-    return Message("test", f"[{config.host}] Test of the backup's alerts", body)
+    body = "This is a test. Problems with the backups of this host are reported here."
+    return Message("test", f"[{config.host}] Test of the backup alerts", body)
 
 
 def deliver_test(config: Config, services: Sequence[Service]) -> list[tuple[str, str | None]]:
@@ -196,7 +196,7 @@ _OF_A_PASS = {
 class AlertWatch:
     """Looks on while the agent serves: at what is wrong, and at passes as they begin and end.
 
-    It looks in the courier's thread, so that a job that runs keeps nobody from being told. Of a pass that still runs it
+    It looks in the courier's thread, so that a running job delays no message. Of a pass that still runs it
     tells nothing: until that has ended, what it replaces counts as it was before. Only that it takes too long is told at once.
     """
 
@@ -238,7 +238,7 @@ class AlertWatch:
                 self._looked = seen, now
 
     def started(self, job: Job) -> None:
-        """Have the dead man's switch told that a pass begins, and note since when it runs."""
+        """Tell the dead man's switch that a pass begins, and note when."""
         if job is not PASS:
             return
         with self._looking:
@@ -248,7 +248,7 @@ class AlertWatch:
             self._state.put(running={"since": utc_now().isoformat()})
 
     def ended(self, job: Job, exit_code: int, result: Result | None) -> None:
-        """Tell how a pass ended, and have delivered at once what has to be told of it and what had to wait."""
+        """Report how a pass ended, and deliver at once what it calls for and what had to wait."""
         now = utc_now()
         with self._looking:
             if job is PASS:
@@ -299,7 +299,7 @@ class AlertWatch:
         """A pass that was refused before it began leaves no record of its own, so it is noted here."""
         if exit_code != 0 and self._last_run() == self._pass_before:
             error = result["error"] if result else None
-            message = (error and error["message"]) or f"it ended with exit code {exit_code}; the log says more."
+            message = (error and error["message"]) or f"it ended with exit code {exit_code}; see the log."
             self._state.put(refused_pass={"time": now.isoformat(), "message": message})
 
     def _last_run(self) -> str | None:

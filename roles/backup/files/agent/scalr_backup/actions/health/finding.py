@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One thing that is wrong, and what is told of it."""
+"""One problem, and what is reported of it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Finding:
 
     @property
     def remedy(self) -> str:
-        """What helps; empty where nothing is known but the command."""
+        """What to do; empty when only the command is known."""
         return remedies.cure(self.cause)
 
     @property

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is wrong on this host: one list, which the status shows, metrics count, and alerts are made of.
 
-A failure means that something cannot be restored as of last night, or that nobody knows whether it can. A warning means
+A failure means that something cannot be restored as of last night, or that this is unknown. A warning means
 that it will come to that unless somebody acts within days. A pure function of what is on record and of the time.
 """
 
@@ -114,7 +114,7 @@ def _verb(words: str) -> str:
 def _caused(error: FailureRecord | None, otherwise: str, config: Config, container: str = "") -> Cause:
     """The failure behind a finding, and the command that its cause asks for; *otherwise* where it asks for none.
 
-    What is known to fail again for the same reason is not told to be run again.
+    What is known to fail again for the same reason is not suggested again.
     """
     cause = error["code"] if error else ""
     command = remedies.command(cause, config.host, container) or otherwise
@@ -132,10 +132,11 @@ def _subject(database: JudgedDatabase) -> Subject:
 
 def of_repository_on_host(config: Config) -> str:
     """The sentence for a host whose backups are lost with it."""
-    copy = f" and its copy {redact(config.copy_to.repository)} lie" if config.copy_to else " lies"
+    copy = f" and its copy {redact(config.copy_to.repository)} are" if config.copy_to else " is"
     return (
-        f"The repository {redact(config.repository)}{copy} on this host, so whatever takes the host takes its backups too: set "
-        "backup_repository or backup_copy_repository to a place elsewhere, or backup_repository_on_host_accepted to true."
+        f"The repository {redact(config.repository)}{copy} on this host, so losing the host means losing its backups "
+        "too: set backup_repository or backup_copy_repository to a place off this host, or "
+        "backup_repository_on_host_accepted to true."
     )
 
 
@@ -145,7 +146,7 @@ def _of_place(config: Config, *, lost_with_host: bool) -> Iterator[Finding]:
 
 
 def _of_damage(damage: Damage | None, document: StateRecord) -> Iterator[Finding]:
-    """A failure until a pass is on record again: before that, nobody knows how old the backups are."""
+    """A failure until a pass is recorded again: before that, the age of the backups is unknown."""
     if damage is not None:
         severity = WARNING if "last_pass" in document else FAILURE
         yield Finding("record_damaged", severity, "record", damage.sentence, damage.command)
@@ -202,7 +203,7 @@ def _of_drills(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[
 
 
 def _of_uncounted(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:
-    """Good dumps whose rows nobody has counted, though they should have been."""
+    """Good dumps whose rows should have been counted and were not."""
     for database in databases:
         if database["count_error"]:
             message = (
@@ -216,7 +217,7 @@ def _of_uncounted(config: Config, databases: Sequence[JudgedDatabase]) -> Iterat
 def _of_untested(
     config: Config, document: StateRecord, databases: Sequence[JudgedDatabase], now: datetime
 ) -> Iterator[Finding]:
-    """Databases that nobody has proved to restore for a long time: never drilled, or drilled no more. Once for the host.
+    """Databases not proved to restore for a long time: never drilled, or not lately. Once for the host.
 
     A drill that cannot be tried leaves no record, so this is what is seen of one that never can.
     """
@@ -239,7 +240,7 @@ def _of_untested(
         more = f" and {len(untested) - _LISTED} more" if len(untested) > _LISTED else ""
         message = (
             f"No drill has proved for {config.drill_overdue_days} days that these backups restore: {listed}{more}. "
-            "The drill says what keeps it from running."
+            "Running the drill shows what stops it."
         )
         yield Finding("drill_overdue", WARNING, "untested", message, _playbook("drill", config), since=min(untested)[0])
 
@@ -247,7 +248,7 @@ def _of_untested(
 def _of_pass(config: Config, document: StateRecord) -> Iterator[Finding]:
     last_pass, refused = document.get("last_pass"), document.get("refused_pass")
     if refused and (last_pass is None or refused["time"] > last_pass["finished"]):
-        message = f"The last pass could not even begin: {refused['message']}"
+        message = f"The last pass could not start: {refused['message']}"
         yield Finding("pass_refused", FAILURE, "pass", message, _playbook("status", config), since=refused["time"])
     elif last_pass and last_pass["error"]:
         message = f"The last pass failed: {last_pass['error']['message']}"
@@ -284,15 +285,16 @@ def _of_running(config: Config, running: RunningRecord, now: datetime) -> Iterat
     if now - since > timedelta(hours=config.pass_hours):
         hours = int((now - since).total_seconds() // 3600)
         message = (
-            f"A pass has been running for {hours} h, and may for {config.pass_hours}; no other begins meanwhile. Where the log "
-            "shows that it hangs, docker restart scalr-backup ends it, and keeps what it has saved."
+            f"A pass has been running for {hours} h (the limit is {config.pass_hours} h), and no other can start "
+            "meanwhile. If the log shows that it hangs, docker restart scalr-backup ends it and keeps what it has "
+            "saved."
         )
         command = "docker logs --tail 50 scalr-backup"
         yield Finding("pass_runs_long", WARNING, "running", message, command, since=running["since"])
 
 
 def _of_maintenance(config: Config, document: StateRecord) -> Iterator[Finding]:
-    """What a pass has told of its own forget and prune is not told again."""
+    """What a pass has reported of its own forget and prune is not reported again."""
     last_pass = document.get("last_pass")
     is_told = last_pass is not None and last_pass["retention"]["error"] is not None
     for kind, entry in sorted((document.get("maintenance") or {}).items()):
@@ -361,8 +363,8 @@ def _of_matches(config: Config, matches: MatchesRecord) -> Iterator[Finding]:
         )
     for container in matches.get("stopped", ()):
         state = (matches.get("states") or {}).get(container, "exited")
-        how = "does not run" if state in {"created", "exited"} else f"is {state}"
-        message = f"{container} matches and is not backed up, because it {how}."
+        how = "is not running" if state in {"created", "exited"} else f"is {state}"
+        message = f"{container} matches but is not backed up, because it {how}."
         command = remedies.command(code_of(state), config.host, container) or f"docker start {container}"
         yield Finding(
             "container_stopped", WARNING, "stopped", message, command, container,
@@ -386,8 +388,8 @@ def _shrunk(config: Config, document: StateRecord, databases: Sequence[JudgedDat
         for unit, old, new in figures:
             if old and new is not None and new < old * (1 - config.shrink_percent / 100):
                 message = (
-                    f"{_name(database)} shrank from {old:,} to {new:,} {unit} between its last two backups: if that was not "
-                    "on purpose, pin an older snapshot before retention takes it."
+                    f"{_name(database)} shrank from {old:,} to {new:,} {unit} between its last two backups: if that "
+                    "was not on purpose, pin an older snapshot before retention removes it."
                 )
                 command = _verb(f"snapshots --db {database['container']}")
                 yield Finding(
@@ -414,8 +416,8 @@ def _of_volumes(
         full = _full(volume["free_bytes"], volume["total_bytes"])
         if full is not None and full >= config.nearly_full_percent:
             message = (
-                f"The volume of {container} is {full:.0f} % full: {volume['free_bytes']:,} bytes are left, and a server without "
-                "room stops."
+                f"The volume of {container} is {full:.0f} % full: {volume['free_bytes']:,} bytes are left, and "
+                "PostgreSQL stops when it is full."
             )
             command = f"docker exec {container} df -h {shlex.quote(volume['directory'])}"
             yield Finding("volume_nearly_full", WARNING, "volume", message, command, container)
@@ -430,7 +432,7 @@ def _of_locks(config: Config, repository: RepositoryRecord | None, now: datetime
     oldest = repository.get("oldest_lock") if repository else None
     if oldest and now - datetime.fromisoformat(oldest) > timedelta(hours=config.lock_hours):
         hours = int((now - datetime.fromisoformat(oldest)).total_seconds() // 3600)
-        message = f"A lock on the repository is {hours} h old and keeps prune and check from their work."
+        message = f"A lock on the repository is {hours} h old and blocks prune and check."
         yield Finding("lock_too_old", WARNING, "lock", message, _verb("unlock"), since=oldest)
 
 
@@ -440,7 +442,7 @@ def _of_clock(clock: ClockRecord | None, now: datetime) -> Iterator[Finding]:
     skew = clock["skew_seconds"]
     if abs(skew) > _SKEW_SECONDS:
         direction = "ahead of" if skew > 0 else "behind"
-        message = f"The host's clock is {abs(skew):.0f} s {direction} that of the server its heartbeat goes to."
+        message = f"The host's clock is {abs(skew):.0f} s {direction} the clock of its heartbeat's server."
         yield Finding("clock_skew", WARNING, "clock", message, "timedatectl status", since=clock["time"])
 
 

@@ -93,14 +93,19 @@ HEALTHY = Metric("healthy", "Whether the status finds no failure, warnings aside
 BACKED_UP = Metric(
     "backed_up", "Whether every database has a good backup younger than 26 hours, as the health check says."
 )
-FINDINGS = Metric("findings", "How many things of a kind are wrong now.", ("severity", "code", "container", "database"))
+FINDINGS = Metric(
+    "findings", ("How many problems of a kind there are now."), ("severity", "code", "container", "database")
+)
 
 UNMATCHED = Metric(
     "unmatched_containers",
-    "Containers that run PostgreSQL, that nothing backs up and that nobody has left out on purpose.",
+    "Containers with PostgreSQL that are neither backed up nor left out on purpose.",
 )
-IDLE = Metric("nothing_to_back_up", "Whether no container is to be backed up, and none was found that runs PostgreSQL.")
-DATABASES = Metric("databases", "How many databases the agent answers for.")
+IDLE = Metric(
+    "nothing_to_back_up",
+    ("Whether there is nothing to back up: no container matches, and none was found that runs PostgreSQL."),
+)
+DATABASES = Metric("databases", "How many databases the agent is responsible for.")
 FRESH = Metric("database_fresh", "Whether the database has a good backup younger than 26 hours.", _OF_DATABASE)
 SUCCEEDED = Metric("database_last_attempt_success", "Whether the last backup of the database was good.", _OF_DATABASE)
 ATTEMPTED = Metric(
@@ -112,12 +117,12 @@ LAST_SUCCESS = Metric(
 DURATION = Metric("database_duration_seconds", "How long the last good backup of the database took.", _OF_DATABASE)
 READ = Metric("database_read_bytes", "Size of the dump of the last good backup.", _OF_DATABASE)
 ADDED = Metric("database_added_bytes", "How much of the last good dump was new to the repository.", _OF_DATABASE)
-STORED = Metric("database_stored_bytes", "What that came to in the repository, compressed.", _OF_DATABASE)
+STORED = Metric("database_stored_bytes", "The same in the repository, compressed.", _OF_DATABASE)
 ROWS = Metric("database_rows", "Rows in the last good dump, where they are counted.", _OF_DATABASE)
 ERROR = Metric("database_error_info", "Why the last backup failed, while it has; always 1.", (*_OF_DATABASE, "code"))
 
 VOLUME_FREE = Metric(
-    "volume_free_bytes", "Room that was left to the container's server when it was last backed up.", ("container",)
+    "volume_free_bytes", "Space left for the container's server when it was last backed up.", ("container",)
 )
 VOLUME_SIZE = Metric(
     "volume_size_bytes", "Size of the file system that the container's server keeps its data on.", ("container",)
@@ -138,13 +143,11 @@ REPOSITORY_INFO = Metric("repository_info", "The kind of store that the reposito
 REPOSITORY_TIME = Metric("repository_measured_timestamp_seconds", "When the repository was last measured.")
 SIZE = Metric("repository_size_bytes", "What all snapshots of all hosts take up in the repository.")
 UNCOMPRESSED = Metric("repository_uncompressed_bytes", "The same before compression.")
-SNAPSHOTS = Metric(
-    "repository_snapshots", "Snapshots in the repository, manifests and those of other hosts among them."
-)
+SNAPSHOTS = Metric("repository_snapshots", "Snapshots in the repository, including manifests and those of other hosts.")
 LOCKS = Metric("repository_locks", "Locks on the repository when it was last measured.")
 OLDEST_LOCK = Metric("repository_oldest_lock_timestamp_seconds", "When the oldest of them was taken.")
-FREE = Metric("repository_filesystem_free_bytes", "Room that is left where the repository is a directory.")
-TOTAL = Metric("repository_filesystem_size_bytes", "Size of the file system where the repository is a directory.")
+FREE = Metric("repository_filesystem_free_bytes", "Space left, where the repository is a directory.")
+TOTAL = Metric("repository_filesystem_size_bytes", "Size of the file system, where the repository is a directory.")
 
 COPY_SUCCESS = Metric("copy_success", "Whether the last copy to the second repository was good.")
 COPY_LAST_SUCCESS = Metric("copy_last_success_timestamp_seconds", "When the last good copy ended.")
@@ -160,7 +163,7 @@ MAINTENANCE_LAST_SUCCESS = Metric(
 
 NOTIFIED = Metric("notifications_sent_total", "Messages that were delivered.", counts=True)
 NOT_NOTIFIED = Metric("notifications_failed_total", "Deliveries of a message that failed.", counts=True)
-PENDING = Metric("notifications_pending", "Messages that wait for another try.")
+PENDING = Metric("notifications_pending", "Messages waiting to be sent again.")
 
 # In the order of their declaration, which is the order of the text.
 METRICS = tuple(thing for thing in tuple(globals().values()) if isinstance(thing, Metric))

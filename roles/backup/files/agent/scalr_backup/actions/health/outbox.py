@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carries away what is to be told, whatever else goes on: messages to services, and beats to the dead man's switch.
+"""Delivers messages to services and beats to the dead man's switch, whatever else goes on.
 
 Each of the two has a thread of its own, so that neither a job that runs nor the other one can hold it up. A message is on
 record before anybody tries to deliver it. What could not be delivered waits there, and is tried again with growing pauses and
@@ -29,14 +29,14 @@ from scalr_backup.tools.state import State
 _PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
 # A message that is so old would only confuse.
 _TOO_OLD = timedelta(days=3)
-# Whoever takes so many seconds to take nothing is not asked again in the same round: others wait behind him.
+# A service that times out after so many seconds is not tried again in the same round: others wait behind it.
 _SLOW_SECONDS = 5.0
-# Seconds between two looks at what is to be told while there is no errand.
+# Seconds between two looks at what is to be delivered while there is no errand.
 _TURN_SECONDS = 5.0
 # Seconds that are left to what is on its way when the agent ends; Docker leaves it two minutes, a job included.
 _LAST_SECONDS = 45.0
 
-# What tells one message from another.
+# What distinguishes one message from another.
 _IDENTITY: tuple[Literal["kind", "title", "body", "time"], ...] = ("kind", "title", "body", "time")
 
 Say = Callable[..., None]
@@ -60,7 +60,7 @@ class Recipients:
 
 
 class Outbox:
-    """Messages on their way: each waits for every service that has not taken it yet."""
+    """Messages on their way: each waits for every service that has not accepted it yet."""
 
     def __init__(self, state: State, say: Say) -> None:
         self._state = state
@@ -97,7 +97,7 @@ class Outbox:
             self._say("info", "A message was delivered.", kind=entry["kind"], services=sent)
         gives_up = bool(errors) and now - datetime.fromisoformat(entry["time"]) > _TOO_OLD
         if gives_up:
-            self._say("error", "A message is given up: it was not delivered for three days.", kind=entry["kind"])
+            self._say("error", "A message was dropped: it could not be delivered for three days.", kind=entry["kind"])
         left = [service.id for service in wanted if service not in asked or service.id in errors]
 
         def change(box: Box) -> None:
@@ -156,7 +156,7 @@ def _whole(record: BoxRecord) -> Box:
 
 
 def _deliver(service: Service, message: Message, mute: set[str]) -> str | None:
-    """Deliver to one service; what went wrong as a sentence. Whoever took long for nothing is noted as *mute*."""
+    """Deliver to one service; what went wrong as a sentence. One that timed out is noted as *mute*."""
     started = time.monotonic()
     error = service.deliver(message)
     if error and time.monotonic() - started >= _SLOW_SECONDS:
@@ -220,7 +220,7 @@ class Errands:
         except Exception as error:  # noqa: BLE001 (whatever it is, the next errand may do better)
             reason = f"{type(error).__name__}: {error}"
             if reason != self._failed:
-                self._say("error", "Telling what is wrong failed.", reason=reason)
+                self._say("error", "Reporting problems failed.", reason=reason)
         self._failed = reason
 
 
@@ -243,13 +243,13 @@ class Courier:
             errands.start()
 
     def stop(self) -> None:
-        """Finish what was begun; whoever does not take it in time gets it after the next start."""
+        """Finish what was begun; what is not delivered in time is sent after the next start."""
         deadline = time.monotonic() + _LAST_SECONDS
         for errands in (self._messages, self._beats):
             errands.stop()
         for errands in (self._beats, self._messages):
             if not errands.ended(max(0.0, deadline - time.monotonic())):
-                self._say("warning", "The agent ends before everything was delivered.")
+                self._say("warning", "The agent is stopping before every message was delivered.")
 
     def put(self, message: Message, now: datetime) -> None:
         """Note a message for everybody; it leaves within seconds."""

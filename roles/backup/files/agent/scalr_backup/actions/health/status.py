@@ -34,7 +34,7 @@ from scalr_backup.tools.state import Damage
 
 # A night and two hours of grace.
 FRESH = timedelta(hours=26)
-# A database that nightly passes have not found for so long is given up, not unhealthy.
+# A database that nightly passes have not found for so long counts as retired, not unhealthy.
 _GIVEN_UP = timedelta(days=14)
 # How many databases the health check names: Docker keeps the first 4096 bytes of what it says.
 _NAMED = 10
@@ -47,7 +47,7 @@ INCOMPLETE: Final = "incomplete"
 SAFE: Final = "safe"
 WAITING: Final = "waiting"
 NOTHING: Final = "nothing_to_back_up"
-_ADDS_ONLY = " This host only adds: old snapshots go when prune.yml is run."
+_ADDS_ONLY = " This host is append-only: prune.yml removes old snapshots."
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Health:
 class Status:
     """The health of a host's backups; healthy means that every database has a good snapshot younger than 26 h.
 
-    What a drill found counts too: a backup that does not restore is none.
+    What a drill found counts too: a backup that does not restore is not a backup.
     """
 
     host: str
@@ -174,7 +174,7 @@ def _judge_databases(config: Config, document: StateRecord, now: datetime) -> tu
 
 
 def _is_idle(look: LookRecord | None, now: datetime) -> bool:
-    """Whether somebody has looked lately, and seen no container that is to be backed up."""
+    """Whether a recent look saw no container to back up."""
     return look is not None and look.get("matching") == [] and now - datetime.fromisoformat(look["time"]) < FRESH
 
 

@@ -56,7 +56,7 @@ class Copier:
     def __init__(self, tools: Tools) -> None:
         """Raises UsageError where no second repository is configured."""
         if tools.config.copy_to is None or tools.copy_to is None:
-            raise UsageError("There is no second repository: backup_copy_repository names none.")
+            raise UsageError("There is no second repository: backup_copy_repository is not set.")
         self._copy_to = tools.config.copy_to
         self._open = tools.copy_to
         self._name = redact(self._copy_to.repository)

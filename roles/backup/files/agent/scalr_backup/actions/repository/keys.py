@@ -98,8 +98,8 @@ class Keys:
         keys = self._restic.list_keys()
         if len(keys) >= MOST_KEYS:
             raise TooManyKeysError(
-                f"The repository {self._restic.repository} has {len(keys)} keys already, and restic tries {MOST_KEYS}: "
-                "remove some that nobody needs, the verb key list shows them."
+                f"The repository {self._restic.repository} has {len(keys)} keys already, and restic tries only "
+                f"{MOST_KEYS}: remove unneeded ones; scalr-backup key list shows them."
             )
         if dry_run:
             return Added(self._restic.repository_id(), "", added=True)
@@ -107,12 +107,12 @@ class Keys:
         self._restic.add_key(password, user, host)
         key = self._key_of(password)
         if key is None:
-            raise ResticError(f"restic added a key to {self._restic.repository}, and its password does not open it.")
+            raise ResticError(f"restic added a key to {self._restic.repository}, but its password does not open it.")
         self._emit(log("info", "key added", key=key.id[:8], user=user, host=host))
         return Added(self._restic.repository_id(), key.id, added=True)
 
     def retire(self, password: str, unused_by: Collection[str] = (), *, dry_run: bool = False) -> list[str]:
-        """Remove the keys of a password until it opens the repository no more; returns their ids.
+        """Remove a password's keys until it no longer opens the repository; returns their ids.
 
         *unused_by* are hosts that are known not to need it. Raises KeyInUseError where another host may, or where
         the password is the agent's own, UnknownKeyError where it opens nothing to begin with.
@@ -124,11 +124,11 @@ class Keys:
             if dry_run:
                 return [key.id]
             if key == _current(keys):
-                raise KeyInUseError(f"This is the password that {self._host} itself opens the repository with.")
+                raise KeyInUseError(f"{self._host} itself opens the repository with this password.")
             self._remove(key)
             removed.append(key.id)
         if not removed:
-            raise UnknownKeyError(f"No key of {self._restic.repository} is that of this password; nothing was removed.")
+            raise UnknownKeyError(f"No key of {self._restic.repository} has this password; nothing was removed.")
         return removed
 
     def remove(self, wanted: str, unused_by: Collection[str] = (), *, dry_run: bool = False) -> list[str]:
@@ -145,12 +145,12 @@ class Keys:
                 f"No key of {self._restic.repository} has an id that begins with {wanted!r}; nothing was removed. Its keys: {known}."
             )
         if len(found) > 1:
-            raise ConfigurationError(f"The ids of {len(found)} keys begin with {wanted}: give more of it.")
+            raise ConfigurationError(f"{len(found)} keys have ids that begin with {wanted}: give more of the id.")
         key = found[0]
         if key.current:
             raise KeyInUseError(
-                f"The key {key.id[:8]} is the one that {self._host} itself opens the repository with; "
-                "rotate_password.yml gives it another one first."
+                f"{self._host} itself opens the repository with the key {key.id[:8]}; run rotate_password.yml first, "
+                "which gives it another one."
             )
         self._require_unused(keys, key, unused_by)
         if not dry_run:
@@ -191,9 +191,8 @@ class Keys:
         users = [host for host in self._users(keys, key.id) if host not in unused_by]
         if users:
             raise KeyInUseError(
-                f"The key {key.id[:8]} of {self._restic.repository} may be in use by {', '.join(users)}, "
-                f"which {'has' if len(users) == 1 else 'have'} snapshots there and no key of their own: nothing was "
-                "removed."
+                f"The key {key.id[:8]} of {self._restic.repository} may be in use by {', '.join(users)}, which "
+                f"{'has' if len(users) == 1 else 'have'} snapshots there but no key of their own: nothing was removed."
             )
 
     def _users(self, keys: Iterable[Key], key: str) -> list[str]:
@@ -221,6 +220,6 @@ def require_usable(password: str) -> None:
         raise ConfigurationError("The new password is empty.")
     if password != password.strip() or len(password.splitlines()) > 1:
         raise ConfigurationError(
-            "The new password begins or ends with a space, or holds a line break: restic cuts such characters off when "
-            "it reads a password from a file. Choose another one."
+            "The new password begins or ends with a space, or holds a line break: restic strips these when it reads "
+            "a password from a file. Choose another one."
         )

@@ -129,7 +129,7 @@ def require_data_subset(text: str) -> None:
         or 0 < float(said["percent"]) <= 100
         or int(said["size"]) > 0
     ):
-        raise UsageError(f"{text!r} is no share of the data to read, such as 5%, 2G or 1/7.")
+        raise UsageError(f"{text!r} is not a share of the data, such as 5%, 2G or 1/7.")
 
 
 @contextmanager
@@ -165,7 +165,7 @@ def recorded(state: State, repository: str, kind: str) -> Iterator[Noted]:
 
 
 def recorder(state: State, restic: Restic, prefix: str = "") -> Record:
-    """What records a forget or a prune of one repository, for whoever does it in the course of something else."""
+    """What records a forget or a prune of one repository, when done in the course of something else."""
     return lambda kind: recorded(state, restic.repository, f"{prefix}{kind}")
 
 
@@ -329,7 +329,9 @@ class Maintenance:
         if failures:
             raise failures[0]
         if urgent.reason:
-            self._emit(log("info", f"The {what} gives way and is tried again soon, because of {urgent.reason}."))
+            self._emit(
+                log("info", (f"The {what} is postponed and will be tried again soon, because of {urgent.reason}."))
+            )
         return urgent.reason
 
     @contextmanager

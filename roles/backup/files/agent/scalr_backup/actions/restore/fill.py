@@ -85,9 +85,7 @@ class Filler:
             # Each of the jobs is right, and together they are not: one by one, they cannot lock each other out.
             self._postgres.drop_database(new)
             filled = self._fill(plan, new, 1)
-            again = (
-                f"Several jobs locked each other out in {plan.database}, so it was filled again by one: {error.message}"
-            )
+            again = f"Parallel jobs deadlocked in {plan.database}, so it was filled again by one: {error.message}"
             return replace(filled, warnings=[again, *filled.warnings])
 
     def _fill(self, plan: DatabasePlan, new: str, most_jobs: int = sys.maxsize) -> Filled:
@@ -107,7 +105,7 @@ class Filler:
         return filled
 
     def read_through(self, plan: DatabasePlan) -> None:
-        """Read a snapshot to its end without using it: what follows must not fail for want of a whole archive.
+        """Read a snapshot to its end without using it: what follows must not fail because the archive is incomplete.
 
         Raises ArchiveError or ResticError.
         """
@@ -137,7 +135,7 @@ class Filler:
             if not plan.public_schema:
                 self._postgres.drop_public_schema(new)
         except PostgresError as error:
-            raise RestoreError(f"A database like the archive's cannot be made: {error.message}") from None
+            raise RestoreError(f"A database like the archive's cannot be created: {error.message}") from None
 
     def _stream(
         self,
@@ -178,7 +176,9 @@ class Filler:
             pass  # pg_restore stopped reading: its own words follow.
         self._await(listener, target, lambda: tell(bytes=reader.position, total_bytes=plan.snapshot.dump_bytes))
         if not whole:
-            raise RestoreError("pg_restore ended well before it had read the whole archive, which cannot be right.")
+            raise RestoreError(
+                "pg_restore ended without an error before it had read the whole archive, which cannot be right."
+            )
 
     def _finish(self, plan: DatabasePlan, new: str, post_data: PostData, head_bytes: bytes, most_jobs: int) -> int:
         """Make indexes, keys, triggers and the like; returns how many jobs did it.

@@ -142,7 +142,9 @@ class Planner(UseCase):
         )
         if request.database_as and len(chosen.snapshots) > 1:
             names = ", ".join(str(one.database) for one in chosen.snapshots)
-            raise UsageError(f"database_as names one database, and there are several; choose with database: {names}.")
+            raise UsageError(
+                f"database_as names one database, but there are several; choose one with database: {names}."
+            )
         if request.without_manifest:
             manifests.leave_out(chosen.snapshots)
         return chosen
@@ -150,7 +152,8 @@ class Planner(UseCase):
     def _refuse_unknown_host(self, host: str) -> None:
         known = ", ".join(sorted({snapshot.host for snapshot in self._source.snapshots(None)})) or "none"
         raise UsageError(
-            f"The repository {self._source.repository} holds no snapshot of a host {host}; it holds some of: {known}."
+            f"The repository {self._source.repository} holds no snapshot of a host {host}; it holds snapshots of: "
+            f"{known}."
         )
 
     def _read_head(self, postgres: Postgres, cluster: Cluster, snapshot: Snapshot) -> ArchiveHead:
@@ -159,7 +162,7 @@ class Planner(UseCase):
             head, _beginning = read_head(reader, stream.chunks())
         if major(head.server_version) > major(cluster.server_version):
             raise OlderServerError(
-                f"{snapshot.short_id} is a dump of PostgreSQL {head.server_version} and {postgres.container} runs "
+                f"{snapshot.short_id} is a dump of PostgreSQL {head.server_version}, but {postgres.container} runs "
                 f"{cluster.server_version}: a dump cannot go back to an older major version. Restore into a container "
                 f"of PostgreSQL {major(head.server_version)} or newer."
             )
@@ -216,7 +219,7 @@ class Planner(UseCase):
         if reserved or (absent and not target.may_create):
             raise MissingRoleError(
                 f"{postgres.container} has no role {', '.join(reserved or absent)}, which the snapshot needs, and "
-                f"{'this version of PostgreSQL has none of that name' if reserved else 'its user may make no roles'}; "
+                f"{'this version of PostgreSQL has no role of that name' if reserved else 'its user may not create roles'}; "
                 "create it first."
             )
         bare = tuple(Role(name, (f"CREATE ROLE {quote_identifier(name)};",)) for name in missing.unknown)
@@ -244,7 +247,7 @@ def require_room(
     hoards = survey.settings.hoards
     parts = [
         f"{_mb(wanted.log_bytes)} of write-ahead log{f' ({hoards})' if hoards else ''}",
-        f"{_mb(wanted.reserve_bytes)} that stay free for the live server",
+        f"{_mb(wanted.reserve_bytes)} kept free for the live server",
     ]
     if lacking.place.directory != survey.log.directory:
         rows = [f"{_mb(max(wanted.data_bytes, 0))} of rows and indexes"]
@@ -252,14 +255,14 @@ def require_room(
         shares = survey.log.volume in {place.volume for place in survey.places_of([plan.claim for plan in databases])}
         parts = [*rows, *(parts if shares else parts[1:])]
     raise NoRoomError(
-        f"The volume of {lacking.place.directory} in {request.into} has {_mb(lacking.free_bytes)} free and a restore "
+        f"The volume of {lacking.place.directory} in {request.into} has {_mb(lacking.free_bytes)} free, and a restore "
         f"{'in place of' if request.strategy == REPLACE else 'beside'} the live database takes up to "
         f"{_mb(lacking.wanted_bytes)}: {', '.join(parts)}; {ways_out(request)}."
     )
 
 
 def ways_out(request: RestoreRequest) -> str:
-    """What to do where there is no room."""
+    """What to do when there is no room."""
     if request.strategy == REPLACE:
         return "make room, or restore into another container (target=)"
     return "make room, restore into another container (target=), or give restore_strategy=replace, which drops the live one first"
@@ -299,12 +302,12 @@ def _require_extensions(available: Collection[str], request: RestoreRequest, hea
 
 
 def require_swappable(database: str, live: LiveDatabase | None) -> None:
-    """Refuse to replace a database that nobody can rename or drop.
+    """Refuse to replace a database that cannot be renamed or dropped.
 
     Raises PreparedTransactionsError.
     """
     if live is not None and live.prepared_transactions:
         raise PreparedTransactionsError(
-            f"{database} has prepared transactions ({live.prepared_transactions}), and PostgreSQL lets nobody rename or "
+            f"{database} has prepared transactions ({live.prepared_transactions}), and PostgreSQL cannot rename or "
             "drop it until each is ended with COMMIT PREPARED or ROLLBACK PREPARED; pg_prepared_xacts lists them."
         )

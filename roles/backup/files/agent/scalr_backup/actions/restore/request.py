@@ -43,21 +43,21 @@ class RestoreRequest:
     from_host: str | None = None
     strategy: str = BESIDE
     without_manifest: bool = False
-    # Whether the target is a drill's: whoever may do what in it is over when it is gone.
+    # Whether the target is a drill's: permissions in it end with it.
     throwaway: bool = False
 
     def __post_init__(self) -> None:
         require_one_container(self.container)
         require_one_container(self.into)
         if self.strategy not in get_args(Strategy):
-            raise UsageError(f"The strategy {self.strategy!r} is none of {', '.join(get_args(Strategy))}.")
+            raise UsageError(f"The strategy {self.strategy!r} is not one of {', '.join(get_args(Strategy))}.")
         if self.strategy == REPLACE and self.keep_old:
             raise UsageError("strategy=replace drops the old database first, so keep_old cannot keep it.")
         if self.database_as in _TEMPLATES:
-            raise UsageError(f"New databases are copies of {self.database_as}: no restore takes its place.")
+            raise UsageError(f"New databases are copied from {self.database_as}, so a restore cannot replace it.")
         if len((self.database_as or "").encode()) > NAME_BYTES:
             raise UsageError(
-                f"The name {self.database_as!r} is longer than the {NAME_BYTES} bytes of a database's name."
+                f"The name {self.database_as!r} is longer than the {NAME_BYTES} bytes that a database's name may have."
             )
 
     @property
@@ -201,4 +201,4 @@ def needs(databases: Sequence[DatabasePlan], survey: room.Survey, request: Resto
 def require_one_container(name: str) -> None:
     """Refuse a glob: what is locked, confirmed and replaced is one container. Raises UsageError."""
     if is_glob(name):
-        raise UsageError(f"{name!r} is a glob, and a restore is into one container: name it.")
+        raise UsageError(f"{name!r} is a glob, but a restore goes into one container: name it.")

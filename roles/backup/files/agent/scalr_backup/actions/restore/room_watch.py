@@ -51,11 +51,11 @@ class RoomWatch:
 
     @property
     def gave_up(self) -> ScalrBackupError | None:
-        """Why it has ended the filling for want of room; None when it has not."""
+        """Why it ended the filling for lack of room; None when it has not."""
         return self._error if isinstance(self._error, NoRoomLeftError) else None
 
     def check(self) -> None:
-        """Let whoever fills the database know that it is over.
+        """Let the filling of the database know that it is over.
 
         Raises NoRoomLeftError or RoomUnknownError.
         """
@@ -71,7 +71,9 @@ class RoomWatch:
             except ScalrBackupError as error:
                 if not left and not self._over.is_set():
                     self._end(
-                        RoomUnknownError(f"The restore was ended, since nobody could watch the room: {error.message}")
+                        RoomUnknownError(
+                            f"The restore was stopped, because its room could not be watched: {error.message}"
+                        )
                     )
                 self._over.wait(_LOOK_SECONDS)
 
@@ -79,7 +81,7 @@ class RoomWatch:
         while not self._over.is_set() and self._error is None:
             for place, gauge in zip(watch.look(), self._gauges, strict=True):
                 if place is None:
-                    raise RoomUnknownError(f"{self._postgres.container} does not tell any more how much room there is.")
+                    raise RoomUnknownError(f"{self._postgres.container} no longer says how much room there is.")
                 if gauge.is_low(time.monotonic(), place.free_bytes):
                     self._end(self._given_up(place))
                     return
@@ -94,5 +96,5 @@ class RoomWatch:
     def _given_up(self, place: Place) -> NoRoomLeftError:
         return NoRoomLeftError(
             f"The restore gave up with {place.free_bytes / 1e6:.0f} MB left on the volume of {place.directory} in "
-            f"{self._postgres.container}, because a server that finds no room for its log stops; {self._outcome}"
+            f"{self._postgres.container}, because a server with no room for its log stops; {self._outcome}"
         )

@@ -97,7 +97,7 @@ class Restore(Replacing):
 
     def _not_there(self, request: RestoreRequest, database: str) -> DatabaseRestore:
         """What was asked for with the whole container, and cannot be had."""
-        message = f"{request.container}/{database} was not restored: no snapshot holds it, though a pass had found it."
+        message = f"{request.container}/{database} was not restored: no snapshot holds it, although a pass found it."
         self._emit(log("error", message))
         return DatabaseRestore(database, None, error=Failure(UnknownSnapshotError.code, message))
 
@@ -114,7 +114,9 @@ class Restore(Replacing):
         try:
             postgres.make_roles([statement for role in missing.roles for statement in role.definition])
         except PostgresError as error:
-            raise RestoreError(f"The missing roles cannot be made, so nothing was restored: {error.message}") from None
+            raise RestoreError(
+                f"The missing roles cannot be created, so nothing was restored: {error.message}"
+            ) from None
         result.roles_created += missing.names
         for role in missing.roles:
             for statement in role.properties:
@@ -184,6 +186,9 @@ class Restore(Replacing):
             # What it has made may be the live database by now: the next run looks before it drops anything.
             raise
         except VerificationError as error:
+            if request.throwaway:
+                # It goes with its container.
+                raise
             outcome.kept_database = self._keep_for_inspection(flight)
             if outcome.kept_database is None:
                 raise
@@ -239,7 +244,7 @@ class Restore(Replacing):
             if outcome.safety_snapshot_id
             else ""
         )
-        return f"{message} {flight.plan.database} had been dropped before, as strategy=replace does{way_back}."
+        return f"{message} {flight.plan.database} had already been dropped, as strategy=replace does{way_back}."
 
     def _take_safety_snapshot(self, flight: InFlight) -> str:
         result, plan, cluster = flight.result, flight.plan, flight.result.plan.cluster
@@ -262,13 +267,13 @@ class Restore(Replacing):
     def _swap(self, flight: InFlight, head: ArchiveHead) -> str | None:
         """Put the new database in the live one's place; returns the replaced one's name, None where there was none.
 
-        Raises RestoreError when nothing was swapped, and SwapUnknownError when nobody can tell.
+        Raises RestoreError when nothing was swapped, and SwapUnknownError when that is unknown.
         """
         postgres, plan, journal = flight.postgres, flight.plan, flight.journal
         exists = postgres.live_database(plan.database) is not None
         if exists and not plan.exists:
             raise RestoreError(
-                f"A database {plan.database} was made while the restore ran, and nobody has saved it; nothing was "
+                f"A database {plan.database} was created while the restore ran and is not backed up, so nothing was "
                 "swapped. Run this again to replace it."
             )
         properties = head.database_properties(plan.database if head.dbname != plan.database else None)

@@ -82,7 +82,7 @@ class _Question:
 
 @dataclass(frozen=True)
 class _RunListing:
-    """The newest pass whose manifest tells which databases there were."""
+    """The newest pass whose manifest lists which databases there were."""
 
     run: str
     time: datetime
@@ -105,7 +105,7 @@ def select(
     it is in *timezone*; a day, a minute or a second is meant to its end).
     Latest, a tag and a time mean the newest snapshot of *each* database, or of the one *database*: a pass may have been
     killed, or have saved one database of two. A database that a newer pass no longer found was dropped on purpose, and is
-    not part of a whole container; *listed* tells which ones a pass found.
+    not part of a whole container; *listed* says which ones a pass found.
     Safety snapshots that a restore took are chosen by their id or their run's only, they hold what was replaced. So are
     snapshots that are dated in the future, which somebody may have forged. Empty ones are never chosen.
 
@@ -164,7 +164,7 @@ def _whole_run(question: _Question, run: str) -> Selection:
         run,
         (
             *_warnings(chosen, missing, listing, question),
-            *(f"The run {run} saved no snapshot of {name}; another one has." for name in others),
+            *(f"The run {run} saved no snapshot of {name}; another run did." for name in others),
         ),
         missing,
     )
@@ -214,7 +214,7 @@ def _by_name(snapshot: Snapshot) -> str:
 
 
 def _listing(regular: Sequence[Snapshot], question: _Question) -> _RunListing | None:
-    """Which databases there were, by the newest pass that tells; only for a whole container.
+    """Which databases there were, by the newest pass that lists them; only for a whole container.
 
     One that does not list what it has saved itself contradicts itself, and is not believed.
     """
@@ -261,7 +261,8 @@ def _warnings(
             if one.run != newest.run
         ),
         *(
-            f"{name} is missing: the pass of {question.told(listing.time)} found it, and there is no snapshot of it up to then."
+            f"{name} is missing: the pass of {question.told(listing.time)} found it, but there is no snapshot of it "
+            "up to then."
             for name in missing
             if listing
         ),
@@ -324,16 +325,16 @@ def _warning_of_the_future(future: Sequence[Snapshot], container: str) -> list[s
         return []
     named = ", ".join(one.short_id for one in future[:_LISTED])
     return [
-        f"Snapshots of {container} that are dated in the future were not chosen from ({named}): a clock was wrong, or "
-        "somebody has forged them."
+        f"Snapshots of {container} that are dated in the future were ignored ({named}): a clock was wrong, or they "
+        "are forged."
     ]
 
 
 def _warning_of_several(regular: Sequence[Snapshot], chosen: Sequence[Snapshot]) -> list[str]:
     claims = Counter((one.run, one.database) for one in regular)
     return [
-        f"{claims[one.run, one.database]} snapshots claim to be that of {one.database} in the run {one.run}, and a run saves "
-        f"one: somebody has added the others; {one.short_id} is the newest of them."
+        f"{claims[one.run, one.database]} snapshots claim to be that of {one.database} in the run {one.run}, but a "
+        f"run saves one, so the others are forged; {one.short_id} is the newest of them."
         for one in chosen
         if one.run and claims[one.run, one.database] > 1
     ]
@@ -346,7 +347,7 @@ def _regular(credible: Sequence[Snapshot], wanted: str, question: _Question) -> 
     if wanted.startswith(TAG):
         tag = wanted.removeprefix(TAG)
         if not tag.strip():
-            raise UsageError(f"{TAG} names no tag: give one, such as {TAG}before-upgrade.")
+            raise UsageError(f"{TAG} needs a tag, such as {TAG}before-upgrade.")
         regular = [one for one in regular if tag in one.tags]
         if not regular:
             raise UnknownSnapshotError(f"No snapshot of {container} has the tag {tag!r}; {there_are}")
@@ -367,7 +368,7 @@ def _regular(credible: Sequence[Snapshot], wanted: str, question: _Question) -> 
             raise UnknownSnapshotError(f"There is no snapshot of {container} at or before {wanted}; {there_are}")
     if not regular:
         raise UnknownSnapshotError(
-            f"There are only snapshots of {container} that a restore took of what it replaced, or that are dated in the "
+            f"The only snapshots of {container} are those that a restore took of what it replaced, or dated in the "
             f"future; choose one by its id: {there_are}"
         )
     return regular

@@ -15,13 +15,13 @@ _AGAIN_SECONDS = 1.0
 
 
 class SwapUnknownError(RestoreError):
-    """A swap happened wholly or not at all, and nobody can tell which."""
+    """A swap happened completely or not at all, and which is unknown."""
 
 
 def has_swapped(
     postgres: Postgres, application: str, goes: str, error: ScalrBackupError, told_to_stop: Callable[[], bool]
 ) -> bool:
-    """Whether a swap that ended in an error has happened: the name *goes* is no more there then.
+    """Whether a swap that ended in an error has happened: then the name *goes* is gone.
 
     *application* is what the swap's sessions are called. They end first: one whose answer was lost may still be on its
     way to its COMMIT, and the names would change after they were read.
@@ -37,7 +37,7 @@ def has_swapped(
             error = silence
         if time.monotonic() > deadline or told_to_stop():
             raise SwapUnknownError(
-                f"The server of {postgres.container} was lost during the swap, which happened wholly or not at all; the next "
-                f"run looks and cleans up: {error.message}"
+                f"The connection to {postgres.container} was lost during the swap, which happened completely or not "
+                f"at all; the next run checks and cleans up: {error.message}"
             ) from None
         time.sleep(_AGAIN_SECONDS)

@@ -100,7 +100,7 @@ class Undo(Replacing):
     def plan(self, request: UndoRequest) -> UndoPlan:
         """Find out what would take whose place; changes nothing.
 
-        Raises UnknownRunError when nothing was kept by that run, or is no more there.
+        Raises UnknownRunError when nothing was kept by that run, or it is gone.
         """
         self._emit(progress("plan", container=request.container))
         of_run = self._of_run(request, self._state.kept())
@@ -120,7 +120,7 @@ class Undo(Replacing):
             raise self._unknown(request)
         if gone := [one.old for one in of_run if one.old not in names]:
             raise UnknownDatabaseError(
-                f"{', '.join(gone)}, which the restore {request.run} kept, is no more in {cluster.container.name}; "
+                f"{', '.join(gone)}, which the restore {request.run} kept, is no longer in {cluster.container.name}; "
                 "nothing was changed."
             )
         databases = tuple(DatabaseUndo(one, postgres.live_database(one.database)) for one in of_run)
@@ -182,7 +182,7 @@ class Undo(Replacing):
     def _swap(self, postgres: Postgres, cleaner: Postgres, journal: UndoJournal) -> None:
         """Swap the names.
 
-        Raises RestoreError when nothing was swapped, and SwapUnknownError when nobody can tell: the journal stays then.
+        Raises RestoreError when nothing was swapped, and SwapUnknownError when that is unknown: the journal then stays.
         """
         kept, replaced = journal.kept, journal.replaced
         try:
@@ -195,7 +195,7 @@ class Undo(Replacing):
 
 
 def _free_bytes(postgres: Postgres) -> int | None:
-    """How much room there is; two names need none, so that nobody can tell stands in nobody's way."""
+    """How much room there is; swapping names needs none, so not knowing is no obstacle."""
     with suppress(ScalrBackupError):
         return postgres.room().tablespaces[DEFAULT_TABLESPACE].free_bytes
     return None

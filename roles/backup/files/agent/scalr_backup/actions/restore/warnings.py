@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an operator has to know before he says yes, and what keeps nobody from it."""
+"""What operators should know before they confirm, though nothing of it stops a restore."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def extension_warnings(available: Mapping[str, str], descriptions: Iterable[Mani
 
 
 def subscription_warnings(heads: Sequence[ArchiveHead]) -> Iterator[str]:
-    """A database that was a subscriber is one again only when somebody says so."""
+    """A database that was a subscriber becomes one again only on request."""
     if names := [entry.tag for head in heads for entry in head.entries if entry.desc == "SUBSCRIPTION"]:
         yield (
-            f"Subscriptions come back disabled: {', '.join(names)}; ALTER SUBSCRIPTION … ENABLE starts them when you "
-            "know which rows they are to go on with."
+            f"Subscriptions come back disabled: {', '.join(names)}; run ALTER SUBSCRIPTION … ENABLE once you know "
+            "where they should resume."
         )
 
 
@@ -42,8 +42,8 @@ def unknown_role_warnings(missing: MissingRoles) -> Iterator[str]:
     """Roles that own something, and that no dump of roles describes."""
     if missing.unknown:
         yield (
-            f"Nothing is known of {', '.join(missing.unknown)} but the name: made without a password, and may not log "
-            "in until you say so."
+            f"Only the name is known of {', '.join(missing.unknown)}: created without a password, and may not log in "
+            "until you allow it."
         )
 
 
@@ -51,7 +51,7 @@ def superuser_warnings(source: Globals, missing: MissingRoles) -> Iterator[str]:
     """A cluster has the superuser that it was made with, who comes along in any case; one with more is worth a look."""
     has_more = sum(role.superuser for role in source.roles.values()) > 1
     if has_more and (superusers := [role.name for role in missing.roles if role.superuser]):
-        yield f"Among the roles that will be made are superusers: {', '.join(superusers)}."
+        yield f"The roles to be created include superusers: {', '.join(superusers)}."
 
 
 def age_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
@@ -66,8 +66,8 @@ def age_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
 def count_warnings(databases: Sequence[DatabasePlan], manifests: Manifests | None = None) -> list[str]:
     """Databases whose rows cannot be compared with those that were saved, and why."""
     return [
-        f"No row counts are known of the snapshot {plan.snapshot.short_id} of {plan.database}"
-        f"{_why_uncounted(plan.snapshot, manifests)}: only the archive itself can be verified."
+        f"There are no row counts for the snapshot {plan.snapshot.short_id} of "
+        f"{plan.database}{_why_uncounted(plan.snapshot, manifests)}: only the archive itself can be verified."
         for plan in databases
         if plan.row_counts is None
     ]
@@ -78,28 +78,24 @@ def _why_uncounted(snapshot: Snapshot, manifests: Manifests | None) -> str:
         return ""
     if manifests.has(snapshot):
         return f", because the manifest of its run {snapshot.run} does not mention it"
-    return (
-        f", because its run {snapshot.run} has no manifest that could be used"
-        if snapshot.run
-        else ", which no pass made"
-    )
+    return f", because its run {snapshot.run} has no usable manifest" if snapshot.run else ", which no pass made"
 
 
 def spread_warnings(databases: Sequence[DatabasePlan], survey: room.Survey) -> list[str]:
-    """Rows that go to several volumes, whose shares nobody knows."""
+    """Rows that go to several volumes in unknown shares."""
     places = survey.places_of([plan.claim for plan in databases])
     if len(places) < 2:
         return []
     return [
-        f"The rows go to {len(places)} volumes ({', '.join(place.directory for place in places)}), and nobody knows how much "
-        "to which: only all their room together was judged. The restore gives up when one of them runs low."
+        f"The rows go to {len(places)} volumes ({', '.join(place.directory for place in places)}), in shares that are "
+        "not known, so only their total room was checked. The restore gives up when one of them runs low."
     ]
 
 
 def tablespace_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
     """Databases that come to lie elsewhere than they lay."""
     return [
-        f"{plan.database} lay in tablespaces that are not there; all of it goes to the default one."
+        f"{plan.database} was in tablespaces that do not exist here; all of it goes to the default one."
         for plan in databases
         if not plan.tablespaces
     ]

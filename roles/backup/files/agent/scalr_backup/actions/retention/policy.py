@@ -8,9 +8,9 @@ decides too much (law: retention never takes the last good snapshot):
   after the good nightly one would otherwise be its day's newest, and the good one would go.
 * A path is left alone when its database was not dumped well in this pass.
 * A path is left alone while it holds a snapshot whose time cannot be true (``suspects.py``).
-* Whatever the counts say, everything within ``keep_within`` of a path's newest snapshot stays: who floods a day with
-  snapshots of his own does not push the good ones out before somebody has had the time to notice.
-* A snapshot that holds nothing is no backup, and goes before anything is counted.
+* Whatever the counts say, everything within ``keep_within`` of a path's newest snapshot stays: flooding a
+  day with forged snapshots does not push the good ones out before somebody has had time to notice.
+* A snapshot that holds nothing is not a backup, and goes before anything is counted.
 * The newest snapshot of a path that holds a regular dump stays, whatever the policy says.
 * Pinned snapshots stay.
 * A manifest stays as long as a dump of its run does.
@@ -43,17 +43,17 @@ from scalr_backup.core.records.state import KeptCount
 from scalr_backup.tools.restic.repository import Restic, RetentionGroup
 from scalr_backup.tools.state import State
 
-# Safety snapshots are for the days after a restore in which somebody may miss what it replaced.
+# Safety snapshots cover the days after a restore in which its old data may be missed.
 _KEEP_EVERY_PRE_RESTORE = "30d"
-# Whoever backs up by hand, damages, and backs up again must still find the first one when the damage shows.
+# After a manual backup, damage and another backup, the first one must still exist when the damage shows.
 _KEEP_EVERY_MANUAL = "7d"
 
 # Why a snapshot stays that no rule keeps.
 PINNED_FOR_EVER = "pinned"
 NEWEST_GOOD = "newest good backup"
-NOT_BELIEVED = "a time of its database cannot be true"
+NOT_BELIEVED = "its database has an impossible time"
 NOT_JUDGED = "its database was not saved in this pass"
-NO_RULE = "no rule speaks of it"
+NO_RULE = "no rule applies to it"
 # Why one goes.
 IS_EMPTY = "holds nothing"
 NOT_KEPT = "no rule keeps it"
@@ -343,8 +343,8 @@ def pin(
     """
     if config.append_only and not anywhere and not dry_run:
         raise AppendOnlyError(
-            f"{config.host} only adds to its repository (append_only), and to pin a snapshot restic writes it anew and removes "
-            "the old one: back up with the tag pinned instead, which keeps that backup for ever."
+            f"{config.host} is append-only (append_only), and to pin a snapshot restic rewrites it and removes the "
+            "old one: back up with the tag pinned instead, which keeps that backup for ever."
         )
     found = [one for one in restic.snapshots() if one.container and _is_meant(one, wanted)]
     if not found:
@@ -368,8 +368,8 @@ def _is_meant(snapshot: Snapshot, wanted: str) -> bool:
 def _require_the_right(config: Config, *, dry_run: bool) -> None:
     if config.append_only and not dry_run:
         raise AppendOnlyError(
-            f"{config.host} only adds to its repository (append_only), and removes nothing: run prune.yml, which does it "
-            "from a trusted place with a key of its own."
+            f"{config.host} is append-only (append_only) and removes nothing: run prune.yml, which removes snapshots "
+            "from a trusted place with its own key."
         )
 
 
@@ -405,8 +405,8 @@ def _losses(config: Config, snapshots: Sequence[Snapshot], last: SnapshotsLook |
     if last is None or not missing:
         return ()
     return (
-        f"{len(missing)} snapshots of {config.host} that were here on {last.time:%Y-%m-%d %H:%M} UTC are gone, and it was "
-        f"not this place that removed them: {', '.join(sorted(one[:8] for one in missing))}.",
+        f"{len(missing)} snapshots of {config.host} that were here on {last.time:%Y-%m-%d %H:%M} UTC are gone, and "
+        f"this place did not remove them: {', '.join(sorted(one[:8] for one in missing))}.",
     )
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which snapshots are not believed, because their times cannot be true.
+"""Which snapshots are not trusted, because their times are impossible.
 
-Who has taken a host has its way into the repository. Where the host can only add, he can only add: and date what he
-adds as he likes. Counted among the others, snapshots of the future would be the newest ones for ever and fill every
-count, and snapshots of the past would be the last ones of their days, in the place of the good ones.
+Whoever takes over a host has its access to the repository. On an append-only host, that is adding snapshots only, but
+with any date. Counted among the others, snapshots from the future would be the newest for ever and fill every count,
+and snapshots from the past would be the last ones of their days, in place of the good ones.
 
-* From the future is what is dated after the clock here, but for a little.
+* From the future is what is dated after the clock here, apart from a small tolerance.
 * Too late is what a trusted place sees for the first time although it is older than its last look. Only a place with
-  a memory of its own can tell: nothing in the repository could not be forged as well.
+  its own memory can tell, since everything in the repository can be forged.
 """
 
 from __future__ import annotations
@@ -57,25 +57,26 @@ class Suspects:
         """What the operator should know of them."""
         kinds = (
             (self.from_the_future, "dated in the future"),
-            (self.too_late, "older than the last look here, and were not there then"),
+            (self.too_late, "older than the last look here, but were not there then"),
         )
         found = "; ".join(f"{len(ones)} {_are(ones)} {how}: {_named(ones)}" for ones, how in kinds if ones)
         paths = sorted(self.paths)
         more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
         return (
-            f"Snapshots of {host} cannot be believed, and nothing was removed of {', '.join(paths[:_NAMED])}{more}: {found}. "
-            "Either a clock was wrong, or somebody has forged them, which means that he has the host: look at both before "
-            f"you remove them. {self._way_on()}"
+            f"Snapshots of {host} cannot be trusted, and nothing was removed of {', '.join(paths[:_NAMED])}{more}: "
+            f"{found}. Either a clock was wrong, or they are forged, which means that the host is compromised: check "
+            f"both before you remove them. {self._way_on()}"
         )
 
     def _way_on(self) -> str:
         """How retention goes on once the clock is right, or the host is ours again."""
         if not self.from_the_future:
-            return "prune.yml removes them with -e remove=ID, or believes them with -e accept_late=true."
+            return "prune.yml removes them with -e remove=ID, or accepts them with -e accept_late=true."
         last = max(one.time for one in self.from_the_future)
         return (
-            "On the host, scalr-backup forget --remove-future removes those of the future; from a trusted place, prune.yml "
-            f"does with -e remove=ID. By themselves they count again from {last:%Y-%m-%d %H:%M} UTC on."
+            "On the host, scalr-backup forget --remove-future removes those dated in the future; from a trusted "
+            f"place, prune.yml does with -e remove=ID. If left alone, they count again from {last:%Y-%m-%d %H:%M} UTC "
+            "on."
         )
 
 

@@ -121,7 +121,7 @@ class ArchiveHead:
     def encoding(self) -> str:
         """PostgreSQL's name of the encoding of the archive's text.
 
-        It is the database's, unless pg_dump was told another.
+        It is the database's, unless pg_dump was given another.
         """
         for entry in self.entries:
             if entry.desc == "ENCODING":
@@ -242,13 +242,13 @@ class ArchiveHead:
         defn = self.database_entry.defn or ""
         beginning = _CREATE_DATABASE.match(defn)
         if beginning is None:
-            raise ArchiveError(f"The archive's statement that creates its database reads {defn!r}.", self.length)
+            raise ArchiveError(f"The archive's CREATE DATABASE statement cannot be parsed: {defn!r}.", self.length)
         return defn[beginning.end() :].rstrip().removesuffix(";")
 
     def _sequence_value(self, entry: TocEntry) -> tuple[int, bool]:
         found = _SETVAL.match(entry.defn or "")
         if found is None:
-            raise ArchiveError(f"The archive does not say which value {entry.label} had.", self.length)
+            raise ArchiveError(f"The archive does not record the value of {entry.label}.", self.length)
         return int(found.group(1)), found.group(2) == "true"
 
     @property

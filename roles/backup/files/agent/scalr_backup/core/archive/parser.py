@@ -133,7 +133,7 @@ class HeadParser:
 
     def _read_header(self) -> _Header:
         if not _MAGIC.startswith(self.buffer[: len(_MAGIC)]):
-            raise ArchiveError("This is not an archive of pg_dump's custom format: it does not begin with PGDMP.", 0)
+            raise ArchiveError("This is not a pg_dump archive in custom format: it does not begin with PGDMP.", 0)
         self._take(len(_MAGIC))
         version = (self._byte(), self._byte(), self._byte())
         if version not in VERSIONS:
@@ -143,7 +143,7 @@ class HeadParser:
             )
         int_bytes, offset_bytes, archive_format = self._byte(), self._byte(), self._byte()
         if int_bytes != 4:
-            self._refuse(f"ints have {int_bytes} bytes, not 4")
+            self._refuse(f"integers have {int_bytes} bytes, not 4")
         if offset_bytes != 8:
             self._refuse(f"file offsets have {offset_bytes} bytes, not 8")
         if archive_format != _CUSTOM_FORMAT:
@@ -166,7 +166,7 @@ class HeadParser:
             return "gzip" if level else "none"
         algorithm = self._byte()
         if algorithm >= len(_COMPRESSIONS):
-            self._refuse(f"the compression has the unknown number {algorithm}")
+            self._refuse(f"the compression algorithm {algorithm} is unknown")
         return _COMPRESSIONS[algorithm]
 
     def _time(self) -> datetime:
@@ -176,7 +176,7 @@ class HeadParser:
             # A leap second is number 60. The archive does not say in which time zone.
             return datetime(year + 1900, month + 1, day, hour, minute, min(second, 59))  # noqa: DTZ001
         except (ValueError, OverflowError):
-            self._refuse("the archive does not say when it was made")
+            self._refuse("its creation time is not valid")
 
     def _read_count(self) -> int:
         count = self._int()
@@ -187,7 +187,7 @@ class HeadParser:
     def _take_entry(self) -> None:
         entry = self._read_entry()
         if entry.dump_id in self._dump_ids:
-            self._refuse(f"a second entry has the id {entry.dump_id}")
+            self._refuse(f"two entries have the id {entry.dump_id}")
         self._dump_ids.add(entry.dump_id)
         self._entries.append(entry)
         if entry.desc == "ENCODING":
@@ -200,7 +200,7 @@ class HeadParser:
             self._refuse(f"an entry of the table of contents has the id {dump_id}")
         dumper = self._int()
         if dumper not in (0, 1):
-            self._refuse(f"whether entry {dump_id} has data is {dumper}, neither 0 nor 1")
+            self._refuse(f"the data flag of entry {dump_id} is {dumper}, neither 0 nor 1")
         tableoid, oid = self._number(), self._number()
         tag, desc = self._text(), self._text()
         if tag is None or desc is None:
@@ -213,7 +213,7 @@ class HeadParser:
             self._refuse(f"entry {dump_id} has the relkind {relkind}")
         owner = self._text()
         if (with_oids := self._string()) != b"false":
-            self._refuse(f"entry {dump_id} has {with_oids!r} where tables WITH OIDS once were marked")
+            self._refuse(f"entry {dump_id} has {with_oids!r} in its obsolete WITH OIDS field")
         return TocEntry(
             dump_id=dump_id,
             had_dumper=bool(dumper),
@@ -239,7 +239,7 @@ class HeadParser:
         try:
             return Section(number)
         except ValueError:
-            self._refuse(f"the unknown section {number} stands in an entry of the table of contents")
+            self._refuse(f"an entry of the table of contents has the unknown section {number}")
 
     def _dependencies(self) -> tuple[int, ...]:
         dump_ids = []
@@ -251,7 +251,7 @@ class HeadParser:
         state = self._byte()
         start = self._take(8)
         if state not in (_OFFSET_NOT_SET, _OFFSET_SET, _OFFSET_NO_DATA):
-            self._refuse(f"the place of the data of entry {dump_id} has the unknown state {state}")
+            self._refuse(f"the data offset of entry {dump_id} has the unknown state {state}")
         if had_dumper == (state == _OFFSET_NO_DATA):
             # pg_restore would pass over the data without a word.
             self._refuse(f"entry {dump_id} contradicts itself on whether it has data")
@@ -264,7 +264,7 @@ class HeadParser:
         start = self._position
         end = start + length
         if end > self._limit:
-            self._refuse(f"the archive's head is longer than the {self._limit} bytes that this software accepts")
+            self._refuse(f"the archive's head exceeds the limit of {self._limit} bytes")
         if end > len(self.buffer):
             raise _ShortageError(end)
         self._position = end
@@ -278,7 +278,7 @@ class HeadParser:
         magnitude: int
         sign, magnitude = INT.unpack_from(self.buffer, self._take(INT_BYTES))
         if sign > 1:
-            self._refuse("there should be a number")
+            self._refuse("expected a number")
         return -magnitude if sign else magnitude
 
     def _string(self) -> bytes | None:
@@ -299,7 +299,7 @@ class HeadParser:
 
     def _parse_number(self, text: bytes) -> int:
         if not text.isdigit():
-            self._refuse(f"{text!r} should be a number")
+            self._refuse(f"expected a number, found {text!r}")
         return int(text)
 
     def _refuse(self, what: str) -> NoReturn:

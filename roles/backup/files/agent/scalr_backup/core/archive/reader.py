@@ -167,8 +167,7 @@ class ArchiveReader:
                 if data[position]:
                     offset = self._offset_of(data, position)
                     raise ArchiveError(
-                        f"At byte {offset}, in the data of {self._block.label},"
-                        " stands something that is not the length of a chunk.",
+                        f"At byte {offset}, in the data of {self._block.label}: not a valid chunk length.",
                         offset,
                     )
                 position += INT_BYTES
@@ -190,9 +189,7 @@ class ArchiveReader:
                 position += _BLOCK_HEADER_BYTES
             else:
                 offset = self._offset_of(data, position)
-                raise ArchiveError(
-                    f"The archive is complete at byte {offset}, but bytes of something else follow.", offset
-                )
+                raise ArchiveError(f"The archive is complete at byte {offset}, but more bytes follow.", offset)
         return position
 
     def _offset_of(self, data: Bytes, position: int) -> int:
@@ -204,22 +201,22 @@ class ArchiveReader:
         wanted_kind = _LARGE_OBJECTS if entry.desc == "BLOBS" else _TABLE_DATA
         if kind not in (_TABLE_DATA, _LARGE_OBJECTS):
             raise ArchiveError(
-                f"At byte {offset}, where the data of {entry.label} should begin,"
-                f" stands {kind}, which begins no block of data.",
+                f"At byte {offset}, where the data of {entry.label} should begin: {kind} does not start a data block.",
                 offset,
             )
         if dump_id != entry.dump_id:
             raise ArchiveError(
-                f"At byte {offset}, where the data of {entry.label} should begin, stands {self._stranger(dump_id)}.",
+                f"At byte {offset}, where the data of {entry.label} should begin, the archive holds "
+                f"{self._stranger(dump_id)}.",
                 offset,
             )
         if kind != wanted_kind:
             found = "large objects" if kind == _LARGE_OBJECTS else "table data"
-            raise ArchiveError(f"At byte {offset}, the block of data of {entry.label} is one of {found}.", offset)
+            raise ArchiveError(f"At byte {offset}, the data block of {entry.label} holds {found}.", offset)
         if entry.data_position not in (None, offset):
             raise ArchiveError(
-                f"At byte {offset} begins the data of {entry.label}, which the table of contents announces"
-                f" for byte {entry.data_position}.",
+                f"The data of {entry.label} begins at byte {offset}, but the table of contents says byte "
+                f"{entry.data_position}.",
                 offset,
             )
         self._stage = _Stage.LARGE_OBJECT if kind == _LARGE_OBJECTS else _Stage.CHUNK
@@ -229,9 +226,9 @@ class ArchiveReader:
         for index, entry in enumerate(self._blocks):
             if entry.dump_id == dump_id:
                 if index < self._finished_blocks:
-                    return f"a second time that of {entry.label}"
-                return f"that of {entry.label}: blocks are missing or out of order"
-        return f"a block for entry {dump_id}, which the table of contents does not announce"
+                    return f"the data of {entry.label} again"
+                return f"the data of {entry.label}: blocks are missing or out of order"
+        return f"a block for entry {dump_id}, which is not in the table of contents"
 
     def _end_chunks(self) -> None:
         if self._block.desc == "BLOBS":

@@ -58,7 +58,7 @@ class KeptCopyRecord(TypedDict):
 
 
 class MatchesRecord(TypedDict, total=False):
-    """What a pass over all containers has not found as it was."""
+    """What a pass over all containers did not find as before."""
 
     time: Moment
     gone: list[str]
@@ -247,7 +247,7 @@ class KeptCount(TypedDict):
 
 
 class MaintenanceFacts(TypedDict, total=False):
-    """What a check, a forget or a prune tells of itself besides how it ended."""
+    """What a check, a forget or a prune reports besides how it ended."""
 
     run: str
     rotation: RotationRecord
@@ -303,7 +303,7 @@ class LookRecord(TypedDict):
 
 
 class PendingRecord(TypedDict):
-    """A message on its way: *to* are the services that have not taken it yet."""
+    """A message on its way: *to* are the services that have not accepted it yet."""
 
     kind: str
     title: str
@@ -331,7 +331,7 @@ class ClockRecord(TypedDict):
 
 
 class NotedFinding(TypedDict):
-    """A finding that was told, since when it is known, and how often it was told."""
+    """A finding that was reported, since when it is known, and how often it was reported."""
 
     code: str
     severity: Literal["failure", "warning"]

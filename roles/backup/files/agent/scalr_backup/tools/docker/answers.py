@@ -23,7 +23,7 @@ Answered = TypeVar("Answered")
 
 
 def document_of(api: docker.APIClient, container: str) -> dict[str, Any] | None:
-    """The inspect document of a container; None when there is none, empty when the engine does not tell."""
+    """The inspect document of a container; None when it does not exist, empty when the engine does not say."""
     try:
         return dict(translate(lambda: api.inspect_container(container), container))
     except ContainerGoneError:
@@ -40,7 +40,7 @@ def translate(call: Callable[[], Answered], subject: str) -> Answered:
         raise ContainerGoneError(f"The container {subject} is gone.") from None
     except APIError as error:
         if error.status_code == requests.codes.conflict:
-            raise ContainerStoppedError(f"The container {subject} does not run; start it first.") from None
+            raise ContainerStoppedError(f"The container {subject} is not running; start it first.") from None
         if error.status_code == requests.codes.forbidden:
             raise CallRefusedError(_refusal(error)) from None
         raise DockerUnreachableError(f"The Docker Engine refused: {_refusal(error)}.") from None

@@ -38,7 +38,7 @@ class DockerHost:
     def inspect(self, container: str) -> dict[str, Any]:
         """The inspect document of a container.
 
-        Raises ContainerGoneError when there is none of that name.
+        Raises ContainerGoneError when no container has that name.
         """
         return dict(translate(lambda: self._api.inspect_container(container), container))
 
@@ -93,7 +93,7 @@ class DockerHost:
                     stream.write(stdin)
                     stream.end_input()
                 except BrokenPipeError:
-                    pass  # It ended before it read everything: its exit code tells why.
+                    pass  # It ended before it read everything: its exit code says why.
             output, messages = bytearray(), MessageTail()
             for kind, data in stream.frames(waiting):
                 if kind == STDOUT:
@@ -130,4 +130,7 @@ def _no_answer(error: Exception, address: str | None) -> str:
     """The sentence for an engine that does not answer, with what may stand before it."""
     if not address:
         return f"The Docker Engine does not answer: {why_silent(error)}."
-    return f"The Docker Engine does not answer through the socket proxy at {address}; does the proxy run? ({why_silent(error)})"
+    return (
+        f"The Docker Engine does not answer through the socket proxy at {address}; is the proxy running? "
+        f"({why_silent(error)})"
+    )

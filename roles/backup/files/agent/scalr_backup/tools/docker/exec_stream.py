@@ -110,7 +110,7 @@ class ExecStream:
             yield from _complete_frames(pending)
         if pending:
             raise DockerUnreachableError(
-                f"The connection to the Docker Engine broke in the middle of what {self.command} said."
+                f"The connection to the Docker Engine broke in the middle of the output of {self.command}."
             )
 
     def write(self, data: bytes | memoryview, waiting: Callable[[], None] = nothing) -> None:
@@ -179,7 +179,7 @@ class ExecStream:
         except ContainerGoneError:
             found = condition(document_of(self._api, self.command.container))
             raise CommandLostError(
-                f"{self.command} came to no end: its container was stopped under it; {found}."
+                f"{self.command} did not finish, because its container was stopped: {found}."
             ) from None
 
     def how_it_ended(self, said: str) -> str:
@@ -210,9 +210,7 @@ class ExecStream:
             if not state["Running"] and state["ExitCode"] is not None:
                 return int(state["ExitCode"])
             if time.monotonic() > deadline:
-                raise DockerUnreachableError(
-                    f"The output of {self.command} ended and it still runs: the stream was cut."
-                )
+                raise DockerUnreachableError(f"The output of {self.command} was cut off while it was still running.")
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -226,7 +224,7 @@ class ExecStream:
 
 
 class _Silence:
-    """A time in which a command does nothing: either it works, or nobody will ever hear of it again."""
+    """A time in which a command does nothing: it may be working, or gone for good."""
 
     def __init__(self, stream: ExecStream, missing: str) -> None:
         self._stream = stream
@@ -246,7 +244,7 @@ class _Silence:
         self._asked = now
         if self._ended:
             raise CommandLostError(
-                f"{self._stream.command} has ended and its output has not: its container was stopped; "
+                f"{self._stream.command} has ended but its output has not, because its container was stopped: "
                 f"{self._stream.condition()}."
             )
         # Its last words may still be on their way: they have until the next time.

@@ -14,12 +14,12 @@ import requests
 
 # By the operating system's number, what an operator can do something with.
 _REASONS = {
-    errno.ENOENT: "there is no socket at its address, so it does not run",
-    errno.ECONNREFUSED: "nobody listens at its address, so it does not run",
+    errno.ENOENT: "there is no socket at its address, so it is not running",
+    errno.ECONNREFUSED: "nothing listens at its address, so it is not running",
     errno.EACCES: "this agent may not use its socket",
     errno.EPERM: "this agent may not use its socket",
-    errno.ECONNRESET: "it broke the connection off, as it does when it is restarted",
-    errno.EPIPE: "it broke the connection off, as it does when it is restarted",
+    errno.ECONNRESET: "it dropped the connection, as it does on a restart",
+    errno.EPIPE: "it dropped the connection, as it does on a restart",
     errno.EMFILE: "this agent has too many files open",
     errno.ENFILE: "this host has too many files open",
 }
@@ -31,7 +31,7 @@ def why_silent(error: BaseException) -> str:
     chain = list(_within(error))
     for one in chain:
         if isinstance(one, (requests.Timeout, TimeoutError)):
-            return "it has said nothing for too long"
+            return "it did not answer in time"
     for one in reversed(chain):
         if isinstance(one, OSError) and one.errno in _REASONS:
             return _REASONS[one.errno]
@@ -40,7 +40,7 @@ def why_silent(error: BaseException) -> str:
             return one.strerror[:1].lower() + one.strerror[1:]
     if any(isinstance(one, (requests.ConnectionError, ConnectionError, EOFError)) for one in chain):
         return _REASONS[errno.ECONNRESET]
-    return f"it gave an answer that makes no sense ({type(error).__name__})"
+    return f"its answer makes no sense ({type(error).__name__})"
 
 
 def _within(error: BaseException) -> Iterator[BaseException]:

@@ -64,7 +64,7 @@ class Throwaway:
 
 
 class ContainerOutput:
-    """The end of what a container says, listened to for as long as it runs; nothing of it is kept on a disk."""
+    """The tail of a container's output, followed while it runs; nothing of it is written to disk."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -75,7 +75,7 @@ class ContainerOutput:
     def last_lines(self, count: int = 3) -> str:
         """Its last lines, in one."""
         self.wait()
-        return " ".join(line.strip() for line in self._tail.text.splitlines()[-count:]) or "it said nothing"
+        return " ".join(line.strip() for line in self._tail.text.splitlines()[-count:]) or "it printed nothing"
 
     def wait(self, seconds: float = 1.0) -> None:
         """Give its last words a little time to arrive; the connection of a container that has ended is closed then."""
@@ -104,7 +104,7 @@ def host_memory() -> HostMemory:
 def place_on_disk(document: Mapping[str, Any], memory: HostMemory) -> str | None:
     """Why a container that was made and does not run yet is no throwaway one, by its inspect document; else None."""
     settings = document["HostConfig"]
-    on_disk = "and its rows would lie on a disk"
+    on_disk = "so rows would be written to disk"
     faults = [
         (mount["Type"] != "tmpfs", f"the engine gave it a {mount['Type']} at {mount['Destination']}, {on_disk}")
         for mount in document.get("Mounts") or ()
@@ -113,13 +113,13 @@ def place_on_disk(document: Mapping[str, Any], memory: HostMemory) -> str | None
         (not settings.get("ReadonlyRootfs"), f"its root file system is not read-only, {on_disk}"),
         (
             (settings.get("LogConfig") or {}).get("Type") != "none",
-            "the engine keeps its log in a file, and PostgreSQL's messages quote rows",
+            "the engine would write its log to a file, and PostgreSQL's messages quote rows",
         ),
-        (settings.get("NetworkMode") != "none", "it would have a network"),
+        (settings.get("NetworkMode") != "none", "it would be on a network"),
         (not settings.get("Memory"), "the engine does not limit its memory"),
         (
             memory.swap_bytes > 0 and settings.get("MemorySwap") != settings.get("Memory"),
-            f"this host swaps and its kernel cannot keep a container out of the swap, {on_disk}",
+            f"this host swaps and its kernel cannot keep a container out of swap, {on_disk}",
         ),
     ]
     return next((sentence for is_so, sentence in faults if is_so), None)
@@ -128,12 +128,12 @@ def place_on_disk(document: Mapping[str, Any], memory: HostMemory) -> str | None
 def of_throwaway(call: Callable[[], Answered], what: str) -> Answered:
     """Have a container made or started; an engine that answers and does not has its reasons, and says them.
 
-    Raises ThrowawayError, or DockerUnreachableError when nobody answers.
+    Raises ThrowawayError, or DockerUnreachableError when the engine does not answer.
     """
     try:
         return call()
     except APIError as error:
         reason = str(error.explanation or error).rstrip(".")
-        raise ThrowawayError(f"The throwaway container cannot be {what}: the Docker Engine says: {reason}.") from None
+        raise ThrowawayError(f"The throwaway container cannot be {what}: {reason}.") from None
     except (DockerException, requests.RequestException, OSError) as error:
         raise DockerUnreachableError(f"The Docker Engine does not answer: {error}.") from None

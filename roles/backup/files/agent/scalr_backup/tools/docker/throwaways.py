@@ -40,21 +40,20 @@ class Throwaways(DockerHost):
     """The Docker Engine of this host, its images, and containers of them to throw away."""
 
     def require_throwaways(self) -> None:
-        """Ask whether containers may be made at all, before anything is begun that needs one.
+        """Check that containers may be created at all, before starting anything that needs one.
 
-        What is asked for is a container of no image: who may make containers is told that this is none, and everybody else
-        that he may not.
+        It asks for a container without an image: the engine rejects the request as invalid, the proxy as forbidden.
 
-        Raises DrillRefusedError, or DockerUnreachableError when nobody answers.
+        Raises DrillRefusedError, or DockerUnreachableError when the engine does not answer.
         """
         try:
             self._api.create_container_from_config({"Image": ""})  # type: ignore[no-untyped-call]
         except APIError as error:
             if error.status_code == requests.codes.forbidden:
                 raise DrillRefusedError(
-                    "This container may not make others, which a drill needs: the socket proxy keeps that from the agent. "
-                    "Run drill.yml from the controller, or the script drill in backup_directory on the host; both start the "
-                    "drill in a container of its own, which may."
+                    "The socket proxy does not let this container create others, which a drill needs. Run drill.yml "
+                    "from the controller, or the script drill in backup_directory on the host: both start the drill "
+                    "in a container that may."
                 ) from None
         except (DockerException, requests.RequestException, OSError) as error:
             raise DockerUnreachableError(f"The Docker Engine does not answer: {error}.") from None
@@ -83,7 +82,7 @@ class Throwaways(DockerHost):
             raise
 
     def pull(self, name: str, waiting: Callable[[], None]) -> None:
-        """Get an image from its registry; *waiting* is called whenever the engine tells of a step.
+        """Get an image from its registry; *waiting* is called whenever the engine reports a step.
 
         Raises NoImageError in the registry's words, and whatever *waiting* raises.
         """
@@ -175,5 +174,5 @@ class Throwaways(DockerHost):
             except ContainerStoppedError:
                 pass  # A conflict: it is being removed already.
             if time.monotonic() > deadline:
-                raise DockerUnreachableError(f"The Docker Engine does not remove {container}.")
+                raise DockerUnreachableError(f"The Docker Engine did not remove {container}.")
             time.sleep(0.1)

@@ -49,7 +49,7 @@ _NUMBER = re.compile(r"^(processors|log) ([0-9]+)", re.MULTILINE)
 
 
 def look(docker: DockerHost, container: str, directories: Sequence[str]) -> list[Place | None]:
-    """The file system of each directory of a container; None where neither program tells.
+    """The file system of each directory of a container; None when neither program answers.
 
     Raises RoomUnknownError when the answer does not come, and what keeps the container from answering.
     """
@@ -107,7 +107,7 @@ def watch(
 ) -> Iterator[VolumeWatch]:
     """Keep a process in the container that looks at these directories when it is asked to.
 
-    *environment* tells whose it is, for whoever has to clean up behind a run that was killed.
+    *environment* says whose it is, for cleaning up after a killed run.
     """
     argv = ["sh", "-c", _KEEP_LOOKING, WATCH_NAME, *directories]
     with docker.start_exec(container, argv, environment, stdin=True, silence_seconds=ANSWER_SECONDS) as stream:
@@ -120,8 +120,8 @@ def watch(
 
 def _no_answer(container: str, directories: Sequence[str]) -> RoomUnknownError:
     return RoomUnknownError(
-        f"{container} does not tell how much room there is: df of {', '.join(directories)} has not answered within "
-        f"{ANSWER_SECONDS:.0f} s, as on a mount that hangs; look at the volume on the host."
+        f"Cannot tell how much room {container} has: df of {', '.join(directories)} did not answer within "
+        f"{ANSWER_SECONDS:.0f} s, as on a hung mount; check the volume on the host."
     )
 
 

@@ -56,7 +56,7 @@ ORDER BY chain.depth, chain.pid;
 
 @dataclass(frozen=True)
 class Blocker:
-    """One who is in the way; at *depth* 1 of us, beyond that of another one who is."""
+    """A session in the way; at *depth* 1 in ours, beyond that in another blocker's."""
 
     locked: str
     depth: int
@@ -87,7 +87,7 @@ def blockers_sql(application: str) -> str:
 
 
 def in_the_way(blockers: Sequence[Blocker]) -> str | None:
-    """What is locked and by whom, in words; None where nobody is in the way."""
+    """What is locked and by whom, in words; None when nothing is in the way."""
     first = [one for one in blockers if one.depth == 1]
     if not first:
         return None
@@ -104,7 +104,7 @@ def _names(blockers: Sequence[Blocker]) -> str:
 
 
 class LockWatch:
-    """Follows a wait: who is in the way is looked up after some seconds of silence, then rarely, and told each time."""
+    """Follows a wait: blockers are looked up after some seconds of silence, then rarely, and reported each time."""
 
     def __init__(
         self,

@@ -153,7 +153,8 @@ class Clients(PostgresServer):
         result = self._run(["pg_restore", "--list"], stdin=head)
         if result.exit_code != 0:
             raise UnreadableArchiveError(
-                f"This archive cannot be read there: {self._docker.how_it_ended(self.container, 'pg_restore', result)}"
+                "The target cannot read this archive: "
+                f"{self._docker.how_it_ended(self.container, 'pg_restore', result)}"
             )
 
     def answers_over_tcp(self) -> bool:
@@ -194,7 +195,7 @@ class Clients(PostgresServer):
             raise DamagedRelationsError(f"pg_amcheck could not check {database}: {why}")
 
     def run_read_only(self, database: str, sql: str) -> list[str]:
-        """Run somebody's SQL where nothing can be written; every value that it returns, as text, row after row.
+        """Run an operator's SQL where nothing can be written; every value that it returns, as text, row after row.
 
         Raises PostgresError in the server's words.
         """
@@ -214,7 +215,5 @@ class Clients(PostgresServer):
             why = self._docker.how_it_ended(self.container, argv[0], result)
             raise PostgresError(f"{self.container}/{database}: {last_words(result.stderr) or why}")
         if not text.endswith(f"{end}\n"):
-            raise PostgresError(
-                f"{self.container}/{database}: the SQL holds a quotation or a comment that does not end."
-            )
+            raise PostgresError(f"{self.container}/{database}: the SQL has a quote or a comment that is not closed.")
         return text.removesuffix(f"{end}\n").split("\0")[:-1]

@@ -99,7 +99,7 @@ class Postgres(Clients):
         return self.query(self._home, sql)
 
     def volume(self, directory: str) -> Volume | None:
-        """The file system that a directory of the container lies on; None where nothing tells.
+        """The file system that a directory of the container lies on; None when that is unknown.
 
         Raises what keeps the container from answering.
         """
@@ -109,7 +109,7 @@ class Postgres(Clients):
     def room(self) -> Survey:
         """What the server's volumes have, and what decides how much of it a restore takes.
 
-        Raises RoomUnknownError where neither ``df`` nor ``stat`` tells.
+        Raises RoomUnknownError when neither ``df`` nor ``stat`` works.
         """
         known = self.query(self._home, ROOM_OF_SERVER)[0]
         log = f"{known['directory']}/pg_wal"
@@ -120,8 +120,8 @@ class Postgres(Clients):
         found = [place for place in places if place is not None]
         if len(found) < len(places):
             raise RoomUnknownError(
-                f"{self.container} does not tell how much room there is on the volume of {known['directory']}: neither df "
-                "nor stat answers in its image; restore into a container that has one of them (target=)."
+                f"Cannot tell how much room is left on the volume of {known['directory']} in {self.container}: "
+                "neither df nor stat works in its image; restore into a container that has one of them (target=)."
             )
         return Survey(
             log=found[0],
@@ -174,14 +174,14 @@ class Postgres(Clients):
             session.query("BEGIN;\n" + "\n".join(statements) + "\nCOMMIT;")
 
     def rename_database(self, name: str, new_name: str) -> None:
-        """Give a database that nobody uses another name."""
+        """Rename a database that is not in use."""
         self.execute(
             self._maintenance_database(name),
             f"ALTER DATABASE {quote_identifier(name)} RENAME TO {quote_identifier(new_name)}",
         )
 
     def drop_database(self, name: str) -> None:
-        """Drop a database with whoever is connected to it; none is fine too.
+        """Drop a database and end its sessions; it need not exist.
 
         A subscription keeps PostgreSQL from that, so it goes first. Its slot on the publisher stays: the same
         subscription of the database that takes this one's place has a use for it.
@@ -199,7 +199,7 @@ class Postgres(Clients):
                 f"ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE)",
                 f"DROP SUBSCRIPTION {subscription}",
             )
-        # One that is ended while it is dropped would be there and open to nobody.
+        # One whose DROP is interrupted would remain, and accept no connections.
         drop = f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)"
         self.unstoppable().execute(maintenance, drop)
 
@@ -245,7 +245,7 @@ class Postgres(Clients):
         statements.append("COMMIT")
         script = ";\n".join(statements) + ";"
         maintenance = self._maintenance_database(live)
-        # Who begins to swap awaits the answer, whatever it is told meanwhile: it takes seconds.
+        # Once begun, a swap waits for its answer, even when told to stop: it takes seconds.
         with (
             self._sessions_ended(maintenance, [live, new]),
             self.unstoppable().session(maintenance) as session,
@@ -267,7 +267,7 @@ class Postgres(Clients):
                     try:
                         session.query(end_sessions)
                     except PostgresError:
-                        return  # The swap's own session tells what is wrong with the server.
+                        return  # The swap's own session reports what is wrong with the server.
                     done.wait(0.1)
 
             session.query(end_sessions)
@@ -297,7 +297,7 @@ class Postgres(Clients):
 
 
 def run_of_half_made(name: str) -> str | None:
-    """The id of the run that a half-made database is of; None of a name that is no such database's."""
+    """The id of the run that a half-made database is of; None for any other name."""
     match = _HALF_MADE.match(name)
     return f"{match['day'].upper()}-{match['rest']}" if match else None
 
@@ -306,7 +306,7 @@ def _log_settings(known: Mapping[str, Any]) -> LogSettings:
     """How the server treats its log, by what it says of itself."""
     kept, hoards = int(known["kept_bytes"]), None
     if known["archive_fails"]:
-        hoards = "archive_mode is on and nothing is archived, so the server keeps all of it"
+        hoards = "archive_mode is on but nothing is archived, so the server keeps all of it"
     elif known["slots"] and known["kept_for_slots"] < 0:
         hoards = f"the replication slot {known['slots'][0]} is not in use, so the server keeps all of it"
     elif known["slots"]:

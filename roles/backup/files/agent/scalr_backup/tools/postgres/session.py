@@ -23,7 +23,7 @@ from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail
 from scalr_backup.tools.postgres.blockers import LOCK_NOT_AVAILABLE, Blocker, LockWatch, blockers_sql, in_the_way
 
-# Every connection of a run carries the run's id, so that what a killed run left behind can be told from the app's.
+# Every connection of a run carries the run's id, so that what a killed run left behind can be distinguished from the app's.
 APPLICATION_PREFIX = "scalr-backup"
 
 # What looks at a server for no run, in this process.
@@ -59,7 +59,7 @@ done
 :
 """
 
-# Who is in the way is told at once or not at all.
+# Blockers are reported at once or not at all.
 _LOOK_SECONDS = 20.0
 # By container and what is known of it.
 ServerFacts = dict[tuple[str, str], str]
@@ -120,7 +120,7 @@ class SqlSession:
     def _failure(self) -> PostgresError:
         sqlstate, words = explain_failure(self._messages.text)
         if sqlstate == LOCK_NOT_AVAILABLE and self._watch is not None and self._watch.last:
-            words = f"gave up waiting for {self._watch.last}; let that end, or end it, and run this again."
+            words = f"gave up waiting for {self._watch.last}; let it finish, or end it, then run this again."
         if sqlstate is None:
             explained = self._stream.how_it_ended(self._messages.text)
             # A refusal is the server's own, and how psql ended adds nothing to it.
@@ -143,7 +143,7 @@ class PostgresServer:
     ) -> None:
         """*facts* remembers what does not change while a run goes on, for everyone who asks the same container.
 
-        Without *patience*, nothing that is told to stop ends a call: for whoever tidies up after that.
+        Without *patience*, being told to stop ends no call: for tidying up afterwards.
         """
         self._docker = docker
         self.container = container
@@ -173,7 +173,7 @@ class PostgresServer:
                 with aside.session(database, silence_seconds=_LOOK_SECONDS, watched=False) as session:
                     return in_the_way([Blocker(**row) for row in session.query(blockers_sql(self.application))])
             except (PostgresError, DockerUnreachableError):
-                return None  # The wait itself tells what is wrong with the server.
+                return None  # The wait itself reports what is wrong with the server.
 
         return LockWatch(look, lambda words: self._patience.tell(f"{self.container}/{database} waits for {words}."))
 
@@ -197,7 +197,7 @@ class PostgresServer:
 
     @contextmanager
     def _ended_with_its_run(self) -> Iterator[None]:
-        """End on the server, too, what a run that is told to stop no more waits for."""
+        """End on the server, too, what a run that was told to stop no longer waits for."""
         try:
             yield
         except InterruptedRunError:
@@ -262,7 +262,7 @@ class PostgresServer:
                 session.query(statement + ";")
 
     def end_leftovers(self, application_pattern: str) -> int:
-        """End what runs that are no more left in the container: sessions by application name, then clients.
+        """End what dead runs left in the container: sessions by application name, then clients.
 
         *application_pattern* is a regular expression that holds only characters with the same meaning in
         PostgreSQL and grep. Returns how many were ended; raises PostgresError.
@@ -345,7 +345,7 @@ class PostgresServer:
 
 
 def run_of_application(name: str) -> str | None:
-    """The id of the run that a session or a client program of this name is of; None of one that is no run's."""
+    """The id of the run that a session or a client program of this name is of; None for anything else."""
     words = name.split(" ")
     return words[1] if words[0] == APPLICATION_PREFIX and len(words) > 1 and is_run_id(words[1]) else None
 

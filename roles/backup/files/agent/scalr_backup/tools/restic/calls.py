@@ -126,7 +126,7 @@ class Caller:
                 start_new_session=True,
             )
         except FileNotFoundError:
-            raise ResticVersionError("There is no restic on the path; 0.17.0 or newer is needed.") from None
+            raise ResticVersionError("restic is not on the path; 0.17.0 or newer is required.") from None
 
     def _call(
         self,
@@ -165,9 +165,7 @@ class Caller:
             return self.failure(1, retried[-1], doing)
         if not over:
             return None
-        tried = (
-            f"{refusal.reason} ({stores.redact(retried[-1])})" if refusal else "look at the network and at the address"
-        )
+        tried = f"{refusal.reason} ({stores.redact(retried[-1])})" if refusal else "check the network and the address"
         return RepositoryUnreachableError(
             f"The repository {self.repository} did not answer within {limit:.0f} s while {doing}: {tried}."
         )
@@ -204,7 +202,7 @@ class Caller:
                         watch.add(line)
                     watch.wait()
                     if time.monotonic() - watch.moved > self._config.stall_seconds:
-                        raise ResticError(f"No byte moved for {self._config.stall_seconds} s; the dump was ended.")
+                        raise ResticError(f"No data moved for {self._config.stall_seconds} s, so the dump was stopped.")
                 exit_code = process.wait()
             finally:
                 end_writer(process)
@@ -215,17 +213,15 @@ class Caller:
         text = stores.redact(failure_text(messages))
         if exit_code == _EXIT_MISSING:
             return RepositoryMissingError(
-                f"There is no repository at {self.repository}; a first deployment with site.yml makes one, "
-                "and so does the verb init."
+                f"There is no repository at {self.repository}; the first run of site.yml creates one, and so does "
+                "scalr-backup init."
             )
         if exit_code == _EXIT_LOCKED:
             return RepositoryLockedError(
                 f"The repository {self.repository} is locked by another process while {doing}: {text}"
             )
         if exit_code == _EXIT_PASSWORD:
-            return WrongPasswordError(
-                f"The password does not open the repository {self.repository}; it belongs to another password."
-            )
+            return WrongPasswordError(f"Wrong password for the repository {self.repository}.")
         words = (self._words_of_ssh(messages) if _NO_SESSION in text else "") or text
         return self._failure_in_words(words, doing) or ResticError(
             f"restic failed with exit code {exit_code} while {doing}: {text}"
@@ -236,14 +232,14 @@ class Caller:
         where = f"The repository {self.repository}"
         if _UNREADABLE.search(text):
             return UnreadableRepositoryError(
-                f"{where} holds a file that restic cannot read, found while {doing}: it is damaged, or somebody has put "
-                "rubbish into it, and then all that was there before can be had back "
+                f"{where} holds a file that restic cannot read, found while {doing}: it is damaged, or somebody has "
+                "planted files in it, and then everything that was there before can be recovered "
                 f"(docs/ransomware.md, Coming back): {text}"
             )
         if "maximum number of keys" in text:
             return TooManyKeysError(
-                f"The password was not found among the first keys of the repository {self.repository}, and restic tries "
-                "no more of them: remove keys that nobody needs."
+                f"The password fits none of the first keys of the repository {self.repository}, and restic tries no "
+                "more: remove unneeded keys."
             )
         if refusal := stores.explain(text):
             last_words = text.rpartition(" failed: ")[2].strip().rpartition("\n")[2].rstrip(".")

@@ -72,8 +72,8 @@ class DumpStream:
                 raise InterruptedRunError("Told to stop while reading a snapshot.")
             if time.monotonic() > deadline:
                 raise RepositoryUnreachableError(
-                    f"The repository {self._repository} sent nothing for {self._stall_seconds:.0f} s while "
-                    "reading a snapshot; look at the network and the store."
+                    f"The repository {self._repository} sent nothing for {self._stall_seconds:.0f} s while reading a "
+                    "snapshot; check the network and the store."
                 )
 
 
@@ -89,7 +89,7 @@ class BackupWatch:
         self.summary: Saved | None = None
 
     def add(self, line: bytes) -> None:
-        """Take in one line; one that is no JSON is no news."""
+        """Take in one line; one that is not JSON is ignored."""
         try:
             document = json.loads(line)
         except ValueError:
@@ -145,7 +145,7 @@ def end_writer(process: subprocess.Popen[bytes]) -> None:
     """End a restic whose output is a pipe of ours.
 
     One that is blocked in writing heeds no signal, and one whose pipe is closed dies of it and leaves its lock:
-    so it is told to stop, and what it still writes is read away.
+    so it is told to stop, and its remaining output is discarded.
     """
     assert process.stdout is not None
     if process.poll() is None:

@@ -66,7 +66,7 @@ class Restic(Caller):
         version = parse_version(text)
         if version is None or version < OLDEST_VERSION:
             raise ResticVersionError(
-                f"restic 0.17.0 or newer is needed and this is {text.splitlines()[0] if text else 'none'!r}."
+                f"restic 0.17.0 or newer is required, and this is {text.splitlines()[0] if text else 'none'!r}."
             )
         return ".".join(str(part) for part in version)
 
@@ -86,9 +86,9 @@ class Restic(Caller):
         """
         arguments = ["init", "--repository-version", "2"]
         if copy_of is None:
-            self._call(arguments, "making the repository")
+            self._call(arguments, "creating the repository")
         else:
-            doing = "making the repository of the copies"
+            doing = "creating the repository of the copies"
             self._call([*arguments, "--copy-chunker-params"], doing, environment=self._beside(copy_of))
 
     def copy_from(self, source: Restic, ids: Sequence[str]) -> None:
@@ -155,7 +155,7 @@ class Restic(Caller):
         arguments += ["--tag", reason, "--keep-tag", pinned_tag]
         for rule, count in keep.items():
             arguments += [f"--keep-{rule}", str(count)]
-        output = self._call(arguments, "asking the retention policy")
+        output = self._call(arguments, "applying the retention policy")
         documents = json.loads(output) if output.strip() else []
         return [
             RetentionGroup(
@@ -178,12 +178,12 @@ class Restic(Caller):
         )
         left = {snapshot.id for snapshot in self.snapshots()} & set(ids)
         if left:
-            raise ResticError(f"restic forget left {len(left)} snapshots that it should have removed: {sorted(left)}.")
+            raise ResticError(f"restic forget left {len(left)} snapshots it should have removed: {sorted(left)}.")
 
     def tag(self, snapshot_id: str, *, add: str | None = None, remove: str | None = None) -> str:
         """Give a snapshot a tag, or take one away; returns the id that it has from then on.
 
-        restic writes the snapshot anew and removes the old one, so it waits for a lock of its own.
+        restic rewrites the snapshot and removes the old one, so it waits for an exclusive lock.
 
         Raises ResticError where nothing was changed.
         """
@@ -202,16 +202,16 @@ class Restic(Caller):
     def take_back(self, snapshot_id: str) -> str:
         """Remove the snapshot of a failed dump; where this host only adds it stays, and the answer says so."""
         if self._config.append_only:
-            return f" (its snapshot {snapshot_id[:8]} stays, because this host removes nothing)"
+            return f" (its snapshot {snapshot_id[:8]} stays, because this host is append-only)"
         self.forget_snapshots([snapshot_id])
         return ""
 
     def prune(self, on_progress: Callable[[Done], None] | None = None) -> None:
-        """Delete the data that no snapshot needs; *on_progress* is told how far it is."""
+        """Delete the data that no snapshot needs; *on_progress* is told how far it has got."""
         self._maintain(["prune"], "pruning the repository", on_progress=on_progress)
 
     def check(self, read_data_subset: str | None = None, on_progress: Callable[[Done], None] | None = None) -> None:
-        """Check the repository's structure, and its data or a subset of it when named; *on_progress* is told how far it is.
+        """Check the repository's structure, and its data or a subset of it when named; *on_progress* is told how far it has got.
 
         Raises ResticError with restic's first error.
         """
@@ -289,7 +289,7 @@ class Restic(Caller):
             )
 
     def remove_key(self, key: str) -> None:
-        """Remove a key by its id; restic refuses that of the password that it is called with."""
+        """Remove a key by its id; restic refuses to remove the one in use."""
         self._call(
             ["key", "remove", *WAIT_FOR_LOCK, key],
             "removing a key",
@@ -306,7 +306,7 @@ class Restic(Caller):
 
     @contextmanager
     def dump(self, snapshot_id: str, path: str, *, glance: bool = False) -> Iterator[DumpStream]:
-        """Read a file out of a snapshot; whoever leaves early ends restic.
+        """Read a file out of a snapshot; leaving early ends restic.
 
         A *glance* at its beginning takes no lock; a whole file is read under one, so that no prune comes between.
         """

@@ -98,8 +98,8 @@ def beside(
         address, remote = _through_rclone(repository, mine)
         return address, rest | remote
     raise ConfigurationError(
-        f"The repository and its copy are both of the kind {kind(repository)} and have different credentials, which restic "
-        "cannot be given at once: use another kind of address for one of them, such as the store's S3 address."
+        f"The repository and its copy are both {kind(repository)} stores with different credentials, and restic takes "
+        "only one set at a time: use another kind of address for one of them, such as the store's S3 address."
     )
 
 
@@ -152,7 +152,7 @@ def _region(host: str) -> str:
 
 
 def ssh_arguments(key: Path | None, known_hosts: Path | None) -> list[str]:
-    """What ssh is told: these two files and no others, an unknown host is refused, nobody is asked."""
+    """The options of ssh: these two files and no others, an unknown host is refused, without asking."""
     options = [
         f"UserKnownHostsFile={known_hosts or '/dev/null'}",
         "GlobalKnownHostsFile=/dev/null",
@@ -206,52 +206,53 @@ _REFUSALS: tuple[tuple[str, RefusalKind, str], ...] = (
     (
         r"RequestTimeTooSkewed|difference between the request time",
         "refused",
-        "its store refuses this host's clock, which is too far from the store's own; set the host's time (NTP)",
+        "its store rejects this host's clock, which is too far off; set the host's time (NTP)",
     ),
     (
         r"no credentials found",
         "refused",
-        "there are no credentials for its store; give them in backup_environment or backup_env_file",
+        "there are no credentials for its store; set them in backup_environment or backup_env_file",
     ),
     (
         r"InvalidAccessKeyId|access key ID you provided|SignatureDoesNotMatch|request signature we calculated|"
         r"signature does not match|\b401\b|unauthorized|bad_auth_token|InvalidClientTokenId|ExpiredToken|"
         r"authorization header.* malformed|credential should be scoped",
         "refused",
-        "its store does not take the credentials; look at the key and its secret in backup_environment or backup_env_file",
+        "its store rejects the credentials; check the key and its secret in backup_environment or backup_env_file",
     ),
     (
         r"MakeBucket: Access ?Denied",
         "refused",
-        "there is no such bucket, and these credentials may not make one; make it at the provider, or correct the address",
+        "the bucket does not exist, and these credentials may not create it; create it at the provider, or correct "
+        "the address",
     ),
     (
         r"NoSuchBucket|bucket does not exist|bucket not found|container not found|ContainerNotFound",
         "missing",
-        "there is no such bucket; make it at the provider, or correct the address",
+        "the bucket does not exist; create it at the provider, or correct the address",
     ),
     (
         r"HOST IDENTIFICATION HAS CHANGED|host key for .* has changed|Offending .* key in",
         "refused",
-        "its SFTP server shows another host key than the one in backup_ssh_known_hosts; if the server's key was really "
+        "its SFTP server's host key is not the one in backup_ssh_known_hosts; if the server's key was really "
         "changed, put the new one there",
     ),
     (
         r"No .* host key is known|Host key verification failed",
         "refused",
-        "the host key of its SFTP server is not in backup_ssh_known_hosts; ssh-keyscan shows the line to put there, and "
-        "the server's owner can tell whether it is the right one",
+        "the host key of its SFTP server is not in backup_ssh_known_hosts; ssh-keyscan prints the line to put there, "
+        "and the server's owner can confirm that it is right",
     ),
     (
         r"Permission denied \(|no mutual signature|error in libcrypto|invalid format",
         "refused",
-        "its SFTP server does not take the key; look at the user in the address and at backup_ssh_private_key",
+        "its SFTP server rejects the key; check the user in the address and backup_ssh_private_key",
     ),
     (
         r"x509:|failed to verify certificate",
         "refused",
-        "its store shows a certificate that is not trusted; if its authority is a private one, give the authority's "
-        "certificate in backup_ca_certificate",
+        "its store's certificate is not trusted; if its authority is private, set the authority's certificate in "
+        "backup_ca_certificate",
     ),
     (
         r"HTTP response to HTTPS client",
@@ -263,35 +264,35 @@ _REFUSALS: tuple[tuple[str, RefusalKind, str], ...] = (
         "refused",
         "its store speaks HTTPS there; write https:// instead of http://",
     ),
-    (r"read-only file ?system", "refused", "its place can only be read"),
+    (r"read-only file ?system", "refused", "it is read-only"),
     (
         r"no space left|quota exceeded|insufficient storage|\b507\b|storage cap exceeded",
         "refused",
-        "its store has no room left",
+        "its store is full",
     ),
     (
         r"access ?denied|\b403\b|forbidden|permission denied|not entitled",
         "refused",
-        "the credentials have not the rights that this needs; those of a store that can only be read are not enough",
+        "the credentials lack the permission for this; read-only credentials are not enough",
     ),
     (
         r"no such host|could not resolve hostname|server misbehaving|name resolution|name or service not known",
         "unreachable",
-        "the name of its store cannot be resolved; look at the address and at the host's name servers",
+        "the name of its store cannot be resolved; check the address and the host's name servers",
     ),
     (
         r"connection refused|no route to host|network is unreachable|host is down|i/o timeout|connection timed out|dial tcp|"
         r"operation timed out|handshake timeout|context deadline exceeded|connection reset|unexpectedly closed connection|"
         r"file already closed|HTTP response \(5\d\d\)|\b50[0234] [A-Z]|not implemented|bucket",
         "unreachable",
-        "its store does not answer as it should; look at the network and at the address",
+        "its store does not answer properly; check the network and the address",
     ),
 )
 _COMPILED = tuple((re.compile(pattern, re.IGNORECASE), verdict, reason) for pattern, verdict, reason in _REFUSALS)
 
 
 def explain(text: str) -> Refusal | None:
-    """What is behind the words of restic, ssh or a store; None when they are no store's."""
+    """What is behind the words of restic, ssh or a store; None when they come from no store."""
     for pattern, verdict, reason in _COMPILED:
         if pattern.search(text):
             return Refusal(verdict, reason)
