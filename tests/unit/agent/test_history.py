@@ -172,7 +172,7 @@ def test_the_verb_tells_it_to_programs_and_to_people(agent, tmp_path):
 
 
 def test_a_history_without_anything_says_so(agent):
-    assert "Nothing is on record since" in agent().stdout
+    assert "Nothing is recorded since" in agent().stdout
 
 
 @pytest.mark.parametrize("days", ["0", "401", "-3"])

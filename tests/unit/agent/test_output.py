@@ -223,7 +223,7 @@ def test_a_test_of_the_alerts_says_whom_it_did_not_reach(pipe):
     assert written.getvalue().splitlines() == [
         "json (number 1): delivered",
         "ntfy (number 2): NOT delivered: no answer.",
-        "3 sent so far, 1 tries failed, 1 messages wait; the last try: ntfy (number 2): no answer.",
+        "sent: 3, failed attempts: 1, pending: 1; last error: ntfy (number 2): no answer.",
     ]
 
 
