@@ -179,4 +179,4 @@ def test_a_history_without_anything_says_so(agent):
 def test_days_that_make_no_sense_are_refused(agent, days):
     refused = agent(f"--days={days}", "--json")
     assert refused.exit_code == 2
-    assert json.loads(refused.stdout)["error"]["message"] == f"--days is a number from 1 to 400, which {days} is not."
+    assert json.loads(refused.stdout)["error"]["message"] == f"--days must be a number from 1 to 400, not {days}."
