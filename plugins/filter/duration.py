@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, overload
 
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_duration
+
 DOCUMENTATION = r"""
 name: duration
 short_description: Say a number of seconds in words
@@ -35,8 +37,6 @@ _value:
   sample: 3 h 12 min
 """
 
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-
 
 @overload
 def duration(seconds: None) -> None: ...
@@ -48,21 +48,7 @@ def duration(seconds: float | str) -> str: ...
 
 def duration(seconds: float | str | None) -> str | None:
     """A number of seconds in words."""
-    if seconds is None:
-        return None
-    seconds = float(seconds)
-    if seconds < 10:
-        return f"{max(seconds, 0):.1f} s"
-    rest = int(seconds)
-    words: list[str] = []
-    for unit, length in _UNITS:
-        count, rest = divmod(rest, length)
-        # Two units in a row, beginning with the first that counts; "1 d 5 s" says more than anyone wants to know.
-        if count or words:
-            words.append(f"{count} {unit}" if count else "")
-        if len(words) == 2:
-            break
-    return " ".join(filter(None, words))
+    return None if seconds is None else human_duration(float(seconds))
 
 
 class FilterModule:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import printable
 
 DOCUMENTATION = r"""
 name: text_table
@@ -76,7 +77,7 @@ def _text(cell: object) -> str:
     if cell is None or cell == "":
         return "-"
     # A database's name may hold anything, a line break among it; a row stays one line.
-    return "".join(character if character.isprintable() else "?" for character in str(cell))
+    return printable(cell)
 
 
 def _is_number(cell: object) -> bool:

@@ -11,13 +11,13 @@ Each host is a mapping of its name, ``host``, and of what the playbook has noted
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible.module_utils.common.text.formatters import bytes_to_human
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
 from ansible_collections.scalr.backup.plugins.filter.tally import tally
 from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_age, human_bytes
 
 Record = Mapping[str, Any]
 Row = list[object]
@@ -54,8 +54,8 @@ def _saved(host: str, row: Record) -> Row:
         row["database"],
         "saved" if row["ok"] else row["error"]["message"],
         _short(row.get("snapshot_id")),
-        bytes_to_human(row["bytes_read"]),
-        bytes_to_human(row["bytes_added"]),
+        human_bytes(row["bytes_read"]),
+        human_bytes(row["bytes_added"]),
         row.get("rows"),
         duration(row["duration_seconds"]),
     ]
@@ -191,10 +191,10 @@ def _database(host: str, row: Record) -> Row:
         row["database"],
         _state(row),
         _moment(row.get("last_success")),
-        duration(row["age_seconds"]),
-        bytes_to_human(row.get("bytes_read") or 0),
+        _if_known(human_age, row["age_seconds"]),
+        _if_known(human_bytes, row.get("bytes_read")),
         _short(row.get("snapshot_id")),
-        f"{'passed' if drill['ok'] else 'FAILED'} {duration(drill['age_seconds'])} ago" if drill else "never",
+        f"{'passed' if drill['ok'] else 'FAILED'} {human_age(drill['age_seconds'])} ago" if drill else "never",
         duration(drill.get("recovery_seconds")),
     ]
 
@@ -239,6 +239,11 @@ def _apart(lines: Iterable[str]) -> list[str]:
     """Lines below an empty one, where there are any."""
     found = list(lines)
     return ["", *found] if found else []
+
+
+def _if_known(said: Callable[[float], str], number: float | None) -> str | None:
+    """A number in words; the table has a mark of its own for what is not known."""
+    return None if number is None else said(number)
 
 
 def _short(identity: str | None) -> str:

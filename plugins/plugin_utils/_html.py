@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from html import escape
 
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import printable
+
 _VOID = {"br", "input", "link", "meta", "circle", "line", "path", "rect", "use"}
 
 
@@ -43,11 +45,6 @@ def join(*children: object) -> Html:
 def text(child: object) -> Html:
     """A text as markup; what is markup already stays as it is."""
     return child if isinstance(child, Html) else Html(escape(printable(child)))
-
-
-def printable(said: object) -> str:
-    """A text without what could steer its reader: control characters, and those that turn the direction of writing."""
-    return "".join(character if character.isprintable() else "?" for character in str(said))
 
 
 def _attribute(key: str, value: object) -> str:

@@ -9,17 +9,21 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
-from ansible.module_utils.common.text.formatters import bytes_to_human
-from ansible_collections.scalr.backup.plugins.filter.duration import duration
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import (
+    human_bytes,
+    human_elapsed,
+    human_rate,
+    human_time_left,
+    printable,
+)
 
 _Event = dict[str, Any]
+# A container and a database in it.
+_Key = tuple[str, str]
 
-# A rate is that of the last so many seconds: long enough to be steady, short enough to notice a stall.
-_RATE_SECONDS = 20
 # After so many seconds without news the last line is said again, with the time that has passed.
 _SILENCE_SECONDS = 10
 # A run over very many small databases tells of the last of them.
@@ -27,14 +31,18 @@ _LINES_AT_ONCE = 3
 
 
 class Lines:
-    """The lines of one call, made as its output comes in; *host* stands at the beginning of each."""
+    """The lines of one call, made as its output comes in; *host* stands at the beginning of each.
+
+    What was said stays true: of a database that is done no progress is shown any more, and no amount below one that was shown.
+    """
 
     def __init__(self, host: str) -> None:
         self._host = host
         self._seen = 0
-        self._activities: dict[tuple[str, str], _Activity] = {}
+        # The one that was heard of last stands at the end.
+        self._activities: dict[_Key, _Activity] = {}
+        self._over: set[_Key] = set()
         self._told: float | None = None
-        self._last: _Activity | None = None
 
     @property
     def seen(self) -> int:
@@ -51,34 +59,53 @@ class Lines:
         # Not splitlines(): it also splits at characters that JSON may hold unescaped.
         complete = output.replace("\r\n", "\n").split("\n")[:-1]
         self._seen += len(complete)
-        said: list[str] = []
-        changed: dict[tuple[str, str], _Activity] = {}
+        said: list[str | _Key] = []
         for event in filter(None, map(_event, complete)):
+            key = str(event.get("container")), str(event.get("database"))
             if event["event"] == "log":
+                self._end(event, key, said)
                 said.append(self._line(event, _message(event)))
-            elif event["event"] == "progress":
-                key = str(event.get("container")), str(event.get("database"))
-                changed.pop(key, None)
-                changed[key] = self._activity(key, event, now)
-        said += [self._line(one.event, one.describe(now)) for one in list(changed.values())[-_LINES_AT_ONCE:]]
-        return self._remember(said, list(changed.values()), now)
+            elif event["event"] == "progress" and self._advance(event, key, now):
+                # Of one database only the latest news is a line, in its place among all others.
+                said = [*(one for one in said if one != key), key]
+        return self._remember(self._written(said, now), now)
 
-    def _activity(self, key: tuple[str, str], event: _Event, now: float) -> _Activity:
-        """What is being done to a database; a new phase is a new activity."""
-        activity = self._activities.get(key)
+    def _end(self, event: _Event, key: _Key, said: list[str | _Key]) -> None:
+        """Forget what was going on with a database that is done, for good or ill."""
+        if "ok" in event and event.get("database"):
+            self._over.add(key)
+            self._activities.pop(key, None)
+            if key in said:
+                said.remove(key)
+
+    def _advance(self, event: _Event, key: _Key, now: float) -> bool:
+        """Take in what is being done to a database, where that is news; a new phase is a new activity."""
+        if key in self._over:
+            return False
+        activity = self._activities.pop(key, None)
         if activity is None or activity.event.get("phase") != event.get("phase"):
-            activity = self._activities[key] = _Activity(now)
-        activity.add(event, now)
-        return activity
+            activity = _Activity(now)
+        self._activities[key] = activity
+        return activity.advance(event, may_begin_again=not event.get("database"))
 
-    def _remember(self, said: list[str], changed: list[_Activity], now: float) -> list[str]:
-        if changed:
-            self._last = changed[-1]
+    def _written(self, said: list[str | _Key], now: float) -> list[str]:
+        shown = [one for one in said if isinstance(one, tuple)][-_LINES_AT_ONCE:]
+        return [
+            one if isinstance(one, str) else self._news(one, now)
+            for one in said
+            if isinstance(one, str) or one in shown
+        ]
+
+    def _news(self, key: _Key, now: float) -> str:
+        activity = self._activities[key]
+        return self._line(activity.event, activity.describe(now))
+
+    def _remember(self, said: list[str], now: float) -> list[str]:
         if said:
             self._told = now
-        elif self._last is not None and self._told is not None and now - self._told >= _SILENCE_SECONDS:
+        elif self._activities and self._told is not None and now - self._told >= _SILENCE_SECONDS:
             self._told = now
-            return [self._line(self._last.event, self._last.describe(now))]
+            return [self._news(next(reversed(self._activities)), now)]
         return said
 
     def _line(self, event: _Event, text: str) -> str:
@@ -87,56 +114,39 @@ class Lines:
 
 
 class _Activity:
-    """One phase of one database, and how fast it goes."""
+    """One phase of one database, and how far it is; how fast it goes the agent says."""
 
     def __init__(self, now: float) -> None:
         self.event: _Event = {}
         self._began = now
-        self._samples: deque[tuple[float, float]] = deque()
 
-    def add(self, event: _Event, now: float) -> None:
-        """Take in the latest event of the phase."""
+    def advance(self, event: _Event, *, may_begin_again: bool) -> bool:
+        """Take in the latest event of the phase; False where it is behind the one before."""
+        amount, known = _amount(event), _amount(self.event)
+        if amount is not None and known is not None and amount < known and not may_begin_again:
+            return False
         self.event = event
-        amount, _total = _amount(event)
-        if amount is None:
-            return
-        self._samples.append((now, amount))
-        while len(self._samples) > 2 and now - self._samples[1][0] >= _RATE_SECONDS:
-            self._samples.popleft()
+        return True
 
     def describe(self, now: float) -> str:
         """The phase, and how far it is: bytes, rows and other things done, rate, time left, time passed."""
         event = self.event
         parts = [str(event.get("phase", "")).replace("-", " ")]
         if _is_number(event.get("bytes")):
-            parts.append(_of(event["bytes"], event.get("total_bytes"), bytes_to_human))
-            parts += self._speed()
+            parts.append(_of(event["bytes"], event.get("total_bytes"), human_bytes))
         if _is_number(event.get("rows")):
             parts.append(_of(event["rows"], event.get("total_rows"), "{:,}".format) + " rows")
         if _is_number(event.get("done")):
             parts.append(_of(event["done"], event.get("total"), "{:,}".format))
+        if _is_number(event.get("bytes_per_second")):
+            parts.append(human_rate(event["bytes_per_second"]))
+        if _is_number(event.get("seconds_left")):
+            parts.append(human_time_left(event["seconds_left"]))
         elapsed = event.get("elapsed_seconds")
         passed = elapsed if _is_number(elapsed) else now - self._began
         if passed >= 1:
-            parts.append(f"{duration(int(passed) if passed >= 10 else passed)} so far")
+            parts.append(human_elapsed(passed))
         return ", ".join(parts)
-
-    def _speed(self) -> list[str]:
-        """The rate and the time left, as far as they can be told."""
-        (began, first), (ended, last) = self._samples[0], self._samples[-1]
-        if ended <= began or last <= first:
-            return []
-        rate = (last - first) / (ended - began)
-        parts = [f"{bytes_to_human(rate)}/s"]
-        amount, total = _amount(self.event)
-        if total is not None and amount is not None and total > amount:
-            parts.append(f"{duration(max(1, round((total - amount) / rate)))} left")
-        return parts
-
-
-def printable(text: str) -> str:
-    """A text that cannot steer a terminal: names of databases and words of servers may be in it."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def process(line: str) -> tuple[Any, Any] | None:
@@ -164,10 +174,10 @@ def _message(event: _Event) -> str:
     return f"{level.upper()}: {text}" if level in {"warning", "error"} else text
 
 
-def _amount(event: _Event) -> tuple[float | None, float | None]:
-    """How many bytes are done, and how many there are; None for what is not known."""
-    amount, total = event.get("bytes"), event.get("total_bytes")
-    return amount if _is_number(amount) else None, total if _is_number(total) else None
+def _amount(event: _Event) -> float | None:
+    """How much is done, in bytes or in things; None where that is not known."""
+    amount = event.get("bytes", event.get("done"))
+    return amount if _is_number(amount) else None
 
 
 def _of(done: float, total: object, said: Callable[[float], str]) -> str:

@@ -12,9 +12,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible.module_utils.common.text.formatters import bytes_to_human
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
 from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_age, human_bytes
 
 Record = Mapping[str, Any]
 
@@ -70,8 +70,8 @@ def _table(plan: Record) -> list[str]:
                 *_now(row),
                 snapshot["short_id"],
                 f"{snapshot['time'][:19]}Z",
-                duration(snapshot["age_seconds"]),
-                bytes_to_human(snapshot["dump_bytes"]),
+                human_age(snapshot["age_seconds"]),
+                human_bytes(snapshot["dump_bytes"]),
             ]
         )
     header = ["DATABASE", "SIZE NOW", "CONNECTED", "SNAPSHOT", "MADE", "AGE", "DUMP"]
@@ -87,7 +87,7 @@ def _table_of_undo(plan: Record) -> list[str]:
 
 def _now(row: Record) -> tuple[object, object]:
     """How large a database is now, and how many are connected to it."""
-    return bytes_to_human(row["size_bytes"]) if row["exists"] else "absent", row.get("sessions")
+    return human_bytes(row["size_bytes"]) if row["exists"] else "absent", row.get("sessions")
 
 
 def _connected(plan: Record) -> Iterator[str]:

@@ -205,7 +205,7 @@ def line(series: Series, size: Callable[[float], str], label: str) -> Html:
     grid = [
         join(
             tag("line", class_="grid", x1=0, x2="100%", y1=8 + 128 * part, y2=8 + 128 * part),
-            tag("text", size(top * (1 - part)).replace(".0 ", " "), x=2, y=8 + 128 * part - 4) if part < 1 else None,
+            tag("text", size(top * (1 - part)), x=2, y=8 + 128 * part - 4) if part < 1 else None,
         )
         for part in (0.0, 0.5, 1.0)
     ]

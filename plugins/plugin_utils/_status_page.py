@@ -23,8 +23,8 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import 
     headline,
     percent,
     ratio,
-    size,
 )
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_bytes
 
 _COLOURS = {BAD: "c93f2c", WARNING: "b7780f", NEW: "6a7688", SAFE: "3f8f63"}
 
@@ -132,7 +132,7 @@ def _stored(fleet: Fleet) -> Tile | None:
     growth = fleet.stored.growth
     where = count(len(fleet.repositories), "repository", "repositories")
     note = f"in {where}" if growth is None else f"in {where}, {percent(growth)}"
-    return "Stored", size(fleet.stored.known[-1][1]), note
+    return "Stored", human_bytes(fleet.stored.known[-1][1]), note
 
 
 def _deduplication(fleet: Fleet) -> Tile | None:
@@ -141,7 +141,7 @@ def _deduplication(fleet: Fleet) -> Tile | None:
     return (
         "Deduplication",
         ratio(fleet.dedup_ratio),
-        f"{size(fleet.bytes_read)} read, {size(fleet.bytes_stored)} stored",
+        f"{human_bytes(fleet.bytes_read)} read, {human_bytes(fleet.bytes_stored)} stored",
     )
 
 

@@ -19,7 +19,8 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_snapshots imp
     restore_on_host,
 )
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_tables import place
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import clock, count, size
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import clock, count
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_bytes
 
 # So many snapshots of a database are listed; the command that lists all is beside them.
 _LISTED = 5
@@ -92,7 +93,7 @@ def _listed(one: Database) -> Html | None:
 
 
 def _snapshot(one: Snapshot) -> Html:
-    known = [clock(one.time), size(one.dump_bytes) if one.dump_bytes else None]
+    known = [clock(one.time), human_bytes(one.dump_bytes) if one.dump_bytes else None]
     # Most are of a night, which needs no word.
     known += [one.reason if one.reason != "nightly" else None, "pinned" if one.pinned else None]
     words = ", ".join(word for word in known if word)

@@ -38,7 +38,6 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_problems impo
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_restore import restore, run
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_tables import below, listing, named, row, wide_table
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import (
-    NOTHING,
     ago,
     clock,
     count,
@@ -46,8 +45,8 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import 
     percent,
     ratio,
     roughly,
-    size,
 )
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import NOTHING, human_age, human_bytes
 
 # So many problems stand in the open; the rest is behind a click.
 _OPEN_PROBLEMS = 12
@@ -145,7 +144,7 @@ def _known(card: Card) -> str:
         known.append(f"Since {clock(card.since)}.")
     if card.oldest_good_seconds is not None:
         which = "The last good backup" if len(card.problems) == 1 else "The oldest of the last good backups"
-        known.append(f"{which} is {duration(card.oldest_good_seconds)} old.")
+        known.append(f"{which} is {human_age(card.oldest_good_seconds)} old.")
     return " ".join(known)
 
 
@@ -249,7 +248,7 @@ def _database(one: Database) -> Html:
     grown = one.dumps.growth
     below_size = percent(grown) if grown is not None else None
     verdict = tag("span", icon(one.condition), one.verdict, class_="verdict")
-    sizes = tag("div", tag("span", size(one.bytes_read), below(below_size)), spark(one.dumps), class_="sizes")
+    sizes = tag("div", tag("span", human_bytes(one.bytes_read), below(below_size)), spark(one.dumps), class_="sizes")
     return row(
         one.condition,
         named(one, class_="name", link=True),
@@ -290,12 +289,12 @@ def _figure(series: Series | None, title: str, what: str) -> Html | None:
         return None
     (first, before), (last, now) = series.known[0], series.known[-1]
     grown = f", {percent(series.growth)}" if series.growth is not None else ""
-    said = f"{size(before)} on {day(first)}, {size(now)} on {day(last)}{grown}."
+    said = f"{human_bytes(before)} on {day(first)}, {human_bytes(now)} on {day(last)}{grown}."
     return tag(
         "figure",
         tag("h3", title),
         tag("figcaption", f"{what}. {said}"),
-        line(series, size, f"{title}: {said}"),
+        line(series, human_bytes, f"{title}: {said}"),
         months(series.first, len(series.values)),
     )
 
@@ -309,8 +308,8 @@ def _growers(fleet: Fleet) -> Html | None:
         tag(
             "tr",
             named(one),
-            tag("td", size(one.bytes_read), class_="number"),
-            tag("td", f"+{size(added)}", below(percent(one.dumps.growth or 0)), class_="number"),
+            tag("td", human_bytes(one.bytes_read), class_="number"),
+            tag("td", f"+{human_bytes(added)}", below(percent(one.dumps.growth or 0)), class_="number"),
         )
         for added, one in largest
     ]
@@ -400,7 +399,7 @@ def _host(host: Host) -> Html:
         host.condition,
         tag("th", verdict, below(said), class_="name", scope="row", role="rowheader"),
         repository=host.repository or host.summary,
-        stored=join(size(stored), below(snapshots)),
+        stored=join(human_bytes(stored), below(snapshots)),
         ratio=ratio(host.dedup_ratio),
         next=clock(host.next_pass) if host.next_pass else NOTHING,
     )

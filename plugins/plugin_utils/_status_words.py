@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from datetime import date, datetime, timezone
 
-from ansible_collections.scalr.backup.plugins.filter.duration import duration
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import BAD, WARNING, Fleet, instant
-
-# What stands where there is nothing to say.
-NOTHING = "\N{EN DASH}"
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import NOTHING, human_age
 
 
 def headline(fleet: Fleet) -> str:
@@ -67,7 +64,7 @@ def _of_failures(fleet: Fleet) -> list[str]:
 def _of_the_safe(fleet: Fleet) -> list[str]:
     if fleet.oldest and not fleet.unsafe:
         which = "The good backup" if len(fleet.databases) == 1 else "The oldest good backup"
-        return [f"{which} is {duration(fleet.oldest.age_seconds)} old."]
+        return [f"{which} is {human_age(fleet.oldest.age_seconds)} old."]
     if not fleet.databases and not fleet.silent:
         waiting = sum(host.outcome != "nothing to back up" for host in fleet.hosts)
         where = count(waiting, "host waits for its", "hosts wait for their")
@@ -80,18 +77,6 @@ def _of_the_safe(fleet: Fleet) -> list[str]:
 def count(number: int, one: str, several: str | None = None) -> str:
     """A number and its word."""
     return f"{number} {one if number == 1 else several or one + 's'}"
-
-
-def size(number: float | None) -> str:
-    """A number of bytes in binary units, as restic prints them."""
-    if number is None:
-        return NOTHING
-    value = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
 
 
 def percent(share: float) -> str:
@@ -109,19 +94,19 @@ def ratio(value: float | None) -> str:
 
 def ago(seconds: float | None) -> str:
     """How long ago something was."""
-    return "Never" if seconds is None else f"{duration(seconds)} ago"
+    return "Never" if seconds is None else f"{human_age(seconds)} ago"
 
 
 def roughly(seconds: float) -> str:
-    """A duration in its largest unit only."""
-    words = duration(seconds).split(" ")
+    """An age in its largest unit only."""
+    words = human_age(seconds).split(" ")
     return " ".join(words[:2])
 
 
 def soon(moment: str, now: datetime) -> str:
     """How far away something is that is to come."""
     seconds = (instant(moment) - now).total_seconds()
-    return f"in {duration(seconds)}" if seconds > 0 else "now"
+    return f"in {human_age(seconds)}" if seconds > 0 else "now"
 
 
 def clock(moment: str) -> str:

@@ -534,7 +534,7 @@ class TestRestore:
 
         snapshot = r"[0-9a-f]{8} +\d{4}-\d\d-\d\dT[\d:]{8}Z +\d+"
         assert f"Restore of {site.shop.name} on {HOST}" in run.text
-        assert re.search(rf"shop +[\d.]+ MB +\d+ +{snapshot}", run.output)
+        assert re.search(rf"shop +[\d.]+ MiB +\d+ +{snapshot}", run.output)
         assert re.search(r"shop +restored +[0-9a-f]{8} +[0-9a-f]{8} ", run.output)
         # What the agent did meanwhile was shown as plain lines, as it happened.
         assert re.search(rf"^{HOST} {site.shop.name}/shop: \w+", run.output, re.MULTILINE)

@@ -234,7 +234,7 @@ class TestWhatIsSeen:
     def test_the_first_line_of_a_status_answers(self, town: Town) -> None:
         town.call("backup", "--db", town.broken.name)
         plain = docker("exec", town.agent.name, "scalr-backup", "status").stdout
-        assert re.match(r"(Safe: 2 databases, the oldest good backup is \d+ h \d+ min old\.|NOT SAFE: )", plain)
+        assert re.match(r"(Safe: 2 databases, the oldest good backup is (\d+ (h|min|s) ){1,2}old\.|NOT SAFE: )", plain)
         assert "\x1b" not in plain
         on_terminal = docker(
             "exec", "-t", "-e", "TERM=xterm-256color", town.agent.name, "scalr-backup", "status"

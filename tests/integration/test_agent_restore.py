@@ -733,7 +733,8 @@ def test_no_room_for_a_second_copy(small: SmallHouse, last: list[str]) -> None:
     error = one_sentence(small.agent.call(*small.arguments(), *last))
     assert error["code"] == "no_room"
     assert re.search(
-        r"has 2\d\d MB free, and a restore beside .* takes up to \d{3} MB: \d+ MB of rows", error["message"]
+        r"has 2\d\d\.\d MiB free, and a restore beside .* takes up to \d{3}\.\d MiB: [\d.]+ [KM]iB of rows",
+        error["message"],
     )
     for words in (small.database.name, "of write-ahead log", "strategy=replace", "target="):
         assert words in error["message"]
@@ -749,7 +750,7 @@ def test_room_that_goes_while_a_restore_runs_is_left_to_the_live_server(small: S
     assert call.exit_code == 1
     error = outcome_of(call)["error"]
     assert error["code"] == "no_room_left"
-    assert re.search(r"gave up with 2\d\d MB left on the volume of /var/lib/postgresql/data", error["message"])
+    assert re.search(r"gave up with [12]\d\d\.\d MiB left on the volume of /var/lib/postgresql/data", error["message"])
     assert "the live shop is as it was" in error["message"]
     log = docker("logs", small.database.name)
     assert "terminating any other active server processes" not in log.stdout + log.stderr, (log.stdout + log.stderr)[

@@ -416,7 +416,7 @@ def test_snapshots_by_run_and_by_tag_and_old_ones(town: Town) -> None:
     )
     docker("exec", town.agent.name, "sh", "-c", script)
     old = chosen("tag=ancient")
-    assert any(re.search(rf"{old['id'][:8]} of shop is \d{{3}} days old", warning) for warning in old["warnings"])
+    assert any(re.search(rf"{old['id'][:8]} of shop is \d{{3}} d( \d+ h)? old", warning) for warning in old["warnings"])
     town.agent.restic("forget", old["id"])
 
 

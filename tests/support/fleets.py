@@ -185,7 +185,7 @@ class _Past:
         if not database["ok"] or not database["fresh"]:
             yield {
                 "code": "dump_failed", "severity": "failure", **about,
-                "message": f"{self.container}/{self.name} has no good backup younger than 56 h: pg_dump ended with exit code 1: "
+                "message": f"{self.container}/{self.name} has no good backup younger than 2 d 8 h: pg_dump ended with exit code 1: "
                 "could not read block 4711 of relation base/16384/16402.",
                 "since": _night(1).isoformat(), "last_good_age_seconds": database["age_seconds"],
                 "command": f"ansible-playbook scalr.backup.backup -e db={self.container} --limit {self.host}",

@@ -180,7 +180,7 @@ class TestMemory:
         with pytest.raises(NoMemoryError) as refused:
             require_memory(subject(), HostMemory(needed - 1, 0), "web2")
         assert refused.value.message == (
-            "web2 has 1141 MB of memory available, and a drill of scalr-shop-db/shop may need 1141 MB, because it keeps "
+            "web2 has 1.1 GiB of memory available, and a drill of scalr-shop-db/shop may need 1.1 GiB, because it keeps "
             "rows in memory, never on disk; run the drill on a machine with more memory, with from_host=web1."
         )
 

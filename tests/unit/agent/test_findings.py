@@ -348,7 +348,7 @@ def test_postgresql_that_no_rule_matches_is_one_warning_that_names_all_and_says_
     assert status.verdict == "incomplete"
     assert status.summary == (
         "NOT COMPLETE: 2 PostgreSQL containers are not backed up: app-postgres-1, test-db. "
-        "Safe: 1 database, the oldest good backup is 9 h 0 min old."
+        "Safe: 1 database, the oldest good backup is 9 h old."
     )
     assert status.as_dict()["unmatched"][0]["name"] == "app-postgres-1"
 

@@ -172,11 +172,11 @@ def test_the_verb_tells_it_to_programs_and_to_people(agent, tmp_path):
 
 
 def test_a_history_without_anything_says_so(agent):
-    assert "Nothing is on record since" in agent().stdout
+    assert "Nothing is recorded since" in agent().stdout
 
 
 @pytest.mark.parametrize("days", ["0", "401", "-3"])
 def test_days_that_make_no_sense_are_refused(agent, days):
     refused = agent(f"--days={days}", "--json")
     assert refused.exit_code == 2
-    assert json.loads(refused.stdout)["error"]["message"] == f"--days is a number from 1 to 400, which {days} is not."
+    assert json.loads(refused.stdout)["error"]["message"] == f"--days must be a number from 1 to 400, not {days}."

@@ -172,8 +172,8 @@ def test_retention_in_the_second_repository_goes_by_the_rules_of_that_one():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("s3:there", "web1", ["daily"], "30d"), "'daily' is no rule such as daily=30"),
-        (("s3:there", "web1", ["daily=-1"], "30d"), "'daily=-1' is no rule"),
+        (("s3:there", "web1", ["daily"], "30d"), "'daily' is not a rule such as daily=30"),
+        (("s3:there", "web1", ["daily=-1"], "30d"), "'daily=-1' is not a rule"),
         (("s3:there", "web1", ["nightly=3"], "30d"), r"keep\.nightly: no such key"),
         (("s3:there", "web1", ["daily=0"], "30d"), "would delete every backup"),
         (("s3:there", "web1", RULES, "soon"), "'soon' is not a duration"),

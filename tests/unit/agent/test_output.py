@@ -13,13 +13,12 @@ from scalr_backup.cli import output
 from scalr_backup.cli.output import HumanOutput, JsonOutput, Outcome
 from scalr_backup.core.errors import ExitCode
 from scalr_backup.core.model import Failure
-from scalr_backup.core.progress import Pace, log, progress
-from scalr_backup.core.units import human_seconds
+from scalr_backup.core.progress import Course, Pace, log, progress
 
 MEBIBYTE = 1024 * 1024
 STATUS = {
     "verdict": "safe",
-    "host": "web1", "healthy": True, "summary": "Safe: 1 database, the oldest good backup is 9 h 0 min old.", "copy": None,
+    "host": "web1", "healthy": True, "summary": "Safe: 1 database, the oldest good backup is 9 h old.", "copy": None,
     "databases": [
         {
             "container": "scalr-shop-db", "database": "shop", "ok": True, "fresh": True, "age_seconds": 32400, "bytes_read": 10,
@@ -59,6 +58,7 @@ def pipe(monkeypatch):
     written, clock, real = io.StringIO(), Clock(), Console
     monkeypatch.setattr(output, "Console", lambda **_settings: real(file=written, width=250))
     monkeypatch.setattr(output, "Pace", lambda every: Pace(every, clock=clock))
+    monkeypatch.setattr(output, "Course", lambda: Course(clock))
     return written, clock
 
 
@@ -91,6 +91,8 @@ def test_each_database_has_a_bar_of_its_own_until_it_is_saved(screen):
     assert len(out._bars._tasks) == 2
     out.event(log("info", "database backed up", container="scalr-shop-db", database="shop", ok=True))
     assert list(out._bars._tasks) == [("scalr-shop-db", "ledger")]
+    out.event(dump(5, 10))
+    assert list(out._bars._tasks) == [("scalr-shop-db", "ledger")], "what is done is not begun again"
     out.result("prune", Outcome())
 
 
@@ -151,10 +153,6 @@ def test_elsewhere_the_first_line_is_the_bare_sentence_however_long(pipe):
     summary = f"NOT SAFE: 1 problem; first: {'a long reason ' * 40}end"
     HumanOutput().result("status", Outcome({**STATUS, "healthy": False, "summary": summary}))
     assert written.getvalue().splitlines()[0] == summary
-
-
-def test_short_times_are_told_in_two_units():
-    assert [human_seconds(seconds) for seconds in (0.4, 59, 61, 3700)] == ["0 s", "59 s", "1 min 1 s", "1 h 1 min"]
 
 
 def test_the_command_to_run_next_is_one_line_however_narrow_the_terminal_is(screen):
@@ -225,7 +223,7 @@ def test_a_test_of_the_alerts_says_whom_it_did_not_reach(pipe):
     assert written.getvalue().splitlines() == [
         "json (number 1): delivered",
         "ntfy (number 2): NOT delivered: no answer.",
-        "3 sent so far, 1 tries failed, 1 messages wait; the last try: ntfy (number 2): no answer.",
+        "sent: 3, failed attempts: 1, pending: 1; last error: ntfy (number 2): no answer.",
     ]
 
 

@@ -18,8 +18,8 @@ from scalr_backup.core.room import LogSettings, Place, Survey
 from scalr_backup.tools.postgres.cluster import LiveDatabase
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-MB = 1_000_000
-RESERVE = 256 * 1024 * 1024
+MIB = 1024 * 1024
+RESERVE = 256 * MIB
 
 
 def snapshot(age=timedelta(hours=9)):
@@ -29,11 +29,11 @@ def snapshot(age=timedelta(hours=9)):
         host="h",
         path="/scalr-shop-db/shop.dump",
         tags=("scalr-shop-db", "run=20261122T030000Z-3f9a", "nightly"),
-        dump_bytes=5 * MB,
+        dump_bytes=5 * MIB,
     )
 
 
-def database(name="shop", needed=100 * MB, live=None, age=timedelta(hours=9), **facts):
+def database(name="shop", needed=100 * MIB, live=None, age=timedelta(hours=9), **facts):
     facts = {"row_counts": {"t": 1, "u": 2}, **facts}
     return DatabasePlan(name, snapshot(age), live, needed, "17.6", 3, **facts)
 
@@ -127,56 +127,57 @@ def survey(free, hoards=None, log=None):
     """A server with so much free room, in bytes, whose log lies there too or on a volume of its own."""
     data = Place("/data", "/dev/sda1", "/data", free, 10 * free)
     log_place = Place("/data/pg_wal", "/dev/sdb1" if log is not None else "/dev/sda1", "/wal", log or free, 10 * free)
-    return Survey(log_place, {"pg_default": data}, LogSettings(1000 * MB, hoards=hoards), 0, 64 * MB, 2)
+    return Survey(log_place, {"pg_default": data}, LogSettings(1000 * MIB, hoards=hoards), 0, 64 * MIB, 2)
 
 
 def test_a_second_copy_its_log_and_what_the_live_server_needs_have_to_fit():
-    require_room([database()], survey(210 * MB + RESERVE), RestoreRequest("c"))
+    require_room([database()], survey(210 * MIB + RESERVE), RestoreRequest("c"))
     with pytest.raises(NoRoomError) as caught:
-        require_room([database()], survey(210 * MB + RESERVE - 1), RestoreRequest("c"))
+        require_room([database()], survey(210 * MIB + RESERVE - 1), RestoreRequest("c"))
     message = caught.value.message
     assert "\n" not in message
-    assert "/data in c has 478 MB free" in message
-    assert "takes up to 478 MB: 100 MB of rows and indexes, 110 MB of write-ahead log, 268 MB kept free" in message
+    assert "/data in c has 466.0 MiB free" in message
+    assert "takes up to 466.0 MiB: 100.0 MiB of rows and indexes, 110.0 MiB of write-ahead log, " in message
+    assert "256.0 MiB kept free" in message
     assert "make room" in message
     assert "target=" in message
     assert "strategy=replace" in message
 
 
 def test_sorts_are_counted_and_said():
-    sorted_ = database(index_bytes=(80 * MB, 70 * MB, 60 * MB))
-    require_room([sorted_], survey(360 * MB + RESERVE), RestoreRequest("c"))
-    with pytest.raises(NoRoomError, match="150 MB to sort"):
-        require_room([sorted_], survey(360 * MB + RESERVE - 1), RestoreRequest("c"))
+    sorted_ = database(index_bytes=(80 * MIB, 70 * MIB, 60 * MIB))
+    require_room([sorted_], survey(360 * MIB + RESERVE), RestoreRequest("c"))
+    with pytest.raises(NoRoomError, match=r"150\.0 MiB to sort"):
+        require_room([sorted_], survey(360 * MIB + RESERVE - 1), RestoreRequest("c"))
 
 
 def test_why_the_server_keeps_its_whole_log_is_said():
-    big = database(needed=4000 * MB)
-    require_room([big], survey(5500 * MB + RESERVE), RestoreRequest("c"))
-    with pytest.raises(NoRoomError, match=r"4400 MB of write-ahead log \(the replication slot x is not in use\)"):
-        require_room([big], survey(5500 * MB + RESERVE, "the replication slot x is not in use"), RestoreRequest("c"))
+    big = database(needed=4000 * MIB)
+    require_room([big], survey(5500 * MIB + RESERVE), RestoreRequest("c"))
+    with pytest.raises(NoRoomError, match=r"4\.3 GiB of write-ahead log \(the replication slot x is not in use\)"):
+        require_room([big], survey(5500 * MIB + RESERVE, "the replication slot x is not in use"), RestoreRequest("c"))
 
 
 def test_a_log_on_a_volume_of_its_own_is_judged_there():
-    require_room([database()], survey(100 * MB + RESERVE, log=110 * MB + RESERVE), RestoreRequest("c"))
-    with pytest.raises(NoRoomError, match="The volume of /data/pg_wal in c has 378 MB free") as caught:
-        require_room([database()], survey(900 * MB, log=110 * MB + RESERVE - 1), RestoreRequest("c"))
+    require_room([database()], survey(100 * MIB + RESERVE, log=110 * MIB + RESERVE), RestoreRequest("c"))
+    with pytest.raises(NoRoomError, match=r"The volume of /data/pg_wal in c has 366\.0 MiB free") as caught:
+        require_room([database()], survey(900 * MIB, log=110 * MIB + RESERVE - 1), RestoreRequest("c"))
     assert "rows" not in caught.value.message
-    with pytest.raises(NoRoomError, match="The volume of /data in c has 368 MB free") as caught:
-        require_room([database()], survey(100 * MB + RESERVE - 1, log=900 * MB), RestoreRequest("c"))
+    with pytest.raises(NoRoomError, match=r"The volume of /data in c has 356\.0 MiB free") as caught:
+        require_room([database()], survey(100 * MIB + RESERVE - 1, log=900 * MIB), RestoreRequest("c"))
     assert "log" not in caught.value.message
 
 
 def test_what_is_removed_before_counts_as_free():
-    require_room([database()], survey(200 * MB + RESERVE), RestoreRequest("c"), 10 * MB)
+    require_room([database()], survey(200 * MIB + RESERVE), RestoreRequest("c"), 10 * MIB)
 
 
 def test_the_way_out_is_not_what_was_asked_for():
     replace = RestoreRequest("c", strategy="replace")
-    live = LiveDatabase(60 * MB, 0)
-    require_room([database(live=live)], survey(150 * MB + RESERVE), replace)
+    live = LiveDatabase(60 * MIB, 0)
+    require_room([database(live=live)], survey(150 * MIB + RESERVE), replace)
     with pytest.raises(NoRoomError, match="in place of") as caught:
-        require_room([database(live=live)], survey(150 * MB + RESERVE - 1), replace)
+        require_room([database(live=live)], survey(150 * MIB + RESERVE - 1), replace)
     assert "strategy=replace" not in caught.value.message
 
 
@@ -187,8 +188,8 @@ def test_the_plan_tells_what_it_takes():
     ).as_dict()
     assert plan["free_bytes"] == 1000
     assert plan["room"] == {
-        "data_bytes": 100 * MB, "log_bytes": 110 * MB, "sort_bytes": 0, "reserve_bytes": RESERVE,
-        "wanted_bytes": 210 * MB + RESERVE,
+        "data_bytes": 100 * MIB, "log_bytes": 110 * MIB, "sort_bytes": 0, "reserve_bytes": RESERVE,
+        "wanted_bytes": 210 * MIB + RESERVE,
     }  # fmt: skip
 
 
@@ -204,17 +205,17 @@ def test_rows_on_several_volumes_are_said():
 
 
 @pytest.mark.parametrize(
-    ("age", "days"),
+    ("age", "words"),
     [
         (timedelta(hours=9), None),
         (timedelta(days=2), None),
-        (timedelta(days=2, seconds=1), 2),
-        (timedelta(days=40), 40),
+        (timedelta(days=2, seconds=1), "2 d"),
+        (timedelta(days=40, hours=5), "40 d 5 h"),
     ],
 )
-def test_a_snapshot_of_more_than_two_days_is_called_old(monkeypatch, age, days):
+def test_a_snapshot_of_more_than_two_days_is_called_old(monkeypatch, age, words):
     monkeypatch.setattr(warnings, "utc_now", lambda: NOW)
-    expected = [] if days is None else [f"The snapshot ab12cd34 of shop is {days} days old."]
+    expected = [] if words is None else [f"The snapshot ab12cd34 of shop is {words} old."]
     assert warnings.age_warnings([database(age=age)]) == expected
 
 

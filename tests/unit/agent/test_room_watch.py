@@ -65,7 +65,7 @@ def test_before_the_room_is_gone_the_sessions_are_ended_and_it_is_said_why(refus
     assert server.ended == ["scalr_restore_x"]
     assert isinstance(watch.gave_up, NoRoomLeftError)
     with pytest.raises(
-        NoRoomLeftError, match="gave up with 267 MB left on the volume of /data in scalr-shop-db"
+        NoRoomLeftError, match=r"gave up with 255\.0 MiB left on the volume of /data in scalr-shop-db"
     ) as caught:
         watch.check()
     assert caught.value.message.endswith("the live shop is as it was.")

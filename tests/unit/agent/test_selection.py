@@ -360,13 +360,13 @@ def test_a_clock_that_is_a_little_ahead_is_believed_and_told():
     assert ids(database="shop", snapshots=[*ALL, early]) == ["ff22"]
     for wanted in (LATEST, "ff22", "2026-12-24"):
         assert choose([*ALL, early], wanted, "shop").warnings == (
-            "The snapshot ff220000 of shop is dated 59 minutes ahead of this host's clock: one of the two clocks is wrong, so "
+            "The snapshot ff220000 of shop is dated 59 min ahead of this host's clock: one of the two clocks is wrong, so "
             "it may not be the newest.",
         )
     just = snapshot("ff22", "2026-11-30T00:00:59", run="wed")
     assert choose([*ALL, just], LATEST, "shop").warnings == ()
     far = snapshot("ff22", "2026-12-02T00:00:00", run="wed")
-    assert "dated 48 hours ahead" in choose([*ALL, far], "ff22", "shop").warnings[0]
+    assert "dated 2 d ahead" in choose([*ALL, far], "ff22", "shop").warnings[0]
 
 
 def test_an_empty_snapshot_is_never_chosen():

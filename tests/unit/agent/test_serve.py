@@ -216,7 +216,8 @@ def test_progress_is_a_line_of_the_log_now_and_then(house, monkeypatch):
     seconds = iter(range(0, 1000, 10))
     monkeypatch.setattr(serve, "Pace", lambda every: Pace(every, clock=lambda: next(seconds)))
     dumping = [
-        {"event": "progress", "phase": "dump", "container": "c", "database": "d", "run": "r", "bytes": count, "total_bytes": 800}
+        {"event": "progress", "phase": "dump", "container": "c", "database": "d", "run": "r", "bytes": count, "total_bytes": 800,
+         "bytes_per_second": 10, "seconds_left": 80 - count // 10}
         for count in range(0, 700, 100)
     ]  # fmt: skip
     house.printed["pass"] = (dumping, 0, "")

@@ -89,7 +89,7 @@ def test_one_failure_among_many_is_not_safe():
 def test_a_good_backup_is_too_old_after_a_night_and_two_hours():
     assert judged(document(entry(good=25.9))).healthy
     status = judged(document(entry(good=26)))
-    assert status.problems == ("scalr-shop-db/shop has no good backup younger than 26 h",)
+    assert status.problems == ("scalr-shop-db/shop has no good backup younger than 1 d 2 h",)
 
 
 def test_a_database_that_was_never_backed_up():
@@ -177,7 +177,7 @@ def test_a_good_copy_is_shown_and_no_problem():
 
 def test_a_copy_is_a_problem_of_its_own_beside_a_good_backup():
     assert with_copy(copied(9, ok=False)).problems == (f"The copy to {COPY} failed: wrong key",)
-    assert with_copy(copied(30)).problems == (f"The copy in {COPY} is 30 h old.",)
+    assert with_copy(copied(30)).problems == (f"The copy in {COPY} is 1 d 6 h old.",)
     assert with_copy(None).problems == (f"Nothing has been copied to {COPY} yet.",)
     assert with_copy(copied(9, repository="another one")).problems == (f"Nothing has been copied to {COPY} yet.",)
 

@@ -55,12 +55,12 @@ class TestBackup:
             "HOST", "CONTAINER", "DATABASE", "RESULT", "SNAPSHOT", "READ", "NEW", "ROWS", "TIME",
         ]  # fmt: skip
         assert [cells(line) for line in lines[2:8]] == [
-            ["web2", "scalr-foo-db", "bar", NOT_SAVED["message"], "-", "2.00 KB", "1.00 KB", "-", "1.2 s"],
+            ["web2", "scalr-foo-db", "bar", NOT_SAVED["message"], "-", "2.0 KiB", "1.0 KiB", "-", "1.2 s"],
             ["web3", "-", "-", GONE, "-", "-", "-", "-", "-"],
             ["web4", "-", "-", "The repository is locked.", "-", "-", "-", "-", "-"],
-            ["web1", "scalr-foo-db", "foo", "saved", "5f0c8e1b", "2.00 KB", "1.00 KB", "12", "1.2 s"],
-            ["web2", "scalr-foo-db", "foo", "saved", "5f0c8e1b", "2.00 KB", "1.00 KB", "12", "1.2 s"],
-            ["web4", "scalr-foo-db", "foo", "saved", "5f0c8e1b", "2.00 KB", "1.00 KB", "12", "1.2 s"],
+            ["web1", "scalr-foo-db", "foo", "saved", "5f0c8e1b", "2.0 KiB", "1.0 KiB", "12", "1.2 s"],
+            ["web2", "scalr-foo-db", "foo", "saved", "5f0c8e1b", "2.0 KiB", "1.0 KiB", "12", "1.2 s"],
+            ["web4", "scalr-foo-db", "foo", "saved", "5f0c8e1b", "2.0 KiB", "1.0 KiB", "12", "1.2 s"],
         ]
         assert lines[8:] == [
             "",
@@ -106,7 +106,7 @@ class TestDrill:
     def test_of_all_that_can_happen_to_a_host(self):
         error = {"code": "assertion_failed", "message": "orders.sql returned false."}
         failed = drilled("bar", ok=False, error=error, assertions={"passed": 1, "failed": 1})
-        memory = {"code": "no_memory", "message": "There are 500 MB of memory."}
+        memory = {"code": "no_memory", "message": "There are 500.0 MiB of memory."}
         nothing = dict.fromkeys(["snapshot_id", "snapshot_time", "image", "tables", "rows", "recovery_seconds"])
         untried = drilled("baz", ok=False, error=memory, tried=False, **nothing, amcheck=None, assertions=None)
         lines = drill_lines(
@@ -122,7 +122,7 @@ class TestDrill:
             ["web2", "scalr-foo-db", "bar", "orders.sql returned false.", "5f0c8e1b", "2026-11-22T03:00:11Z", "postgres:17",
              "7", "1234", "8.9 s", "passed", "1 of 2"],
             ["web3", "-", "-", GONE, *["-"] * 8],
-            ["web4", "scalr-foo-db", "baz", "not tried: There are 500 MB of memory.", *["-"] * 8],
+            ["web4", "scalr-foo-db", "baz", "not tried: There are 500.0 MiB of memory.", *["-"] * 8],
             ["web1", "scalr-foo-db", "foo", "passed", "5f0c8e1b", "2026-11-22T03:00:11Z", "postgres:17",
              "7", "1234", "8.9 s", "passed", "1 of 1"],
         ]  # fmt: skip
@@ -214,14 +214,14 @@ class TestStatus:
         )
 
         assert [cells(line) for line in lines[2:7]] == [
-            ["web2", "scalr-foo-db", "lost", "never backed up", "-", "-", "0.00 Bytes", "-", "never", "-"],
-            ["web1", "scalr-foo-db", "failed", NOT_SAVED["message"], "2026-11-22T03:00:11Z", "3 h 12 min", "2.00 KB",
+            ["web2", "scalr-foo-db", "lost", "never backed up", "-", "-", "-", "-", "never", "-"],
+            ["web1", "scalr-foo-db", "failed", NOT_SAVED["message"], "2026-11-22T03:00:11Z", "3 h 12 min", "2.0 KiB",
              "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
-            ["web2", "scalr-foo-db", "stale", "no recent backup", "2026-11-22T03:00:11Z", "3 h 12 min", "2.00 KB",
+            ["web2", "scalr-foo-db", "stale", "no recent backup", "2026-11-22T03:00:11Z", "3 h 12 min", "2.0 KiB",
              "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
-            ["web2", "scalr-foo-db", "undrilled", "drill failed", "2026-11-22T03:00:11Z", "3 h 12 min", "2.00 KB",
+            ["web2", "scalr-foo-db", "undrilled", "drill failed", "2026-11-22T03:00:11Z", "3 h 12 min", "2.0 KiB",
              "5f0c8e1b", "FAILED 1 d 1 h ago", "-"],
-            ["web1", "scalr-foo-db", "good", "ok", "2026-11-22T03:00:11Z", "3 h 12 min", "2.00 KB",
+            ["web1", "scalr-foo-db", "good", "ok", "2026-11-22T03:00:11Z", "3 h 12 min", "2.0 KiB",
              "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
         ]  # fmt: skip
 

@@ -319,11 +319,11 @@ def test_an_agent_that_knows_no_history_is_asked_for_its_status_all_the_same(doc
 
 def test_a_history_that_the_agent_refuses_is_a_failure_in_its_words(docker, run_module):
     docker.agent_returns({"healthy": True}, to="status")
-    docker.agent_returns({}, to="history", exit_code=2, error=("usage", "--days is a number from 1 to 400."))
+    docker.agent_returns({}, to="history", exit_code=2, error=("usage", "--days must be a number from 1 to 400."))
 
     result = run_module("status_info", history_days=4000)
 
-    assert (result["msg"], result["code"]) == ("--days is a number from 1 to 400.", "usage")
+    assert (result["msg"], result["code"]) == ("--days must be a number from 1 to 400.", "usage")
 
 
 @pytest.mark.parametrize(

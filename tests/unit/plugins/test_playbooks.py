@@ -107,8 +107,8 @@ def test_restore_finds_the_host_shows_the_plan_and_restores_when_confirmed(fleet
 
     assert run.returncode == 0, run.stdout
     assert "Restore of scalr-foo-db on web1. These databases are replaced:" in run.stdout
-    assert line_with(run.stdout, "4.00 KB").split() == [
-        "foo", "4.00", "KB", "3", "5f0c8e1b", "2026-11-22T03:00:11Z", "3", "h", "12", "min", "2.00", "KB",
+    assert line_with(run.stdout, "4.0 KiB").split() == [
+        "foo", "4.0", "KiB", "3", "5f0c8e1b", "2026-11-22T03:00:11Z", "3", "h", "12", "min", "2.0", "KiB",
     ]  # fmt: skip
     assert "WARNING: The volume is nearly full." in run.stdout
     assert line_with(run.stdout, "restored").split() == [
@@ -219,7 +219,7 @@ def test_backup_shows_one_table_and_fails_for_those_that_failed(fleet):
 
     assert run.returncode == 2
     assert line_with(run.stdout, "web1", "foo").split() == [
-        "web1", "scalr-foo-db", "foo", "saved", "5f0c8e1b", "2.00", "KB", "1.00", "KB", "12", "1.2", "s",
+        "web1", "scalr-foo-db", "foo", "saved", "5f0c8e1b", "2.0", "KiB", "1.0", "KiB", "12", "1.2", "s",
     ]  # fmt: skip
     assert "saved" in line_with(run.stdout, "web2", "scalr-bar-db")
     assert "pg_dump ended with exit code 1." in line_with(run.stdout, "web2", "scalr-baz-db")
@@ -340,7 +340,7 @@ def test_status_shows_all_hosts_and_fails_for_the_unwell(fleet):
 
     assert run.returncode == 2
     assert line_with(run.stdout, "web1", "scalr-foo-db").split() == [
-        "web1", "scalr-foo-db", "foo", "ok", "2026-11-22T03:00:11Z", "3", "h", "12", "min", "2.00", "KB", "5f0c8e1b",
+        "web1", "scalr-foo-db", "foo", "ok", "2026-11-22T03:00:11Z", "3", "h", "12", "min", "2.0", "KiB", "5f0c8e1b",
         "never", "-",
     ]  # fmt: skip
     assert "never backed up" in line_with(run.stdout, "web2", "scalr-foo-db")
@@ -616,7 +616,7 @@ def test_restore_is_undone_where_it_was_made(fleet):
 
     assert run.returncode == 0, run.stdout
     assert "Undo of the restore r in scalr-foo-db on web2. These databases are replaced:" in run.stdout
-    assert "foo_before_restore_r" in line_with(run.stdout, "4.00 KB")
+    assert "foo_before_restore_r" in line_with(run.stdout, "4.0 KiB")
     assert restores_of(web2) == [["restore", "--undo=r", "--confirm=scalr-foo-db"]]
 
 
@@ -713,7 +713,7 @@ def test_drill_shows_one_table_and_fails_for_those_that_failed(fleet):
 def test_drill_that_could_not_be_tried_is_no_failed_one(fleet):
     web1 = fleet.host("web1")
     web1.agents_image_is("sha256:5f0c")
-    error = {"code": "no_memory", "message": "web1 has 500 MB of memory available."}
+    error = {"code": "no_memory", "message": "web1 has 500.0 MiB of memory available."}
     databases = [drilled("scalr-foo-db", "foo"), drilled("scalr-bar-db", "bar", error) | {"tried": False}]
     web1.agent_returns(
         {"databases": databases, "failed": 0, "not_tried": 1},
@@ -725,7 +725,7 @@ def test_drill_that_could_not_be_tried_is_no_failed_one(fleet):
     run = fleet.run("drill")
 
     assert run.returncode == 2
-    assert "not tried: web1 has 500 MB of memory available." in line_with(run.stdout, "scalr-bar-db")
+    assert "not tried: web1 has 500.0 MiB of memory available." in line_with(run.stdout, "scalr-bar-db")
     assert "\n1 host: 1 not tried.\n" in run.stdout
 
 

@@ -18,7 +18,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._progress import Line
 from hypothesis import given
 from hypothesis import strategies as st
 
-MB = 1024 * 1024
+MIB = 1024 * 1024
 
 
 def event(phase: str = "data", **facts: object) -> str:
@@ -37,28 +37,62 @@ def test_a_phase_is_a_line_with_its_host_and_database(lines):
 
 
 def test_bytes_have_a_share_a_rate_and_a_time_left(lines):
-    lines.take(event(bytes=0, total_bytes=200 * MB), now=0)
+    lines.take(event(bytes=0, total_bytes=200 * MIB), now=0)
 
-    assert lines.take(event(bytes=50 * MB, total_bytes=200 * MB), now=5) == [
-        "web1 scalr-foo-db/foo: data, 50.00 MB of 200.00 MB (25 %), 10.00 MB/s, 15 s left, 5.0 s so far"
+    measured = event(bytes=50 * MIB, total_bytes=200 * MIB, bytes_per_second=10 * MIB, seconds_left=15)
+    assert lines.take(measured, now=5) == [
+        "web1 scalr-foo-db/foo: data, 50.0 MiB of 200.0 MiB (25 %), 10.0 MiB/s, 15 s left, 5 s so far"
     ]
 
 
-def test_the_rate_is_that_of_the_last_seconds(lines):
-    for second in range(60):
-        lines.take(event(bytes=second * MB, total_bytes=2000 * MB), now=second)
-    # An average over all of it would hide that it has nearly come to a stop.
-    (line,) = lines.take(event(bytes=60 * MB, total_bytes=2000 * MB), now=90)
+def done(**facts: object) -> str:
+    """The line of the agent's output that says what became of a database."""
+    document = {"event": "log", "level": "info", "message": "database backed up", "container": "scalr-foo-db"}
+    return json.dumps({**document, "database": "foo", "ok": True, **facts}) + "\n"
 
-    assert ", 33.03 KB/s, " in line
+
+class TestBackwards:
+    """What was said stays true."""
+
+    def test_of_a_database_that_is_done_there_is_no_more_progress(self, lines):
+        lines.take(event("dump", bytes=0), now=0)
+        output = event("dump", bytes=52) + done() + event("dump", bytes=60)
+
+        assert lines.take(output, now=2) == ["web1 scalr-foo-db/foo: database backed up"]
+        assert lines.take(event("dump", bytes=70), now=4) == []
+        assert lines.take("", now=60) == []
+
+    def test_another_one_that_is_under_way_still_breaks_the_silence(self, lines):
+        lines.take(event("dump", database="bar") + event("dump") + done(), now=0)
+
+        assert lines.take("", now=10) == ["web1 scalr-foo-db/bar: dump, 10 s so far"]
+
+    def test_lines_come_in_the_order_of_what_happened(self, lines):
+        warning = '{"event": "log", "level": "warning", "message": "Slow."}\n'
+
+        assert lines.take(event("dump") + warning + event("dump", database="bar"), now=0) == [
+            "web1 scalr-foo-db/foo: dump", "web1: WARNING: Slow.", "web1 scalr-foo-db/bar: dump",
+        ]  # fmt: skip
+
+    def test_an_amount_only_grows(self, lines):
+        lines.take(event(bytes=30), now=0)
+
+        assert lines.take(event(bytes=20), now=0) == []
+        assert lines.take("", now=10) == ["web1 scalr-foo-db/foo: data, 30 B, 10 s so far"]
+
+    def test_what_concerns_no_database_has_stages(self, lines):
+        nobody = {"container": None, "database": None}
+        lines.take(event("prune", done=9, **nobody), now=0)
+
+        assert lines.take(event("prune", done=1, **nobody), now=0) == ["web1: prune, 1"]
 
 
 @pytest.mark.parametrize(
     ("facts", "text"),
     [
-        ({"bytes": 3 * MB}, "data, 3.00 MB"),
-        ({"bytes": 3 * MB, "total_bytes": 2 * MB}, "data, 3.00 MB"),
-        ({"bytes": 0, "total_bytes": 0}, "data, 0.00 Bytes"),
+        ({"bytes": 3 * MIB}, "data, 3.0 MiB"),
+        ({"bytes": 3 * MIB, "total_bytes": 2 * MIB}, "data, 3.0 MiB"),
+        ({"bytes": 0, "total_bytes": 0}, "data, 0 B"),
         ({"bytes": None, "total_bytes": 7}, "data"),
         ({"rows": 1234567, "total_rows": 2000000}, "data, 1,234,567 of 2,000,000 (61 %) rows"),
         ({"done": 3, "total": 12}, "data, 3 of 12 (25 %)"),
@@ -122,7 +156,20 @@ def test_what_is_no_event_is_no_line(lines, output):
     assert lines.seen == 1
 
 
-NAMES = ["event", "phase", "database", "bytes", "total_bytes", "rows", "total_rows", "done", "level", "error"]
+NAMES = [
+    "event",
+    "phase",
+    "database",
+    "bytes",
+    "total_bytes",
+    "rows",
+    "total_rows",
+    "done",
+    "level",
+    "error",
+    "ok",
+    "seconds_left",
+]
 WORDS = st.sampled_from(["progress", "log", "warning", "data", "\x1b[2J"])
 VALUES = st.one_of(WORDS, st.integers(), st.floats(), st.none(), st.lists(WORDS, max_size=1))
 
@@ -173,7 +220,10 @@ class TestOnTheController:
     def web1(self, fleet):
         """A host whose agent takes its time."""
         web1 = fleet.host("web1")
-        events = [json.loads(event("data", bytes=number * MB, total_bytes=8 * MB)) for number in range(8)]
+        events = [
+            json.loads(event("data", bytes=number * MIB, total_bytes=8 * MIB, seconds_left=8 - number))
+            for number in range(8)
+        ]
         web1.agent_returns({"databases": []}, events=events, pause=0.8, changed=True)
         return web1
 

@@ -315,7 +315,7 @@ class TestPlan:
                 "",
                 "DATABASE  SIZE NOW  CONNECTED  SNAPSHOT  MADE                         AGE     DUMP",
                 "--------  --------  ---------  --------  --------------------  ----------  -------",
-                "foo        4.00 KB          3  5f0c8e1b  2026-11-22T03:00:11Z  3 h 12 min  2.00 KB",
+                "foo        4.0 KiB          3  5f0c8e1b  2026-11-22T03:00:11Z  3 h 12 min  2.0 KiB",
                 "",
                 "What is there now is backed up first.",
                 "The replaced databases are dropped once their successors are in place.",
@@ -380,7 +380,7 @@ class TestPlan:
             "",
             "DATABASE  SIZE NOW  CONNECTED  PUT BACK",
             "--------  --------  ---------  --------------------",
-            "foo        4.00 KB          3  foo_before_restore_r",
+            "foo        4.0 KiB          3  foo_before_restore_r",
             "",
             "What is there now stays, under another name.",
         ]

@@ -29,8 +29,8 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import 
     headline,
     percent,
     ratio,
-    size,
 )
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_bytes
 from scalr_backup.actions.backup.result import PassResult
 from scalr_backup.actions.health.status import judge
 from scalr_backup.core.config import Config
@@ -196,11 +196,11 @@ def test_the_ratio_is_what_was_dumped_beside_what_had_to_be_stored():
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (size(None), "\N{EN DASH}"),
-        (size(0), "0 B"),
-        (size(1023), "1.0 KiB"),
-        (size(123 * 2**20), "123 MiB"),
-        (size(5.5 * 2**40), "5.5 TiB"),
+        (human_bytes(None), "\N{EN DASH}"),
+        (human_bytes(0), "0 B"),
+        (human_bytes(1023), "1023 B"),
+        (human_bytes(123 * 2**20), "123.0 MiB"),
+        (human_bytes(5.5 * 2**40), "5.5 TiB"),
         (percent(0.0004), "no change"),
         (percent(0.0712), "+7.1 %"),
         (percent(-0.5), "\N{MINUS SIGN}50 %"),

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command and its verbs: each parses, calls one action, prints, exits."""
+"""The command and its verbs: each parses its options, calls one action, prints the result, and exits."""
 
 from __future__ import annotations
+
+from typing import Annotated
+
+import typer
 
 from scalr_backup import __version__
 from scalr_backup.cli import backup, health, options, repository, restore, serve
@@ -10,35 +14,52 @@ app = options.Verbs(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Backs up and restores the PostgreSQL containers of this host.",
+    help="Back up and restore the PostgreSQL containers of this host.",
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _of_the_program(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What is asked of the program rather than of a verb."""
+
+
 # In the order in which --help shows them.
-app.command()(backup.discover)
-app.command(name="backup")(backup.backup_verb)
-app.command(name="restore")(restore.restore_verb)
-app.command(name="drill")(restore.drill_verb)
-app.command(name="copy")(backup.copy_verb)
-app.command()(backup.snapshots)
-app.command()(repository.forget)
-app.command()(repository.check)
-app.command()(repository.prune)
-app.command()(backup.pin)
-app.command()(backup.unpin)
-app.command()(repository.init)
-app.command()(repository.rehearse)
-app.command()(repository.unlock)
-app.command(name="key")(repository.key_verb)
-app.command(name="status")(health.status_verb)
-app.command(name="history")(health.history_verb)
-app.command()(health.health)
-app.command(name="notify")(health.notify_verb)
-app.command()(health.validate)
-app.command(name="serve")(serve.serve_verb)
+app.command(example="scalr-backup discover --db 'scalr-*-db'")(backup.discover)
+app.command("backup", example="scalr-backup backup --db scalr-shop-db --tag pinned")(backup.backup_verb)
+app.command("restore", example="scalr-backup restore --db scalr-shop-db --snapshot 2026-11-22T01:30")(
+    restore.restore_verb
+)
+app.command("drill", example="scalr-backup drill --db scalr-shop-db --snapshot latest")(restore.drill_verb)
+app.command("copy", example="scalr-backup copy")(backup.copy_verb)
+app.command(example="scalr-backup snapshots --db scalr-shop-db --database shop")(backup.snapshots)
+app.command(example="scalr-backup forget --dry-run")(repository.forget)
+app.command(example="scalr-backup check --read-data-subset 10%")(repository.check)
+app.command(example="scalr-backup prune --copy")(repository.prune)
+app.command(example="scalr-backup pin 5f0c8e1b")(backup.pin)
+app.command(example="scalr-backup unpin 5f0c8e1b")(backup.unpin)
+app.command(example="scalr-backup init --dry-run")(repository.init)
+app.command(example="scalr-backup rehearse --make repository < configuration.json")(repository.rehearse)
+app.command(example="scalr-backup unlock")(repository.unlock)
+app.command("key", example="scalr-backup key remove 450fbce0 --unused-by web2")(repository.key_verb)
+app.command("status", example="scalr-backup status")(health.status_verb)
+app.command("history", example="scalr-backup history --days 7")(health.history_verb)
+app.command(example="scalr-backup health")(health.health)
+app.command("notify", example="scalr-backup notify --test")(health.notify_verb)
+app.command(example="scalr-backup validate < config.json")(health.validate)
+app.command("serve", example="scalr-backup serve")(serve.serve_verb)
 
 
-@app.command()
+@app.command(example="scalr-backup version")
 def version() -> None:
     """Print the agent's version."""
     print(__version__)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verbs of backups: what there is, a pass, its snapshots."""
+"""The verbs for backups: discovery, a pass, its copy, its snapshots."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from scalr_backup.tools.state import State
 
 
 def discover(
-    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
+    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs (default: all).")] = None,
     json: Json = False,
 ) -> None:
-    """Show the database containers of this host and what they hold."""
+    """Show this host's database containers and what they hold."""
 
     def call(agent: Agent) -> Outcome:
         config = agent.config()
@@ -43,14 +43,18 @@ def discover(
 
 
 def backup_verb(
-    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
-    reason: Annotated[str, typer.Option(help="nightly or manual; retention judges each by itself.")] = MANUAL,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="A further tag; 'pinned' keeps it for ever.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for a pass that runs instead of refusing.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be backed up.")] = False,
+    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs (default: all).")] = None,
+    reason: Annotated[str, typer.Option(help="nightly or manual; retention treats them separately.")] = MANUAL,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="An extra tag; 'pinned' keeps the snapshots for ever.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a running pass instead of failing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be backed up, and change nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Back up databases: one snapshot each, a manifest, retention."""
+    """Back up databases, one snapshot each; then write the manifest and apply retention."""
 
     def call(agent: Agent) -> Outcome:
         request = PassRequest(tuple(db or ()), reason, tuple(tag or ()), 24 * 3600.0 if wait else 0.0)
@@ -64,7 +68,7 @@ def backup_verb(
 
 
 def copy_verb(json: Json = False) -> None:
-    """Copy to the second repository now, and apply its retention; a pass does so by itself."""
+    """Copy snapshots to the second repository and apply its retention, as each pass does."""
 
     def call(agent: Agent) -> Outcome:
         copied = agent.copier().run()
@@ -75,9 +79,9 @@ def copy_verb(json: Json = False) -> None:
 
 
 def snapshots(
-    db: Annotated[str | None, typer.Option("--db", help="Only of this container.")] = None,
-    database: Annotated[str | None, typer.Option(help="Only of this database.")] = None,
-    snapshot: Annotated[str | None, typer.Option(help="Only the one with this id or prefix.")] = None,
+    db: Annotated[str | None, typer.Option("--db", help="Only snapshots of this container.")] = None,
+    database: Annotated[str | None, typer.Option(help="Only snapshots of this database.")] = None,
+    snapshot: Annotated[str | None, typer.Option(help="Only the snapshot with this id or prefix.")] = None,
     copy: Copy = False,
     json: Json = False,
 ) -> None:
@@ -89,7 +93,7 @@ def snapshots(
         if snapshot is not None:
             found = [one for one in found if any(name.startswith(snapshot) for name in one.ids)]
             if not found:
-                raise UnknownSnapshotError(f"There is no snapshot whose id begins with {snapshot!r}.")
+                raise UnknownSnapshotError(f"No snapshot's id begins with {snapshot!r}.")
         return Outcome(SnapshotsAnswer(snapshots=[one.as_dict() for one in found]))
 
     run_verb("snapshots", json, call)
@@ -101,7 +105,7 @@ def pin(
     copy: Copy = False,
     json: Json = False,
 ) -> None:
-    """Keep a snapshot for ever, whatever the retention rules say; its id changes, and the new one is told."""
+    """Keep a snapshot for ever, whatever retention says; its id changes, and the new one is printed."""
     run_verb("pin", json, lambda agent: _pinned(agent, snapshot, pinned=True, copy=copy, dry_run=dry_run))
 
 
@@ -111,7 +115,7 @@ def unpin(
     copy: Copy = False,
     json: Json = False,
 ) -> None:
-    """Leave a pinned snapshot to the retention rules again; its id changes, and the new one is told."""
+    """Return a pinned snapshot to retention; its id changes, and the new one is printed."""
     run_verb("unpin", json, lambda agent: _pinned(agent, snapshot, pinned=False, copy=copy, dry_run=dry_run))
 
 
@@ -152,7 +156,7 @@ def _discovered(host: str, found: Discovered, due: str, note: str) -> DiscoverAn
 
 
 def _planned(plan: PassPlan) -> Outcome:
-    """What a pass would do; it fails where that would."""
+    """What a pass would do; it fails where the pass would fail."""
     databases: list[DatabaseName] = [
         {"container": container, "database": database} for container, database in plan.databases
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How every verb begins and ends: its options, its outcome, its exit code; and what it reads."""
+"""How every verb begins and ends: shared options, its outcome, its exit code, its standard input."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from scalr_backup.core import stopping
 from scalr_backup.core.errors import ExitCode, InterruptedRunError, ScalrBackupError
 from scalr_backup.core.model import Failure
 
-Json = Annotated[bool, typer.Option("--json", help="Print events and, last, one result, a JSON object a line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line: events, and the result last.")]
 FromCopy = Annotated[bool, typer.Option("--from-copy", help="Restore from the second repository.")]
 FromSecrets = Annotated[
     bool, typer.Option("--from-secrets", help="Read that repository's password from standard input, as JSON.")
 ]
 Scheduled = Annotated[
-    bool, typer.Option("--scheduled", help="As the schedule does: give way to a pass, a restore or a drill.")
+    bool, typer.Option("--scheduled", help="Run as the schedule does: yield to a running pass, restore or drill.")
 ]
-SnapshotId = Annotated[str, typer.Argument(help="The snapshot's id, or the beginning of it.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
-Copy = Annotated[bool, typer.Option("--copy", help="The second repository instead of the first.")]
+SnapshotId = Annotated[str, typer.Argument(help="The snapshot's id, or a prefix of it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
+Copy = Annotated[bool, typer.Option("--copy", help="Use the second repository instead of the first.")]
 
 
 def run_verb(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
-    """Call a verb's use case, print its outcome, and exit as the contract says; never with a traceback."""
+    """Call a verb's use case, print its outcome, and exit with the contract's code, never with a traceback."""
     out: Output = JsonOutput() if as_json else HumanOutput()
     try:
         options.require_sound(verb)
         agent = Agent(out)
-        _stop_if_told("before it had begun")
+        _stop_if_told("before it began")
         outcome = call(agent)
     except ScalrBackupError as failed:
         outcome = Outcome(exit_code=failed.exit_code, error=Failure(failed.code, failed.message))
-    except Exception as unexpected:  # noqa: BLE001 (whatever it is, the operator gets a sentence)
-        text = f"An error that the agent does not know: {type(unexpected).__name__}: {unexpected}"
+    except Exception as unexpected:  # noqa: BLE001 (whatever it is, the operator gets one sentence)
+        text = f"Unexpected error: {type(unexpected).__name__}: {unexpected}"
         outcome = Outcome(exit_code=ExitCode.FAILED, error=Failure("internal", text))
     out.result(verb, outcome)
     sys.exit(int(outcome.exit_code))
@@ -49,11 +49,11 @@ def run_verb(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None
 def _stop_if_told(when: str) -> None:
     """Raises InterruptedRunError."""
     if stopping.told.is_set():
-        raise InterruptedRunError(f"Told to stop {when}; nothing was done.")
+        raise InterruptedRunError(f"Stopped {when}; nothing was done.")
 
 
 def standard_input() -> str:
-    """Raises InterruptedRunError when the verb is told to end before it has come to its end."""
+    """Read standard input to its end. Raises InterruptedRunError when the verb is told to stop meanwhile."""
     text = stopping.read_standard_input()
-    _stop_if_told("while it read its standard input")
+    _stop_if_told("while reading standard input")
     return text

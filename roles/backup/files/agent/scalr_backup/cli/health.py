@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verbs that say how things are, and whether a configuration would do."""
+"""The verbs that report: status, history, health, messages, and whether a configuration is valid."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOT_SAFE = "not_safe"
 
 
 def status_verb(json: Json = False) -> None:
-    """Am I safe? The health of every database's backups. Exits with 1 when the answer is no."""
+    """Am I safe? Show the health of every database's backups; exit with 1 if the answer is no."""
 
     def call(agent: Agent) -> Outcome:
         answer = status_of(agent.config())
@@ -50,11 +50,11 @@ def history_verb(
     days: Annotated[int, typer.Option(help="How many days to look back, up to 400.")] = 30,
     json: Json = False,
 ) -> None:
-    """What happened night by night: every backup, every pass, every drill."""
+    """List what happened: every backup, pass and drill."""
 
     def call(agent: Agent) -> Outcome:
         if not 1 <= days <= history.KEEP.days:
-            raise UsageError(f"--days is a number from 1 to {history.KEEP.days}, which {days} is not.")
+            raise UsageError(f"--days must be a number from 1 to {history.KEEP.days}, not {days}.")
         since = utc_now() - timedelta(days=days)
         entries = State().history.read(since)
         config = agent.config()
@@ -67,7 +67,7 @@ def history_verb(
 
 
 def health(json: Json = False) -> None:
-    """Exit with 0 when every database has a good snapshot younger than 26 hours, else with 1."""
+    """Exit with 0 if every database has a good snapshot younger than 26 hours, otherwise with 1."""
 
     def call(agent: Agent) -> Outcome:
         health = status_of(agent.config()).health
@@ -79,17 +79,17 @@ def health(json: Json = False) -> None:
 
 def notify_verb(
     test: Annotated[
-        bool, typer.Option("--test", help="Send a test to everybody, and say whom it did not reach.")
+        bool, typer.Option("--test", help="Send a test message to every service, and report failures.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Deliver the messages that still wait, or a test."""
+    """Deliver pending messages, or a test message."""
 
     def call(agent: Agent) -> Outcome:
         config = agent.config()
         recipients = recipients_of(load_addresses())
         if not recipients.services:
-            raise UsageError("Nobody is told: backup_notify names no service.")
+            raise UsageError("There is nobody to notify: backup_notify names no service.")
         outbox = Outbox(State(), lambda level, text, **facts: agent.emit(log(level, text, **facts)))
         if not test:
             outbox.send(recipients.services, utc_now(), at_once=True)
@@ -105,11 +105,11 @@ def notify_verb(
 
 def validate(
     addresses: Annotated[
-        bool, typer.Option("--addresses", help="Validate the addresses of backup_notify and of the heartbeat instead.")
+        bool, typer.Option("--addresses", help="Validate the addresses for notifications and the heartbeat instead.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Validate the configuration document on standard input; needs nothing else."""
+    """Validate the configuration document on standard input."""
 
     def call(_agent: Agent) -> Outcome:
         if addresses:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the options of a call must be before its verb begins: none empty, and such as go together (``together.py``)."""
+"""How verbs are parsed and explained, and what is checked first: no option is empty, all go together (``together.py``)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from scalr_backup.core.errors import UsageError
 from scalr_backup.core.together import VERBS, Rules, objections
@@ -23,6 +23,8 @@ _NAMES_IN_TABLE = {
     "undo_run": "undo",
 }
 _NAMES_IN_TABLE_OF = {"forget": {"snapshot": "snapshots"}}
+# What the help of each verb ends with.
+EXAMPLE = "Example: "
 # An empty one is a word that was not given, and is answered as such.
 _MAY_BE_EMPTY = ("confirm",)
 
@@ -38,8 +40,20 @@ class Call:
 _CALL: ContextVar[Call] = ContextVar("call", default=Call())  # noqa: B039 (nobody changes it)
 
 
+def _without_type_of_flags(params: Sequence[Any]) -> list[Any]:
+    """The same, with nothing to fill in after an option that takes no value."""
+    for one in params:
+        if isinstance(one, TyperOption) and one.is_flag:
+            one.metavar = ""
+    return list(params)
+
+
 class Verb(TyperCommand):
-    """A command that notes what was given, and not what an option is without that."""
+    """A command that notes which options the command line gave, and not what an option is by default."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options, that of the help included."""
+        return _without_type_of_flags(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Note it, and run."""
@@ -49,12 +63,23 @@ class Verb(TyperCommand):
         return super().invoke(ctx)
 
 
+class VerbGroup(TyperGroup):
+    """The command that has all verbs."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options, that of the help included."""
+        return _without_type_of_flags(super().get_params(ctx))
+
+
 class Verbs(typer.Typer):
     """The verbs of the command."""
 
-    def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
-        """A further one."""
-        return super().command(name, **{"cls": Verb, **settings})
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(cls=VerbGroup, context_settings={"help_option_names": ["--help", "-h"]}, **settings)
+
+    def command(self, name: str | None = None, *, example: str = "", **settings: Any) -> Callable[[Function], Function]:
+        """A further one; its help ends with the *example*."""
+        return super().command(name, **{"cls": Verb, "epilog": f"{EXAMPLE}{example}", **settings})
 
 
 def require_sound(verb: str) -> None:

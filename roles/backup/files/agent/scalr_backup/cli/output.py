@@ -19,18 +19,18 @@ from rich.text import Text
 from scalr_backup.cli.tables import TABLES
 from scalr_backup.core.errors import ExitCode
 from scalr_backup.core.model import Failure
-from scalr_backup.core.progress import Event, Pace
-from scalr_backup.core.units import human_bytes, human_seconds, printable
+from scalr_backup.core.progress import Course, Event, Pace, amount_of, total_of
+from scalr_backup.core.units import human_bytes, human_elapsed, human_rate, human_time_left, printable
 
 # Lines of progress in --json: no more than one per second and kind, so that a log stays readable.
 _PROGRESS_SECONDS = 1.0
-# Seconds between two lines about how far one thing is, where people read a pipe instead of a terminal.
+# Seconds between two lines of progress where people read a pipe instead of a terminal.
 _LINE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a verb comes to: its data, whether it changed anything, its exit code, an error to show beside the data."""
+    """The outcome of a verb: its data, whether it changed anything, its exit code, and an error to show with the data."""
 
     data: Mapping[str, object] = field(default_factory=dict)
     changed: bool = False
@@ -49,61 +49,66 @@ class Output(Protocol):
 
 
 class JsonOutput:
-    """One JSON object a line; the last is the result, and without it the call has failed."""
+    """One JSON object a line; the last is the result, and without it the call failed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._told: dict[tuple[Any, ...], float] = {}
+        self._course = Course()
 
     def event(self, event: Event) -> None:
-        """Print an event, progress not too often."""
-        if event["event"] == "progress" and _is_measured(event) and not self._is_due(event):
-            return
-        self._print(event)
+        """Print an event; progress not too often."""
+        # One thread after the other from here on: what was taken first is printed first.
+        with self._lock:
+            told = self._course.take(event)
+            if told is None or (told["event"] == "progress" and _is_measured(told) and not self._is_due(told)):
+                return
+            self._print(told)
 
     def result(self, verb: str, outcome: Outcome) -> None:
         """Print the result, the last line."""
-        self._print(
-            {
-                "event": "result",
-                "verb": verb,
-                "ok": outcome.exit_code is ExitCode.GOOD,
-                "changed": outcome.changed,
-                "exit_code": int(outcome.exit_code),
-                "error": asdict(outcome.error) if outcome.error else None,
-                "data": outcome.data,
-            }
-        )
+        document = {
+            "event": "result",
+            "verb": verb,
+            "ok": outcome.exit_code is ExitCode.GOOD,
+            "changed": outcome.changed,
+            "exit_code": int(outcome.exit_code),
+            "error": asdict(outcome.error) if outcome.error else None,
+            "data": outcome.data,
+        }
+        with self._lock:
+            self._print(document)
 
     def _is_due(self, event: Event) -> bool:
         key = (event["phase"], event.get("container"), event.get("database"))
-        with self._lock:
-            due = time.monotonic() - self._told.get(key, 0.0) >= _PROGRESS_SECONDS
-            if due:
-                self._told[key] = time.monotonic()
+        due = time.monotonic() - self._told.get(key, 0.0) >= _PROGRESS_SECONDS
+        if due:
+            self._told[key] = time.monotonic()
         return due
 
     def _print(self, document: dict[str, Any]) -> None:
-        with self._lock:
-            sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
-            sys.stdout.flush()
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.flush()
 
 
 class HumanOutput:
     """Tables on standard output, progress and messages on standard error."""
 
     def __init__(self) -> None:
-        # Without a terminal there is no width to keep to: a wrapped table is hard to read and hard to grep.
+        # Without a terminal no width applies: a wrapped table is hard to read and hard to grep.
         self._out = Console(width=None if sys.stdout.isatty() else 250)
         self._err = Console(stderr=True)
         self._bars = _Bars(self._err) if self._err.is_terminal else None
+        self._course = Course()
         self._pace = Pace(_LINE_SECONDS)
         self._lock = threading.Lock()
 
     def event(self, event: Event) -> None:
-        """Draw progress as bars on a terminal, and elsewhere as a line now and then; say the rest as a line."""
-        event = _harmless(event)
+        """Draw progress as bars on a terminal, elsewhere as a line now and then; print the rest as lines."""
         with self._lock:
+            if (told := self._course.take(event)) is None:
+                return
+            event = _harmless(told)
             if event["event"] == "log":
                 self._say(event)
             elif self._bars:
@@ -120,7 +125,7 @@ class HumanOutput:
             self._bars.stop()
         if outcome.data:
             TABLES[verb](self._out, _harmless(outcome.data))
-        # A status has said it in its first line.
+        # A status says it in its first line.
         if outcome.error is not None and outcome.error.message != outcome.data.get("summary"):
             self._err.print(f"[bold red]{escape(_harmless(outcome.error.message))}[/]", soft_wrap=True)
 
@@ -134,7 +139,7 @@ class HumanOutput:
 
 
 class _Bars:
-    """A bar for each database that something is done to, and one for what is done to none in particular."""
+    """A bar for each database that is worked on, and one for what concerns no database."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -148,7 +153,7 @@ class _Bars:
         self._tasks: dict[tuple[str, str], tuple[str, TaskID]] = {}
 
     def draw(self, event: Event) -> None:
-        """Show how far one thing is; a new phase of it begins a new bar in the old one's place."""
+        """Show progress; a new phase replaces the bar of the previous one."""
         self._progress.start()
         key = _whom(event)
         phase, task = self._tasks.get(key, ("", TaskID(-1)))
@@ -157,37 +162,32 @@ class _Bars:
                 self._progress.remove_task(task)
             task = self._progress.add_task(escape(_activity(event)), total=None, event=event)
             self._tasks[key] = (event["phase"], task)
-        amount, total = event.get("bytes", event.get("done", 0)), event.get("total_bytes", event.get("total"))
-        # A dump may be longer than the last one was; then nobody knows how long it will be.
+        amount, total = amount_of(event) or 0, total_of(event)
+        # A dump may outgrow the previous one; then its end is unknown.
         known = total if total and total >= amount else None
         self._progress.update(task, completed=amount, total=known, event=event)
 
     def end(self, event: Event) -> None:
-        """Take away the bar of what has ended."""
+        """Remove the bar of what has ended."""
         _phase, task = self._tasks.pop(_whom(event), ("", None))
         if task is not None:
             self._progress.remove_task(task)
 
     def stop(self) -> None:
-        """Leave nothing of them on the terminal."""
+        """Remove all bars from the terminal."""
         self._progress.stop()
 
 
 class _HowFar(ProgressColumn):
-    """What a bar is followed by: bytes or things done, rate, time left, as far as they are known."""
+    """What follows a bar: bytes or items done, rate, and time left, as far as they are known."""
 
     def render(self, task: Task) -> Text:
-        """The words for one bar; rich asks for them ten times a second."""
-        event, facts = task.fields["event"], {}
-        if "bytes" in event and task.speed:
-            facts["bytes_per_second"] = task.speed
-        if task.total is not None and task.time_remaining is not None and task.completed:
-            facts["seconds_left"] = task.time_remaining
-        return Text(_how_far({**event, "elapsed_seconds": task.elapsed, **facts}), style="cyan")
+        """The text for one bar; rich asks for it ten times a second."""
+        return Text(_how_far({**task.fields["event"], "elapsed_seconds": task.elapsed}), style="cyan")
 
 
 def _harmless(said: Any) -> Any:
-    """The same without what would steer a terminal: whoever may name a database could else write over a restore's plan."""
+    """The same without terminal control characters: a database's name could otherwise overwrite a restore's plan."""
     if isinstance(said, str):
         return printable(said)
     if isinstance(said, dict):
@@ -214,23 +214,23 @@ def _is_measured(event: Event) -> bool:
 
 
 def _how_far(facts: dict[str, Any]) -> str:
-    """So many of so many, how fast, and the time left; where nothing is measured, the time that has passed."""
+    """How much of how much, how fast, and the time left; if nothing is measured, the time elapsed."""
     parts = []
     if "bytes" in facts:
         parts.append(_of(facts["bytes"], facts.get("total_bytes"), human_bytes))
     elif "done" in facts:
         parts.append(f"{_of(facts['done'], facts.get('total'), '{:,}'.format)} {facts.get('unit', '')}".rstrip())
     if facts.get("bytes_per_second"):
-        parts.append(f"{human_bytes(facts['bytes_per_second'])}/s")
+        parts.append(human_rate(facts["bytes_per_second"]))
     if "seconds_left" in facts:
-        parts.append(f"{human_seconds(facts['seconds_left'])} left")
+        parts.append(human_time_left(facts["seconds_left"]))
     if not parts and facts.get("elapsed_seconds"):
-        parts.append(f"{human_seconds(facts['elapsed_seconds'])} so far")
+        parts.append(human_elapsed(facts["elapsed_seconds"]))
     return ", ".join(parts)
 
 
 def _of(done: float, total: float | None, said: Callable[[float], str]) -> str:
-    """So many of so many; one that has passed the number that was expected has no end that anybody knows."""
+    """How much of how much; once past the expected total, the end is unknown."""
     if not total or total < done:
         return said(done)
     return f"{said(done)} of {said(total)} ({int(100 * done / total)} %)"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verbs of a repository: made, checked, pruned, unlocked; its keys, and what is forgotten."""
+"""The verbs for a repository: init, check, prune, unlock, its keys, and retention."""
 
 from __future__ import annotations
 
@@ -32,34 +32,36 @@ from scalr_backup.tools.state import State
 def forget(
     snapshot: Annotated[
         list[str] | None,
-        typer.Option("--snapshot", help="Remove just this snapshot, whatever the rules say; repeatable."),
+        typer.Option("--snapshot", help="Remove only this snapshot, whatever the rules say (repeatable)."),
     ] = None,
     accept_late: Annotated[
         bool,
-        typer.Option("--accept-late", help="Believe snapshots that are older than the last look and were not there."),
+        typer.Option("--accept-late", help="Accept snapshots that predate the last look but were not there then."),
     ] = False,
     remove_future: Annotated[
         bool,
         typer.Option(
             "--remove-future",
-            help="First remove snapshots that are dated in the future, but for the only good one of a database.",
+            help="First remove snapshots dated in the future, except a database's only good one.",
         ),
     ] = False,
     copy: Copy = False,
     from_host: Annotated[
-        str | None, typer.Option(help="The host whose snapshots are judged; default this one.")
+        str | None, typer.Option(help="The host whose snapshots to judge (default: this one).")
     ] = None,
-    from_repository: Annotated[str | None, typer.Option(help="Another repository, of a host that only adds.")] = None,
+    from_repository: Annotated[str | None, typer.Option(help="Another repository, of an append-only host.")] = None,
     from_secrets: FromSecrets = False,  # noqa: ARG001 (it must be given; together.py sees to that)
     keep: Annotated[
-        list[str] | None, typer.Option("--keep", help="A rule for that repository, such as daily=30; repeatable.")
+        list[str] | None, typer.Option("--keep", help="A rule for that repository, such as daily=30 (repeatable).")
     ] = None,
-    keep_within: Annotated[str, typer.Option(help="There, how long everything stays.")] = "30d",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-    no_prune: Annotated[bool, typer.Option("--no-prune", help="Leave the data of removed snapshots.")] = False,
+    keep_within: Annotated[str, typer.Option(help="How long that repository keeps every snapshot.")] = "30d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and change nothing.")] = False,
+    no_prune: Annotated[
+        bool, typer.Option("--no-prune", help="Keep the data of removed snapshots for a later prune.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Apply the retention policy to this host's snapshots, and prune; or, from a trusted place, to another host's."""
+    """Apply retention to this host's snapshots, or from a trusted place to another host's, and prune."""
 
     def call(agent: Agent) -> Outcome:
         judged = _judged_repository(agent, from_repository, from_host, keep, keep_within, copy=copy)
@@ -84,41 +86,41 @@ def forget(
 def _memory(config: Config, restic: Restic, *, dry_run: bool) -> retention.Memory:
     """What this place remembers of another host's snapshots, whose repository is made ready to be judged.
 
-    What an agent remembers, whoever has its host can forge: only another place has a memory worth the name.
+    Whoever controls a host can forge what its agent remembers: only another place can be trusted to remember.
     """
     memory = retention.Memory(State(), restic.repository_id(), config.host)
     if not dry_run:
-        restic.unlock()  # A stale lock of a host that is gone would stand in the way for ever.
+        restic.unlock()  # A stale lock of a host that is gone would block this for ever.
     return memory
 
 
 def check(
     read_data_subset: Annotated[
-        str | None, typer.Option(help="Read data too: 10%, 2G, or 1/7, as restic's check takes it.")
+        str | None, typer.Option(help="Also read data: 10%, 2G or 1/7, as in restic check.")
     ] = None,
     copy: Copy = False,
     scheduled: Scheduled = False,
     json: Json = False,
 ) -> None:
-    """Check the repository's integrity; as the schedule does it, read the parts of its data whose turn it is."""
+    """Check the repository's integrity; with --scheduled, also read the part of its data that is due."""
 
     def call(agent: Agent) -> Outcome:
         if not scheduled:
             agent.care().check(agent.place(copy=copy), read_data_subset)
             return Outcome(CheckAnswer(errors=0, read_data_subset=read_data_subset))
         if not agent.config().check_schedule:
-            raise UsageError("There is no schedule of checks to go by: backup_check_schedule is empty.")
+            raise UsageError("No checks are scheduled: backup_check_schedule is empty.")
         return Outcome(agent.care().scheduled_check(agent.places()).as_dict())
 
     run_verb("check", json, call)
 
 
 def prune(copy: Copy = False, scheduled: Scheduled = False, json: Json = False) -> None:
-    """Delete the data that no snapshot needs; forget does so too, unless told otherwise."""
+    """Delete data that no snapshot needs, as forget does without --no-prune."""
 
     def call(agent: Agent) -> Outcome:
         if agent.config().append_only and not copy:
-            raise AppendOnlyError(f"{agent.config().host} only adds to its repository (append_only): run prune.yml.")
+            raise AppendOnlyError(f"{agent.config().host} is append-only: run prune.yml.")
         care = agent.care()
         done = care.scheduled_prune(agent.places()) if scheduled else care.prune(agent.place(copy=copy))
         return Outcome(PruneAnswer(run=done.run, deferred=done.deferred), changed=done.deferred is None)
@@ -127,12 +129,14 @@ def prune(copy: Copy = False, scheduled: Scheduled = False, json: Json = False) 
 
 
 def init(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show whether there is a repository.")] = False,
-    must_exist: Annotated[bool, typer.Option("--must-exist", help="Fail where there is no repository.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show whether the repository exists, and create nothing.")
+    ] = False,
+    must_exist: Annotated[bool, typer.Option("--must-exist", help="Fail if the repository does not exist.")] = False,
     copy: Copy = False,
     json: Json = False,
 ) -> None:
-    """Make the repository where there is none; prove that the password opens the one that is there."""
+    """Create the repository if it does not exist; otherwise prove that the password opens it."""
 
     def call(agent: Agent) -> Outcome:
         restic = agent.restic(copy=copy)
@@ -147,11 +151,11 @@ def init(
 
 def rehearse(
     make: Annotated[
-        list[opening.Which] | None, typer.Option("--make", help="Make this one where it is missing; repeatable.")
+        list[opening.Which] | None, typer.Option("--make", help="Create this one if it is missing (repeatable).")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Open the repositories of a configuration to come, which comes with its secrets from standard input, as JSON."""
+    """Open the repositories of a new configuration, read with its secrets from standard input as JSON."""
 
     def call(agent: Agent) -> Outcome:
         first, copy = agent.given_restic(parse_given(standard_input()))
@@ -164,7 +168,7 @@ def rehearse(
 
 
 def unlock(json: Json = False) -> None:
-    """Remove stale locks from the repository; live ones stay."""
+    """Remove stale locks from the repository; live locks stay."""
 
     def call(agent: Agent) -> Outcome:
         removed = agent.restic().unlock()
@@ -174,7 +178,7 @@ def unlock(json: Json = False) -> None:
 
 
 class KeyAction(StrEnum):
-    """What can be done with the repository's keys."""
+    """What to do with the repository's keys."""
 
     LIST = "list"
     ADD = "add"
@@ -183,20 +187,22 @@ class KeyAction(StrEnum):
 
 def key_verb(
     action: Annotated[
-        KeyAction, typer.Argument(help="list; add: that of a password; remove: those of a password, or one by its id.")
+        KeyAction,
+        typer.Argument(help="list; add: the key of a password; remove: a password's keys, or one key by its id."),
     ],
-    key: Annotated[str | None, typer.Argument(help="With remove, the id of a key, or its beginning.")] = None,
+    key: Annotated[str | None, typer.Argument(help="With remove: a key's id, or a prefix of it.")] = None,
     escrow: Annotated[
-        str | None, typer.Option(help="With add: the key is for a safe, under this name, and not for this host.")
+        str | None, typer.Option(help="With add: a key to keep in a safe under this name, not for this host.")
     ] = None,
     unused_by: Annotated[
-        list[str] | None, typer.Option("--unused-by", help="With remove: a host that is known not to need the key.")
+        list[str] | None,
+        typer.Option("--unused-by", help="With remove: a host that does not need the key (repeatable)."),
     ] = None,
     dry_run: DryRun = False,
     copy: Copy = False,
     json: Json = False,
 ) -> None:
-    """List, add or remove the passwords that open the repository; a password is read from standard input, as JSON."""
+    """List, add or remove the passwords that open the repository, read from standard input as JSON."""
 
     def call(agent: Agent) -> Outcome:
         use_case = agent.keys(copy=copy)
@@ -218,14 +224,14 @@ def key_verb(
 
 
 def _password() -> str:
-    """A password of the repository: typed, where there is a terminal, and never shown."""
+    """A password of the repository; on a terminal it is typed, and never shown."""
     if not sys.stdin.isatty():
         return parse_password(standard_input())
     try:
         with stopping.leaving_a_question():
             return getpass.getpass()
     except (EOFError, KeyboardInterrupt):
-        raise InterruptedRunError("No password was typed; nothing was done.") from None
+        raise InterruptedRunError("No password given; nothing was done.") from None
 
 
 @contextmanager
@@ -240,12 +246,12 @@ def _judged_repository(
 ) -> Iterator[tuple[Config, Restic]]:
     """The repository that retention works on, and its rules: this agent's first one, its second one as a *copy*, or another.
 
-    Another one is somebody else's: nothing of it is in this agent's configuration, which need not even be there.
+    Another one needs nothing from this agent's configuration, which need not even exist.
     """
     if repository is None:
         restic, config = agent.restic(copy=copy), agent.config()
         if copy and config.copy_to is not None:
-            # A host that only adds to its first repository still sees to this one.
+            # A host that is append-only in its first repository still prunes this one.
             config = config.model_copy(update={"keep": config.copy_to.keep, "append_only": False})
         yield config, restic
         return
@@ -257,11 +263,11 @@ def _judged_repository(
 
 
 def _counts(rules: Sequence[str]) -> dict[str, int]:
-    """Rules of retention such as ``daily=30``."""
+    """Retention rules such as ``daily=30``."""
     counts = {}
     for rule in rules:
         name, _equals, count = rule.partition("=")
         if not count.isdecimal():
-            raise UsageError(f"{rule!r} is no rule such as daily=30.")
+            raise UsageError(f"{rule!r} is not a rule such as daily=30.")
         counts[name] = int(count)
     return counts

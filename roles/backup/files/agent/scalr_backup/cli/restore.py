@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verbs of restores: a restore, its undo, a drill."""
+"""The verbs for restores: a restore, its undo, a drill."""
 
 from __future__ import annotations
 
@@ -23,53 +23,55 @@ from scalr_backup.core import stopping
 from scalr_backup.core.secrets import other_secrets
 from scalr_backup.tools.restic.repository import Restic
 
-# What a restore and a drill take their rows from.
+# Which snapshots a restore or a drill reads.
 Reference = Annotated[
     str,
-    typer.Option(help="latest, an id or several with commas, a run, tag=NAME, or a time: the newest at or before it."),
+    typer.Option(help="latest, ids separated by commas, a run, tag=NAME, or a time: the newest at or before it."),
 ]
-FromHost = Annotated[str | None, typer.Option(help="The host that made the snapshot; default this one.")]
-FromRepository = Annotated[str | None, typer.Option(help="Another repository to restore from.")]
+FromHost = Annotated[str | None, typer.Option(help="The host that made the snapshot (default: this one).")]
+FromRepository = Annotated[str | None, typer.Option(help="Restore from this repository instead.")]
 
 
 def restore_verb(
-    db: Annotated[str | None, typer.Option("--db", help="The database container that was backed up.")] = None,
-    database: Annotated[str | None, typer.Option(help="One database; default all of the container.")] = None,
+    db: Annotated[str | None, typer.Option("--db", help="The container whose databases to restore.")] = None,
+    database: Annotated[str | None, typer.Option(help="One database (default: all of the container).")] = None,
     snapshot: Reference = "latest",
-    confirm: Annotated[str | None, typer.Option(help="What the plan asks for: the replaced container's name.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be replaced.")] = False,
+    confirm: Annotated[
+        str | None, typer.Option(help="The confirmation that the plan asks for: the container's name.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be replaced, and change nothing.")] = False,
     keep_old: Annotated[
-        bool, typer.Option("--keep-old", help="Keep the replaced database under another name; --undo brings it back.")
+        bool, typer.Option("--keep-old", help="Keep the replaced database under another name, for --undo.")
     ] = False,
     no_safety_snapshot: Annotated[
-        bool, typer.Option("--no-safety-snapshot", help="Do not save the live database first.")
+        bool, typer.Option("--no-safety-snapshot", help="Do not back up the live database first.")
     ] = False,
-    target: Annotated[str | None, typer.Option(help="Another container to restore into.")] = None,
-    database_as: Annotated[str | None, typer.Option(help="Another name for the restored database.")] = None,
+    target: Annotated[str | None, typer.Option(help="Restore into this container instead.")] = None,
+    database_as: Annotated[str | None, typer.Option(help="Restore the database under this name.")] = None,
     from_host: FromHost = None,
     from_repository: FromRepository = None,
     from_secrets: FromSecrets = False,
     from_copy: FromCopy = False,
     strategy: Annotated[
-        str, typer.Option(help="beside, or replace: drop the live database first, where there is no room for two.")
+        str, typer.Option(help="beside, or replace: drop the live database first where two do not fit.")
     ] = BESIDE,
     without_manifest: Annotated[
         bool,
         typer.Option(
-            "--without-manifest", help="Do without a manifest that cannot be read: no row counts are verified."
+            "--without-manifest", help="Proceed when the manifest cannot be read; row counts are then not verified."
         ),
     ] = False,
     undo_run: Annotated[
-        str | None, typer.Option("--undo", help="Swap back what the restore of this run has kept.")
+        str | None, typer.Option("--undo", help="Swap back the databases that this restore run kept.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Restore databases beside the live ones, verify them, and swap them in."""
+    """Restore databases beside the live ones, verify them, then swap them in."""
 
     def call(agent: Agent) -> Outcome:
         if undo_run is not None:
             return _undo(agent, UndoRequest(undo_run, db, confirm), only_plan=plan, ask=not json)
-        # The options have been looked at: where there is no restore to undo, there is a container.
+        # The options were checked: unless a restore is undone, there is a container.
         request = RestoreRequest(
             db or "", database, snapshot, confirm, keep_old, not no_safety_snapshot, target, database_as, from_host,
             strategy, without_manifest,
@@ -82,16 +84,16 @@ def restore_verb(
 
 def drill_verb(
     db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
-    database: Annotated[str | None, typer.Option(help="One database; default all of the container.")] = None,
+    database: Annotated[str | None, typer.Option(help="One database (default: all of the container).")] = None,
     snapshot: Reference = "latest",
     from_host: FromHost = None,
     from_repository: FromRepository = None,
     from_secrets: FromSecrets = False,
     from_copy: FromCopy = False,
-    image: Annotated[str | None, typer.Option(help="Drill with this image; default the one of the source.")] = None,
+    image: Annotated[str | None, typer.Option(help="Use this image (default: the source's own).")] = None,
     json: Json = False,
 ) -> None:
-    """Prove that snapshots restore: into a throwaway server in memory, compared and looked through."""
+    """Prove that snapshots restore: into a throwaway server in memory, with every row count compared."""
 
     def call(agent: Agent) -> Outcome:
         request = DrillRequest(tuple(db or ()), database, snapshot, from_host, image)
@@ -105,13 +107,13 @@ def drill_verb(
 def _source(
     agent: Agent, repository: str | None, from_secrets: bool, from_copy: bool
 ) -> AbstractContextManager[Restic | None]:
-    """The repository to restore from, where it is not the configured one: the second one, or another."""
+    """The repository to restore from if not the configured one: the second one, or any other."""
     return nullcontext(agent.copy_restic()) if from_copy else _other_repository(agent, repository, from_secrets)
 
 
 @contextmanager
 def _other_repository(agent: Agent, repository: str | None, from_secrets: bool) -> Iterator[Restic | None]:
-    """The repository to restore from, where it is not the configured one; its password lies in memory meanwhile."""
+    """The repository to restore from if not the configured one; its password stays in memory."""
     if repository is None:
         yield None
         return
@@ -143,23 +145,23 @@ def _undo(agent: Agent, request: UndoRequest, *, only_plan: bool, ask: bool) -> 
     if request.confirm is None and ask and sys.stdin.isatty():
         plan = use_case.plan(request)
         HumanOutput().result("restore", Outcome(preview(plan)))
-        request = replace(request, confirm=_typed(f"Type the container's name, {plan.confirm}, to put it back: "))
+        request = replace(request, confirm=_typed(f"Type the container's name, {plan.confirm}, to swap it back: "))
     return _restored(use_case.run(request))
 
 
 def _ask(use_case: Restore, request: RestoreRequest) -> RestoreRequest:
-    """Show the plan on the terminal and take the operator's word."""
+    """Show the plan on the terminal and ask the operator to confirm."""
     plan = use_case.plan(request)
     HumanOutput().result("restore", Outcome(preview(plan)))
     is_name = plan.confirm == request.into
     what = f"the container's name, {plan.confirm}," if is_name else f"the words {plan.confirm!r}"
-    typed = _typed(f"Type {what} to replace what is live: ")
-    # What was shown is what is restored, though a pass may end in between.
+    typed = _typed(f"Type {what} to replace the live databases: ")
+    # Restore what was shown, even if a pass ends in between.
     return replace(request, snapshot=plan.reference, confirm=typed)
 
 
 def _typed(prompt: str) -> str:
-    # A run finishes what it does on Ctrl-C; a question just ends, and the answer is no.
+    # On Ctrl-C a run finishes its current step; a question just ends, and the answer is no.
     try:
         with stopping.leaving_a_question():
             return input(prompt)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verb that stays: passes on schedule, metrics, and whoever looks on."""
+"""The verb that keeps running: scheduled passes, metrics, and alerts."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from scalr_backup.tools.state import State
 
 
 def serve_verb() -> None:
-    """Run passes on schedule until told to stop; logs JSON lines."""
-    # No other verb needs what serves: the libraries of metrics and logs, and an HTTP server.
+    """Run passes on schedule until stopped; log JSON lines."""
+    # No other verb needs these: the libraries for metrics and logs, and an HTTP server.
     from scalr_backup.service import server  # noqa: PLC0415
     from scalr_backup.service.lookout import Lookout  # noqa: PLC0415
     from scalr_backup.service.metrics_http import MetricsServer  # noqa: PLC0415
 
     try:
         config, state = load_config(), State()
-        # A restic that was killed with the container left its spool. Only a drill, in a container of its own, may run now.
+        # A restic killed with the container left its spool. Only a drill, in its own container, may run now.
         restic = Restic(config, load_secrets())
         if not state.runs.any_alive():
             restic.clear_spool()
-        recipients_of(load_addresses())  # Refused now, and not at three in the morning.
+        recipients_of(load_addresses())  # Reject a bad address now, not at three in the morning.
         with MetricsServer(config, state), Lookout(state), _watch(config, state) as looker:
             exit_code = server.Server(config, state, [looker]).run()
         sys.exit(exit_code)
@@ -42,14 +42,14 @@ def serve_verb() -> None:
 
 
 def _watch(config: Config, state: State) -> alerts.AlertWatch:
-    """Whoever looks on while the agent serves; it reads the configuration anew, as the server does."""
+    """What watches while the agent serves; it re-reads the configuration, as the server does."""
     known = {"config": config, "addresses": Addresses(), "recipients": Recipients()}
     logger = make_logger()
-    # The courier's threads ask, and the server's does.
+    # The courier's threads ask, and so does the server's.
     asking = threading.Lock()
 
     def latest() -> Config:
-        with asking, suppress(ConfigurationError):  # The server logs it; the one before stays in force.
+        with asking, suppress(ConfigurationError):  # The server logs it; the previous one stays in force.
             known["config"] = load_config()
         return cast(Config, known["config"])
 
@@ -61,7 +61,7 @@ def _watch(config: Config, state: State) -> alerts.AlertWatch:
             except ConfigurationError as error:
                 if error.message != known.get("refused"):
                     known["refused"] = error.message
-                    logger.error("The addresses are not valid; those before stay in force.", reason=error.message)
+                    logger.error("The addresses are invalid; the previous ones stay in force.", reason=error.message)
             return cast(Recipients, known["recipients"])
 
     def say(level: str, text: str, **facts: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What people read of a verb's result: a table for each."""
+"""What people read of a verb's result: one table for each."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from scalr_backup.core.units import human_age, human_bytes, printable
-
-
-def _table(console: Console, columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    console.print(table)
+from scalr_backup.cli.layout import show_table
+from scalr_backup.core.units import human_age, human_bytes, human_duration, printable
 
 
 def _moment(text: str | None) -> str:
@@ -31,23 +24,23 @@ def _discover(console: Console, data: dict[str, Any]) -> None:
         version = container["server_version"] or "–"
         rows.append([container["name"], container["status"], version, names or container["reason"] or ""])
     rows += [[one["name"], "NOT BACKED UP", "–", f"{one['why']}; {one['evidence']}"] for one in data["unmatched"]]
-    _table(console, ["CONTAINER", "STATUS", "POSTGRESQL", "DATABASES"], rows)
+    show_table(console, ["CONTAINER", "STATUS", "POSTGRESQL", "DATABASES"], rows)
     _kept_databases(console, [copy for container in data["containers"] for copy in container["kept_databases"]])
     if not rows:
-        text = "Nothing to back up: no container on this host matches, and none was found that runs PostgreSQL."
+        text = "Nothing to back up: no container on this host matches, and none runs PostgreSQL."
         console.print(text, highlight=False, soft_wrap=True)
     _notes(console, data["notes"])
 
 
 def _notes(console: Console, notes: list[str]) -> None:
-    """Say what an operator has to know beside the table."""
+    """Print what an operator needs to know besides the table."""
     for note in notes:
         console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _backup(console: Console, data: dict[str, Any]) -> None:
     if "plan" in data:
-        _table(console, ["CONTAINER", "DATABASE"], [[one["container"], one["database"]] for one in data["plan"]])
+        show_table(console, ["CONTAINER", "DATABASE"], [[one["container"], one["database"]] for one in data["plan"]])
         return
     rows = [
         [
@@ -58,14 +51,16 @@ def _backup(console: Console, data: dict[str, Any]) -> None:
             human_bytes(one["bytes_read"]),
             human_bytes(one["bytes_added"]),
             "–" if one["rows"] is None else f"{one['rows']:,}",
-            f"{one['duration_seconds']:.1f} s",
+            human_duration(one["duration_seconds"]),
         ]
         for one in data["databases"]
     ]
-    _table(console, ["CONTAINER", "DATABASE", "RESULT", "SNAPSHOT", "DUMP", "ADDED", "ROWS", "TIME"], rows)
+    show_table(console, ["CONTAINER", "DATABASE", "RESULT", "SNAPSHOT", "DUMP", "ADDED", "ROWS", "TOOK"], rows)
     if not rows and not data["error"]:
         console.print("Nothing to back up.")
-    console.print(f"run {data['run']}: {data['duration_seconds']} s, {data['failed']} failed", highlight=False)
+    console.print(
+        f"run {data['run']}: {human_duration(data['duration_seconds'])}, {data['failed']} failed", highlight=False
+    )
     _notes(console, data["notes"])
     if data["copy"]:
         _copy(console, data["copy"])
@@ -84,7 +79,7 @@ def _restore(console: Console, data: dict[str, Any]) -> None:
     rows = [
         [
             one["database"],
-            human_bytes(one["size_bytes"]) if one["exists"] else "not there",
+            human_bytes(one["size_bytes"]) if one["exists"] else "absent",
             str(one["sessions"]),
             *_restored_from(one),
         ]
@@ -94,12 +89,12 @@ def _restore(console: Console, data: dict[str, Any]) -> None:
     elsewhere = (source["host"], source["container"]) != (plan["host"], plan["container"])
     origin = f", from {source['container']} of {source['host']}" if elsewhere else ""
     console.print(f"{plan['host']}: {plan['container']} (PostgreSQL {plan['server_version']}){origin}", highlight=False)
-    _table(console, ["DATABASE", "SIZE NOW", "SESSIONS", "REPLACED BY", "TIME", "AGE", "DUMP"], rows)
+    show_table(console, ["DATABASE", "SIZE NOW", "SESSIONS", "REPLACED BY", "TIME", "AGE", "DUMP"], rows)
     for who in (who for one in plan["databases"] for who in one["connected"]):
         name = f"{who['user']} ({who['application'] or 'no name'}, {who['address']})"
         console.print(f"connected: {name}, {who['sessions']} sessions", highlight=False, markup=False)
     if plan["roles"]:
-        console.print(f"roles to be made: {', '.join(plan['roles'])}", highlight=False, markup=False)
+        console.print(f"roles to create: {', '.join(plan['roles'])}", highlight=False, markup=False)
     for warning in plan["warnings"]:
         console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
     for one in data["databases"]:
@@ -118,11 +113,11 @@ def _fate(outcome: dict[str, Any]) -> str:
     if not outcome["ok"]:
         return f"NOT restored: {outcome['error']['message']}"
     if outcome["snapshot_id"] is None:
-        return f"put back; what it replaced is kept as {outcome['old_database']}"
+        return f"swapped back; the database it replaced is kept as {outcome['old_database']}"
     verified = outcome["verified"]
     how = f"{verified['rows']:,} rows in {verified['tables']} tables verified" if verified else "rows not verified"
-    kept = f", the old one is kept as {outcome['old_database']}" if outcome["old_database"] else ""
-    return f"restored in {outcome['duration_seconds']} s, {how}{kept}"
+    kept = f", the replaced one is kept as {outcome['old_database']}" if outcome["old_database"] else ""
+    return f"restored in {human_duration(outcome['duration_seconds'])}, {how}{kept}"
 
 
 def _drill(console: Console, data: dict[str, Any]) -> None:
@@ -137,21 +132,22 @@ def _drill(console: Console, data: dict[str, Any]) -> None:
                 "passed" if one["ok"] else "FAILED" if one["tried"] else "not tried",
                 one["snapshot_id"][:8],
                 _moment(one["snapshot_time"]),
-                "–" if one["recovery_seconds"] is None else f"{one['recovery_seconds']:.1f} s",
+                human_duration(one["recovery_seconds"]),
                 "–" if one["rows"] is None else f"{one['rows']:,} in {one['tables']} tables",
                 one["amcheck"] or "–",
                 f"{assertions['passed']} of {asserted}" if asserted else "–",
             ]
         )
     columns = ["CONTAINER", "DATABASE", "DRILL", "SNAPSHOT", "TIME", "RECOVERY", "ROWS COMPARED", "PG_AMCHECK"]
-    _table(console, [*columns, "ASSERTIONS"], rows)
+    show_table(console, [*columns, "ASSERTIONS"], rows)
     for one in data["databases"]:
         if one["error"]:
             reason = one["error"]["message"]
             console.print(f"{one['container']}/{one['database']}: {reason}", markup=False, highlight=False)
     not_tried = f", {data['not_tried']} not tried" if data["not_tried"] else ""
     console.print(
-        f"run {data['run']}: {data['duration_seconds']} s, {data['failed']} failed{not_tried}", highlight=False
+        f"run {data['run']}: {human_duration(data['duration_seconds'])}, {data['failed']} failed{not_tried}",
+        highlight=False,
     )
 
 
@@ -168,7 +164,7 @@ def _snapshots(console: Console, data: dict[str, Any]) -> None:
         ]
         for one in data["snapshots"]
     ]
-    _table(console, ["SNAPSHOT", "TIME", "CONTAINER", "DATABASE", "REASON", "DUMP", ""], rows)
+    show_table(console, ["SNAPSHOT", "TIME", "CONTAINER", "DATABASE", "REASON", "DUMP", ""], rows)
 
 
 def _key(console: Console, data: dict[str, Any]) -> None:
@@ -179,14 +175,14 @@ def _key(console: Console, data: dict[str, Any]) -> None:
         [one["id"][:8], one["user"], one["host"], one["created"], "this host's" if one["current"] else ""]
         for one in data["keys"]
     ]
-    _table(console, ["KEY", "USER", "HOST", "CREATED", ""], rows)
+    show_table(console, ["KEY", "USER", "HOST", "CREATED", ""], rows)
     if data["shared_with"]:
         others = ", ".join(data["shared_with"])
-        console.print(f"This host's may also be used by {others}.", markup=False, highlight=False)
+        console.print(f"Other hosts may use this host's key: {others}.", markup=False, highlight=False)
 
 
 def _status(console: Console, data: dict[str, Any]) -> None:
-    # The answer first, in one line of its own, whatever the terminal's width.
+    # The answer comes first, on a line of its own at any width.
     style = {"safe": "bold green", "not_safe": "bold red", "incomplete": "bold yellow"}.get(data["verdict"], "bold")
     console.print(f"[{style}]{escape(data['summary'])}[/]", soft_wrap=True, highlight=False)
     failing = {(one["container"], one["database"]) for one in data["findings"] if one["severity"] == "failure"}
@@ -203,7 +199,7 @@ def _status(console: Console, data: dict[str, Any]) -> None:
         for one in data["databases"]
     ]
     if rows:
-        _table(console, ["CONTAINER", "DATABASE", "HEALTH", "LAST GOOD", "DUMP", "KEPT", "LAST DRILL"], rows)
+        show_table(console, ["CONTAINER", "DATABASE", "HEALTH", "LAST GOOD", "DUMP", "KEPT", "LAST DRILL"], rows)
     if data["copy"]:
         age = human_age(data["copy"]["age_seconds"])
         console.print(f"copy in {data['copy']['repository']}: last good {age}", markup=False, highlight=False)
@@ -212,17 +208,18 @@ def _status(console: Console, data: dict[str, Any]) -> None:
         console.print(f"{mark} {finding['message']}", markup=False, highlight=False, soft_wrap=True)
         if finding["remedy"]:
             console.print(f"  {finding['remedy']}", markup=False, highlight=False, soft_wrap=True)
-        # Folded by us it would be two commands for whoever copies it.
+        # Folded here, it would be two commands to whoever copies it.
         console.print(f"  → {finding['command']}", markup=False, highlight=False, soft_wrap=True)
     _kept_databases(console, data["kept_databases"])
-    console.print(f"host {data['host']}, next pass {_moment(data['next_pass'])}", markup=False, highlight=False)
+    text = f"host {data['host']}, next pass {_moment(data['next_pass'])}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _kept_databases(console: Console, copies: list[dict[str, Any]]) -> None:
-    """What restores have left beside the live databases, and how to be rid of it."""
+    """Databases that restores kept beside the live ones, and how to drop them."""
     for copy in copies:
         what = f"{copy['container']}/{copy['database']} ({human_bytes(copy['size_bytes'])})"
-        text = f"◦ {what} was kept by a restore on {copy['kept_since'][:10]} and is not backed up; when you need it no more:"
+        text = f"◦ {what} was kept by a restore on {copy['kept_since'][:10]} and is not backed up; to drop it:"
         console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
         console.print(printable(f"  → {copy['command']}"), markup=False, highlight=False, soft_wrap=True)
 
@@ -244,27 +241,26 @@ def _history(console: Console, data: dict[str, Any]) -> None:
     ]
     if rows:
         columns = ["TIME", "WHAT", "CONTAINER", "DATABASE", "RESULT", "SIZE", "ADDED", "ROWS", "TOOK"]
-        _table(console, columns, rows)
+        show_table(console, columns, rows)
     else:
-        console.print(f"Nothing is on record since {_moment(data['since'])}.", markup=False, highlight=False)
+        console.print(f"Nothing is recorded since {_moment(data['since'])}.", markup=False, highlight=False)
 
 
 def _notify(console: Console, data: dict[str, Any]) -> None:
     for one in data["tested"]:
         fate = f"NOT delivered: {one['error']}" if one["error"] else "delivered"
         console.print(f"{one['service']}: {fate}", markup=False, highlight=False, soft_wrap=True)
-    counts = f"{data['sent']} sent so far, {data['failed']} tries failed, {data['pending']} messages wait"
-    last = f"; the last try: {data['last_error']}" if data["last_error"] else ""
+    counts = f"sent: {data['sent']}, failed attempts: {data['failed']}, pending: {data['pending']}"
+    last = f"; last error: {data['last_error']}" if data["last_error"] else ""
     console.print(f"{counts}{last}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _took(entry: dict[str, Any]) -> str:
-    seconds = entry.get("seconds", entry.get("recovery_seconds"))
-    return "–" if seconds is None else f"{seconds:.1f} s"
+    return human_duration(entry.get("seconds", entry.get("recovery_seconds")))
 
 
 def _kept(kept: dict[str, Any] | None) -> str:
-    """How many snapshots retention has kept, and why in short."""
+    """How many snapshots retention keeps, and which rules keep them."""
     if kept is None:
         return "–"
     return f"{kept['snapshots']}: {', '.join(f'{count} {why}' for why, count in kept['why'].items())}"
@@ -277,21 +273,21 @@ def _forget(console: Console, data: dict[str, Any]) -> None:
             _moment(one["time"]),
             one["container"],
             one["database"],
-            "stays" if one["keep"] else "GOES",
+            "keep" if one["keep"] else "REMOVE",
             ", ".join(one["why"]),
         ]
         for one in data["decisions"]
     ]
     if rows:
-        _table(console, ["SNAPSHOT", "TIME", "CONTAINER", "DATABASE", "", "WHY"], rows)
-    console.print(f"{len(data['removed'])} removed, {data['kept']} stay", highlight=False)
+        show_table(console, ["SNAPSHOT", "TIME", "CONTAINER", "DATABASE", "", "WHY"], rows)
+    console.print(f"{len(data['removed'])} removed, {data['kept']} kept", highlight=False)
     for warning in data["warnings"]:
         console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
 
 
 def _pin(console: Console, data: dict[str, Any]) -> None:
-    state = "pinned: it stays for ever" if data["pinned"] else "not pinned: the retention rules judge it"
-    before = f"; it was {data['was'][:8]} before" if data["was"] != data["id"] else ""
+    state = "pinned and kept for ever" if data["pinned"] else "no longer pinned: retention applies"
+    before = f"; its id was {data['was'][:8]}" if data["was"] != data["id"] else ""
     console.print(f"{data['id'][:8]} is {state}{before}.", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -299,11 +295,11 @@ def _last_drill(drill: dict[str, Any] | None) -> str:
     if drill is None:
         return "never"
     ago = f"{human_age(drill['age_seconds'])} ago"
-    return f"passed {ago}, {drill['recovery_seconds']:.1f} s" if drill["ok"] else f"FAILED {ago}"
+    return f"passed {ago}, {human_duration(drill['recovery_seconds'])}" if drill["ok"] else f"FAILED {ago}"
 
 
 def _facts(console: Console, data: dict[str, Any]) -> None:
-    """What a verb has to say that needs no table; what it does not know it leaves out."""
+    """Results that need no table; unknown values are left out."""
     for name, value in data.items():
         if value is not None:
             console.print(f"{name.replace('_', ' ')}: {_in_words(value)}", markup=False, highlight=False)
@@ -323,7 +319,9 @@ def _in_words(value: Any) -> str:
 def _rehearsal(console: Console, data: dict[str, Any]) -> None:
     for which, opened in data.items():
         if opened:
-            state = "opens" if not opened["created"] else "was made" if opened["repository_id"] else "is not there yet"
+            state = (
+                "opens" if not opened["created"] else "was created" if opened["repository_id"] else "does not exist yet"
+            )
             console.print(f"{which}: {opened['repository']} {state}", markup=False, highlight=False)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which tools an action is given: made of the configuration and its secrets, when they are first asked for."""
+"""Which tools an action gets: built from the configuration and its secrets when first needed."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from scalr_backup.tools.state import State
 
 
 class Agent:
-    """The tools that a verb may need, each made when it is first asked for."""
+    """The tools that a verb may need, each built when first needed."""
 
     def __init__(self, out: Output) -> None:
         self.emit = out.event
         self.cancelled = stopping.listen()
 
     def config(self) -> Config:
-        """The configuration, read anew."""
+        """The configuration, freshly read."""
         return load_config()
 
     def restic(self, *, copy: bool = False) -> Restic:
@@ -46,16 +46,16 @@ class Agent:
     def copy_restic(self) -> Restic:
         """The second repository, through restic.
 
-        Raises UsageError where there is none.
+        Raises UsageError if there is none.
         """
         config = self.config()
         if config.copy_to is None:
-            raise UsageError("There is no second repository: backup_copy_repository names none.")
+            raise UsageError("There is no second repository: backup_copy_repository is empty.")
         config = config.model_copy(update={"repository": config.copy_to.repository, "keep": config.copy_to.keep})
         return Restic(config, load_copy_secrets(), cancelled=self.cancelled)
 
     def given_restic(self, given: Given) -> tuple[Restic, Restic | None]:
-        """The repositories of a configuration that is not in use, through restic: the first one, and the second if any."""
+        """The repositories of a configuration that is not in use, through restic: the first, and the second if any."""
         first = Restic(given.config, given.secrets, cancelled=self.cancelled)
         if given.config.copy_to is None:
             return first, None
@@ -79,7 +79,7 @@ class Agent:
         return undo.Undo(self._tools())
 
     def other_repository(self, repository: str, secrets: Secrets | None) -> Restic:
-        """Another repository than the configured one; with this agent's secrets unless others are given."""
+        """A repository other than the configured one, with this agent's secrets unless others are given."""
         config = self.config().model_copy(update={"repository": repository})
         return Restic(config, secrets or load_secrets(), cancelled=self.cancelled)
 
@@ -88,15 +88,15 @@ class Agent:
         return keys.Keys(self.restic(copy=copy), self.config().host, self.emit)
 
     def care(self) -> maintenance.Maintenance:
-        """The use case of checks and prunes."""
+        """The use case of check and prune."""
         return maintenance.Maintenance(self.config(), State(), self.emit, self.cancelled)
 
     def place(self, *, copy: bool = False) -> maintenance.RepositoryInCare:
-        """The repository to care for, or the second one."""
+        """The repository to maintain, or the second one."""
         return maintenance.RepositoryInCare(self.restic(copy=copy), maintenance.OF_COPY if copy else "")
 
     def places(self) -> list[maintenance.RepositoryInCare]:
-        """Every repository that the schedule cares for."""
+        """Every repository that the schedule maintains."""
         return [self.place(copy=copy) for copy in ([False, True] if self.config().copy_to else [False])]
 
     def drill(self, source: Restic | None = None) -> drill.Drill:
@@ -111,7 +111,7 @@ class Agent:
 
 
 def recipients_of(addresses: Addresses) -> Recipients:
-    """Whom to tell. Raises ConfigurationError where an address is none."""
+    """Whom to notify. Raises ConfigurationError if an address is invalid."""
     services = notify.services(addresses.notify)
     for service in services:
         service.check()
@@ -119,14 +119,14 @@ def recipients_of(addresses: Addresses) -> Recipients:
 
 
 def status_of(config: Config) -> status.Status:
-    """How things are now, by what is on record."""
+    """The current status, from what is recorded."""
     return judge(config, State().read())
 
 
 def judge(config: Config, document: StateRecord) -> status.Status:
-    """How things are now, by what a record of this host says."""
+    """The current status, from a record of this host."""
     now = utc_now()
-    # A status needs no secrets, so that health can never be wrong for want of one.
+    # A status needs no secrets, so health can never be wrong for lack of one.
     return status.judge(
         config,
         redact(config.repository),

@@ -27,7 +27,7 @@ FIELDS = {
     "agent_version": "the version of the agent",
     "bytes": "bytes done so far",
     "bytes_added": "bytes that a dump added to the repository",
-    "bytes_per_second": "the speed so far",
+    "bytes_per_second": "the speed of the last seconds",
     "bytes_read": "size of a dump",
     "bytes_stored": "what that came to when it was compressed",
     "code": "code of the error that keeps the agent from starting",

@@ -30,6 +30,7 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import MANIFEST_PATH, PRE_RESTORE, Snapshot
 from scalr_backup.core.records.manifest import MANIFEST_VERSION, ManifestCluster, ManifestDatabase
+from scalr_backup.core.units import human_bytes
 from scalr_backup.tools.restic.repository import Restic
 
 # Counts of half a million tables fit. Anything larger is an attack on this host's memory.
@@ -190,7 +191,7 @@ class Manifests:
         with self._restic.dump(manifest.id, MANIFEST_PATH, glance=True) as stream:
             for chunk in stream.chunks():
                 content += chunk
-                _require(len(content) <= MOST_BYTES, f"it is larger than {MOST_BYTES // 1024**2} MiB")
+                _require(len(content) <= MOST_BYTES, f"it is larger than {human_bytes(MOST_BYTES)}")
         return bytes(content)
 
 
@@ -229,8 +230,8 @@ def require_readable_size(content: bytes) -> None:
     """
     if len(content) > MOST_BYTES:
         raise UnreadableManifestError(
-            f"it would be {len(content) / 1024**2:.0f} MiB, and no more than {MOST_BYTES // 1024**2} MiB can be read "
-            "back; without row counts (backup_row_counts: false) it is far smaller."
+            f"it would be {human_bytes(len(content))}, and no more than {human_bytes(MOST_BYTES)} can be read back; without "
+            "row counts (backup_row_counts: false) it is far smaller."
         )
 
 

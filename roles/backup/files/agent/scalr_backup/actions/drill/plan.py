@@ -23,6 +23,7 @@ from scalr_backup.core.errors import (
 from scalr_backup.core.model import Snapshot, dump_path, name_fits
 from scalr_backup.core.records.manifest import ManifestCluster, ManifestDatabase
 from scalr_backup.core.room import RESERVE_BYTES, LogSettings, index_bytes, log_bytes, sort_bytes
+from scalr_backup.core.units import human_bytes
 from scalr_backup.tools.docker.throwaway import HostMemory, Image, Throwaway
 
 USER = "postgres"
@@ -112,8 +113,8 @@ def require_memory(subject: DrillSubject, memory: HostMemory, host: str) -> None
     needed = subject.data_bytes + _SERVER_BYTES + _OWN_BYTES
     if memory.available_bytes < needed:
         raise NoMemoryError(
-            f"{host} has {memory.available_bytes / 1e6:.0f} MB of memory available, and a drill of "
-            f"{subject.container}/{subject.database} may need {needed / 1e6:.0f} MB, because it keeps rows in memory, "
+            f"{host} has {human_bytes(memory.available_bytes)} of memory available, and a drill of "
+            f"{subject.container}/{subject.database} may need {human_bytes(needed)}, because it keeps rows in memory, "
             f"never on disk; run the drill on a machine with more memory, with from_host={subject.snapshot.host}."
         )
 

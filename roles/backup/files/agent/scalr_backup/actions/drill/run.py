@@ -68,6 +68,7 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import Credentials, Failure, Snapshot, kept_since, new_run_id
 from scalr_backup.core.progress import Event, log, progress
+from scalr_backup.core.units import human_bytes
 from scalr_backup.tools.docker.throwaway import ContainerOutput, Image, host_memory
 from scalr_backup.tools.docker.throwaways import Throwaways
 from scalr_backup.tools.locks import DRILL_LOCK
@@ -394,7 +395,7 @@ class Drill(UseCase):
         try:
             content = path.read_bytes()
             if len(content) > _MAX_ASSERTION_BYTES:
-                return f"it is larger than {_MAX_ASSERTION_BYTES // 1024} KiB"
+                return f"it is larger than {human_bytes(_MAX_ASSERTION_BYTES)}"
             sql = content.decode()
         except OSError as error:
             return f"it cannot be read: {error.strerror}"

@@ -35,7 +35,7 @@ from scalr_backup.core.records.state import (
     UnmatchedRecord,
     VolumeRecord,
 )
-from scalr_backup.core.units import printable
+from scalr_backup.core.units import human_age, human_bytes, printable
 from scalr_backup.tools.restic.stores import redact
 from scalr_backup.tools.state import Damage
 
@@ -161,7 +161,7 @@ def _of_databases(config: Config, databases: Sequence[JudgedDatabase]) -> Iterat
         elif database["fresh"]:
             code, since = "backup_failed", "failed in its last pass"
         else:
-            code, since = "backup_too_old", f"has no good backup younger than {database['age_seconds'] // 3600} h"
+            code, since = "backup_too_old", f"has no good backup younger than {human_age(database['age_seconds'])}"
         reason = f": {database['error']['message']}" if database["error"] else ""
         again = _playbook("backup", config, database["container"])
         yield Finding(
@@ -283,11 +283,10 @@ def _of_running(config: Config, running: RunningRecord, now: datetime) -> Iterat
         return
     since = datetime.fromisoformat(running["since"])
     if now - since > timedelta(hours=config.pass_hours):
-        hours = int((now - since).total_seconds() // 3600)
         message = (
-            f"A pass has been running for {hours} h (the limit is {config.pass_hours} h), and no other can start "
-            "meanwhile. If the log shows that it hangs, docker restart scalr-backup ends it and keeps what it has "
-            "saved."
+            f"A pass has been running for {human_age((now - since).total_seconds())} (the limit is {config.pass_hours} h), "
+            "and no other can start meanwhile. If the log shows that it hangs, docker restart scalr-backup ends it and "
+            "keeps what it has saved."
         )
         command = "docker logs --tail 50 scalr-backup"
         yield Finding("pass_runs_long", WARNING, "running", message, command, since=running["since"])
@@ -319,7 +318,7 @@ def _of_copy(config: Config, copy: JudgedCopy | None, last_pass: PassRecord | No
     elif age is None:
         message = f"Nothing has been copied to {copy['repository']} yet."
     elif not copy["fresh"]:
-        message = f"The copy in {copy['repository']} is {age // 3600} h old."
+        message = f"The copy in {copy['repository']} is {human_age(age)} old."
     else:
         return
     last_good: LastGood = {"last_good": copy["last_success"], "last_good_age_seconds": age}
@@ -403,7 +402,7 @@ def _of_room(config: Config, repository: RepositoryRecord | None) -> Iterator[Fi
     free = repository.get("free_bytes") if repository else None
     full = _full(free, repository.get("total_bytes") if repository else None)
     if full is not None and full >= config.nearly_full_percent:
-        message = f"The file system of the repository is {full:.0f} % full: {free:,} bytes are left."
+        message = f"The file system of the repository is {full:.0f} % full: {human_bytes(free)} are left."
         yield Finding("repository_nearly_full", WARNING, "room", message, _playbook("prune", config))
 
 
@@ -416,7 +415,7 @@ def _of_volumes(
         full = _full(volume["free_bytes"], volume["total_bytes"])
         if full is not None and full >= config.nearly_full_percent:
             message = (
-                f"The volume of {container} is {full:.0f} % full: {volume['free_bytes']:,} bytes are left, and "
+                f"The volume of {container} is {full:.0f} % full: {human_bytes(volume['free_bytes'])} are left, and "
                 "PostgreSQL stops when it is full."
             )
             command = f"docker exec {container} df -h {shlex.quote(volume['directory'])}"
@@ -431,8 +430,8 @@ def _full(free: int | None, total: int | None) -> float | None:
 def _of_locks(config: Config, repository: RepositoryRecord | None, now: datetime) -> Iterator[Finding]:
     oldest = repository.get("oldest_lock") if repository else None
     if oldest and now - datetime.fromisoformat(oldest) > timedelta(hours=config.lock_hours):
-        hours = int((now - datetime.fromisoformat(oldest)).total_seconds() // 3600)
-        message = f"A lock on the repository is {hours} h old and blocks prune and check."
+        age = human_age((now - datetime.fromisoformat(oldest)).total_seconds())
+        message = f"A lock on the repository is {age} old and blocks prune and check."
         yield Finding("lock_too_old", WARNING, "lock", message, _verb("unlock"), since=oldest)
 
 
@@ -442,7 +441,7 @@ def _of_clock(clock: ClockRecord | None, now: datetime) -> Iterator[Finding]:
     skew = clock["skew_seconds"]
     if abs(skew) > _SKEW_SECONDS:
         direction = "ahead of" if skew > 0 else "behind"
-        message = f"The host's clock is {abs(skew):.0f} s {direction} the clock of its heartbeat's server."
+        message = f"The host's clock is {human_age(abs(skew))} {direction} the clock of its heartbeat's server."
         yield Finding("clock_skew", WARNING, "clock", message, "timedatectl status", since=clock["time"])
 
 

@@ -29,6 +29,7 @@ from scalr_backup.core.records.state import (
     UnmatchedRecord,
 )
 from scalr_backup.core.schedule import next_pass
+from scalr_backup.core.units import human_age
 from scalr_backup.tools.restic.stores import redact
 from scalr_backup.tools.state import Damage
 
@@ -306,8 +307,7 @@ def _reassurance(databases: tuple[JudgedDatabase, ...]) -> str:
     if not databases:
         return _NOT_YET
     oldest = max(database["age_seconds"] or 0 for database in databases)
-    age = f"{oldest // 3600} h {oldest % 3600 // 60} min"
-    return f"Safe: {_count(databases, 'database')}, the oldest good backup is {age} old."
+    return f"Safe: {_count(databases, 'database')}, the oldest good backup is {human_age(oldest)} old."
 
 
 def _count(things: Sequence[object], word: str) -> str:

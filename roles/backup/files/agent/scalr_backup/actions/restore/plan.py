@@ -40,6 +40,7 @@ from scalr_backup.core.model import Cluster, Snapshot
 from scalr_backup.core.progress import progress
 from scalr_backup.core.roles import Globals, MissingRoles, Role
 from scalr_backup.core.sql import quote_identifier
+from scalr_backup.core.units import human_bytes
 from scalr_backup.tools.postgres.cluster import LiveDatabase, Postgres
 from scalr_backup.tools.postgres.session import LOOK
 from scalr_backup.tools.restic.repository import Restic
@@ -246,18 +247,18 @@ def require_room(
         return
     hoards = survey.settings.hoards
     parts = [
-        f"{_mb(wanted.log_bytes)} of write-ahead log{f' ({hoards})' if hoards else ''}",
-        f"{_mb(wanted.reserve_bytes)} kept free for the live server",
+        f"{human_bytes(wanted.log_bytes)} of write-ahead log{f' ({hoards})' if hoards else ''}",
+        f"{human_bytes(wanted.reserve_bytes)} kept free for the live server",
     ]
     if lacking.place.directory != survey.log.directory:
-        rows = [f"{_mb(max(wanted.data_bytes, 0))} of rows and indexes"]
-        rows += [f"{_mb(wanted.sort_bytes)} to sort for the indexes"] if wanted.sort_bytes else []
+        rows = [f"{human_bytes(max(wanted.data_bytes, 0))} of rows and indexes"]
+        rows += [f"{human_bytes(wanted.sort_bytes)} to sort for the indexes"] if wanted.sort_bytes else []
         shares = survey.log.volume in {place.volume for place in survey.places_of([plan.claim for plan in databases])}
         parts = [*rows, *(parts if shares else parts[1:])]
     raise NoRoomError(
-        f"The volume of {lacking.place.directory} in {request.into} has {_mb(lacking.free_bytes)} free, and a restore "
+        f"The volume of {lacking.place.directory} in {request.into} has {human_bytes(lacking.free_bytes)} free, and a restore "
         f"{'in place of' if request.strategy == REPLACE else 'beside'} the live database takes up to "
-        f"{_mb(lacking.wanted_bytes)}: {', '.join(parts)}; {ways_out(request)}."
+        f"{human_bytes(lacking.wanted_bytes)}: {', '.join(parts)}; {ways_out(request)}."
     )
 
 
@@ -266,10 +267,6 @@ def ways_out(request: RestoreRequest) -> str:
     if request.strategy == REPLACE:
         return "make room, or restore into another container (target=)"
     return "make room, restore into another container (target=), or give restore_strategy=replace, which drops the live one first"
-
-
-def _mb(count: int) -> str:
-    return f"{count / 1e6:.0f} MB"
 
 
 def _lies_in(head: ArchiveHead) -> frozenset[str]:

@@ -15,6 +15,7 @@ from types import TracebackType
 
 from scalr_backup.core.errors import NoRoomLeftError, RoomUnknownError, ScalrBackupError
 from scalr_backup.core.room import Gauge, Place
+from scalr_backup.core.units import human_bytes
 from scalr_backup.tools.docker.volumes import VolumeWatch
 from scalr_backup.tools.postgres.cluster import Postgres
 
@@ -95,6 +96,6 @@ class RoomWatch:
 
     def _given_up(self, place: Place) -> NoRoomLeftError:
         return NoRoomLeftError(
-            f"The restore gave up with {place.free_bytes / 1e6:.0f} MB left on the volume of {place.directory} in "
+            f"The restore gave up with {human_bytes(place.free_bytes)} left on the volume of {place.directory} in "
             f"{self._postgres.container}, because a server with no room for its log stops; {self._outcome}"
         )

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import AmbiguousSnapshotError, UnknownDatabaseError, UnknownSnapshotError, UsageError
 from scalr_backup.core.model import PRE_RESTORE, Snapshot, is_run_id
+from scalr_backup.core.units import human_age
 
 LATEST = "latest"
 TAG = "tag="
@@ -288,14 +289,9 @@ def _warnings_of_the_clock(chosen: Sequence[Snapshot], question: _Question) -> I
         ahead = one.time - question.now
         if ahead > _UNREMARKABLE:
             yield (
-                f"The snapshot {one.short_id} of {one.database} is dated {_length(ahead)} ahead of this host's clock: one of "
+                f"The snapshot {one.short_id} of {one.database} is dated {human_age(ahead.total_seconds())} ahead of this host's clock: one of "
                 "the two clocks is wrong, so it may not be the newest."
             )
-
-
-def _length(time: timedelta) -> str:
-    minutes = round(time.total_seconds() / 60)
-    return f"{minutes} minute{'' if minutes == 1 else 's'}" if minutes < 120 else f"{minutes // 60} hours"
 
 
 def of_database(snapshots: Sequence[Snapshot], container: str | None, database: str | None) -> list[Snapshot]:

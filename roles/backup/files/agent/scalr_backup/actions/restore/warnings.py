@@ -14,6 +14,7 @@ from scalr_backup.core.clock import utc_now
 from scalr_backup.core.model import Snapshot
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.roles import Globals, MissingRoles
+from scalr_backup.core.units import human_age
 
 _OLD_SNAPSHOT = timedelta(days=2)
 
@@ -57,9 +58,9 @@ def superuser_warnings(source: Globals, missing: MissingRoles) -> Iterator[str]:
 def age_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
     """What is newest may be old."""
     return [
-        f"The snapshot {plan.snapshot.short_id} of {plan.database} is {(utc_now() - plan.snapshot.time).days} days old."
+        f"The snapshot {plan.snapshot.short_id} of {plan.database} is {human_age(age.total_seconds())} old."
         for plan in databases
-        if utc_now() - plan.snapshot.time > _OLD_SNAPSHOT
+        if (age := utc_now() - plan.snapshot.time) > _OLD_SNAPSHOT
     ]
 
 
