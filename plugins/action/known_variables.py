@@ -41,7 +41,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Fail with a sentence for each variable that cannot be meant."""
+        """Fail with a sentence for each variable that makes no sense."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, wanted = self.validate_argument_spec(
             {"playbook": {"type": "str", "choices": sorted(PLAYBOOKS)}, "role": {"type": "str", "choices": _ROLES}},
@@ -98,7 +98,7 @@ class ActionModule(ActionBase):
         return set(self._loader.load_from_file(str(inner)) or ()) if inner.is_file() else set()
 
     def _names_of_others(self, variables: Mapping[str, Any]) -> Collection[str]:
-        """What the operator says is his, by name or glob."""
+        """What the operator claims as their own, by name or glob."""
         named = self._templar.template(variables.get("backup_extra_variables") or [])
         return [name.strip() for name in (named.split(",") if isinstance(named, str) else named)]
 

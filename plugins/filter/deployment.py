@@ -78,14 +78,14 @@ def deployment(
     copied = f", and copies them to {copy}" if copy else ""
     summary = [f"{host} backs up {databases} in {_count(len(running), 'container')} ({names}) to {repository}{copied}."]
     if not running:
-        summary = [f"{host} has nothing to back up so far. What it backs up will go to {repository}{copied}."]
+        summary = [f"{host} has nothing to back up yet. Backups will go to {repository}{copied}."]
     if discovered.get("next_pass"):
         summary.append(f"Next pass: {_moment(discovered['next_pass'])}.")
     summary.append(f"Password: {password}.")
     if first and running:
-        summary.append("For a first backup now, run backup.yml.")
+        summary.append("Run backup.yml for a first backup now.")
     elif not running:
-        summary.append("Start a database container that backup_containers matches, then look again with status.yml.")
+        summary.append("Start a database container that matches backup_containers, then run status.yml.")
     return [*(f"{host}: {note}" for note in [*notes, *discovered.get("notes", ())]), " ".join(summary)]
 
 

@@ -57,7 +57,7 @@ _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "$": "$", "`": "`", "\\":
 def dotenv(text: str) -> dict[str, str]:
     """The variables of an env file. What cannot be read is an error that names the line, never its content."""
     if not isinstance(text, str):
-        raise AnsibleFilterError("dotenv reads text.")
+        raise AnsibleFilterError("dotenv expects text.")
     text = text.replace("\r\n", "\n").removeprefix("\ufeff")
     variables: dict[str, str] = {}
     position = 0
@@ -92,7 +92,7 @@ def _value(text: str, position: int) -> tuple[str, int]:
         raise _unreadable(text, position, f"opens a {quote} that is never closed")
     rest = _AFTER_QUOTES.match(text, quoted.end())
     if rest is None:
-        raise _unreadable(text, position, "goes on after its closing quote")
+        raise _unreadable(text, position, "continues after its closing quote")
     value = quoted.group("value")
     if quote == '"':
         value = _ESCAPE.sub(lambda escape: _ESCAPED.get(escape.group(1), escape.group()), value)

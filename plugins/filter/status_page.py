@@ -65,7 +65,9 @@ def status_page(answers: list[dict[str, Any]], now: str | None = None, name: str
     try:
         return page(fleet(answers, moment, name))
     except (KeyError, TypeError, ValueError) as error:
-        raise AnsibleFilterError(f"The answers of the hosts make no page: {type(error).__name__}: {error}") from error
+        raise AnsibleFilterError(
+            f"Failed to build the page from the hosts' answers: {type(error).__name__}: {error}"
+        ) from error
 
 
 class FilterModule:

@@ -54,7 +54,7 @@ _value:
 def text_table(rows: Sequence[Sequence[object]], header: Sequence[str], right: Collection[str] = ()) -> list[str]:
     """The lines of a table."""
     if not all(len(row) == len(header) for row in rows):
-        raise AnsibleFilterError("text_table wants as many cells in every row as there are columns.")
+        raise AnsibleFilterError("text_table needs one cell per column in every row.")
     cells = [[_text(cell) for cell in row] for row in [header, *rows]]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     # A column is one of numbers when it holds nothing else: its first row tells.

@@ -53,7 +53,7 @@ _SHORTEST_SECRET = 4
 #: Ansible gives these words in a module's result a meaning of its own, the last two for asynchronous tasks.
 _RETURNED_AS = {"failed": "failed_databases", "started": "started_at", "finished": "finished_at"}
 
-#: How much of the agent's standard error goes into a sentence about a call that broke off.
+#: How much of the agent's standard error goes into a sentence about a call that ended early.
 _TAIL_LINES = 3
 _TAIL_CHARACTERS = 600
 
@@ -137,12 +137,12 @@ class Agent:
         data = result.get("data") or {}
         if not result.get("ok"):
             error = result.get("error") or {}
-            message = error.get("message") or f"The agent's {verb} failed without saying why (exit code {rc})."
+            message = error.get("message") or f"The agent's {verb} failed without giving a reason (exit code {rc})."
             raise AgentError(message, code=error.get("code"), data=data)
         if rc != 0:
             raise AgentError(
-                f"The agent called its {verb} a success, but the docker command ended with exit code {rc}: "
-                f"do not trust it.{_tail(stderr)}",
+                f"The agent reported that its {verb} succeeded, but the docker command ended with exit code {rc}: "
+                f"do not trust the result.{_tail(stderr)}",
                 data=data,
             )
         return bool(result.get("changed")), data
@@ -157,7 +157,7 @@ class Agent:
         rc, image, _stderr = self._module.run_command(inspect, expand_user_and_vars=False)
         if rc != 0:
             # It may have come back in between.
-            raise AgentError(self._why_no_agent(docker) or f"The container {self._container} could not be looked at.")
+            raise AgentError(self._why_no_agent(docker) or f"The container {self._container} could not be inspected.")
         inherited = f"--volumes-from={self._container}"
         return [docker, "run", *interactive, *_APART, *_socket_group(), inherited, image.strip()]
 
@@ -176,7 +176,7 @@ class Agent:
             rc, _nothing, stderr = self._module.run_command(["sh", "-c", _TO_FILE, progress_file, *command], **options)
             return rc, Path(progress_file).read_text(encoding="utf-8", errors="surrogateescape"), stderr
         except OSError as error:
-            raise AgentError(f"The agent's answer cannot be read from {progress_file}: {error.strerror}.") from None
+            raise AgentError(f"Cannot read the agent's answer from {progress_file}: {error.strerror}.") from None
         finally:
             _remove(progress_file)
 
@@ -187,13 +187,13 @@ class Agent:
         )
         if docker is None:
             raise AgentError(
-                "The docker command is not installed on this host: run site.yml, which puts Docker and the agent on it."
+                "The docker command is not installed on this host: run site.yml, which installs Docker and the agent."
             )
         return docker
 
     def _why_no_result(self, docker: str, verb: str, rc: int, stderr: str) -> str:
         """Find out why a call brought no result, from what Docker says now and not from the wording of its errors."""
-        broke_off = f"The agent's {verb} broke off without a result (exit code {rc}).{_tail(stderr)}"
+        broke_off = f"The agent's {verb} ended without a result (exit code {rc}).{_tail(stderr)}"
         return self._why_no_agent(docker) or broke_off
 
     def _why_no_agent(self, docker: str) -> str | None:
@@ -209,11 +209,11 @@ class Agent:
             expand_user_and_vars=False,
         )
         if inspect_rc != 0:
-            return f"This host has no container {self._container}: run site.yml, which puts the agent on it."
+            return f"This host has no container {self._container}: run site.yml, which deploys the agent."
         if state.strip() != "running":
             return (
                 f"The agent's container {self._container} is {state.strip()}, not running: "
-                f"docker logs {self._container} says why, and site.yml puts it right."
+                f"docker logs {self._container} shows the cause, and site.yml repairs it."
             )
         return None
 

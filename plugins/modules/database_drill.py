@@ -215,7 +215,9 @@ def main() -> None:
     )
     require_fitting(module, "database_drill")
     if module.check_mode:
-        module.exit_json(changed=False, skipped=True, msg="Whether a snapshot can be restored shows only when it is.")
+        module.exit_json(
+            changed=False, skipped=True, msg="Check mode cannot predict a drill: only a restore proves a snapshot."
+        )
     wanted = module.params
     _changed, values = call_or_fail(
         module,

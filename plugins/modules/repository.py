@@ -242,10 +242,10 @@ def main() -> None:
     )
     action = module.params["action"]
     if module.params["from_copy"]:
-        module.fail_json(msg="from_copy has no meaning here: it is copy that means the second repository.")
+        module.fail_json(msg="from_copy does not apply here: use copy for the second repository.")
     require_fitting(module, "repository")
     if module.check_mode and action in ("unlock", "copy"):
-        module.exit_json(changed=False, skipped=True, msg=f"What there is to {action} is only known once it is done.")
+        module.exit_json(changed=False, skipped=True, msg=f"Check mode cannot predict what {action} would do.")
 
     arguments = {
         "init": flag("dry-run", module.check_mode) + flag("copy", module.params["copy"]),

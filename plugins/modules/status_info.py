@@ -294,7 +294,7 @@ def _outdated(values: dict[str, Any]) -> list[dict[str, Any]]:
     found = values.get("agent_version")
     if found and _numbers(found) >= _numbers(VERSION):
         return []
-    message = f"The agent is of version {found or '0.2 or older'}, and the collection of {VERSION}."
+    message = f"The agent is version {found or '0.2 or older'}, but the collection is {VERSION}."
     command = f"ansible-playbook scalr.backup.site --limit {values.get('host', '')}"
     return [_finding("agent_outdated", "warning", message, command)]
 
@@ -330,7 +330,7 @@ def _remembered(module: AnsibleModule, values: dict[str, Any]) -> dict[str, Any]
     except AgentError as error:
         if error.code is not None:
             module.fail_json(msg=str(error), code=error.code, **values)
-        module.warn("The agent remembers no nights, as one that is older than this collection: run site.yml.")
+        module.warn("The agent keeps no history, because it is older than this collection: run site.yml.")
         return {"history": [], "timezone": "UTC"}
     return {"history": data["entries"], "timezone": data["timezone"]}
 
@@ -340,7 +340,7 @@ def _listed(module: AnsibleModule) -> list[dict[str, Any]] | None:
     try:
         _changed, data = Agent(module).call("snapshots")
     except AgentError as error:
-        module.warn(f"The repository does not tell its snapshots: {error}")
+        module.warn(f"Cannot list the repository's snapshots: {error}")
         return None
     listed: list[dict[str, Any]] = data.get("snapshots", [])
     return listed

@@ -94,7 +94,7 @@ class AgentActionBase(ModuleActionBase):
         made = self._on_host("umask 077; mktemp /tmp/scalr-backup-progress-XXXXXXXXXX")
         lines: list[str] = made["stdout"].split()
         if made["rc"] != 0 or not lines:
-            raise AnsibleActionFail(f"No temporary file can be made on the host: {made['stderr'].strip()}")
+            raise AnsibleActionFail(f"Cannot create a temporary file on the host: {made['stderr'].strip()}")
         return lines[-1]
 
     def _start(self, arguments: dict[str, Any], task_vars: _Variables) -> _Result:
@@ -117,8 +117,8 @@ class AgentActionBase(ModuleActionBase):
         )
         if not result.get("finished"):
             raise AnsibleActionFail(
-                "The module has vanished from the host without a result, as it does when the host is restarted. Run this "
-                "again: what was left behind is found and removed then."
+                "The module disappeared from the host without a result, as happens when the host restarts. Run this again: "
+                "it finds and removes what was left behind."
             )
         return {name: value for name, value in result.items() if name not in _ABOUT_THE_JOB}
 
@@ -192,8 +192,8 @@ class _Watch:
             except AnsibleConnectionFailure as error:
                 if time.monotonic() > deadline:
                     raise AnsibleConnectionFailure(
-                        f"The connection to {self._host} is lost. The agent goes on with what it has begun, and "
-                        f"status.yml tells how it ended: {error}"
+                        f"Lost the connection to {self._host}. The agent finishes what it has begun, and "
+                        f"status.yml shows the outcome: {error}"
                     ) from error
-                display.display(f"{self._host}: the connection is lost, trying again")
+                display.display(f"{self._host}: connection lost, retrying")
                 time.sleep(5)

@@ -54,13 +54,11 @@ def death(result: Mapping[str, Any]) -> str:
     said = _last_line(result.get("module_stderr") or "") or _last_line(result.get("module_stdout") or "")
     told = f" It said: {_said(said)}" if said else ""
     if code == _NOT_FOUND:
-        return (
-            f"the Python of the host was not found (exit code {code}); name it with ansible_python_interpreter.{told}"
-        )
+        return f"Python was not found on the host (exit code {code}); set ansible_python_interpreter to its path.{told}"
     if isinstance(code, int) and (code < 0 or code > _KILLED):
         number = -code if code < 0 else code - _KILLED
-        hint = ", as it happens when the host runs out of memory" if number == signal.SIGKILL else ""
-        return f"the module was ended on the host by {_signal_name(number)}{hint}; run this again.{told}"
+        hint = ", as happens when the host runs out of memory" if number == signal.SIGKILL else ""
+        return f"the module was killed on the host by {_signal_name(number)}{hint}; run this again.{told}"
     how = f" (exit code {code})" if code is not None else ""
     return f"the module ended on the host without a result{how}, or the connection broke; run this again.{told}"
 
@@ -84,7 +82,7 @@ def agent_result(result: Mapping[str, Any], image: str) -> dict[str, Any]:
     if isinstance(said, dict) and said.get("event") == "result":
         return {name: said.get(name) for name in ("ok", "changed", "error", "data")}
     why = _last_line(result.get("stderr") or "") or result.get("msg") or f"exit code {result.get('rc')}"
-    sentence = f"The image {image} does not run: {_said(why)}"
+    sentence = f"Failed to run the image {image}: {_said(why)}"
     return {"ok": False, "changed": False, "error": {"code": None, "message": sentence}, "data": {}}
 
 

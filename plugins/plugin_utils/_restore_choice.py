@@ -77,7 +77,7 @@ def restore_choice(
     if best == _KNOWS_NOTHING or (best == _REFUSES and len(able) > 1):
         return _refused(f"No host {one} {rest}: {_overview(answers, wish)}")
     if len(able) > 1:
-        return _refused(f"{len(able)} hosts {many} {rest}, name one with --limit: {_overview(answers, wish)}")
+        return _refused(f"{len(able)} hosts {many} {rest}, choose one with --limit: {_overview(answers, wish)}")
     return {"host": able[0], "refusal": "", "warning": _warning(answers, wish)}
 
 
@@ -105,4 +105,4 @@ def _warning(answers: Sequence[Mapping[str, Any]], wish: Wish) -> str:
     if not silent:
         return ""
     container = wish.target or wish.db
-    return f"WARNING: {'; '.join(silent)}. If a container {container} is there too, it stays as it is."
+    return f"WARNING: {'; '.join(silent)}. If a container {container} is there too, it is left unchanged."

@@ -22,7 +22,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.scalr.backup.plugins.module_utils._together import PLAYBOOKS as TOGETHER
 from ansible_collections.scalr.backup.plugins.module_utils._together import Rules, objections
 
-# What kind of value a variable of a playbook takes.
+# The kind of value that a playbook's variable takes.
 TEXT, NAME, LIST, FLAG, MAPPING = "text", "name", "list", "flag", "mapping"
 
 _SOURCE = {
@@ -60,7 +60,7 @@ PLAYBOOKS: Mapping[str, Mapping[str, str]] = {
 }
 #: What every playbook knows beside its own.
 EVERYWHERE = {"backup_hosts": TEXT, "backup_serial": TEXT, "backup_extra_variables": LIST}
-#: Words that Ansible reserves and warns of. They work, and nobody is told of them.
+#: Words that Ansible reserves and warns about. They still work, but are not advertised.
 OLD_NAMES = frozenset({"tags", "strategy"})
 #: What playbooks note of a host under names that begin as the role's variables do. A test compares.
 NOTED = frozenset(
@@ -81,8 +81,8 @@ _NOTHING = ("", "[]", "{}", "None", "none", "null", "~")
 class Known:
     """The names that are known: a playbook's own variables, the roles', and those that are somebody else's.
 
-    *used* are the names that the inventory's own templates mention, *others* globs over names that the operator says
-    are his.
+    *used* are the names that the inventory's own templates mention, *others* globs over names that the operator claims
+    as their own.
     """
 
     own: Mapping[str, str] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class Known:
     def nearest(self, name: str, least: int = 0) -> str | None:
         """The known name that one with a typing error probably means.
 
-        How many errors it may have goes by its length; with *least*, a guess is good enough.
+        The number of errors allowed depends on its length; with *least*, a guess is good enough.
         """
         names = {*self.own, *EVERYWHERE, *self.roles} - OLD_NAMES
         candidates = []
@@ -163,7 +163,7 @@ def _unknown_extra(playbook: str, name: str, known: Known) -> str:
         return f"{sentence}: did you mean {near}?"
     own = sorted(set(known.own) - OLD_NAMES)
     knows = f"it knows {', '.join(own)} and the variables of the roles" if own else "it knows those of the roles"
-    return f"{sentence}: {knows}. If {name} is a variable of yours, name it in backup_extra_variables."
+    return f"{sentence}: {knows}. If {name} is your own variable, add it to backup_extra_variables."
 
 
 def _wrong_value(name: str, value: Any, kind: str) -> str | None:
@@ -172,13 +172,13 @@ def _wrong_value(name: str, value: Any, kind: str) -> str | None:
         # An empty confirmation is a wrong one, and is answered as such.
         return None if name == "confirm" else f"{name} is empty: give it a value, or leave it out."
     if kind == FLAG and not isinstance(_switch(value), bool):
-        return f"{name} is {value}, and must be true or false."
+        return f"{name} is {value}, but must be true or false."
     if kind == LIST and any(is_nothing(item) for item in _items(value)):
         return f"{name} has an empty item: remove it."
     if kind in (TEXT, NAME) and not isinstance(value, (str, int, float)):
-        return f"{name} must be one value, and is a {'mapping' if isinstance(value, Mapping) else 'list'}."
+        return f"{name} must be a single value, not a {'mapping' if isinstance(value, Mapping) else 'list'}."
     if kind == NAME and _GLOB.search(str(value)):
-        return f"{name} is {value}, and takes no glob here: name one container."
+        return f"{name} is {value}, but globs are not allowed here: name one container."
     return None
 
 
@@ -212,7 +212,7 @@ def refuse_unknown_of_host(
             continue
         where = (origins or {}).get(name)
         place = f", which {where} sets" if where else ""
-        way_out = f"did you mean {near}?" if near else "if it is one of yours, name it in backup_extra_variables."
+        way_out = f"did you mean {near}?" if near else "if it is your own, add it to backup_extra_variables."
         sentences.append(f"The role scalr.backup.{role} does not know the variable {name}{place}: {way_out}")
     return sentences
 
@@ -226,11 +226,11 @@ def _looks_like(role: str, name: str) -> bool:
 #: Of the role backup: variables that back up nothing, or tell nobody, when they are empty, and what to do instead.
 MUST_HOLD = {
     "backup_containers": (
-        "no container would be backed up by its name: name containers or globs, or leave it out. To go by the label "
-        "scalr.backup=true alone, name a container that does not exist, such as labels-only"
+        "no container would be backed up by name: list containers or globs, or leave it out. To rely on the label "
+        "scalr.backup=true alone, list a container that does not exist, such as labels-only"
     ),
-    "backup_keep": "no snapshot would stay: say how many, such as daily: 30, or leave it out",
-    "backup_notify_events": "nobody would be told anything: name events, or leave it out",
+    "backup_keep": "no snapshot would be kept: set counts, such as daily: 30, or leave it out",
+    "backup_notify_events": "nobody would be notified: list events, or leave it out",
 }
 #: Whose values are looked at.
 LOOKED_AT = (*MUST_HOLD, "backup_exclude")
@@ -247,9 +247,7 @@ def refuse_values_of_host(values: Mapping[str, Any]) -> list[str]:
         if values.get(name) is not None and is_nothing(values[name])
     ]
     if any(re.fullmatch(r"\*+", str(item).strip()) for item in _items(values.get("backup_exclude") or [])):
-        sentences.append(
-            "backup_exclude is *, which excludes every container: name those that are not to be backed up."
-        )
+        sentences.append("backup_exclude is *, which excludes every container: list only the containers to exclude.")
     return sentences
 
 

@@ -289,7 +289,7 @@ class TestRecoveryKitLater:
         before = site.escrow_keys()
         for path, sentence in (
             ("", "kit is empty: give it a value, or leave it out."),
-            ("/", "that is a directory"),
+            ("/", "it is a directory"),
             ("/no/such/x.html", "no directory /no/such"),
         ):
             assert sentence in site.controller.play("recovery_kit", "-e", f"kit={path}", exit_code=None).text

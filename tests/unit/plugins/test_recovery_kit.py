@@ -177,5 +177,5 @@ def test_hosts_that_are_not_on_it_are_named_and_fail_the_run(kits):
 
 def test_a_password_that_stands_on_no_page_is_taken_back(kits):
     assert kits.nowhere.returncode != 0
-    assert "could not be written to /proc/kit.html, so its password was taken back" in kits.nowhere.stdout
+    assert "could not be written to /proc/kit.html, so its password was revoked" in kits.nowhere.stdout
     assert kits.asked("web2")[-1] == ["remove", "key-of-web2"]

@@ -529,7 +529,7 @@ def test_a_page_of_five_hundred_stays_small(make):
 
 
 def test_answers_that_are_none_are_an_error_in_one_sentence():
-    with pytest.raises(AnsibleFilterError, match="make no page: KeyError: 'name'"):
+    with pytest.raises(AnsibleFilterError, match="Failed to build the page from the hosts' answers: KeyError: 'name'"):
         status_page([{}])
 
 
@@ -596,12 +596,12 @@ def test_the_playbook_writes_the_page_of_all_hosts(fleet, page_of, tmp_path):
     run = page_of()
 
     assert run.returncode == 2, run.stdout
-    assert f"The page is {tmp_path}/backups.html." in run.stdout
+    assert f"The page was written to {tmp_path}/backups.html." in run.stdout
     page = (tmp_path / "backups.html").read_text()
     assert "1 of 3 databases is not safe." in page
     shown = fleets.failing(1)[0]["status"]["findings"][0]
     assert f"\nweb2: {shown['message']}\n    {shown['command']}\n" in run.stdout
-    assert "The agent remembers no nights" in " ".join((run.stdout + run.stderr).split())
+    assert "The agent keeps no history" in " ".join((run.stdout + run.stderr).split())
     assert "2 hosts did not answer." in page
     assert "ansible web4 -m ansible.builtin.ping" in page
     assert "ansible-playbook scalr.backup.site --limit web3" in page
@@ -614,10 +614,10 @@ def test_the_playbook_writes_the_page_of_all_hosts(fleet, page_of, tmp_path):
 def test_a_page_that_cannot_be_written_there_is_refused_before_any_host_is_asked(fleet, page_of, tmp_path):
     docker = fleet.host("web1")
 
-    for path, reason in ((tmp_path, "that is a directory"), (tmp_path / "no/page.html", "there is no directory")):
+    for path, reason in ((tmp_path, "it is a directory"), (tmp_path / "no/page.html", "there is no directory")):
         run = page_of(path)
         assert run.returncode == 2
-        assert f"The page cannot go to {path}: {reason}" in " ".join(run.stdout.split())
+        assert f"Cannot write the page to {path}: {reason}" in " ".join(run.stdout.split())
     assert docker.calls == []
 
 
@@ -625,5 +625,5 @@ def test_in_check_mode_no_page_is_written(fleet, page_of, tmp_path):
     told(fleet.host("web1"), fleets.healthy(1)[0])
     run = page_of(tmp_path / "backups.html", "--check")
     assert run.returncode == 0, run.stdout
-    assert "In check mode no page is written." in run.stdout
+    assert "Check mode writes no page." in run.stdout
     assert not (tmp_path / "backups.html").exists()
