@@ -10,10 +10,10 @@ from typing import Any
 
 DOCUMENTATION = r"""
 name: deployment
-short_description: Say in a few lines what a deployment of the agent has come to
+short_description: Summarise a deployment of the agent
 version_added: 0.4.0
 description:
-  - Puts into words what the role M(scalr.backup.backup#role) has deployed on a host. Notes come first, the summary comes last.
+  - Describes what the role M(scalr.backup.backup#role) deployed on a host. Notes come first, the summary comes last.
 options:
   _input:
     description: What M(scalr.backup.database_info) returns for the host.
@@ -28,7 +28,7 @@ options:
     type: str
     default: ''
   password:
-    description: Where the password of the repository lies.
+    description: Where the repository's password is stored.
     type: str
     required: true
   first:
@@ -36,7 +36,7 @@ options:
     type: bool
     default: false
   notes:
-    description: Sentences that the operator has to know beside that.
+    description: Additional sentences for the operator.
     type: list
     elements: str
     default: []
@@ -45,7 +45,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say what was deployed
+- name: Report what was deployed
   scalr.backup.report:
     lines: "{{ discovered | scalr.backup.deployment('s3:https://s3.example.com/backups', password='/root/passwords/web1') }}"
 """

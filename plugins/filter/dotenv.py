@@ -12,12 +12,12 @@ from ansible.errors import AnsibleFilterError
 
 DOCUMENTATION = r"""
 name: dotenv
-short_description: Read the variables out of an env file
+short_description: Read the variables in an env file
 version_added: 0.1.0
 description:
   - Turns the text of an env file, such as C(.env.shared), into a dictionary.
-  - A line is C(NAME=value) or C(export NAME=value). Empty lines and lines that begin with C(#) are left out.
-  - A value in single quotes is taken as it stands. In double quotes, C(\n), C(\t), C(\"), C(\$) and C(\\) mean what
+  - A line is C(NAME=value) or C(export NAME=value). Empty lines and lines that begin with C(#) are ignored.
+  - A value in single quotes is taken literally. In double quotes, C(\n), C(\t), C(\"), C(\$) and C(\\) mean what
     they usually do. Quoted values may span lines. Without quotes, spaces around the value are cut off, and so is a
     comment, which begins with C(#) after a space.
   - Nothing is executed, and references such as C($HOME) stay as they are.

@@ -26,7 +26,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Show what became of it
+- name: Show the outcome
   scalr.backup.report:
     lines: "{{ ansible_play_hosts_all | scalr.backup.answers(hostvars, names) | scalr.backup.status_lines }}"
   vars:

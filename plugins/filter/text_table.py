@@ -12,7 +12,7 @@ from ansible.errors import AnsibleFilterError
 
 DOCUMENTATION = r"""
 name: text_table
-short_description: Lay rows out as a table of text
+short_description: Format rows as a text table
 version_added: 0.1.0
 description:
   - Turns a list of rows into the lines of a table with aligned columns.

@@ -74,7 +74,7 @@ def keys_of_older_pages(listings: Iterable[Mapping[str, Any]], new: Iterable[str
 
 
 def kit_lines(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Which hosts are on the page. What stands there of them is not looked at."""
+    """Which hosts are on the page. Their part of the page is not inspected."""
     return text_table([[host, _on_the_page(hostvars[host])] for host in hosts], ["HOST", "ON THE PAGE"])
 
 

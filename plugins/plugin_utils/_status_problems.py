@@ -140,7 +140,7 @@ def _without_age(message: str) -> str:
 def silence(host: str, outcome: str, summary: str) -> Problem:
     """The problem of a host that has said nothing."""
     if outcome == "not reached":
-        message = "The host was not reached, so nothing is known of its databases."
+        message = "The host was not reached, so nothing is known about its databases."
         command = f"ansible {shlex.quote(host)} -m ansible.builtin.ping"
         return Problem("failure", host, host, message, command=command, code="not_reached")
     command = f"ansible-playbook scalr.backup.site --limit {shlex.quote(host)}"

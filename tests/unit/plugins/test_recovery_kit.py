@@ -120,7 +120,7 @@ def test_names_arrive_in_the_shell_as_they_are(kits):
 
 def test_a_container_that_is_gone_gets_an_image_that_reads_its_dump(kits):
     assert any(one.startswith("server scalr-gone-db postgres:18\n") for one in kits.blocks("sh"))
-    assert "was not there when this was printed" in kits.page
+    assert "did not exist when this was printed" in kits.page
 
 
 def test_the_second_repository_is_on_it_with_what_it_needs(kits):

@@ -283,7 +283,7 @@ OLD = {"fresh": False, "age_seconds": 99 * 3600}
     [
         ([answer()], "The database is safe."),
         ([answer(databases=[database(), database("wiki")])], "All 2 databases are safe."),
-        ([answer(findings=[finding()])], "The database is safe, 1 thing needs a look."),
+        ([answer(findings=[finding()])], "The database is safe, 1 issue needs attention."),
         ([answer(databases=[database(**OLD)])], "The database is not safe."),
         ([answer(databases=[database(), database("wiki", **OLD)])], "1 of 2 databases is not safe."),
         ([answer(), answer("web2", "not reached")], "1 of 2 hosts did not answer."),
@@ -307,7 +307,7 @@ def test_the_first_sentence_says_how_the_fleet_is(answers, sentence):
 
 
 def test_the_second_sentence_adds_what_matters_next():
-    assert details(figures(answer())) == "The good backup is 9 h old. The next pass begins in 15 h."
+    assert details(figures(answer())) == "The good backup is 9 h old. The next pass starts in 15 h."
     bad = figures(answer(databases=[database(), database("wiki", **OLD)]), answer("web2", "not reached"))
     assert details(bad).startswith("The other one has a good backup younger than 26 hours. 1 host did not answer.")
 
@@ -327,7 +327,9 @@ def test_a_host_says_what_nothing_backs_up_and_where_there_is_nothing():
     assert "Not complete, 1 database" in section(page, "hosts")
     assert "Nothing to back up" in section(page, "hosts")
     assert "Safe" not in section(page, "hosts").partition("web2")[2]
-    assert details(figures(hosts[1])).startswith("A database appears here once its container fits backup_containers.")
+    assert details(figures(hosts[1])).startswith(
+        "A database appears here once its container matches backup_containers."
+    )
 
 
 # -- one cause, one card -------------------------------------------------------------------------------------------
@@ -437,7 +439,7 @@ def test_a_database_shows_its_newest_snapshots_and_the_command_that_restores_it(
     assert "docker exec scalr-backup scalr-backup snapshots --db=scalr-shop-db" in shown
 
 
-@pytest.mark.parametrize(("snapshots", "said"), [(None, "did not say which"), ([], "There is no snapshot.")])
+@pytest.mark.parametrize(("snapshots", "said"), [(None, "did not list its snapshots"), ([], "There is no snapshot.")])
 def test_unknown_snapshots_and_none_are_told_apart(snapshots, said):
     assert said in section(status_page([answer(snapshots=snapshots)], NOW.isoformat()), "restore")
 
