@@ -80,7 +80,7 @@ def pass_under_way() -> Iterator[Callable[[], object]]:
 
 @pytest.fixture(scope="module")
 def built_image(controller: Controller) -> Iterator[str]:
-    """The image that the role has built, which is there again after the tests: building it anew takes a minute."""
+    """The image that the role has built, which is there again after the tests: rebuilding it takes a minute."""
     name = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "scalr-backup:*-????????????").stdout.split()[
         0
     ]

@@ -147,7 +147,7 @@ def test_the_password_is_the_chosen_one_or_a_new_one_and_is_shown_nowhere_else(k
 
 
 def test_a_local_repository_is_warned_of(kits):
-    assert "a directory of\nweb2 itself" in kits.page
+    assert "a directory on\nweb2 itself" in kits.page
     assert "--volume '/srv/my backups:/srv/my backups'" in "".join(kits.blocks("sh"))
 
 
