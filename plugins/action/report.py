@@ -14,7 +14,7 @@ display = Display()
 
 
 class ActionModule(ActionBase):
-    """Like ansible.builtin.debug, but without quoting or folding the lines: a table stays a table."""
+    """What ansible.builtin.debug does, without quoting and folding the lines: a table stays a table."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
         """Show the lines on the controller."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec({"lines": {"type": "list", "required": True}})
-        # The lines may contain text from a database or a server, which must not control the terminal.
+        # Text of a database or a server may be among the lines: it must not steer the terminal.
         lines = ["".join(c if c.isprintable() else "?" for c in str(line)) for line in arguments["lines"]]
         display.display("\n" + "\n".join(lines) + "\n")
         return {**result, "changed": False, "lines": lines}

@@ -4,7 +4,7 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""The agent's events as plain lines for people, readable on a terminal and in a pipeline's log."""
+"""The agent's events as lines for people: plain ones, which read well on a terminal and in the log of a pipeline."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ansible_collections.scalr.backup.plugins.filter.duration import duration
 
 _Event = dict[str, Any]
 
-# The window of a rate, in seconds: long enough to be steady, short enough to notice a stall.
+# A rate is that of the last so many seconds: long enough to be steady, short enough to notice a stall.
 _RATE_SECONDS = 20
-# After this many seconds without news, the last line is repeated with the elapsed time.
+# After so many seconds without news the last line is said again, with the time that has passed.
 _SILENCE_SECONDS = 10
-# A run over very many small databases shows only the latest ones.
+# A run over very many small databases tells of the last of them.
 _LINES_AT_ONCE = 3
 
 
 class Lines:
-    """The lines of one call, made as its output comes in; each begins with *host*."""
+    """The lines of one call, made as its output comes in; *host* stands at the beginning of each."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -38,7 +38,7 @@ class Lines:
 
     @property
     def seen(self) -> int:
-        """How many lines of the agent's output have been consumed."""
+        """How many lines of the agent's output have been taken in."""
         return self._seen
 
     def take(self, output: str, now: float) -> list[str]:
@@ -64,7 +64,7 @@ class Lines:
         return self._remember(said, list(changed.values()), now)
 
     def _activity(self, key: tuple[str, str], event: _Event, now: float) -> _Activity:
-        """The current activity on a database; a new phase is a new activity."""
+        """What is being done to a database; a new phase is a new activity."""
         activity = self._activities.get(key)
         if activity is None or activity.event.get("phase") != event.get("phase"):
             activity = self._activities[key] = _Activity(now)
@@ -122,7 +122,7 @@ class _Activity:
         return ", ".join(parts)
 
     def _speed(self) -> list[str]:
-        """The rate and the time left, as far as known."""
+        """The rate and the time left, as far as they can be told."""
         (began, first), (ended, last) = self._samples[0], self._samples[-1]
         if ended <= began or last <= first:
             return []
@@ -140,7 +140,7 @@ def printable(text: str) -> str:
 
 
 def process(line: str) -> tuple[Any, Any] | None:
-    """The process named by a line of the output, as its pid and start time, or None."""
+    """The process that a line of the output says is at work, as its number and its start, or None."""
     event = _event(line)
     if event is None or event["event"] != "process":
         return None
@@ -148,7 +148,7 @@ def process(line: str) -> tuple[Any, Any] | None:
 
 
 def _event(line: str) -> _Event | None:
-    """The event in a line, or None: other output is not news."""
+    """An event, or None where the line is none: what else is printed there is no news."""
     try:
         event = json.loads(line)
     except ValueError:
@@ -165,13 +165,13 @@ def _message(event: _Event) -> str:
 
 
 def _amount(event: _Event) -> tuple[float | None, float | None]:
-    """How many bytes are done, and how many there are in total; None if unknown."""
+    """How many bytes are done, and how many there are; None for what is not known."""
     amount, total = event.get("bytes"), event.get("total_bytes")
     return amount if _is_number(amount) else None, total if _is_number(total) else None
 
 
 def _of(done: float, total: object, said: Callable[[float], str]) -> str:
-    """The amount done, of the total and as a percentage if the total is known and plausible."""
+    """So many of so many, with a percentage where the total is known and right."""
     if not _is_number(total) or total < max(done, 1):
         return said(done)
     return f"{said(done)} of {said(total)} ({int(100 * done / total)} %)"
