@@ -4,9 +4,9 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""What the playbooks tell of all hosts at their end: a table, the worst first, and how many hosts came out how.
+"""The playbooks' final report on all hosts: a table, the worst first, and the number of hosts per outcome.
 
-Each host is a mapping of its name, ``host``, and of what the playbook has noted of it.
+Each host is a mapping of its name, ``host``, and of the playbook's facts about it.
 """
 
 from __future__ import annotations

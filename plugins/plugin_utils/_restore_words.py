@@ -4,7 +4,7 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""What people read of a restore: what would be replaced, the question whether it may be, and what became of it."""
+"""What people read about a restore: what would be replaced, the confirmation, and the outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Record = Mapping[str, Any]
 
 
 def restore_objection(wish: Record, password: str, repository: str) -> str:
-    """Why a restore cannot be meant, before any host is asked; nothing where it can."""
+    """Why a restore makes no sense, before any host is queried; empty if it does."""
     if not wish["db"] and not wish["undo"]:
         return "Set the container to restore, for example -e db=scalr-foo-db."
     if wish["strategy"] not in ("beside", "replace"):
