@@ -13,7 +13,7 @@ help:            ## list the targets
 tools:
 	@tools/bootstrap
 
-setup: tools     ## Python tools, Docker Engine and the images that tests and demonstration use
+setup: tools     ## Python tools, Docker Engine and the images for the tests and the demo
 	@tools/platform
 
 demo: setup      ## back up, damage and restore a sample database on this machine
@@ -22,7 +22,7 @@ demo: setup      ## back up, damage and restore a sample database on this machin
 test: setup      ## unit, integration, molecule, lint; pytest's summary last
 	@$(BIN)/pytest --numprocesses=$(WORKERS) --durations=25
 
-thorough: setup  ## further cases of the same tests: older PostgreSQL and ansible-core, more stores
+thorough: setup  ## additional cases of the same tests: older PostgreSQL and ansible-core, more stores
 	@$(BIN)/pytest --numprocesses=$(WORKERS) -m thorough
 
 lint: tools      ## ansible-lint, yamllint, ruff, mypy, shellcheck

@@ -16,12 +16,12 @@ agents_directory() {
   [ -n "$source" ] && dirname "$source" || echo /opt/scalr/services/backup
 }
 
-# The demonstration keeps its hands off an agent that backs up to anywhere else than to this machine's own volume.
+# The demo does not touch an agent that backs up anywhere but to this machine's own volume.
 require_local_repository() {
   local config repository
   config=$(agents_directory)/config/config.json
   [ -f "$config" ] || return 0
   repository=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["repository"])' "$config")
   [ "$repository" = /repository ] ||
-    fail "the agent on this machine backs up to $repository, so it is not the demonstration's: it stays as it is."
+    fail "the agent on this machine backs up to $repository, so it does not belong to the demo: it is left unchanged."
 }

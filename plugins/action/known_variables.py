@@ -25,12 +25,12 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._variables import (
 
 try:
     from ansible._internal._datatag._tags import Origin
-except ImportError:  # Before ansible-core 2.19 a text itself knows where it stands.
+except ImportError:  # Before ansible-core 2.19, a string itself has its position.
     Origin = None
 
 _COLLECTION = Path(__file__).resolve().parents[2]
 _ROLES = ("backup", "docker", "monitoring")
-# What stands among a host's variables and is none of the operator's.
+# Among a host's variables, but not the operator's.
 _NO_VARIABLES = ("ansible_facts", "hostvars", "vars", "groups", "group_names", "omit", "playbook_dir", "role_path")
 
 
@@ -41,7 +41,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Fail with a sentence for each variable that cannot be meant."""
+        """Fail with a sentence for each variable that makes no sense."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, wanted = self.validate_argument_spec(
             {"playbook": {"type": "str", "choices": sorted(PLAYBOOKS)}, "role": {"type": "str", "choices": _ROLES}},
@@ -93,12 +93,12 @@ class ActionModule(ActionBase):
         return names
 
     def _names_within(self, role: str) -> set[str]:
-        """What a role keeps for itself: its own variables, which nobody sets and everybody sees while it runs."""
+        """A role's internal variables, which nobody sets but everybody sees while it runs."""
         inner = _COLLECTION / f"roles/{role}/vars/main.yml"
         return set(self._loader.load_from_file(str(inner)) or ()) if inner.is_file() else set()
 
     def _names_of_others(self, variables: Mapping[str, Any]) -> Collection[str]:
-        """What the operator says is his, by name or glob."""
+        """What the operator claims as their own, by name or glob."""
         named = self._templar.template(variables.get("backup_extra_variables") or [])
         return [name.strip() for name in (named.split(",") if isinstance(named, str) else named)]
 
@@ -113,7 +113,7 @@ def _is_alone() -> bool:
 
 
 def _used_in(variables: Mapping[str, Any]) -> set[str]:
-    """What the templates among some variables mention, such as that of a host's address; not those of a role's inside."""
+    """The names used in the templates of some variables, except a role's internal ones."""
     return set().union(
         *(
             names_used(value)
@@ -124,12 +124,12 @@ def _used_in(variables: Mapping[str, Any]) -> set[str]:
 
 
 def _origins(variables: Mapping[str, Any]) -> dict[str, str]:
-    """The file and the line that each variable was read from, where Ansible knows."""
+    """The file and the line that each variable was read from, if Ansible knows."""
     return {str(name): where for name in variables if (where := _origin(name))}
 
 
 def _origin(name: object) -> str | None:
-    """Where a name was read from. What Ansible tells of that has changed with its versions."""
+    """Where a name was read from. How Ansible says so depends on its version."""
     if Origin is not None:
         origin = Origin.get_tag(name)
         return f"{origin.path}:{origin.line_num}" if origin and origin.path and origin.line_num else None

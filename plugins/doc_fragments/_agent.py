@@ -18,12 +18,13 @@ options:
     type: str
     default: scalr-backup
 requirements:
-  - the agent's container, as the role P(scalr.backup.backup#role) puts it on the host
+  - the agent's container, as deployed by the role P(scalr.backup.backup#role)
   - the docker command
 notes:
-  - The user that runs the module must be allowed to use Docker. Where this is root only, use C(become).
-  - When the module fails, RV(ignore:msg) is the agent's own sentence, RV(ignore:code) the agent's word for the error
-    (such as V(unknown_database) or V(wrong_password)), and everything that the agent did find out is returned as well.
+  - The user that runs the module must be allowed to use Docker. If that is only root, use C(become).
+  - If the module fails, RV(ignore:msg) is the agent's sentence, RV(ignore:code) its error code (such as
+    V(unknown_database) or V(wrong_password)), and everything that the agent did find out is returned as well. The
+    code is stable; the sentence may change between releases.
 """
 
     # For modules whose verb reports progress. Goes together with the fragment above.
@@ -31,15 +32,15 @@ notes:
 options:
   progress_file:
     description:
-      - File on the host that the agent's output goes to while the module runs, one JSON object a line. Only the user that
-        the module runs as can read it, and the module removes it at the end.
-      - You need not set it. Ansible itself does, to show lines of progress on the controller while the module runs.
+      - File on the host for the agent's output while the module runs, one JSON object per line. Only the user that
+        runs the module can read it, and the module removes it at the end.
+      - You need not set it. Ansible does, to show progress on the controller while the module runs.
     type: path
     version_added: 0.2.0
 notes:
-  - Lines of progress are shown on the controller every few seconds, except in check mode, where the task has C(async) or
-    C(no_log), or where it sets O(progress_file) itself.
-  - For that, the module runs asynchronously on the host. When Ansible is interrupted on the controller, or loses the
+  - Progress is shown on the controller every few seconds, except in check mode, with C(async) or C(no_log), or if
+    the task sets O(progress_file) itself.
+  - For that, the module runs asynchronously on the host. If Ansible is interrupted on the controller, or loses the
     connection, the agent finishes what it has begun.
 """
 
@@ -48,12 +49,12 @@ notes:
 options:
   from_host:
     description:
-      - Name of the host that made the snapshots, as it stands in the repository, when it is another one.
+      - Name in the repository of the host that made the snapshots, if it is another one.
     type: str
     version_added: 0.2.0
   from_repository:
     description:
-      - Repository that holds the snapshots, in restic's notation, when it is not the agent's own. Requires O(from_host).
+      - Repository with the snapshots, in restic's notation, if it is not the agent's own. Requires O(from_host).
     type: str
     version_added: 0.2.0
   from_password:
@@ -63,8 +64,9 @@ options:
     version_added: 0.2.0
   from_environment:
     description:
-      - Credentials of the store that O(from_repository) lies in, such as C(AWS_SECRET_ACCESS_KEY). Requires
-        O(from_password). By default, the agent uses those of its own repository, or none where O(from_password) is set.
+      - Credentials for the store of O(from_repository), such as C(AWS_SECRET_ACCESS_KEY). Requires
+        O(from_password). By default, the agent uses its own store's credentials, or none if O(from_password) is
+        set.
     type: dict
     version_added: 0.2.0
   from_copy:

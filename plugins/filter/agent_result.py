@@ -11,11 +11,11 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._reason import agent_
 
 DOCUMENTATION = r"""
 name: agent_result
-short_description: Read what the agent has said in a container of its own
+short_description: Read the result of an agent that ran in a separate container
 version_added: 0.4.0
 description:
-  - Reads the result of a verb of the agent out of that of the command that called it. Where the agent has said nothing, the
-    result is a failure, in the words of Docker.
+  - Extracts the result of an agent's verb from the result of the command that called it. If the agent printed nothing, the
+    result is a failure with Docker's message.
 options:
   _input:
     description: The registered result of M(ansible.builtin.command).
@@ -30,7 +30,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Stop where the agent refuses the configuration
+- name: Fail if the agent rejects the configuration
   ansible.builtin.fail:
     msg: "{{ (validation | scalr.backup.agent_result('scalr-backup:1')).error.message }}"
 """

@@ -10,12 +10,12 @@ from typing import Any
 
 DOCUMENTATION = r"""
 name: answers
-short_description: What became of each host
+short_description: Collect variables of several hosts
 version_added: 0.4.0
 description:
   - Picks some variables of some hosts out of C(hostvars).
-  - A list of whole hosts is no value that a variable can hold before ansible-core 2.19, which would evaluate everything
-    that is known of each of them. A list of what is wanted is.
+  - Before ansible-core 2.19, a variable cannot hold a list of whole hosts, because that would evaluate everything known
+    about each of them. It can hold a list of selected variables.
 positional: _input, hostvars, names
 options:
   _input:
@@ -29,8 +29,8 @@ options:
     required: true
   names:
     description:
-      - The variables that are wanted, by the names that they get.
-      - A list stands for variables that keep their names.
+      - The wanted variables, by their new names.
+      - A list means variables that keep their names.
     type: raw
     required: true
 author:
@@ -38,7 +38,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say which versions the hosts run
+- name: Show which versions the hosts run
   ansible.builtin.debug:
     msg: "{{ ansible_play_hosts | scalr.backup.answers(hostvars, {'host': 'inventory_hostname', 'version': 'app_version'}) }}"
 """

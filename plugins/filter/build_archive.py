@@ -16,8 +16,8 @@ name: build_archive
 short_description: Pack the files that an image is built from
 version_added: 0.4.0
 description:
-  - Packs what P(scalr.backup.build_context#filter) has found in a directory on the controller, so that it comes to a host in one
-    piece. All of it belongs to root, directories have the mode V(0755) and files V(0644).
+  - Packs what P(scalr.backup.build_context#filter) found in a directory on the controller into one archive for a host.
+    Everything in it belongs to root; directories have the mode V(0755) and files V(0644).
 options:
   _input:
     description: What P(scalr.backup.build_context#filter) has returned.

@@ -16,7 +16,7 @@ name: build_context
 short_description: List and fingerprint the files that an image is built from
 version_added: 0.1.0
 description:
-  - Walks a directory on the controller and returns what belongs into the image's build context, together with a
+  - Walks a directory on the controller and returns what belongs in the image's build context, together with a
     checksum that changes exactly when a file or a build argument does.
   - What tools leave behind in a checkout, such as C(__pycache__) and hidden directories, is left out.
 options:

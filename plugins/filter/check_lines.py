@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._fleet_lines import c
 
 DOCUMENTATION = r"""
 name: check_lines
-short_description: Show what became of the checks of all hosts
+short_description: Show the outcome of all hosts' checks
 version_added: 0.4.0
 description:
-  - Makes a table of all repositories, those that are not intact first, and counts the hosts.
+  - Returns a table of all repositories, damaged ones first, and the number of hosts per outcome.
 options:
   _input:
     description: The hosts. Each has its name as C(host), and C(outcome), C(failure) and C(read), how much of the data was read back.
@@ -26,7 +26,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Show what became of it
+- name: Show the outcome
   scalr.backup.report:
     lines: "{{ ansible_play_hosts_all | scalr.backup.answers(hostvars, names) | scalr.backup.check_lines }}"
   vars:

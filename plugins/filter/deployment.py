@@ -10,10 +10,10 @@ from typing import Any
 
 DOCUMENTATION = r"""
 name: deployment
-short_description: Say in a few lines what a deployment of the agent has come to
+short_description: Summarise a deployment of the agent
 version_added: 0.4.0
 description:
-  - Puts into words what the role M(scalr.backup.backup#role) has deployed on a host. Notes come first, the summary comes last.
+  - Describes what the role M(scalr.backup.backup#role) deployed on a host. Notes come first, the summary comes last.
 options:
   _input:
     description: What M(scalr.backup.database_info) returns for the host.
@@ -28,7 +28,7 @@ options:
     type: str
     default: ''
   password:
-    description: Where the password of the repository lies.
+    description: Where the repository's password is stored.
     type: str
     required: true
   first:
@@ -36,7 +36,7 @@ options:
     type: bool
     default: false
   notes:
-    description: Sentences that the operator has to know beside that.
+    description: Additional sentences for the operator.
     type: list
     elements: str
     default: []
@@ -45,7 +45,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say what was deployed
+- name: Report what was deployed
   scalr.backup.report:
     lines: "{{ discovered | scalr.backup.deployment('s3:https://s3.example.com/backups', password='/root/passwords/web1') }}"
 """
@@ -78,14 +78,14 @@ def deployment(
     copied = f", and copies them to {copy}" if copy else ""
     summary = [f"{host} backs up {databases} in {_count(len(running), 'container')} ({names}) to {repository}{copied}."]
     if not running:
-        summary = [f"{host} has nothing to back up so far. What it backs up will go to {repository}{copied}."]
+        summary = [f"{host} has nothing to back up yet. Backups will go to {repository}{copied}."]
     if discovered.get("next_pass"):
         summary.append(f"Next pass: {_moment(discovered['next_pass'])}.")
     summary.append(f"Password: {password}.")
     if first and running:
-        summary.append("For a first backup now, run backup.yml.")
+        summary.append("Run backup.yml for a first backup now.")
     elif not running:
-        summary.append("Start a database container that backup_containers matches, then look again with status.yml.")
+        summary.append("Start a database container that matches backup_containers, then run status.yml.")
     return [*(f"{host}: {note}" for note in [*notes, *discovered.get("notes", ())]), " ".join(summary)]
 
 

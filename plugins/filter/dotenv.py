@@ -12,12 +12,12 @@ from ansible.errors import AnsibleFilterError
 
 DOCUMENTATION = r"""
 name: dotenv
-short_description: Read the variables out of an env file
+short_description: Read the variables in an env file
 version_added: 0.1.0
 description:
   - Turns the text of an env file, such as C(.env.shared), into a dictionary.
-  - A line is C(NAME=value) or C(export NAME=value). Empty lines and lines that begin with C(#) are left out.
-  - A value in single quotes is taken as it stands. In double quotes, C(\n), C(\t), C(\"), C(\$) and C(\\) mean what
+  - A line is C(NAME=value) or C(export NAME=value). Empty lines and lines that begin with C(#) are ignored.
+  - A value in single quotes is taken literally. In double quotes, C(\n), C(\t), C(\"), C(\$) and C(\\) mean what
     they usually do. Quoted values may span lines. Without quotes, spaces around the value are cut off, and so is a
     comment, which begins with C(#) after a space.
   - Nothing is executed, and references such as C($HOME) stay as they are.
@@ -57,7 +57,7 @@ _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "$": "$", "`": "`", "\\":
 def dotenv(text: str) -> dict[str, str]:
     """The variables of an env file. What cannot be read is an error that names the line, never its content."""
     if not isinstance(text, str):
-        raise AnsibleFilterError("dotenv reads text.")
+        raise AnsibleFilterError("dotenv expects text.")
     text = text.replace("\r\n", "\n").removeprefix("\ufeff")
     variables: dict[str, str] = {}
     position = 0
@@ -92,7 +92,7 @@ def _value(text: str, position: int) -> tuple[str, int]:
         raise _unreadable(text, position, f"opens a {quote} that is never closed")
     rest = _AFTER_QUOTES.match(text, quoted.end())
     if rest is None:
-        raise _unreadable(text, position, "goes on after its closing quote")
+        raise _unreadable(text, position, "continues after its closing quote")
     value = quoted.group("value")
     if quote == '"':
         value = _ESCAPE.sub(lambda escape: _ESCAPED.get(escape.group(1), escape.group()), value)

@@ -11,7 +11,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_d
 
 DOCUMENTATION = r"""
 name: duration
-short_description: Say a number of seconds in words
+short_description: Format a number of seconds
 version_added: 0.1.0
 description:
   - Turns a number of seconds into its two largest units, such as C(3 h 12 min).
@@ -25,7 +25,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say how old the backup is
+- name: Show how old the backup is
   ansible.builtin.debug:
     msg: "{{ 11549 | scalr.backup.duration }} old"
 """

@@ -14,7 +14,7 @@ name: keys_of_older_pages
 short_description: Find the keys of older pages
 version_added: 0.4.0
 description:
-  - Finds, among the keys of some repositories, those that recovery kits have, other than the new ones.
+  - Finds the recovery kits' keys in some repositories, except the new ones.
 positional: _input, new
 options:
   _input:
@@ -32,7 +32,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say which keys are of older pages
+- name: Show which keys belong to older pages
   ansible.builtin.debug:
     msg: "{{ listed.results | scalr.backup.keys_of_older_pages(['5f0c']) }}"
 """

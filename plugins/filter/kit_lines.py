@@ -14,7 +14,7 @@ name: kit_lines
 short_description: Show which hosts are on the page for the safe
 version_added: 0.4.0
 description:
-  - Makes a table of all hosts, and of why one is not on the page.
+  - Returns a table of all hosts, with the reason if one is not on the page.
 positional: _input, hostvars
 options:
   _input:

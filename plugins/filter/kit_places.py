@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._recovery_kit import 
 
 DOCUMENTATION = r"""
 name: kit_places
-short_description: Say what opens the repositories of a host
+short_description: List what opens a host's repositories
 version_added: 0.4.0
 description:
-  - Puts together what the page for the safe says of each repository of a host, that of the copies last.
+  - Collects what the page for the safe says about each of a host's repositories, the second repository last.
 positional: _input, config, host_password, page_password, escrow, keys
 options:
   _input:

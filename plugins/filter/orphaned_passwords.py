@@ -14,7 +14,7 @@ name: orphaned_passwords
 short_description: Find passwords that would be lost with a host
 version_added: 0.4.0
 description:
-  - Finds, among the files of a host, passwords that are nowhere else, and says where the controller is to keep each.
+  - Finds passwords among a host's files that exist nowhere else, and says where the controller should store each.
 positional: _input, kept, secrets, password_file, controller_file
 options:
   _input:
@@ -22,12 +22,12 @@ options:
     type: dict
     required: true
   kept:
-    description: The passwords that are elsewhere as well.
+    description: The passwords that also exist elsewhere.
     type: list
     elements: str
     required: true
   secrets:
-    description: The directory on the host that passwords lie in.
+    description: The directory on the host with the passwords.
     type: path
     required: true
   password_file:
@@ -35,7 +35,7 @@ options:
     type: path
     required: true
   controller_file:
-    description: The file on the controller that this one belongs into, whose name ends in C(.password).
+    description: The file on the controller for this password; its name ends in C(.password).
     type: path
     required: true
 author:

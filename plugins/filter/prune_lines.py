@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._fleet_lines import p
 
 DOCUMENTATION = r"""
 name: prune_lines
-short_description: Show what became of retention on all hosts
+short_description: Show the outcome of retention on all hosts
 version_added: 0.4.0
 description:
-  - Makes a table of all hosts, those that failed first, and counts them.
+  - Returns a table of all hosts, failures first, and the number of hosts per outcome.
 positional: _input, check_mode
 options:
   _input:
@@ -23,7 +23,7 @@ options:
     elements: dict
     required: true
   check_mode:
-    description: Whether it was only foretold.
+    description: Whether this ran in check mode.
     type: bool
     default: false
 author:
@@ -31,7 +31,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Show what became of it
+- name: Show the outcome
   scalr.backup.report:
     lines: "{{ ansible_play_hosts_all | scalr.backup.answers(hostvars, names) | scalr.backup.prune_lines }}"
   vars:

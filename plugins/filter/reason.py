@@ -14,8 +14,8 @@ name: reason
 short_description: Say in one sentence why a task failed
 version_added: 0.4.0
 description:
-  - Makes one sentence of the result of a task that failed, whatever the module has put into it, and also where the module has
-    ended without a result.
+  - Turns the result of a failed task into one sentence, whatever the module put into it, even if the module ended without
+    a result.
 options:
   _input:
     description: The result, such as C(ansible_failed_result).
@@ -30,7 +30,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say what went wrong
+- name: Report what went wrong
   ansible.builtin.fail:
     msg: "{{ ansible_failed_result | scalr.backup.reason(ansible_failed_task.name) }}"
 """

@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._restore_choice impor
 
 DOCUMENTATION = r"""
 name: restore_answer
-short_description: Make one answer of what a host has said before a restore
+short_description: Evaluate a host's answer before a restore
 version_added: 0.4.0
 description:
-  - A host was asked for its containers, or whether it can restore into another one or undo. Says how well it fits.
+  - A host was asked for its containers, or whether it can restore into another one or undo. Returns how well it fits.
 positional: _input, tried, db
 options:
   _input:
@@ -34,7 +34,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Note the answer
+- name: Record the answer
   ansible.builtin.set_fact:
     answer: "{{ discovered | scalr.backup.restore_answer(tried, 'scalr-foo-db') }}"
 """
@@ -42,7 +42,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(can) is 2 where the host does it, 1 where it refuses, and 0 where it does not have what is meant.
+    - C(can) is 2 if the host can do it, 1 if it refuses, and 0 if it does not have the container or run.
     - C(names) are its containers, C(reason) is why it refuses, and C(silence) is why it has not answered.
   type: dict
 """

@@ -14,7 +14,7 @@ name: restore_choice
 short_description: Choose the host that a restore is for
 version_added: 0.4.0
 description:
-  - Compares what all hosts have answered. One host is chosen; none, or several, is a refusal that says what each has.
+  - Compares all hosts' answers. Exactly one host is chosen; none or several is a refusal that lists what each has.
 positional: _input, db, target, undo
 options:
   _input:
@@ -39,7 +39,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Stop where it is not one host
+- name: Fail unless exactly one host has it
   ansible.builtin.fail:
     msg: "{{ choice.refusal }}"
   vars:
@@ -49,7 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The C(host), or the C(refusal); and a C(warning) of hosts that could not be asked. What there is not is empty.
+  description: The C(host), or the C(refusal); and a C(warning) about hosts that could not be queried. Whatever is missing is empty.
   type: dict
 """
 

@@ -14,7 +14,7 @@ name: restore_confirmation
 short_description: Say why a restore is not confirmed
 version_added: 0.4.0
 description:
-  - Compares what was typed, or given as a variable, with what has to be.
+  - Compares what was typed, or set as a variable, with the expected confirmation.
 positional: _input, confirm, answer
 options:
   _input:
@@ -22,7 +22,7 @@ options:
     type: str
     required: true
   confirm:
-    description: What the variable of this name holds. None where it is not given, and the answer counts.
+    description: The value of the variable of this name. None if it is not set; then the answer counts.
     type: raw
   answer:
     description: What was typed.
@@ -33,7 +33,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Stop where it is not confirmed
+- name: Fail if it is not confirmed
   ansible.builtin.fail:
     msg: "{{ 'scalr-foo-db' | scalr.backup.restore_confirmation(none, typed.user_input) }}"
 """
@@ -42,7 +42,7 @@ RETURN = r"""
 _value:
   description: The sentence; empty where it is confirmed.
   type: str
-  sample: "Nothing was restored: the answer was shop and not scalr-foo-db."
+  sample: "Nothing was restored: the answer was shop, but must be scalr-foo-db."
 """
 
 

@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._restore_words import
 
 DOCUMENTATION = r"""
 name: restore_objection
-short_description: Say why a restore cannot be meant
+short_description: Say why a restore makes no sense
 version_added: 0.4.0
 description:
-  - Looks at what M(scalr.backup.database_restore) would be asked for, before any host is asked.
+  - Checks the options for M(scalr.backup.database_restore) before any host is queried.
 positional: _input, password, repository
 options:
   _input:
@@ -34,7 +34,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Stop where it cannot be meant
+- name: Reject variables that contradict each other
   ansible.builtin.fail:
     msg: "{{ {'db': db, 'undo': '', 'strategy': 'beside'} | scalr.backup.restore_objection('', '') }}"
 """
@@ -43,7 +43,7 @@ RETURN = r"""
 _value:
   description: The sentence; empty where there is nothing to object to.
   type: str
-  sample: restore_strategy is bravely, and must be beside or replace.
+  sample: restore_strategy is bravely, but must be beside or replace.
 """
 
 

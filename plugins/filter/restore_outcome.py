@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._restore_words import
 
 DOCUMENTATION = r"""
 name: restore_outcome
-short_description: Show what became of a restore
+short_description: Show the outcome of a restore
 version_added: 0.4.0
 description:
-  - Turns the result of M(scalr.backup.database_restore) into a table, and what is to be known beside it.
+  - Turns the result of M(scalr.backup.database_restore) into a table with notes.
 positional: _input, title, undo
 options:
   _input:
@@ -22,7 +22,7 @@ options:
     type: dict
     required: true
   title:
-    description: What stands above it.
+    description: The title above it.
     type: str
     required: true
   undo:
@@ -34,7 +34,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Show what became of it
+- name: Show the outcome
   scalr.backup.report:
     lines: "{{ restored | scalr.backup.restore_outcome('Restore of scalr-foo-db on web1') }}"
 """

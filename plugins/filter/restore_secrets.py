@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._restore_source impor
 
 DOCUMENTATION = r"""
 name: restore_secrets
-short_description: Find what opens the repository of another host
+short_description: Find the secrets of another host's repository
 version_added: 0.4.0
 description:
-  - Takes the password and the environment of another host's repository as they are given, or as the inventory knows them.
+  - Takes the password and the environment of another host's repository from the options, or from the inventory.
 positional: _input, hostvars, host, repository, kept
 options:
   _input:

@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._restore_source impor
 
 DOCUMENTATION = r"""
 name: restore_source
-short_description: Find the repository that another host has its snapshots in
+short_description: Find the repository with another host's snapshots
 version_added: 0.4.0
 description:
-  - Says where the snapshots of another host lie, as it is given or as the inventory knows it. Reads no secret.
+  - Returns where another host's snapshots are, from the options or from the inventory. Reads no secret.
 positional: _input, hostvars, host, own
 options:
   _input:
@@ -38,7 +38,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say where the snapshots of web9 lie
+- name: Show where web9's snapshots are
   ansible.builtin.debug:
     msg: "{{ (given | scalr.backup.restore_source(hostvars, inventory_hostname, backup_repository)).repository }}"
   vars:

@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._fleet_lines import r
 
 DOCUMENTATION = r"""
 name: rotate_lines
-short_description: Show what became of the passwords of all hosts
+short_description: Show the outcome of all hosts' password changes
 version_added: 0.4.0
 description:
-  - Makes a table of all hosts, and says where the new passwords have to go.
+  - Returns a table of all hosts, and says where to put the new passwords.
 options:
   _input:
     description: The hosts. Each has its name as C(host), and C(result), C(switched) and C(giver), as far as it came.
@@ -26,7 +26,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Show what became of it
+- name: Show the outcome
   scalr.backup.report:
     lines: "{{ ansible_play_hosts_all | scalr.backup.answers(hostvars, names) | scalr.backup.rotate_lines }}"
   vars:

@@ -14,7 +14,7 @@ name: rotation_laggards
 short_description: Find the hosts that still have the old password
 version_added: 0.4.0
 description:
-  - Says which other hosts open a repository of a host with the same key, and have not changed to the new password.
+  - Returns the other hosts that open one of a host's repositories with the same key, and have not switched to the new password.
 positional: _input, host, repositories, keys
 options:
   _input:

@@ -14,7 +14,7 @@ name: rotation_neighbours
 short_description: Find the hosts that share a repository
 version_added: 0.4.0
 description:
-  - Says which other hosts have one of the repositories of a host.
+  - Returns the other hosts that use one of a host's repositories.
 positional: _input, host, repositories
 options:
   _input:

@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._recovery_kit import 
 
 DOCUMENTATION = r"""
 name: secret_files
-short_description: Name the files of a directory by themselves
+short_description: Select the files of one directory by name
 version_added: 0.4.0
 description:
-  - Takes what some files hold, by their paths, and keeps those of one directory, by their names.
+  - Takes the contents of files by path, and returns those in one directory by name.
 positional: _input, directory
 options:
   _input:

@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._fleet_lines import s
 
 DOCUMENTATION = r"""
 name: status_lines
-short_description: Show how well the databases of all hosts are backed up
+short_description: Show the backup status of all hosts
 version_added: 0.4.0
 description:
-  - Makes a table of all databases and one of all hosts, the worst first, says what to do, and counts the hosts.
+  - Returns a table of all databases and one of all hosts, the worst first, what to do, and the number of hosts per outcome.
 options:
   _input:
     description: The hosts. Each has its name as C(host), and C(outcome), C(rows), C(next_pass), C(summary), C(findings) and C(kept).
@@ -26,7 +26,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Show what became of it
+- name: Show the outcome
   scalr.backup.report:
     lines: "{{ ansible_play_hosts_all | scalr.backup.answers(hostvars, names) | scalr.backup.status_lines }}"
   vars:

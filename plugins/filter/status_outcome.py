@@ -9,7 +9,7 @@ from typing import Any
 
 DOCUMENTATION = r"""
 name: status_outcome
-short_description: Say in a few words how the backups of a host are
+short_description: Describe a host's backup status in a few words
 version_added: 0.4.0
 description:
   - Turns the result of M(scalr.backup.status_info), of a host that was reached or not, into the words that a table and a tally
@@ -24,7 +24,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say how the backups are
+- name: Show the backup status
   ansible.builtin.debug:
     msg: "{{ status | scalr.backup.status_outcome }}"
 """
@@ -32,7 +32,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - V(safe), V(not safe), V(not complete) where PostgreSQL runs on the host that nothing backs up, V(waiting for the first pass),
+    - V(safe), V(not safe), V(not complete) if the host runs PostgreSQL that nothing backs up, V(waiting for the first pass),
       V(nothing to back up), V(not reached) or V(without an answer).
   type: str
   sample: safe

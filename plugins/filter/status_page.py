@@ -15,9 +15,9 @@ name: status_page
 short_description: Draw the backups of a fleet as a page
 version_added: 0.3.0
 description:
-  - Turns what the hosts of a fleet have answered into one HTML document, with the health of the fleet, a calendar of
+  - Turns the answers of a fleet's hosts into one HTML document, with the health of the fleet, a calendar of
     nights for every database, the snapshots it can be restored from, how much is stored and how it grows, drills, and what to do about each problem.
-  - The document needs nothing but itself. Its policy forbids it to load anything, or to send anything anywhere.
+  - The document is self-contained. Its policy forbids it to load or send anything.
 options:
   _input:
     description:
@@ -28,10 +28,10 @@ options:
     elements: dict
     required: true
   now:
-    description: The time that the page is made for, in ISO 8601. Without it, the controller's clock counts.
+    description: The time of the page, in ISO 8601. Defaults to the controller's clock.
     type: str
   name:
-    description: What the fleet is called, for the page's title and head.
+    description: The fleet's name, for the page's title and header.
     type: str
     default: ""
     version_added: 0.4.0
@@ -65,7 +65,9 @@ def status_page(answers: list[dict[str, Any]], now: str | None = None, name: str
     try:
         return page(fleet(answers, moment, name))
     except (KeyError, TypeError, ValueError) as error:
-        raise AnsibleFilterError(f"The answers of the hosts make no page: {type(error).__name__}: {error}") from error
+        raise AnsibleFilterError(
+            f"Failed to build the page from the hosts' answers: {type(error).__name__}: {error}"
+        ) from error
 
 
 class FilterModule:

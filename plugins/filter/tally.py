@@ -10,11 +10,10 @@ from typing import Any
 
 DOCUMENTATION = r"""
 name: tally
-short_description: Say in one line how many things came out how
+short_description: Count outcomes in one line
 version_added: 0.2.0
 description:
-  - Counts the outcomes in a list and puts them into words, in the order that O(order) gives, those that it does not name
-    last.
+  - Counts the outcomes in a list and describes them in one line, in the order of O(order), others last.
 options:
   _input:
     description: The outcomes.
@@ -22,11 +21,11 @@ options:
     elements: str
     required: true
   thing:
-    description: What came out so, in the singular.
+    description: The thing that is counted, in the singular.
     type: str
     required: true
   order:
-    description: Outcomes in the order in which they are to be told, the worst first.
+    description: The order of the outcomes, worst first.
     type: list
     elements: str
     default: []
@@ -35,7 +34,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say how it went
+- name: Show the totals
   ansible.builtin.debug:
     msg: "{{ ['saved', 'failed', 'saved'] | scalr.backup.tally('host', ['not reached', 'failed']) }}"
 """

@@ -13,7 +13,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._units import printab
 
 DOCUMENTATION = r"""
 name: text_table
-short_description: Lay rows out as a table of text
+short_description: Format rows as a text table
 version_added: 0.1.0
 description:
   - Turns a list of rows into the lines of a table with aligned columns.
@@ -55,7 +55,7 @@ _value:
 def text_table(rows: Sequence[Sequence[object]], header: Sequence[str], right: Collection[str] = ()) -> list[str]:
     """The lines of a table."""
     if not all(len(row) == len(header) for row in rows):
-        raise AnsibleFilterError("text_table wants as many cells in every row as there are columns.")
+        raise AnsibleFilterError("text_table needs one cell per column in every row.")
     cells = [[_text(cell) for cell in row] for row in [header, *rows]]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     # A column is one of numbers when it holds nothing else: its first row tells.

@@ -14,16 +14,16 @@ name: volume_options
 short_description: Turn volumes into options of a docker command
 version_added: 0.4.0
 description:
-  - Makes an option of each volume of a container; of those alone that are there, where that is known.
+  - Turns each volume of a container into an option; only existing ones, if that is known.
 positional: _input, there
 options:
   _input:
-    description: The volumes, as C(source:target) with further options behind.
+    description: The volumes, as C(source:target), optionally with options.
     type: list
     elements: str
     required: true
   there:
-    description: The sources that there are. None where all are, or are made.
+    description: The existing sources. None if all exist, or are created.
     type: list
     elements: str
 author:
@@ -31,7 +31,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say how the volumes are mounted
+- name: Show how the volumes are mounted
   ansible.builtin.debug:
     msg: "{{ ['scalr-backup-repository:/repository', '/root/.ssh:/ssh:ro'] | scalr.backup.volume_options(['/root/.ssh']) }}"
 """

@@ -6,8 +6,8 @@
 
 """The one file that knows how to call the agent.
 
-The agent does the work; a module asks it for one verb over ``docker exec`` and hands on what it answers.
-On its standard output the agent prints JSON objects, one a line, and last exactly one
+The agent does the work; a module calls one of its verbs over ``docker exec`` and returns the answer.
+On its standard output the agent prints JSON objects, one per line, and last exactly one
 ``{"event": "result", ...}``. A call without that last line has failed, whatever its exit code.
 """
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 #: Of the collection, as galaxy.yml says.
 VERSION = "0.4.0"
 
-#: What every module of the collection accepts beside its own options.
+#: What every module of the collection accepts besides its own options.
 AGENT_ARGUMENTS: dict[str, Any] = {
     "agent": {"type": "str", "default": "scalr-backup"},
 }
 
-#: What a module accepts beside that when its verb reports progress.
+#: What a module also accepts if its verb reports progress.
 PROGRESS_ARGUMENTS: dict[str, Any] = {
     "progress_file": {"type": "path"},
 }
 
-#: What a module accepts beside that when its verb restores snapshots, which another host may have made.
+#: What a module also accepts if its verb restores snapshots, which another host may have made.
 SOURCE_ARGUMENTS: dict[str, Any] = {
     "from_host": {"type": "str"},
     "from_repository": {"type": "str"},
@@ -47,28 +47,28 @@ SOURCE_ARGUMENTS: dict[str, Any] = {
     "from_copy": {"type": "bool", "default": False},
 }
 
-#: No name of a region or of a class of storage is a secret, and hiding it would hide half of a result.
+#: Names of regions or storage classes are not secret, and hiding them would hide half of a result.
 _SHORTEST_SECRET = 4
 
-#: Ansible gives these words in a module's result a meaning of its own, the last two for asynchronous tasks.
+#: Ansible reserves these words in a module's result, the last two for asynchronous tasks.
 _RETURNED_AS = {"failed": "failed_databases", "started": "started_at", "finished": "finished_at"}
 
-#: How much of the agent's standard error goes into a sentence about a call that broke off.
+#: How much of the agent's standard error goes into a sentence about a call that ended early.
 _TAIL_LINES = 3
 _TAIL_CHARACTERS = 600
 
-#: Has a command's output go to a file that only its owner can read, and first notes there which process it is: its
-#: number, and when it was started, since numbers are used again.
+#: Sends a command's output to a file that only its owner can read, and first records the process there: its pid, and when
+#: it was started, because pids are reused.
 _TO_FILE = r"""umask 077
 started=$(cut -d" " -f22 "/proc/$$/stat" 2>/dev/null)
 printf '{"event": "process", "id": %d, "started": "%s"}\n' "$$" "$started" > "$0"
 exec "$@" >> "$0"
 """
 
-#: The engine's socket, here and in a container that may speak to it.
+#: The engine's socket, here and in a container that may use it.
 _SOCKET = "/var/run/docker.sock"
 
-#: The rights of a container of one call.
+#: The privileges of a one-shot container.
 _CONFINED = [
     "--rm",
     "--init",
@@ -78,22 +78,22 @@ _CONFINED = [
     "--tmpfs=/tmp:size=64m",
 ]
 
-#: The rights of a call beside the agent: the agent's, and those to Docker that the agent need not have.
+#: The privileges of a call beside the agent: the agent's, plus access to Docker, which the agent does not need.
 _APART = [*_CONFINED, f"--volume={_SOCKET}:{_SOCKET}"]
 
-#: What a call without an agent has: this host's own way to the store, a memory, and a cache.
+#: What a call without an agent has: this host's network, a state volume, and a cache.
 _ALONE = [
     "--network=host",
     "--volume=scalr-backup-prune:/var/lib/scalr-backup",
     "--volume=scalr-backup-prune-cache:/var/cache/scalr-backup",
 ]
 
-#: Where the docker command lies on hosts whose sudo hands on a short PATH.
+#: Where the docker command is on hosts whose sudo passes a short PATH.
 _DOCKER_DIRECTORIES = ["/usr/local/bin", "/snap/bin"]
 
 
 class AgentError(Exception):
-    """A call that failed. Its text is one sentence for the operator; ``code`` is the agent's word for it."""
+    """A call that failed. Its text is one sentence for the operator; ``code`` is the error code."""
 
     def __init__(self, message: str, code: str | None = None, data: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -119,11 +119,11 @@ class Agent:
     ) -> tuple[bool, dict[str, Any]]:
         """Run one verb and return the agent's result as ``(changed, data)``.
 
-        ``stdin`` is what the verb reads, ``apart`` runs it in a container of its own beside the agent's, ``image`` in
-        one that needs no agent on this host, and ``progress_file`` is a file that holds what the agent has printed so far; it is removed at the end.
+        ``stdin`` is what the verb reads, ``apart`` runs it in a separate container beside the agent's, ``image`` in one that
+        needs no agent on this host, and ``progress_file`` is a file for the agent's output so far; it is removed at the end.
 
-        Raises AgentError with the agent's own sentence when the verb failed, and with one of ours
-        when the agent could not be asked.
+        Raises AgentError with the agent's own sentence if the verb failed, and with one of ours if the agent could not be
+        called.
         """
         docker = self._docker()
         enter = self._alone(docker, image) if image else self._enter(docker, apart, stdin is not None)
@@ -137,37 +137,37 @@ class Agent:
         data = result.get("data") or {}
         if not result.get("ok"):
             error = result.get("error") or {}
-            message = error.get("message") or f"The agent's {verb} failed without saying why (exit code {rc})."
+            message = error.get("message") or f"The agent's {verb} failed without giving a reason (exit code {rc})."
             raise AgentError(message, code=error.get("code"), data=data)
         if rc != 0:
             raise AgentError(
-                f"The agent called its {verb} a success, but the docker command ended with exit code {rc}: "
-                f"do not trust it.{_tail(stderr)}",
+                f"The agent reported that its {verb} succeeded, but the docker command ended with exit code {rc}: "
+                f"do not trust the result.{_tail(stderr)}",
                 data=data,
             )
         return bool(result.get("changed")), data
 
     def _enter(self, docker: str, apart: bool, has_input: bool) -> list[str]:
         """The command before the verb."""
-        # Without -i where the verb reads nothing: a module's standard input belongs to Ansible's connection.
+        # No -i if the verb reads nothing: a module's standard input belongs to Ansible's connection.
         interactive = ["-i"] if has_input else []
         if not apart:
             return [docker, "exec", *interactive, self._container, "scalr-backup"]
         inspect = [docker, "container", "inspect", "--format", "{{.Image}}", self._container]
         rc, image, _stderr = self._module.run_command(inspect, expand_user_and_vars=False)
         if rc != 0:
-            # It may have come back in between.
-            raise AgentError(self._why_no_agent(docker) or f"The container {self._container} could not be looked at.")
+            # It may have come back in the meantime.
+            raise AgentError(self._why_no_agent(docker) or f"The container {self._container} could not be inspected.")
         inherited = f"--volumes-from={self._container}"
         return [docker, "run", *interactive, *_APART, *_socket_group(), inherited, image.strip()]
 
     def _alone(self, docker: str, image: str) -> list[str]:
-        """The command before the verb, where it is the agent's image that is asked, and no agent."""
+        """The command before the verb, to run the agent's image without an agent."""
         return [docker, "run", "-i", *_CONFINED, *_ALONE, image]
 
     def _run(self, command: list[str], stdin: str | None, progress_file: str | None) -> tuple[int, str, str]:
         """Run a command and return its exit code and both of its outputs."""
-        # Ansible would otherwise expand "~" and "$" in the arguments, and both may be part of a database's name.
+        # Otherwise Ansible would expand "~" and "$" in the arguments, and both can be part of a database's name.
         options = {"expand_user_and_vars": False, "data": stdin, "binary_data": True}
         if progress_file is None:
             rc, stdout, stderr = self._module.run_command(command, **options)
@@ -176,28 +176,28 @@ class Agent:
             rc, _nothing, stderr = self._module.run_command(["sh", "-c", _TO_FILE, progress_file, *command], **options)
             return rc, Path(progress_file).read_text(encoding="utf-8", errors="surrogateescape"), stderr
         except OSError as error:
-            raise AgentError(f"The agent's answer cannot be read from {progress_file}: {error.strerror}.") from None
+            raise AgentError(f"Cannot read the agent's answer from {progress_file}: {error.strerror}.") from None
         finally:
             _remove(progress_file)
 
     def _docker(self) -> str:
-        # In two steps, because the further directories would otherwise go before the PATH.
+        # In two steps, because the extra directories would otherwise precede the PATH.
         docker: str | None = self._module.get_bin_path("docker") or self._module.get_bin_path(
             "docker", opt_dirs=_DOCKER_DIRECTORIES
         )
         if docker is None:
             raise AgentError(
-                "The docker command is not installed on this host: run site.yml, which puts Docker and the agent on it."
+                "The docker command is not installed on this host: run site.yml, which installs Docker and the agent."
             )
         return docker
 
     def _why_no_result(self, docker: str, verb: str, rc: int, stderr: str) -> str:
-        """Find out why a call brought no result, from what Docker says now and not from the wording of its errors."""
-        broke_off = f"The agent's {verb} broke off without a result (exit code {rc}).{_tail(stderr)}"
+        """Find out why a call returned no result, from Docker's current state and not from the wording of its errors."""
+        broke_off = f"The agent's {verb} ended without a result (exit code {rc}).{_tail(stderr)}"
         return self._why_no_agent(docker) or broke_off
 
     def _why_no_agent(self, docker: str) -> str | None:
-        """What keeps the agent from being asked, or None when it runs."""
+        """Why the agent cannot be called, or None if it is running."""
         engine_rc, _version, engine_stderr = self._module.run_command(
             [docker, "version", "--format", "{{.Server.Version}}"]
         )
@@ -209,27 +209,27 @@ class Agent:
             expand_user_and_vars=False,
         )
         if inspect_rc != 0:
-            return f"This host has no container {self._container}: run site.yml, which puts the agent on it."
+            return f"This host has no container {self._container}: run site.yml, which deploys the agent."
         if state.strip() != "running":
             return (
                 f"The agent's container {self._container} is {state.strip()}, not running: "
-                f"docker logs {self._container} says why, and site.yml puts it right."
+                f"docker logs {self._container} shows the cause, and site.yml repairs it."
             )
         return None
 
 
 def _socket_group() -> list[str]:
-    """The group of those who may speak to the engine, as an option: nothing in the container is root."""
+    """The group of the Docker socket, as an option: nothing in the container is root."""
     try:
         return [f"--group-add={Path(_SOCKET).stat().st_gid}"]
     except OSError:
-        return []  # The docker command has the words for what is wrong.
+        return []  # The docker command will report what is wrong.
 
 
 def require_fitting(module: AnsibleModule, name: str) -> None:
-    """End the module where its options do not go together, before anything is asked of the agent.
+    """Fail if the module's options contradict each other, before calling the agent.
 
-    An option that has its default's value counts as not given.
+    An option with its default value counts as not set.
     """
     given = {
         option: value
@@ -252,11 +252,11 @@ def call_or_fail(
 ) -> tuple[bool, dict[str, Any]]:
     """Run one verb and return ``(changed, values)``, values being what the module returns.
 
-    ``secrets`` are handed to the verb on its standard input, where nobody sees them in a list of processes. ``answers`` are
-    codes that are an answer, and no failure of the call.
+    ``secrets`` are passed to the verb on its standard input, where they do not show up in a process list. ``answers`` are
+    codes that count as an answer, not as a failure.
 
-    Ends the module with the agent's own sentence and code when the verb failed. The values are complete
-    even then: of seven databases six may have been saved.
+    Fails the module with the agent's own sentence and code if the verb failed. The values are complete even then: six of
+    seven databases may have been saved.
     """
     try:
         changed, data = Agent(module).call(
@@ -275,7 +275,7 @@ def call_or_fail(
 
 
 def source_options(module: AnsibleModule) -> list[str]:
-    """Whose snapshots are meant, as options of the agent."""
+    """Whose snapshots to use, as options of the agent."""
     return [
         *option("from-host", module.params["from_host"]),
         *option("from-repository", module.params["from_repository"]),
@@ -285,7 +285,7 @@ def source_options(module: AnsibleModule) -> list[str]:
 
 
 def source_secrets(module: AnsibleModule) -> dict[str, Any] | None:
-    """The secrets of the other repository, or None where the agent's own will do."""
+    """The secrets of the other repository, or None if the agent's own are used."""
     if module.params["from_password"] is None:
         return None
     module.no_log_values = {value for value in module.no_log_values if len(value) >= _SHORTEST_SECRET}
@@ -304,18 +304,18 @@ def _values(module: AnsibleModule, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _remove(path: str) -> None:
-    """Remove a file, where there is one."""
+    """Remove a file if it exists."""
     with contextlib.suppress(OSError):
         Path(path).unlink()
 
 
 def option(name: str, value: object) -> list[str]:
-    """An option of the agent as one argument: so a value that begins with a dash stays a value."""
+    """An option of the agent as one argument, so that a value that begins with a dash stays a value."""
     return [] if value is None else [f"--{name}={value}"]
 
 
 def options(name: str, values: Iterable[object] | None) -> list[str]:
-    """The same for an option that may be repeated."""
+    """The same for a repeatable option."""
     return [f"--{name}={value}" for value in values or []]
 
 
@@ -325,8 +325,8 @@ def flag(name: str, wanted: bool) -> list[str]:
 
 
 def _last_result(stdout: str) -> dict[str, Any] | None:
-    """The result in the last line of the agent's output, or None when there is none."""
-    # Not splitlines(): it also splits at characters that JSON may hold unescaped.
+    """The result in the last line of the agent's output, or None."""
+    # Not splitlines(): it also splits at characters that JSON may contain unescaped.
     lines = stdout.strip().split("\n")
     try:
         event = json.loads(lines[-1])
@@ -338,7 +338,7 @@ def _last_result(stdout: str) -> dict[str, Any] | None:
 
 
 def _tail(stderr: str) -> str:
-    """The end of a standard error as the second half of a sentence, or nothing."""
+    """The end of standard error as the second half of a sentence, or nothing."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     tail = " / ".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
     return f" It said: {tail}" if tail else ""

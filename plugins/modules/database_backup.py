@@ -10,9 +10,8 @@ module: database_backup
 short_description: Back up the databases of a host
 version_added: 0.1.0
 description:
-  - Has the agent make a pass, the same as it makes every night, over all databases of the host or over those of some
-    containers.
-  - One database's failure does not stop the others. The module fails when any of them failed, and returns what
+  - Runs the same pass as every night, over all databases of the host or over those of some containers.
+  - One database's failure does not stop the others. The module fails if any of them failed, and returns what
     happened to each.
 extends_documentation_fragment:
   - scalr.backup._attributes
@@ -36,20 +35,19 @@ options:
     default: []
   tags:
     description:
-      - Further tags for the snapshots. With V(pinned), retention leaves them alone for ever.
+      - Additional tags for the snapshots. With V(pinned), retention keeps them forever.
     type: list
     elements: str
     default: []
   reason:
     description:
-      - Why the backup is made. It becomes a tag of the snapshots, and retention judges the snapshots of each reason by
-        themselves.
+      - The reason for the backup. It becomes a tag of the snapshots, and retention treats each reason separately.
     type: str
     choices: [manual, nightly]
     default: manual
   wait:
     description:
-      - Whether to wait when a pass is running already. Otherwise the module fails then, and says which it is.
+      - Whether to wait if a pass is already running. Otherwise the module fails and names that pass.
     type: bool
     default: false
 seealso:
@@ -70,7 +68,7 @@ EXAMPLES = r"""
     tags: [pinned, before-shop-2.4]
     wait: true
 
-- name: Begin to back up a large host, and do something else meanwhile
+- name: Start backing up a large host, and do something else meanwhile
   scalr.backup.database_backup:
   async: 21600
   poll: 0
@@ -88,12 +86,12 @@ reason:
   type: str
   sample: manual
 host:
-  description: Name of the host, as it stands in the repository.
+  description: Name of the host in the repository.
   returned: when a pass was made
   type: str
   sample: web1
 started_at:
-  description: When the pass began.
+  description: When the pass started.
   returned: when a pass was made
   type: str
   sample: "2026-11-22T10:15:00Z"
@@ -109,7 +107,8 @@ duration_seconds:
   sample: 19.2
 roles:
   description:
-    - For each container, null where its roles are saved, else why not. A dictionary with C(code) and C(message).
+    - For each container, null if its roles were saved, otherwise the reason. A dictionary with C(code) and
+      C(message).
   returned: when a pass was made
   type: dict
 databases:
@@ -127,7 +126,7 @@ databases:
       type: str
       sample: shop
     ok:
-      description: Whether it is saved.
+      description: Whether it was saved.
       type: bool
       sample: true
     snapshot_id:
@@ -143,7 +142,7 @@ databases:
       type: int
       sample: 1048576
     rows:
-      description: How many rows the dump holds, where they are counted.
+      description: How many rows the dump holds, if they were counted.
       type: int
       sample: 1250000
     duration_seconds:
@@ -165,14 +164,14 @@ failed_databases:
   sample: 0
 unmatched:
   description:
-    - PostgreSQL containers that nothing backs up and nobody has left out on purpose. Each has its C(name), C(image), C(state), in
-      C(evidence) what shows that it is PostgreSQL, and in C(why) what keeps it out.
+    - PostgreSQL containers that nothing backs up and that nobody has excluded on purpose. Each has its C(name),
+      C(image), C(state), in C(evidence) what identifies it as PostgreSQL, and in C(why) what leaves it out.
   returned: when a pass was made, from an agent of 0.4.0 or later
   type: list
   elements: dict
   version_added: 0.4.0
 notes:
-  description: What an operator has to know of them, a sentence each.
+  description: What an operator has to know about them, one sentence each.
   returned: when a pass was made, from an agent of 0.4.0 or later
   type: list
   elements: str
@@ -188,7 +187,7 @@ manifest_snapshot_id:
   type: str
   sample: 9b1fd3a07c21
 code:
-  description: The agent's word for the error.
+  description: The error's code.
   returned: failure
   type: str
   sample: unknown_database

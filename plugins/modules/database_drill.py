@@ -7,19 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: database_drill
-short_description: Prove that the snapshots of a host can be restored
+short_description: Verify that a host's snapshots can be restored
 version_added: 0.2.0
 description:
-  - Restores snapshots into throwaway containers, compares every table with what the backup counted, checks the result
-    with C(pg_amcheck) where the image has it, and with assertions of your own.
-  - The throwaway containers have no network, keep their data in memory, and are always removed. The databases of the host
-    are not touched.
-  - The drill runs in a container of its own beside the agent's, so that the agent need not have the right to make
-    containers.
-  - One database's failure does not stop the others. The module fails when any of them failed, and returns what happened to
-    each.
-  - What keeps a drill from being tried, such as too little memory or an image that is not there, says nothing about the
-    backup. The module fails then, too, and the agent does not record it as a failed drill.
+  - Restores snapshots into throwaway containers, compares every table with what the backup counted, and checks the
+    result with C(pg_amcheck), if the image has it, and with your own assertions.
+  - The throwaway containers have no network, keep their data in memory, and are always removed. The host's
+    databases are not touched.
+  - The drill runs in a separate container, so that the agent needs no permission to create containers.
+  - One database's failure does not stop the others. The module fails if any of them failed, and returns what
+    happened to each.
+  - A drill that cannot start, for example because of too little memory or a missing image, says nothing about the
+    backup. The module fails then too, but the agent does not record it as a failed drill.
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._agent
@@ -29,11 +28,11 @@ attributes:
   check_mode:
     support: partial
     details:
-      - The module is skipped, since whether a snapshot can be restored shows only when it is.
+      - The module is skipped, because only a restore proves a snapshot.
   diff_mode:
     support: N/A
     details:
-      - A drill changes nothing but what the agent remembers of its drills.
+      - A drill changes nothing but the agent's record of drills.
 options:
   db:
     description:
@@ -43,22 +42,22 @@ options:
     default: []
   database:
     description:
-      - Name of the one database to drill. Without it, all databases of the containers are.
+      - Name of the one database to drill. Without it, all databases of the containers are drilled.
     type: str
   snapshot:
     description:
-      - Which state to restore. V(latest), an id or several with commas between, the id of a run, V(tag=NAME) for the newest
-        with that tag, or a time, which means the newest snapshot at or before it.
-      - V(latest), a tag and a time mean the newest snapshot of each database, which may come from several passes. A database
-        that a newer pass no longer found was dropped, and is restored only when it is named.
+      - Which state to restore, V(latest), one or more ids separated by commas, the id of a run, V(tag=NAME) for the
+        newest with that tag, or a time for the newest snapshot at or before it.
+      - V(latest), a tag and a time mean the newest snapshot of each database, which may come from several passes. A
+        database that a newer pass no longer found counts as dropped, and is restored only if you name it.
     type: str
     default: latest
   image:
     description:
-      - Image of the throwaway containers. By default, it is the one that the source had when it was backed up.
+      - Image of the throwaway containers. By default, the source's image at the time of the backup.
     type: str
 notes:
-  - A table of all hosts and an exit code is what the playbook C(scalr.backup.drill) makes of it.
+  - The playbook C(scalr.backup.drill) shows a table of all hosts and sets the exit code.
 seealso:
   - module: scalr.backup.database_restore
   - module: scalr.backup.status_info
@@ -67,15 +66,15 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Prove that last night's backups of a host can be restored
+- name: Verify that a host's latest backups can be restored
   scalr.backup.database_drill:
 
-- name: See whether a snapshot can be restored into the next version of PostgreSQL
+- name: Check whether a snapshot can be restored into the next version of PostgreSQL
   scalr.backup.database_drill:
     db: [scalr-shop-db]
     image: postgres:18
 
-- name: Prove the backups of another host, from a machine that has nothing to do with it
+- name: Verify the backups of another host, from an unrelated machine
   scalr.backup.database_drill:
     from_host: web1
 """
@@ -87,12 +86,12 @@ run:
   type: str
   sample: 20261122T101500Z-3f9a
 host:
-  description: Name of the host whose snapshots were restored, as it stands in the repository.
+  description: Name in the repository of the host whose snapshots were restored.
   returned: when a drill was made
   type: str
   sample: web1
 started_at:
-  description: When the drill began.
+  description: When the drill started.
   returned: when a drill was made
   type: str
   sample: "2026-11-22T10:15:00Z"
@@ -132,16 +131,16 @@ databases:
       type: str
       sample: shop
     ok:
-      description: Whether it can be restored and is what it was.
+      description: Whether it could be restored and matches the backup.
       type: bool
       sample: true
     tried:
-      description: Whether there was a drill at all. When there was none, C(error) says what stood in the way.
+      description: Whether the drill could start. If not, C(error) says why.
       type: bool
       sample: true
       version_added: 0.4.0
     own_image:
-      description: Whether the image was the one that the source ran.
+      description: Whether the image was the source's.
       type: bool
       sample: true
       version_added: 0.4.0
@@ -180,7 +179,7 @@ databases:
       description: What went wrong, or null. A dictionary with C(code) and C(message).
       type: dict
 code:
-  description: The agent's word for the error.
+  description: The error's code.
   returned: failure
   type: str
   sample: no_memory
@@ -215,7 +214,9 @@ def main() -> None:
     )
     require_fitting(module, "database_drill")
     if module.check_mode:
-        module.exit_json(changed=False, skipped=True, msg="Whether a snapshot can be restored shows only when it is.")
+        module.exit_json(
+            changed=False, skipped=True, msg="Check mode cannot predict a drill: only a restore proves a snapshot."
+        )
     wanted = module.params
     _changed, values = call_or_fail(
         module,

@@ -10,9 +10,9 @@ module: database_info
 short_description: List the database containers and databases of a host
 version_added: 0.1.0
 description:
-  - Asks the agent which database containers it discovers on this host, and which databases they hold.
-  - These are the databases that the next pass backs up. A container that matches but cannot be backed up, because it is
-    stopped for instance, is listed too, with the reason.
+  - Lists the database containers that the agent discovers on this host, and their databases.
+  - These are the databases that the next pass backs up. A container that matches but cannot be backed up, for
+    example because it is stopped, is listed too, with the reason.
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._attributes.info_module
@@ -26,7 +26,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: See what would be backed up
+- name: List what would be backed up
   scalr.backup.database_info:
   register: discovered
 
@@ -34,39 +34,39 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ discovered.containers | map(attribute='databases') | flatten | map(attribute='name') }}"
 
-- name: Make sure that the new app is covered
+- name: Verify that the new app is covered
   ansible.builtin.assert:
     that: "'scalr-shop-db' in discovered.containers | selectattr('status', 'eq', 'ok') | map(attribute='name')"
 """
 
 RETURN = r"""
 host:
-  description: Name of the host, as it stands in the repository.
+  description: Name of the host in the repository.
   returned: success
   type: str
   sample: web1
 repository_note:
-  description: What is to be said where no repository of the host lies elsewhere, or an empty text.
+  description: A warning if no repository of the host is elsewhere, or an empty string.
   returned: success
   type: str
   sample: ""
   version_added: 0.4.0
 next_pass:
-  description: When the next pass begins.
+  description: When the next pass starts.
   returned: success
   type: str
   sample: "2026-11-29T03:00:00+00:00"
   version_added: 0.4.0
 unmatched:
   description:
-    - PostgreSQL containers that nothing backs up and nobody has left out on purpose. Each has its C(name), C(image), C(state), in
-      C(evidence) what shows that it is PostgreSQL, and in C(why) what keeps it out.
+    - PostgreSQL containers that nothing backs up and that nobody has excluded on purpose. Each has its C(name),
+      C(image), C(state), in C(evidence) what identifies it as PostgreSQL, and in C(why) what leaves it out.
   returned: success, from an agent of 0.4.0 or later
   type: list
   elements: dict
   version_added: 0.4.0
 notes:
-  description: What an operator has to know of them, a sentence each.
+  description: What an operator has to know about them, one sentence each.
   returned: success, from an agent of 0.4.0 or later
   type: list
   elements: str
@@ -91,7 +91,7 @@ containers:
       type: str
       sample: postgres:17
     state:
-      description: Docker's word for the state of the container.
+      description: Docker's state of the container.
       type: str
       sample: running
     status:
@@ -129,8 +129,8 @@ containers:
           sample: UTF8
     kept_databases:
       description:
-        - Copies that restores have left beside the live databases, which are not backed up. Each has its C(container),
-          C(database), C(kept_since), C(size_bytes), and in C(command) what drops it.
+        - Copies that restores left beside the live databases, which are not backed up. Each has its C(container),
+          C(database), C(kept_since), C(size_bytes), and in C(command) the command that drops it.
       type: list
       elements: dict
       version_added: 0.4.0

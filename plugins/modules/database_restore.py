@@ -7,14 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: database_restore
-short_description: Put the databases of a container back to a snapshot
+short_description: Restore the databases of a container
 version_added: 0.1.0
 description:
-  - Has the agent restore the databases of a container from their snapshots.
-  - Each is restored into a new database beside the live one, verified, and only then put in its place, in one
-    transaction. Until then the app runs on. When anything fails, the live database is as it was.
-  - A restore replaces what is there, so it must be confirmed with O(confirm).
-  - The databases may go into another container, get another name, and come from another host, even one that is gone.
+  - Restores the databases of a container from their snapshots.
+  - Each is restored into a new database beside the live one, verified, and only then swapped in, in one
+    transaction. Until then the app keeps running. If anything fails, the live database is untouched.
+  - A restore replaces existing data, so you must confirm it with O(confirm).
+  - The databases can be restored into another container, under another name, and from another host, even a lost
+    one.
   - A database that was kept with O(keep_old) is swapped back with O(undo).
 extends_documentation_fragment:
   - scalr.backup._attributes
@@ -29,11 +30,11 @@ attributes:
   diff_mode:
     support: full
     details:
-      - Shows for every database what is there now and which snapshot takes its place.
+      - Shows the current state of every database and the snapshot that replaces it.
 options:
   db:
     description:
-      - Name of the container whose snapshots are restored. Required unless O(undo) is set.
+      - Name of the container whose snapshots to restore. Required unless O(undo) is set.
     type: str
   database:
     description:
@@ -41,56 +42,57 @@ options:
     type: str
   snapshot:
     description:
-      - Which state to restore. V(latest), an id or several with commas between, the id of a run, V(tag=NAME) for the newest
-        with that tag, or a time, which means the newest snapshot at or before it.
-      - V(latest), a tag and a time mean the newest snapshot of each database, which may come from several passes. A database
-        that a newer pass no longer found was dropped, and is restored only when it is named.
+      - Which state to restore, V(latest), one or more ids separated by commas, the id of a run, V(tag=NAME) for the
+        newest with that tag, or a time for the newest snapshot at or before it.
+      - V(latest), a tag and a time mean the newest snapshot of each database, which may come from several passes. A
+        database that a newer pass no longer found counts as dropped, and is restored only if you name it.
     type: str
     default: latest
   target:
     description:
-      - Name of the container to restore into, when it is another one than O(db). It may be any PostgreSQL container that
-        runs on the host and that the socket proxy lets the agent look into, by its name or by the label
-        C(scalr.backup=true). Without the proxy it may be any at all.
+      - Name of the container to restore into, if it is not O(db). It can be any running PostgreSQL container on the
+        host to which the socket proxy gives the agent access, by its name or by the label C(scalr.backup=true).
+        Without the proxy it can be any container.
     type: str
     version_added: 0.2.0
   database_as:
     description:
-      - Name that the restored database gets, when it is another one than it had.
+      - New name for the restored database.
     type: str
     version_added: 0.2.0
   strategy:
     description:
-      - With V(beside), each database is restored beside the live one, which stays as it is until the new one is verified.
-      - With V(replace), the live one is dropped first. B(When the restore fails then, there is no database.) This is for
-        volumes that have no room for a second copy.
+      - With V(beside), each database is restored beside the live one, which stays untouched until the new one is
+        verified.
+      - With V(replace), the live one is dropped first. B(If the restore then fails, there is no database.) This is
+        for volumes without space for a second copy.
     type: str
     choices: [beside, replace]
     default: beside
     version_added: 0.2.0
   without_manifest:
     description:
-      - Whether to do without the manifests of the chosen snapshots, for when one of them cannot be read (the code
-        V(unreadable_manifest)) and the dump itself is good.
-      - Row counts are not verified then, and roles come from the newest other manifest of the container.
+      - Whether to ignore the manifests of the chosen snapshots, if one of them cannot be read (the code
+        V(unreadable_manifest)) although the dump itself is good.
+      - Row counts are then not verified, and roles come from the container's newest other manifest.
     type: bool
     default: false
     version_added: 0.4.0
   undo:
     description:
-      - Id of a restore, as in RV(run). The databases that it replaced and kept take their places again.
-      - Cannot be used together with options that choose a snapshot or a target.
+      - Id of a restore, as in RV(run). The databases that it replaced and kept are swapped back.
+      - Cannot be combined with options that choose a snapshot or a target.
     type: str
     version_added: 0.2.0
   confirm:
     description:
-      - The name of the container whose databases are replaced, once more, as a sign that they may be.
-      - With O(strategy=replace), the word C(replace) and the name. RV(plan.confirm) is what has to be given.
+      - The name of the container whose databases are replaced, again, as a confirmation.
+      - With O(strategy=replace), the word C(replace) and the name. RV(plan.confirm) is the expected value.
     type: str
   keep_old:
     description:
-      - Whether to keep the replaced database under another name, see RV(databases[].old_database), so that O(undo) can
-        bring it back.
+      - Whether to keep the replaced database under another name, see RV(databases[].old_database), so that O(undo)
+        can swap it back.
     type: bool
     default: false
   safety_snapshot:
@@ -111,13 +113,13 @@ EXAMPLES = r"""
     db: scalr-shop-db
     confirm: scalr-shop-db
 
-- name: See what that would replace
+- name: Show what that would replace
   scalr.backup.database_restore:
     db: scalr-shop-db
   check_mode: true
   register: preview
 
-- name: Go back to the state before an accident, and keep the present one
+- name: Restore the state before an accident, and keep the current one
   scalr.backup.database_restore:
     db: scalr-shop-db
     database: shop
@@ -126,19 +128,19 @@ EXAMPLES = r"""
     confirm: scalr-shop-db
   register: restored
 
-- name: Think better of it
+- name: Undo that restore
   scalr.backup.database_restore:
     undo: "{{ restored.run }}"
     confirm: scalr-shop-db
 
-- name: Put last night's shop beside the live one, under another name
+- name: Restore last night's shop beside the live one, under another name
   scalr.backup.database_restore:
     db: scalr-shop-db
     database: shop
     database_as: shop_yesterday
     confirm: scalr-shop-db
 
-- name: Bring the databases of a host that is lost into a new container of this one
+- name: Restore the databases of a lost host into a new container on this one
   scalr.backup.database_restore:
     db: scalr-shop-db
     target: scalr-shop-new-db
@@ -150,12 +152,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 plan:
-  description: What the restore replaces, as it was found before it began.
-  returned: when the snapshots were found
+  description: What the restore replaces, as found before it started.
+  returned: if the snapshots were found
   type: dict
   contains:
     host:
-      description: Name of the host, as it stands in the repository.
+      description: Name of the host in the repository.
       type: str
       sample: web1
     container:
@@ -194,7 +196,7 @@ plan:
           type: str
           sample: shop
         exists:
-          description: Whether there is one of this name now.
+          description: Whether a database with this name exists now.
           type: bool
           sample: true
         size_bytes:
@@ -218,28 +220,27 @@ plan:
           description: Name of the kept database that is swapped back when a restore is undone.
           type: str
         needed_bytes:
-          description: How much room the new database is expected to need.
+          description: How much space the new database is expected to need.
           type: int
           sample: 371195904
     missing:
       description:
-        - Names of databases that belong to the container and that no snapshot holds. The others are restored, and the module
-          fails.
+        - Names of the container's databases that have no snapshot. The others are restored, and the module fails.
       type: list
       elements: str
     free_bytes:
-      description: How much room there is on the volumes that the rows go to. It is null when a restore is undone and the
-        container does not tell.
+      description: Free space on the volumes that the rows go to. It is null for an undo if the container does not report it.
       type: int
       sample: 53687091200
     room:
       description:
-        - What the restore takes of that. A dictionary with C(data_bytes), C(log_bytes) (write-ahead log), C(sort_bytes),
+        - How much of that the restore needs. A dictionary with C(data_bytes), C(log_bytes) (write-ahead log),
+          C(sort_bytes),
           C(reserve_bytes) (what stays free for the live server) and their sum, C(wanted_bytes).
-        - It is not there when a restore is undone.
+        - It is missing for an undo.
       type: dict
     warnings:
-      description: What the operator should know before he confirms.
+      description: What the operator should know before confirming.
       type: list
       elements: str
 run:
@@ -258,7 +259,7 @@ databases:
       type: str
       sample: shop
     ok:
-      description: Whether it is restored.
+      description: Whether it was restored.
       type: bool
       sample: true
     error:
@@ -278,23 +279,23 @@ databases:
       sample: shop_before_restore_20261122T101500Z-3f9a
     kept_database:
       description:
-        - Name under which a new database was kept that is not what it should be, for you to look into, or null.
+        - Name under which a new database that failed verification was kept for inspection, or null.
       type: str
     verified:
       description:
-        - What was compared with the manifest, C(tables) and C(rows), or null where there was nothing to compare with.
+        - What was compared with the manifest, C(tables) and C(rows), or null if there was nothing to compare with.
       type: dict
     duration_seconds:
       description: How long it took.
       type: float
       sample: 8.9
 roles_created:
-  description: Names of roles that were missing and have been created.
+  description: Names of missing roles that were created.
   returned: when databases were restored
   type: list
   elements: str
 code:
-  description: The agent's word for the error.
+  description: The error's code.
   returned: failure
   type: str
   sample: not_confirmed

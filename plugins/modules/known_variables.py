@@ -9,15 +9,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: known_variables
-short_description: Refuse variables that the collection does not know
+short_description: Reject unknown variables
 version_added: 0.4.0
 description:
-  - Fails with a sentence for each variable with a typing error in its name, which Ansible itself would ignore, and names
-    the variable that was probably meant.
-  - The playbooks and roles of the collection do this by themselves, before anything else. A playbook of your own that calls
-    modules of the collection can do the same.
-  - A variable is known where a playbook or a role documents it, where another variable of the inventory uses it in a template,
-    where it begins with C(ansible_), C(awx_), C(tower_), C(semaphore_) or C(vault_), or where C(backup_extra_variables) names it.
+  - Fails with a sentence for each misspelled variable, which Ansible itself would ignore, and suggests the one that
+    was probably meant.
+  - The collection's playbooks and roles do this first. Your own playbooks that use its modules can do the same.
+  - A variable is known if a playbook or a role documents it, if another variable in the inventory uses it in a
+    template, if it begins with C(ansible_), C(awx_), C(tower_), C(semaphore_) or C(vault_), or if
+    C(backup_extra_variables) lists it.
 extends_documentation_fragment:
   - scalr.backup._attributes.info_module
 attributes:
@@ -29,16 +29,16 @@ attributes:
 options:
   playbook:
     description:
-      - Name of a playbook of the collection. Refused are extra variables that it does not know, values that say nothing, and
-        variables that do not go together.
-      - Where another playbook than the collection's runs too, a variable may be that one's. Then only those are refused
-        that look like a typing error, or begin with C(backup_).
+      - Name of a playbook of the collection. Rejects unknown extra variables, empty values, and variables that
+        contradict each other.
+      - If your own playbook runs as well, a variable may belong to it. Then only variables that look misspelled, or
+        begin with C(backup_), are rejected.
     type: str
     choices: [backup, check, drill, prune, recovery_kit, restore, rotate_password, site, status]
   role:
     description:
-      - Name of a role of the collection. Refused are variables of the host that begin with C(backup_) and are none of that role,
-        and those that look like a typing error in the name of one.
+      - Name of a role of the collection. Rejects unknown variables of the host that begin with C(backup_), and
+        those that look like a misspelled variable of the role.
     type: str
     choices: [backup, docker, monitoring]
 seealso:
@@ -48,7 +48,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Refuse variables of the host that the role does not know
+- name: Reject the host's unknown variables
   scalr.backup.known_variables:
     role: backup
 """

@@ -12,8 +12,8 @@ module: report
 short_description: Show lines of text as they are
 version_added: 0.1.0
 description:
-  - Shows lines on the controller's terminal without quoting or folding them, so that a table stays a table whatever
-    way results are displayed.
+  - Shows lines on the controller's terminal without quoting or folding them, so that a table stays a table
+    regardless of the callback.
 extends_documentation_fragment:
   - scalr.backup._attributes.info_module
 attributes:
@@ -25,7 +25,7 @@ attributes:
 options:
   lines:
     description:
-      - The lines. Characters that cannot be printed are shown as question marks.
+      - The lines. Unprintable characters are shown as question marks.
     type: list
     elements: str
     required: true

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: repository
-short_description: Make, check and tidy the repository of a host
+short_description: Create, check and prune the repository of a host
 version_added: 0.1.0
 description:
-  - Has the agent make the restic repository that its configuration names, check it, apply retention to it, or remove
-    stale locks from it.
-  - From a trusted place, it applies retention to the repository of a host that only adds to it.
+  - Creates the restic repository in the agent's configuration, checks it, applies retention to it, or removes stale
+    locks from it.
+  - From a trusted place, applies retention to the repository of an append-only host.
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._agent
@@ -21,9 +21,9 @@ attributes:
   check_mode:
     support: partial
     details:
-      - With O(action=init) and O(action=forget) the agent tells what it would do.
-      - With O(action=check) the repository is checked, since that modifies nothing.
-      - With O(action=unlock) and O(action=copy) the module is skipped, since what there is to do shows only when it is done.
+      - With O(action=init) and O(action=forget) the agent reports what it would do.
+      - With O(action=check) the repository is checked, because that modifies nothing.
+      - With O(action=unlock) and O(action=copy) the module is skipped, because the agent cannot predict these.
   diff_mode:
     support: partial
     details:
@@ -32,30 +32,30 @@ options:
   action:
     description:
       - What to do.
-      - V(init) makes the repository where there is none. One that is there already and opens is left as it is.
+      - V(init) creates the repository if there is none. An existing one that opens is left unchanged.
       - V(check) verifies that the repository is intact.
-      - V(forget) removes the snapshots that the host's retention rules do not keep, and frees their room.
+      - V(forget) removes the snapshots that the host's retention rules do not keep, and frees their space.
       - V(unlock) removes locks that a killed process left behind. Locks in use stay.
-      - V(copy) copies to the host's second repository what that has not yet, and applies its retention rules there. Each
-        pass does so by itself. Since version 0.2.0.
+      - V(copy) copies what is missing to the host's second repository, and applies its retention rules there. Each
+        pass does so automatically. Since version 0.2.0.
     type: str
     required: true
     choices: [init, check, copy, forget, unlock]
   read_data_subset:
     description:
-      - How much of the data to read back with O(action=check), such as V(5%), V(1/7) or V(2G). By default the structure
-        is checked, and no data is read.
+      - How much of the data to read back with O(action=check), such as V(5%), V(1/7) or V(2G). By default only the
+        structure is checked.
     type: str
   copy:
     description:
-      - Whether to do it to the host's second repository (C(backup_copy_repository)). For O(action=init) and
+      - Whether to use the host's second repository (C(backup_copy_repository)). For O(action=init) and
         O(action=check).
     type: bool
     default: false
     version_added: 0.2.0
   prune:
     description:
-      - Whether O(action=forget) also frees the room of what is forgotten. Otherwise the next pass frees it.
+      - Whether O(action=forget) also frees the space of what is forgotten. Otherwise the next pass does.
     type: bool
     default: true
   snapshots:
@@ -67,32 +67,33 @@ options:
     version_added: 0.2.0
   accept_late:
     description:
-      - Whether O(action=forget) with O(from_repository) believes snapshots that are older than the last time it looked, and
-        were not there then. Otherwise it fails and names them, and removes nothing of their databases.
+      - Whether O(action=forget) with O(from_repository) trusts new snapshots that are dated before its last look.
+        Otherwise it fails and lists them, and removes nothing of their databases.
     type: bool
     default: false
     version_added: 0.2.0
   keep:
     description:
-      - The rules of retention for O(from_repository), such as C(daily) with V(30). A rule that is not named keeps nothing.
+      - The rules of retention for O(from_repository), such as C(daily) with V(30). A rule that is not set keeps
+        nothing.
     type: dict
     version_added: 0.2.0
   keep_within:
     description:
-      - How long everything stays in O(from_repository), whatever O(keep) says, counted back from the newest snapshot of each
-        database.
+      - How long everything is kept in O(from_repository) regardless of O(keep), counted back from each database's
+        newest snapshot.
     type: str
     default: 30d
     version_added: 0.2.0
   ca_certificate:
     description:
-      - Certificate of the authority that the store of O(from_repository) is known by, in PEM, where it is a private one.
+      - Private CA's certificate for the store of O(from_repository), in PEM.
     type: str
     version_added: 0.2.0
   image:
     description:
-      - Image of the agent, to run in a container of its own on a host that has no agent. Goes with O(from_repository).
-      - What it remembers of the snapshots is kept in the volume C(scalr-backup-prune).
+      - Image of the agent, to run in a separate container on a host without an agent. Requires O(from_repository).
+      - It remembers snapshots in the volume C(scalr-backup-prune).
     type: str
     version_added: 0.2.0
 seealso:
@@ -102,11 +103,11 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Make the repository
+- name: Create the repository
   scalr.backup.repository:
     action: init
 
-- name: Verify it, and read a twentieth of its data back
+- name: Verify it, and read back a twentieth of its data
   scalr.backup.repository:
     action: check
     read_data_subset: 5%
@@ -115,7 +116,7 @@ EXAMPLES = r"""
   scalr.backup.repository:
     action: forget
 
-- name: Apply the retention rules of a host that only adds, from here
+- name: Apply the retention rules of an append-only host, from here
   scalr.backup.repository:
     action: forget
     from_host: web1
@@ -131,7 +132,7 @@ EXAMPLES = r"""
     action: check
     copy: true
 
-- name: Remove what a power cut left
+- name: Remove locks left by a power cut
   scalr.backup.repository:
     action: unlock
 """
@@ -143,12 +144,12 @@ repository:
   type: str
   sample: s3:https://s3.example.com/backups
 created:
-  description: Whether the repository was made, or would be in check mode.
+  description: Whether the repository was created, or would be in check mode.
   returned: with O(action=init)
   type: bool
   sample: false
 repository_id:
-  description: The repository's own id. It tells one repository from another in the same place.
+  description: The repository's id. It distinguishes repositories in the same place.
   returned: with O(action=init), when there is a repository
   type: str
   sample: 5f0c8e1b4c7d1a53e3a1f6a3f0f6f2a8b1f0e5b5c5d1f4a7b7e6c0d9a8f7e6d5
@@ -179,12 +180,12 @@ kept:
   type: int
   sample: 40
 pruned:
-  description: Whether room was freed.
+  description: Whether space was freed.
   returned: with O(action=forget)
   type: bool
   sample: true
 suspects:
-  description: The ids of snapshots whose times cannot be true. Nothing of their databases was removed, and the module failed.
+  description: The ids of snapshots with implausible times. Nothing of their databases was removed, and the module failed.
   returned: with O(action=forget)
   type: list
   elements: str
@@ -192,7 +193,8 @@ suspects:
   sample: []
 decisions:
   description:
-    - Of each dump whether it stays (C(keep)) and C(why), a list of words. Further C(id), C(short_id), C(time), C(container),
+    - For each dump whether it is kept (C(keep)) and C(why), a list of words; also C(id), C(short_id), C(time),
+      C(container),
       C(database) and C(reason).
   returned: with O(action=forget) in check mode
   type: list
@@ -200,7 +202,7 @@ decisions:
   version_added: 0.3.0
   sample: []
 code:
-  description: The agent's word for the error.
+  description: The error's code.
   returned: failure
   type: str
   sample: wrong_password
@@ -242,10 +244,10 @@ def main() -> None:
     )
     action = module.params["action"]
     if module.params["from_copy"]:
-        module.fail_json(msg="from_copy has no meaning here: it is copy that means the second repository.")
+        module.fail_json(msg="from_copy does not apply here: use copy for the second repository.")
     require_fitting(module, "repository")
     if module.check_mode and action in ("unlock", "copy"):
-        module.exit_json(changed=False, skipped=True, msg=f"What there is to {action} is only known once it is done.")
+        module.exit_json(changed=False, skipped=True, msg=f"Check mode cannot predict what {action} would do.")
 
     arguments = {
         "init": flag("dry-run", module.check_mode) + flag("copy", module.params["copy"]),

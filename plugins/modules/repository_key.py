@@ -10,10 +10,10 @@ module: repository_key
 short_description: Add or remove a password that opens a host's repository
 version_added: 0.2.0
 description:
-  - Has the agent add the key of a further password to the repository, or remove one.
-  - The password that the agent itself uses stays as it is. The playbook C(rotate_password.yml) changes that one, on
-    the host and on the controller.
-  - A password that opens the repository already is not added again. A key that another host may still need is not
+  - Adds a password's key to the repository, or removes one.
+  - The agent's own password does not change. To change that on the host and on the controller, use the playbook
+    C(rotate_password.yml).
+  - A password that already opens the repository is not added again. A key that another host may still need is not
     removed.
 extends_documentation_fragment:
   - scalr.backup._attributes
@@ -26,34 +26,34 @@ attributes:
 options:
   state:
     description:
-      - V(present) lets O(password) open the repository, and proves that it does.
-      - V(absent) removes all keys of O(password), or the one that O(key) names.
+      - V(present) adds O(password) to the repository, and verifies that it opens.
+      - V(absent) removes all keys of O(password), or the one in O(key).
     type: str
     default: present
     choices: [present, absent]
   password:
     description:
-      - The password. It is handed to the agent on its standard input.
+      - The password. The agent receives it on its standard input.
     type: str
   key:
     description:
-      - Id of the key to remove with O(state=absent), or the beginning of it.
+      - Id of the key to remove with O(state=absent), or its beginning.
     type: str
   escrow:
     description:
-      - Name of the safe that the password is kept in, such as the number of a recovery kit. The key is then labelled as
-        one that no host uses. Otherwise it is labelled with the host's name.
-      - Has a meaning with O(state=present) only.
+      - Name of the safe for the password, such as the number of a recovery kit. The key is then labelled as one
+        that no host uses. Otherwise it is labelled with the host's name.
+      - Applies to O(state=present) only.
     type: str
   copy:
     description:
-      - Whether the host's second repository (C(backup_copy_repository)) is meant.
+      - Whether to use the host's second repository (C(backup_copy_repository)).
     type: bool
     default: false
   unused_by:
     description:
-      - Names of hosts that have snapshots in the repository and do not need the key that is removed.
-      - Has a meaning with O(state=absent) only.
+      - Names of hosts that have snapshots in the repository but do not need the removed key.
+      - Applies to O(state=absent) only.
     type: list
     elements: str
 seealso:
@@ -63,12 +63,12 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Let a second password open the repository, one that no host knows
+- name: Add a second password to the repository that no host knows
   scalr.backup.repository_key:
     password: "{{ vault_backup_escrow_password }}"
     escrow: safe
 
-- name: Take away the key of a host that was stolen
+- name: Remove the key of a stolen host
   scalr.backup.repository_key:
     state: absent
     key: 450fbce0
@@ -77,7 +77,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 repository_id:
-  description: The repository's own id.
+  description: The repository's id.
   returned: with O(state=present)
   type: str
   sample: 5f0c8e1b4c7d1a53e3a1f6a3f0f6f2a8b1f0e5b5c5d1f4a7b7e6c0d9a8f7e6d5
@@ -98,7 +98,7 @@ removed:
   elements: str
   sample: [450fbce036e5fac3e8366820eedb8ae8abd7ce3bbb3fce674b0578567baa5053]
 code:
-  description: The agent's word for the error.
+  description: The error's code.
   returned: failure
   type: str
   sample: key_in_use

@@ -10,7 +10,7 @@ module: repository_key_info
 short_description: List the keys of a host's repository
 version_added: 0.2.0
 description:
-  - Asks the agent for the keys of the repository. Each of them is another password that opens it. No password is shown.
+  - Lists the repository's keys. Each belongs to a password that opens it. No password is shown.
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._attributes.info_module
@@ -18,7 +18,7 @@ extends_documentation_fragment:
 options:
   copy:
     description:
-      - Whether the host's second repository (C(backup_copy_repository)) is meant.
+      - Whether to use the host's second repository (C(backup_copy_repository)).
     type: bool
     default: false
 seealso:
@@ -32,7 +32,7 @@ EXAMPLES = r"""
   scalr.backup.repository_key_info:
   register: known
 
-- name: Show whose they are
+- name: Show their owners
   ansible.builtin.debug:
     msg: "{{ known['keys'] | map(attribute='host') }}"
 """
@@ -44,7 +44,7 @@ repository:
   type: str
   sample: s3:https://s3.example.com/backups
 repository_id:
-  description: The repository's own id.
+  description: The repository's id.
   returned: success
   type: str
   sample: 5f0c8e1b4c7d1a53e3a1f6a3f0f6f2a8b1f0e5b5c5d1f4a7b7e6c0d9a8f7e6d5
@@ -59,7 +59,7 @@ keys:
       type: str
       sample: 450fbce036e5fac3e8366820eedb8ae8abd7ce3bbb3fce674b0578567baa5053
     user:
-      description: V(scalr-backup) for a key that a host made for itself, V(scalr-backup-escrow) for one for the safe.
+      description: V(scalr-backup) for a host's own key, V(scalr-backup-escrow) for the safe's.
       type: str
       sample: scalr-backup
     host:
@@ -67,7 +67,7 @@ keys:
       type: str
       sample: web1
     created:
-      description: When it was made.
+      description: When it was created.
       type: str
       sample: "2026-11-22 20:21:11"
     current:
@@ -81,7 +81,7 @@ current:
   sample: 450fbce036e5fac3e8366820eedb8ae8abd7ce3bbb3fce674b0578567baa5053
 shared_with:
   description:
-    - Other hosts that have snapshots in the repository and no key of their own, and so may be using this host's.
+    - Other hosts that have snapshots in the repository but no key of their own, so they may be using this host's.
   returned: success
   type: list
   elements: str

@@ -10,7 +10,7 @@ module: snapshot_info
 short_description: List the snapshots of a host
 version_added: 0.1.0
 description:
-  - Asks the agent for the snapshots in the repository that belong to this host.
+  - Lists this host's snapshots in the repository.
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._attributes.info_module
@@ -26,11 +26,11 @@ options:
     type: str
   snapshot:
     description:
-      - Only this snapshot. Its id, or the beginning of it.
+      - Id of the one snapshot to list, or its beginning.
     type: str
   copy:
     description:
-      - Whether to list those of the host's second repository (C(backup_copy_repository)).
+      - Whether to list the host's second repository (C(backup_copy_repository)).
     type: bool
     default: false
     version_added: 0.2.0
@@ -52,7 +52,7 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ shop.snapshots | map(attribute='time') | sort }}"
 
-- name: Look at one of them
+- name: Show one of them
   scalr.backup.snapshot_info:
     snapshot: 5f0c8e1b
 """
@@ -81,7 +81,7 @@ snapshots:
       type: str
       sample: web1
     container:
-      description: The container that it was made of.
+      description: The container that was backed up.
       type: str
       sample: scalr-shop-db
     database:
@@ -110,7 +110,7 @@ snapshots:
       type: int
       sample: 204010923
     pinned:
-      description: Whether retention leaves it alone.
+      description: Whether retention keeps it forever.
       type: bool
       sample: false
 """

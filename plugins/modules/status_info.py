@@ -7,24 +7,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: status_info
-short_description: Tell how well the databases of a host are backed up
+short_description: Show the backup status of a host
 version_added: 0.1.0
 description:
-  - Asks the agent for every database when it was last backed up and with what result, when the next pass begins, and
-    what is wrong.
-  - The module succeeds on an unhealthy host too. RV(healthy) tells.
+  - Returns for every database when it was last backed up and with what result, when the next pass starts, and what
+    is wrong.
+  - The module succeeds on an unhealthy host too; check RV(healthy).
 options:
   history_days:
     description:
-      - How many days of what the host remembers to return as RV(history), up to 400.
+      - How many days of history to return as RV(history), up to 400.
       - V(0) returns none of it.
     type: int
     default: 0
     version_added: 0.3.0
   snapshots:
     description:
-      - Whether to ask the repository for its snapshots, too, and return them as RV(snapshots).
-      - A repository that does not answer is a warning, and never a failure.
+      - Whether to list the repository's snapshots too, as RV(snapshots).
+      - A repository that does not answer is only a warning.
     type: bool
     default: false
     version_added: 0.4.0
@@ -40,7 +40,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Ask how the backups are
+- name: Get the backup status
   scalr.backup.status_info:
   register: status
 
@@ -49,7 +49,7 @@ EXAMPLES = r"""
     that: status.healthy
     fail_msg: "{{ status.summary }}"
 
-- name: Ask what became of the last week's passes, too
+- name: Get the last week's passes too
   scalr.backup.status_info:
     history_days: 7
   register: status
@@ -57,7 +57,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 host:
-  description: Name of the host, as it stands in the repository.
+  description: Name of the host in the repository.
   returned: success
   type: str
   sample: web1
@@ -73,8 +73,8 @@ healthy:
   sample: true
 verdict:
   description:
-    - The state of the host in one word, V(safe), V(not_safe), V(incomplete) where PostgreSQL runs on it that nothing backs up,
-      V(waiting) for the first pass, or V(nothing_to_back_up).
+    - The state of the host in one word, V(safe), V(not_safe), V(incomplete) if it runs PostgreSQL that nothing
+      backs up, V(waiting) for the first pass, or V(nothing_to_back_up).
   returned: success, from an agent of 0.4.0 or later
   type: str
   sample: safe
@@ -85,58 +85,59 @@ summary:
   type: str
   sample: 7 databases, all backed up within the last day.
 problems:
-  description: What is wrong, a sentence each.
+  description: What is wrong, one sentence each.
   returned: success
   type: list
   elements: str
   sample: []
 findings:
   description:
-    - What is wrong and what will be unless somebody acts, the gravest first. Each has its C(code), C(severity) (V(failure) or
-      V(warning)), C(message), C(container), C(database), C(since), C(last_good), C(last_good_age_seconds), and in C(command) the
-      one command to run next.
-    - Where a failure is behind it, C(cause) is its code, C(reason) its sentence, C(remedy) what helps against failures of that
-      code, all three empty where there is none. C(help) is the address of what says more.
-    - An agent that is older than the collection is one of them.
+    - What is wrong, or will be unless somebody acts, the worst first. Each has its C(code), C(severity) (V(failure)
+      or
+      V(warning)), C(message), C(container), C(database), C(since), C(last_good), C(last_good_age_seconds), and in
+      C(command) the next command to run.
+    - If a failure is the cause, C(cause) is its code, C(reason) its sentence and C(remedy) the remedy for that
+      code; otherwise all three are empty. C(help) is a link to more information.
+    - An agent older than the collection is also a finding.
   returned: success
   type: list
   elements: dict
   version_added: 0.3.0
 kept_databases:
   description:
-    - Copies that restores have left beside the live databases, as the last pass found them. They are not backed up. Each has its
-      C(container), C(database), C(kept_since), C(size_bytes), and in C(command) what drops it.
+    - Copies that restores left beside the live databases, as the last pass found them. They are not backed up. Each
+      has its C(container), C(database), C(kept_since), C(size_bytes), and in C(command) the command that drops it.
   returned: success
   type: list
   elements: dict
   version_added: 0.4.0
 unmatched:
   description:
-    - PostgreSQL containers that nothing backs up and nobody has left out on purpose. Each has its C(name), C(image), C(state), in
-      C(evidence) what shows that it is PostgreSQL, and in C(why) what keeps it out.
+    - PostgreSQL containers that nothing backs up and that nobody has excluded on purpose. Each has its C(name),
+      C(image), C(state), in C(evidence) what identifies it as PostgreSQL, and in C(why) what leaves it out.
   returned: success, from an agent of 0.4.0 or later
   type: list
   elements: dict
   version_added: 0.4.0
 next_pass:
-  description: When the next pass begins.
+  description: When the next pass starts.
   returned: success
   type: str
   sample: "2026-11-23T03:00:00Z"
 append_only:
-  description: Whether the host only adds to its repository, so that old snapshots go when C(prune.yml) is run.
+  description: Whether the host only adds to its repository, so that only C(prune.yml) removes old snapshots.
   returned: success
   type: bool
   sample: false
   version_added: 0.2.0
 last_pass:
-  description: What the last pass did, as M(scalr.backup.database_backup) returns it, or null when there was none yet.
+  description: What the last pass did, as M(scalr.backup.database_backup) returns it, or null if there was none yet.
   returned: success
   type: dict
 history:
   description:
-    - What happened, an entry for each backup of a database, each pass, and each drill of a database, the oldest first.
-    - An agent that is older than the collection may remember nothing. That is a warning, and an empty list.
+    - One entry for each backup of a database, each pass, and each drill of a database, oldest first.
+    - An agent older than the collection may keep no history, which results in a warning and an empty list.
   returned: when O(history_days) is not V(0)
   type: list
   elements: dict
@@ -149,19 +150,19 @@ history:
       description: When it ended.
       type: str
     started:
-      description: When the pass began. Not of a drill.
+      description: When the pass started. Not for a drill.
       type: str
     run:
       description: The run.
       type: str
     reason:
-      description: Why there was a pass, V(nightly) or V(manual). Not of a drill.
+      description: Why there was a pass, V(nightly) or V(manual). Not for a drill.
       type: str
     container:
-      description: Name of the container. Not of a pass.
+      description: Name of the container. Not for a pass.
       type: str
     database:
-      description: Name of the database. Not of a pass.
+      description: Name of the database. Not for a pass.
       type: str
     ok:
       description: Whether it succeeded.
@@ -176,16 +177,16 @@ history:
       description: Size of the dump.
       type: int
     bytes_added:
-      description: How much of it the repository did not have yet.
+      description: How much of it was new to the repository.
       type: int
     bytes_stored:
-      description: What that came to when it was compressed.
+      description: Size of that after compression.
       type: int
     rows:
-      description: How many rows the dump holds, or null where they were not counted.
+      description: How many rows the dump holds, or null if they were not counted.
       type: int
     size_bytes:
-      description: Size of the repository after the pass, or null where it was not measured.
+      description: Size of the repository after the pass, or null if it was not measured.
       type: int
     snapshots:
       description: How many snapshots it held then, or null.
@@ -194,7 +195,7 @@ history:
       description: How long the drill took to restore the database, or null.
       type: float
 snapshots:
-  description: The host's snapshots, as M(scalr.backup.snapshot_info) returns them, or null where the repository did not answer.
+  description: The host's snapshots, as M(scalr.backup.snapshot_info) returns them, or null if the repository did not answer.
   returned: when O(snapshots) is true
   type: list
   elements: dict
@@ -224,7 +225,7 @@ databases:
       type: bool
       sample: true
     last_success:
-      description: When the database was last backed up, or null when it never was.
+      description: When the database was last backed up, or null if never.
       type: str
       sample: "2026-11-22T03:00:11Z"
     age_seconds:
@@ -240,13 +241,13 @@ databases:
       type: int
       sample: 204010923
     count_error:
-      description: Why the rows were not counted in the last good backup, where they should have been, or null.
+      description: Why the rows were not counted in the last good backup although they should have been, or null.
       type: str
       version_added: 0.4.0
     kept:
       description:
-        - How many C(snapshots) the last retention has kept, and in C(why) how many of them for which reason, such as C(daily)
-          or C(pinned). Null where there was no retention yet.
+        - How many C(snapshots) the last retention kept, and in C(why) how many of them for which reason, such as
+          C(daily) or C(pinned). Null if there was no retention yet.
       type: dict
       version_added: 0.3.0
     error:
@@ -254,7 +255,7 @@ databases:
       type: dict
     drill:
       description:
-        - What the last drill found, or null when there was none. A dictionary with C(ok), C(time), C(age_seconds),
+        - What the last drill found, or null if there was none. A dictionary with C(ok), C(time), C(age_seconds),
           C(snapshot_id), C(recovery_seconds) and C(error).
       type: dict
 """
@@ -294,7 +295,7 @@ def _outdated(values: dict[str, Any]) -> list[dict[str, Any]]:
     found = values.get("agent_version")
     if found and _numbers(found) >= _numbers(VERSION):
         return []
-    message = f"The agent is of version {found or '0.2 or older'}, and the collection of {VERSION}."
+    message = f"The agent is version {found or '0.2 or older'}, but the collection is {VERSION}."
     command = f"ansible-playbook scalr.backup.site --limit {values.get('host', '')}"
     return [_finding("agent_outdated", "warning", message, command)]
 
@@ -330,7 +331,7 @@ def _remembered(module: AnsibleModule, values: dict[str, Any]) -> dict[str, Any]
     except AgentError as error:
         if error.code is not None:
             module.fail_json(msg=str(error), code=error.code, **values)
-        module.warn("The agent remembers no nights, as one that is older than this collection: run site.yml.")
+        module.warn("The agent keeps no history, because it is older than this collection: run site.yml.")
         return {"history": [], "timezone": "UTC"}
     return {"history": data["entries"], "timezone": data["timezone"]}
 
@@ -340,7 +341,7 @@ def _listed(module: AnsibleModule) -> list[dict[str, Any]] | None:
     try:
         _changed, data = Agent(module).call("snapshots")
     except AgentError as error:
-        module.warn(f"The repository does not tell its snapshots: {error}")
+        module.warn(f"Cannot list the repository's snapshots: {error}")
         return None
     listed: list[dict[str, Any]] = data.get("snapshots", [])
     return listed

@@ -4,7 +4,7 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""Runs a module of the collection on the host and shows on the controller what the agent is doing meanwhile."""
+"""Run a module of the collection on the host, and show the agent's progress on the controller meanwhile."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ display = Display()
 _Variables = dict[str, Any]
 _Result = dict[str, Any]
 
-# Between two looks at the host, in seconds. It is also the least time between two lines of one database.
+# Seconds between two polls of the host. Also the minimum between two lines about one database.
 _LOOK_SECONDS = 2
-# A connection that breaks may come back: for so long it is tried again.
+# A broken connection may come back: retry for this long.
 _PATIENCE_SECONDS = 120
-# The agent says something every two seconds. After so many without a word, see whether anybody is there.
+# The agent prints something every two seconds. After this many seconds of silence, check whether it is alive.
 _SUSPICIOUS_SECONDS = 60
-# A module that runs longer than a week is ended.
+# A module that runs longer than a week is stopped.
 _LONGEST_SECONDS = 7 * 86400
-# What stands before the agent's output, in case a shell has something to say first.
+# Marks the start of the agent's output, in case a shell prints something first.
 _MARK = "--- scalr.backup ---"
 
-# Waits a while for the job's end, hands out what the agent has printed since, and tells by its exit code whether the
-# job goes on: as long as it does, the file of its result holds nothing but the word that it has started.
+# Waits a while for the job to end, prints the agent's new output, and says by its exit code whether the job is still
+# running: until it ends, its result file says only that it has started.
 _LOOK = """n=0
 while [ "$n" -lt 4 ] && grep -qs '^{{"started"' {job}; do sleep 0.{pause}; n=$((n + 1)); done
 echo {mark}
 tail -n +{line} {output} 2>/dev/null
 grep -qs '^{{"started"' {job}"""
 
-# Of Ansible's own about an asynchronous job, and none of the module's result.
+# Ansible's own fields about an asynchronous job, not part of the module's result.
 _ABOUT_THE_JOB = ("ansible_job_id", "results_file", "started", "finished")
 
 
 class ModuleActionBase(ActionBase):
-    """An action that is its module; where that one dies, its end is a sentence."""
+    """An action that runs its module; if the module dies, the failure is one sentence."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -67,10 +67,10 @@ class ModuleActionBase(ActionBase):
 
 
 class AgentActionBase(ModuleActionBase):
-    """An action that is its module, and shows progress."""
+    """An action that runs its module and shows progress."""
 
     def _run_module(self, task_vars: _Variables) -> _Result:
-        """Run the module, in plain sight unless the task says otherwise."""
+        """Run the module, with progress unless the task says otherwise."""
         shows_nothing = self._task.no_log or self._task.args.get("progress_file")
         if self._task.check_mode or self._task.async_val or shows_nothing:
             return super()._run_module(task_vars)
@@ -90,11 +90,11 @@ class AgentActionBase(ModuleActionBase):
         return result
 
     def _make_output_file(self) -> str:
-        """An empty file that only the user that the module will run as can read."""
+        """Create an empty file that only the module's user can read."""
         made = self._on_host("umask 077; mktemp /tmp/scalr-backup-progress-XXXXXXXXXX")
         lines: list[str] = made["stdout"].split()
         if made["rc"] != 0 or not lines:
-            raise AnsibleActionFail(f"No temporary file can be made on the host: {made['stderr'].strip()}")
+            raise AnsibleActionFail(f"Cannot create a temporary file on the host: {made['stderr'].strip()}")
         return lines[-1]
 
     def _start(self, arguments: dict[str, Any], task_vars: _Variables) -> _Result:
@@ -117,13 +117,13 @@ class AgentActionBase(ModuleActionBase):
         )
         if not result.get("finished"):
             raise AnsibleActionFail(
-                "The module has vanished from the host without a result, as it does when the host is restarted. Run this "
-                "again: what was left behind is found and removed then."
+                "The module disappeared from the host without a result, as happens when the host restarts. Run this again: "
+                "it finds and removes what was left behind."
             )
         return {name: value for name, value in result.items() if name not in _ABOUT_THE_JOB}
 
     def _on_host(self, command: str) -> _Result:
-        """Run a command of the shell as the user that the module runs as."""
+        """Run a shell command as the module's user."""
         done: _Result = self._low_level_execute_command(f"/bin/sh -c {shlex.quote(command)}")
         return done
 
@@ -140,7 +140,7 @@ class _Watch:
         self._process: tuple[Any, Any] | None = None
 
     def follow(self) -> None:
-        """Return when the job has ended, or nobody works on it any more."""
+        """Return when the job has ended or died."""
         heard = time.monotonic()
         while True:
             before = self._lines.seen
@@ -155,7 +155,7 @@ class _Watch:
                 heard = now
 
     def _look(self) -> bool:
-        """Show the news; whether the job goes on."""
+        """Show new output; return whether the job is still running."""
         found = self._persistently(
             _LOOK.format(
                 job=self._job,
@@ -173,7 +173,7 @@ class _Watch:
         return bool(found["rc"] == 0)
 
     def _is_alive(self) -> bool:
-        """Whether the docker command still runs; where it has not said which process it is, believe it."""
+        """Whether the docker command is still running; assume so if its process is unknown."""
         if self._process is None:
             return True
         number, started = self._process
@@ -181,9 +181,9 @@ class _Watch:
         return bool(self._persistently(look)["rc"] == 0)
 
     def _persistently(self, command: str) -> _Result:
-        """Run a command on the host, though the connection may break for a while.
+        """Run a command on the host, even if the connection breaks for a while.
 
-        Raises AnsibleConnectionFailure when it does not come back.
+        Raises AnsibleConnectionFailure if it does not come back.
         """
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
@@ -192,8 +192,8 @@ class _Watch:
             except AnsibleConnectionFailure as error:
                 if time.monotonic() > deadline:
                     raise AnsibleConnectionFailure(
-                        f"The connection to {self._host} is lost. The agent goes on with what it has begun, and "
-                        f"status.yml tells how it ended: {error}"
+                        f"Lost the connection to {self._host}. The agent finishes what it has begun, and "
+                        f"status.yml shows the outcome: {error}"
                     ) from error
-                display.display(f"{self._host}: the connection is lost, trying again")
+                display.display(f"{self._host}: connection lost, retrying")
                 time.sleep(5)

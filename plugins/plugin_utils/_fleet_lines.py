@@ -4,9 +4,9 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""What the playbooks tell of all hosts at their end: a table, the worst first, and how many hosts came out how.
+"""The playbooks' final report on all hosts: a table, the worst first, and the number of hosts per outcome.
 
-Each host is a mapping of its name, ``host``, and of what the playbook has noted of it.
+Each host is a mapping of its name, ``host``, and of the playbook's facts about it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def drill_lines(hosts: Sequence[Record], check_mode: bool = False) -> list[str]:
             (good if row["ok"] else bad).append(_drilled(host["host"], row))
     header = ["HOST", "CONTAINER", "DATABASE", "RESULT", "SNAPSHOT", "MADE", "IMAGE"]
     header += ["TABLES", "ROWS", "RESTORED IN", "AMCHECK", "ASSERTIONS"]
-    warning = ["A drill cannot be foretold: nothing was restored in check mode."] if check_mode else []
+    warning = ["Check mode cannot predict a drill: nothing was restored."] if check_mode else []
     return [
         *text_table(bad + good, header, right=["TABLES", "ROWS", "RESTORED IN"]),
         *_counted(hosts, (*_FAILED, "not tried")),
@@ -126,12 +126,12 @@ def rotate_lines(hosts: Sequence[Record]) -> list[str]:
     notes = []
     if "operator" in givers:
         notes.append(
-            "Where backup_password or an env file gives the password, put the new one there now: site.yml refuses any other."
+            "Where backup_password or an env file sets the password, put the new one there now: site.yml rejects any other."
         )
     if "role" in givers:
         notes.append(
-            "The new passwords lie on the hosts and on this controller. KEEP A COPY SOMEWHERE ELSE: losing the password "
-            "loses every backup."
+            "The new passwords are stored on the hosts and on this controller. KEEP A COPY SOMEWHERE ELSE: losing the "
+            "password loses every backup."
         )
     return [*text_table(rows, ["HOST", "PASSWORD"]), *_apart(notes)]
 
@@ -221,7 +221,7 @@ def _complaints(host: Record) -> Iterator[str]:
     for copy in host["kept"]:
         yield (
             f"{host['host']}: {copy['container']}/{copy['database']} was kept by a restore on {copy['kept_since'][:10]} "
-            "and is not backed up; when you need it no more:"
+            "and is not backed up; once you no longer need it:"
         )
         yield f"    {copy['command']}"
 

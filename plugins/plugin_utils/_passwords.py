@@ -4,7 +4,7 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""Passwords of repositories: whom a change of one concerns, and which would be lost with a host."""
+"""Repository passwords: which hosts a change affects, and which passwords would be lost with a host."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def _neighbours(
 def orphaned_passwords(
     contents: Mapping[str, str], kept: Collection[str], secrets: str, password_file: str, controller_file: str
 ) -> list[dict[str, str]]:
-    """The passwords that only a host has, and where on the controller each is to be kept.
+    """The passwords that exist only on a host, and where the controller should store each.
 
-    *contents* is what was read on the host, *secrets* the directory there that passwords lie in, and *kept* are the passwords
-    that are elsewhere as well. *password_file* is the one in use, which belongs into *controller_file*.
+    *contents* is what was read on the host, *secrets* its directory of passwords, and *kept* are the passwords that also
+    exist elsewhere. *password_file* is the one in use, which belongs in *controller_file*.
     """
     orphans = []
     for path, text in sorted(contents.items(), key=lambda item: item[0].lower()):
         password = text.strip()
         if not path.startswith(secrets) or not password or password in kept:
             continue
-        # What lies on the controller already is another one, and stays.
+        # The controller's existing file holds a different password, and stays.
         name = (
             "password.on-host"
             if path == password_file and Path(controller_file).is_file()

@@ -6,7 +6,7 @@
 
 """Why something failed, as one sentence: out of a module's result, of one that died without a result, or of the agent's.
 
-What is decided here hangs on the fields of a result and on exit codes. Words are only shortened for people.
+Decisions depend only on a result's fields and on exit codes. Words are only shortened for people.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-#: How much of what a program has said goes into a sentence.
+#: How much of a program's output goes into a sentence.
 _MOST_CHARACTERS = 400
-#: What Ansible adds to a result when the module has printed none.
+#: What Ansible adds to a result if the module printed none.
 _OF_THE_DEAD = ("module_stdout", "module_stderr")
-#: The Docker Engine's own words stand at the end of what its library says, in brackets and quotation marks.
+#: The Docker Engine's own message is at the end of its library's message, in brackets and quotation marks.
 _ENGINE_SAID = re.compile(r'\("(.+?)"\)[^"]*\Z', re.DOTALL)
-#: An address of the engine's API, or a Python object: nothing that an operator can do anything with.
+#: An address of the engine's API, or a Python object: useless to an operator.
 _NOISE = re.compile(r"\b(?:https?\+docker://\S+|<[\w.]+ object at 0x[0-9a-f]+>)\s*")
 _NOT_FOUND, _KILLED = 127, 128
 
@@ -39,7 +39,7 @@ def reason(result: Mapping[str, Any], doing: str = "") -> str:
     if "cmd" in failed and failed.get("stderr", "").strip():
         return f"{what}{_said(_last_line(failed['stderr']))}"
     if failed.get("code"):
-        return _said(failed["msg"])  # The agent's own sentence says what it was about.
+        return _said(failed["msg"])  # The agent's own sentence is enough.
     return f"{what}{_said(failed.get('msg') or 'it gave no reason')}"
 
 
@@ -49,24 +49,22 @@ def is_dead(result: Mapping[str, Any]) -> bool:
 
 
 def death(result: Mapping[str, Any]) -> str:
-    """How a module came to its end without a result."""
+    """How a module ended without a result."""
     code = result.get("rc")
     said = _last_line(result.get("module_stderr") or "") or _last_line(result.get("module_stdout") or "")
     told = f" It said: {_said(said)}" if said else ""
     if code == _NOT_FOUND:
-        return (
-            f"the Python of the host was not found (exit code {code}); name it with ansible_python_interpreter.{told}"
-        )
+        return f"Python was not found on the host (exit code {code}); set ansible_python_interpreter to its path.{told}"
     if isinstance(code, int) and (code < 0 or code > _KILLED):
         number = -code if code < 0 else code - _KILLED
-        hint = ", as it happens when the host runs out of memory" if number == signal.SIGKILL else ""
-        return f"the module was ended on the host by {_signal_name(number)}{hint}; run this again.{told}"
+        hint = ", as happens when the host runs out of memory" if number == signal.SIGKILL else ""
+        return f"the module was killed on the host by {_signal_name(number)}{hint}; run this again.{told}"
     how = f" (exit code {code})" if code is not None else ""
     return f"the module ended on the host without a result{how}, or the connection broke; run this again.{told}"
 
 
 def without_rubble(result: dict[str, Any], doing: str) -> dict[str, Any]:
-    """A module's result; where the module has died, a short one with a sentence instead of all that it had printed."""
+    """A module's result; if the module died, a short one with a sentence instead of all its output."""
     if not is_dead(result):
         return result
     sentence = death(result)
@@ -75,7 +73,7 @@ def without_rubble(result: dict[str, Any], doing: str) -> dict[str, Any]:
 
 
 def agent_result(result: Mapping[str, Any], image: str) -> dict[str, Any]:
-    """What the agent has said of a verb, called by a command in a container of *image*; a failure where it said nothing."""
+    """The result of an agent's verb that ran in a container of *image*; a failure if there is none."""
     line = (result.get("stdout") or "").strip().rpartition("\n")[2]
     try:
         said = json.loads(line)
@@ -84,7 +82,7 @@ def agent_result(result: Mapping[str, Any], image: str) -> dict[str, Any]:
     if isinstance(said, dict) and said.get("event") == "result":
         return {name: said.get(name) for name in ("ok", "changed", "error", "data")}
     why = _last_line(result.get("stderr") or "") or result.get("msg") or f"exit code {result.get('rc')}"
-    sentence = f"The image {image} does not run: {_said(why)}"
+    sentence = f"Failed to run the image {image}: {_said(why)}"
     return {"ok": False, "changed": False, "error": {"code": None, "message": sentence}, "data": {}}
 
 
@@ -97,7 +95,7 @@ def _failed_item(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _said(text: str) -> str:
-    """What somebody has said as the end of a sentence: one line, not too long, with the engine's own words where it has any."""
+    """A message as the end of a sentence: one line, not too long, with the engine's own words if there are any."""
     words = _ENGINE_SAID.search(text)
     line = " ".join(_NOISE.sub("", words[1] if words else text).split())
     if len(line) > _MOST_CHARACTERS:

@@ -4,7 +4,7 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""The page for the safe: what opens each repository of a host, which keys are of older pages, and who is on it."""
+"""The page for the safe: what opens each of a host's repositories, which keys belong to older pages, and which hosts are on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
 
-#: Whose key is on a page; the agent calls it so.
+#: The agent's name for a page's key.
 _ESCROW = "scalr-backup-escrow"
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
@@ -33,13 +33,13 @@ def kit_places(
     escrow: bool,
     keys: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """The repositories of a host, that of the copies last, each with what opens it.
+    """A host's repositories, the second repository last, each with what opens it.
 
-    *keys* say for each repository, as ``item``, the ``key`` of the page's password.
+    *keys* are, for each repository as ``item``, the ``key`` of the page's password.
     """
     places = []
     for copy in (False, True) if config.get("copy") else (False,):
-        # What a copy has not of its own is the first repository's.
+        # Whatever a copy does not set itself comes from the first repository.
         own = secrets.get("copy_password", host_password) if copy else host_password
         variables = secrets.get("environment", "")
         if copy:
@@ -57,13 +57,13 @@ def kit_places(
 
 
 def environment(text: str) -> dict[str, str]:
-    """The variables in a file of the agent: a value is the rest of its line."""
+    """The variables in one of the agent's files: a value is the rest of its line."""
     pairs = (line.partition("=") for line in text.splitlines() if _ASSIGNMENT.match(line))
     return {name: value for name, _sign, value in pairs}
 
 
 def keys_of_older_pages(listings: Iterable[Mapping[str, Any]], new: Iterable[str]) -> list[dict[str, Any]]:
-    """The keys that pages have, other than the *new* ones, of what was listed for each repository."""
+    """The pages' keys in each repository's listing, except the *new* ones."""
     stays = set(new)
     return [
         {"id": key["id"], "host": key["host"], "copy": listing["item"]}
@@ -74,7 +74,7 @@ def keys_of_older_pages(listings: Iterable[Mapping[str, Any]], new: Iterable[str
 
 
 def kit_lines(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Which hosts are on the page. What stands there of them is not looked at."""
+    """Which hosts are on the page. Their part of the page is not inspected."""
     return text_table([[host, _on_the_page(hostvars[host])] for host in hosts], ["HOST", "ON THE PAGE"])
 
 

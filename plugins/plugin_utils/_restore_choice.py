@@ -4,7 +4,7 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""Which host a restore is for: what each has answered, and what that comes to."""
+"""Which host a restore is for: each host's answer, and the conclusion."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# How well a host fits: it does what is wanted; it knows what is meant and refuses; it does not know it.
+# How well a host fits: it can do it; it has the container or run but refuses; it does not have it.
 _DOES, _REFUSES, _KNOWS_NOTHING = 2, 1, 0
-#: Codes of the agent that mean that it does not have what is asked for.
+#: The agent's codes for not having what was asked for.
 _UNKNOWN = ("", "unknown_", "unknown_database", "unknown_run")
 
 
 def restore_answer(discovered: Mapping[str, Any], tried: Mapping[str, Any], db: str) -> dict[str, Any]:
-    """What a host has answered: to the question for its containers, or to the try, of which one is skipped."""
+    """A host's answer: its list of containers, or the result of the trial, one of which was skipped."""
     names = [one["name"] for one in discovered.get("containers") or []]
     code = tried.get("code") or ""
     answered = "containers" in discovered or "plan" in tried or bool(code)
@@ -34,7 +34,7 @@ def restore_answer(discovered: Mapping[str, Any], tried: Mapping[str, Any], db: 
 
 
 def _fit(does: bool, code: str) -> int:
-    # Of a host that refuses for another reason than that it does not know what is meant, the reason counts.
+    # If a host refuses for any other reason than not having it, the reason counts.
     return _DOES if does else _KNOWS_NOTHING if code in _UNKNOWN else _REFUSES
 
 
@@ -46,7 +46,7 @@ def _silence(told: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is looked for: a container, another one to restore into, or a restore to undo."""
+    """What is wanted: a container, another one to restore into, or a restore to undo."""
 
     db: str = ""
     target: str = ""
@@ -54,7 +54,7 @@ class Wish:
 
     @property
     def verb_and_object(self) -> tuple[str, str, str]:
-        """What a host does that fits: the verb of one, that of several, and the rest."""
+        """What a fitting host does: the verb for one, the verb for several, and the rest."""
         if self.undo:
             return "knows", "know", f"a restore {self.undo} that can be undone"
         if self.target:
@@ -65,19 +65,19 @@ class Wish:
 def restore_choice(
     answers: Sequence[Mapping[str, Any]], db: str = "", target: str = "", undo: str = ""
 ) -> dict[str, str]:
-    """The host that a restore is for, or why there is none; and what is to be said of hosts that gave no answer.
+    """The host that a restore is for, or why there is none; and a warning about hosts that gave no answer.
 
-    Each answer has the name of its ``host``, and what ``restore_answer`` has made of it as ``answer``.
+    Each answer has the name of its ``host``, and the result of ``restore_answer`` as ``answer``.
     """
     wish = Wish(db, target, undo)
     one, many, rest = wish.verb_and_object
     best = max((answer["answer"]["can"] for answer in answers), default=_KNOWS_NOTHING)
     able = [answer["host"] for answer in answers if answer["answer"]["can"] == best]
-    # Several refusals are no choice: they are listed.
+    # Several refusals leave no choice: list them.
     if best == _KNOWS_NOTHING or (best == _REFUSES and len(able) > 1):
         return _refused(f"No host {one} {rest}: {_overview(answers, wish)}")
     if len(able) > 1:
-        return _refused(f"{len(able)} hosts {many} {rest}, name one with --limit: {_overview(answers, wish)}")
+        return _refused(f"{len(able)} hosts {many} {rest}, choose one with --limit: {_overview(answers, wish)}")
     return {"host": able[0], "refusal": "", "warning": _warning(answers, wish)}
 
 
@@ -86,7 +86,7 @@ def _refused(sentence: str) -> dict[str, str]:
 
 
 def _overview(answers: Sequence[Mapping[str, Any]], wish: Wish) -> str:
-    """What each host has answered, in one sentence."""
+    """All hosts' answers, in one sentence."""
     told = "; ".join(f"{answer['host']} {_told(answer['answer'], wish)}" for answer in answers)
     # A reason is a sentence with its own full stop.
     return re.sub(r"[.]([.;])", r"\1", f"{told}.")
@@ -105,4 +105,4 @@ def _warning(answers: Sequence[Mapping[str, Any]], wish: Wish) -> str:
     if not silent:
         return ""
     container = wish.target or wish.db
-    return f"WARNING: {'; '.join(silent)}. If a container {container} is there too, it stays as it is."
+    return f"WARNING: {'; '.join(silent)}. If a container {container} is there too, it is left unchanged."

@@ -4,9 +4,9 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""Where the snapshots of another host lie, and what opens that repository: given by hand, or known to the inventory.
+"""Where another host's snapshots are, and what opens that repository: from the options, or from the inventory.
 
-Of the other host's variables only those are read that are needed, and its secrets last.
+Only the necessary variables of the other host are read, and its secrets last.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def restore_source(given: Mapping[str, Any], hostvars: HostVars, host: str, own:
     known = _known(given, hostvars, host)
     theirs = _first(known, "backup_copy_repository" if given["from_copy"] else "backup_repository")
     repository = given["repository"] or (theirs if theirs != own else "")
-    # What is given by hand needs no file.
+    # A password in the options needs no file.
     password_file = str(_password_file(given["host"], known)) if known and repository and not given["password"] else ""
     return {"repository": str(repository or ""), "password_file": password_file}
 
@@ -33,11 +33,11 @@ def restore_source(given: Mapping[str, Any], hostvars: HostVars, host: str, own:
 def restore_secrets(
     given: Mapping[str, Any], hostvars: HostVars, host: str, repository: str, kept: str = ""
 ) -> dict[str, Any]:
-    """The password of *repository*, and the environment of its store; *kept* is what the password's file holds."""
+    """The password of *repository*, and its store's environment; *kept* is the content of the password file."""
     known = _known(given, hostvars, host)
     password = given["password"]
     if not password and known and repository:
-        # What an editor puts behind the last line is no part of a password.
+        # A trailing newline from an editor is not part of the password.
         password = _first(known, *_names(given, "password")) or kept.removesuffix("\n")
     if not password:
         return {"password": "", "environment": {}}
@@ -49,18 +49,18 @@ def restore_secrets(
 
 
 def _known(given: Mapping[str, Any], hostvars: HostVars, host: str) -> Mapping[str, Any]:
-    """What the inventory knows of the other host; nothing where it is not in it, or is this one."""
+    """The other host's variables; empty if it is not in the inventory, or is this host."""
     source = given["host"]
     return hostvars[source] if source and source in hostvars and source != host else {}
 
 
 def _names(given: Mapping[str, Any], what: str) -> tuple[str, ...]:
-    """The variables that may hold it: a copy that has nothing of its own has what the first repository has."""
+    """The variables that may hold it: a copy without its own uses the first repository's."""
     return (f"backup_copy_{what}", f"backup_{what}") if given["from_copy"] else (f"backup_{what}",)
 
 
 def _first(known: Mapping[str, Any], *names: str) -> Any:
-    """The first of these variables that says something."""
+    """The first of these variables with a value."""
     return next((value for name in names if name in known and (value := known[name])), "")
 
 

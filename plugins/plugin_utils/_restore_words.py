@@ -4,7 +4,7 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""What people read of a restore: what would be replaced, the question whether it may be, and what became of it."""
+"""What people read about a restore: what would be replaced, the confirmation, and the outcome."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ Record = Mapping[str, Any]
 
 
 def restore_objection(wish: Record, password: str, repository: str) -> str:
-    """Why a restore cannot be meant, before any host is asked; nothing where it can."""
+    """Why a restore makes no sense, before any host is queried; empty if it does."""
     if not wish["db"] and not wish["undo"]:
-        return "Name the container whose databases are to be restored, for example -e db=scalr-foo-db."
+        return "Set the container to restore, for example -e db=scalr-foo-db."
     if wish["strategy"] not in ("beside", "replace"):
-        return f"restore_strategy is {wish['strategy']}, and must be beside or replace."
+        return f"restore_strategy is {wish['strategy']}, but must be beside or replace."
     if password and not repository:
-        return "from_password is that of another repository: say with from_repository which."
+        return "from_password is the password of another repository: set from_repository to its address."
     return ""
 
 
 def restore_plan(plan: Record, host: str, wish: Record) -> dict[str, Any]:
     """A plan as people read it: its ``title``, all ``lines``, and the ``question`` whether it may be."""
     title = _title(plan, host, wish)
-    becomes = "replaced" if any(row["exists"] for row in plan["databases"]) else "made"
+    becomes = "replaced" if any(row["exists"] for row in plan["databases"]) else "created"
     return {
         "title": title,
         "lines": [
-            f"{title}. These databases are {becomes}:",
+            f"{title}. These databases will be {becomes}:",
             "",
             *(_table_of_undo(plan) if wish["undo"] else _table(plan)),
             "",
@@ -103,11 +103,11 @@ def _connected(plan: Record) -> Iterator[str]:
 def _consequences(plan: Record, wish: Record) -> Iterator[str]:
     """What happens beside that, and to what is there now."""
     if plan.get("roles"):
-        yield f"The roles {', '.join(plan['roles'])} are missing and are made."
+        yield f"These roles are missing and will be created: {', '.join(plan['roles'])}."
     if wish["undo"]:
-        yield "What is there now stays, under another name."
+        yield "The current databases are kept under another name."
         return
-    yield f"What is there now is {'' if wish['safety_snapshot'] else 'NOT '}backed up first."
+    yield f"The current databases are {'' if wish['safety_snapshot'] else 'NOT '}backed up first."
     if plan["strategy"] == "replace":
         yield "The live databases are DROPPED FIRST: if the restore fails, there are none."
     elif wish["keep_old"]:
@@ -120,7 +120,7 @@ def _question(plan: Record, host: str) -> str:
     wanted = plan["confirm"]
     typed = f"the container's name, {wanted}," if wanted == plan["container"] else wanted
     does = "drop and restore" if plan["strategy"] == "replace" else "replace"
-    return f"Type {typed} to {does} these databases on {host}; anything else stops"
+    return f"Type {typed} to {does} these databases on {host}; anything else aborts"
 
 
 def restore_confirmation(wanted: str, confirm: object = None, answer: str = "") -> str:
@@ -133,12 +133,12 @@ def restore_confirmation(wanted: str, confirm: object = None, answer: str = "") 
 
 def _unconfirmed(wanted: str, confirm: object, answer: str) -> str:
     if confirm is not None:
-        return f"confirm is {confirm or 'empty'} and not {wanted}."
+        return f"confirm is {confirm or 'empty'}, but must be {wanted}."
     if answer:
-        return f"the answer was {answer} and not {wanted}."
+        return f"the answer was {answer}, but must be {wanted}."
     # A command line takes what stands behind a space for another variable.
     variable = f"'{json.dumps({'confirm': wanted})}'" if " " in wanted else f"confirm={wanted}"
-    return f"there was no answer. Type the name of the container, or give -e {variable} where there is no terminal."
+    return f"there was no answer. Type the container's name, or pass -e {variable} where there is no terminal."
 
 
 def restore_outcome(result: Record, title: str, undo: str = "") -> list[str]:
@@ -169,8 +169,8 @@ def restore_outcome(result: Record, title: str, undo: str = "") -> list[str]:
 def _notes(result: Record) -> Iterator[str]:
     for row in result["databases"]:
         if row.get("kept_database"):
-            yield f"What was restored of {row['database']} is kept as {row['kept_database']}, to look into."
+            yield f"The restored copy of {row['database']} is kept as {row['kept_database']} for inspection."
     if result.get("roles_created"):
-        yield f"Roles made: {', '.join(result['roles_created'])}."
+        yield f"Roles created: {', '.join(result['roles_created'])}."
     if any(row.get("old_database") for row in result["databases"]):
-        yield f"To swap back what was replaced: ansible-playbook scalr.backup.restore -e undo={result['run']}"
+        yield f"To swap back the replaced databases: ansible-playbook scalr.backup.restore -e undo={result['run']}"

@@ -9,7 +9,7 @@
   if (hours > 26) {
     const days = Math.floor(hours / 24);
     const age = days === 1 ? "1 day" : `${days} days`;
-    const stale = make("p", `This page is ${age} old. Run status.yml again to see how things are now.`);
+    const stale = make("p", `This page is ${age} old. Run status.yml again for the current state.`);
     stale.className = "stale";
     document.querySelector(".hero").prepend(stale);
   }

@@ -4,7 +4,7 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""What is wrong in a fleet, and what to run next; what has one cause on many hosts is one card."""
+"""What is wrong in a fleet, and what to run next; one cause on many hosts is one card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLAYBOOKS = "scalr.backup."
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong, and the one command to run next.
+    """Something that is wrong, and the next command to run.
 
     *cause* and *reason* are the code and the sentence of the failure behind it, where there is one; *remedy* says what to do
     about a failure of that code, and *help* is the address of the page that says more.
@@ -40,7 +40,7 @@ class Problem:
 
     @property
     def kind(self) -> tuple[str, str, str]:
-        """What problems of one cause have in common: neither a name nor an age is in it."""
+        """What problems with the same cause have in common, without names and ages."""
         text = self.reason or _without_age(self.message)
         for name in sorted({self.host, *self.subject.split("/"), self.subject}, key=len, reverse=True):
             text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "\0", text)
@@ -49,13 +49,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Card:
-    """Problems of one cause, in the order in which they were found."""
+    """Problems with the same cause, in the order in which they were found."""
 
     problems: tuple[Problem, ...]
 
     @property
     def first(self) -> Problem:
-        """The one that speaks for all."""
+        """The problem that represents all."""
         return self.problems[0]
 
     @property
@@ -73,7 +73,7 @@ class Card:
 
     @property
     def since(self) -> str | None:
-        """Since when the longest of them lasts."""
+        """When the oldest of them started."""
         return min((problem.since for problem in self.problems if problem.since), default=None)
 
     @property
@@ -84,7 +84,7 @@ class Card:
 
     @property
     def commands(self) -> list[str]:
-        """What to run next: one playbook for all hosts where that can be, else a command for each."""
+        """What to run next: one playbook for all hosts if possible, otherwise a command for each."""
         return together([problem.command for problem in self.problems if problem.command])
 
 
@@ -138,9 +138,9 @@ def _without_age(message: str) -> str:
 
 
 def silence(host: str, outcome: str, summary: str) -> Problem:
-    """The problem of a host that has said nothing."""
+    """The problem of a host that did not answer."""
     if outcome == "not reached":
-        message = "The host was not reached, so nothing is known of its databases."
+        message = "The host was not reached, so nothing is known about its databases."
         command = f"ansible {shlex.quote(host)} -m ansible.builtin.ping"
         return Problem("failure", host, host, message, command=command, code="not_reached")
     command = f"ansible-playbook scalr.backup.site --limit {shlex.quote(host)}"
@@ -148,7 +148,7 @@ def silence(host: str, outcome: str, summary: str) -> Problem:
 
 
 def problems_of(host: str, status: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """What an agent finds wrong; one of an earlier version says it in sentences only."""
+    """What an agent finds wrong; earlier versions report sentences only."""
     findings = status.get("findings")
     if findings is None:
         return tuple(Problem("failure", host, host, sentence) for sentence in status.get("problems") or [])

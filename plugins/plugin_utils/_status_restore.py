@@ -28,8 +28,8 @@ _LISTED = 5
 _MANY = 30
 
 _SAYS = (
-    "The commands are for the controller. Each shows what it would replace and asks before it replaces anything. For another "
-    "snapshot than the newest add -e snapshot=ID. On the host itself, without the controller:"
+    "Run these commands on the controller. Each shows what it would replace and asks for confirmation first. For a snapshot "
+    "other than the newest, add -e snapshot=ID. On the host itself, without the controller:"
 )
 _ON_THE_HOST = "docker exec -it scalr-backup scalr-backup restore --db=CONTAINER --database=NAME --snapshot=ID"
 
@@ -74,7 +74,7 @@ def _database(one: Database) -> Html:
 
 def _newest(one: Database) -> str:
     if one.snapshots is None:
-        return "The repository did not say which snapshots there are."
+        return "The repository did not list its snapshots."
     if not one.snapshots:
         return "There is no snapshot."
     return f"{count(len(one.snapshots), 'snapshot')}, the newest of {clock(one.snapshots[0].time)}"

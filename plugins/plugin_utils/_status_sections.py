@@ -191,7 +191,7 @@ def nights(fleet: Fleet) -> Html | None:
         "size": "Dump",
         "drill": "Last drill",
     }
-    which = "The databases that need somebody" if well else "Every database, those in need first"
+    which = "Databases that need attention" if well else "Every database, the worst first"
     caption = f"{which}. A night is a day in the time zone of the host's schedule."
     table = wide_table("databases", caption, heads, [_database(one) for one in in_need]) if in_need else None
     return join(
@@ -329,7 +329,7 @@ def drills(fleet: Fleet) -> Html | None:
     if failed:
         said.append(f"{len(failed)} failed it.")
     if never:
-        said.append(f"{never} never had one: the host's monthly drill brings it, or drill.yml does so now.")
+        said.append(f"{never} never had one: wait for the host's monthly drill, or run drill.yml now.")
     slowest = sorted(fleet.proven, key=lambda one: one.recovery_seconds or 0, reverse=True)[:_LARGEST]
     lists = [_failed_drills(failed[:_LARGEST]), _slowest([one for one in slowest if one.recovery_seconds])]
     return join(tag("p", " ".join(said), class_="quiet"), *lists)
@@ -348,7 +348,7 @@ def _slowest(slowest: Sequence[Database]) -> Html | None:
         )
         for one in slowest
     ]
-    heads = {"Database": None, "Beside the longest": "share", "Recovery": "number"}
+    heads = {"Database": None, "Relative to longest": "share", "Recovery": "number"}
     return listing("Measured time to restore, longest first", heads, rows)
 
 
@@ -380,7 +380,7 @@ def hosts(fleet: Fleet) -> Html:
         "next": "Next pass",
     }
     in_need, well = _fold(fleet.hosts)
-    which = "The hosts that need somebody" if well else "Every host, those in need first"
+    which = "Hosts that need attention" if well else "Every host, the worst first"
     table = wide_table("hosts", f"{which}, and what it stores where.", heads, [_host(host) for host in in_need])
     return join(
         tag("div", table, class_="card") if in_need else None,

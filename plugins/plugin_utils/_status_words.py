@@ -39,7 +39,7 @@ def _headline_without_failures(fleet: Fleet) -> str:
     if not fleet.databases:
         return "There is nothing to back up yet."
     if fleet.condition == WARNING:
-        return f"{all_of_them} safe, {count(len(fleet.problems), 'thing needs', 'things need')} a look."
+        return f"{all_of_them} safe, {count(len(fleet.problems), 'issue needs', 'issues need')} attention."
     return f"{all_of_them} safe."
 
 
@@ -47,7 +47,7 @@ def details(fleet: Fleet) -> str:
     """What is to be said beside it."""
     said = [*_of_failures(fleet), *_of_the_safe(fleet)]
     if upcoming := min((host.next_pass for host in fleet.hosts if host.next_pass), default=None):
-        said.append(f"The next pass begins {soon(upcoming, fleet.now)}.")
+        said.append(f"The next pass starts {soon(upcoming, fleet.now)}.")
     return " ".join(said)
 
 
@@ -67,10 +67,10 @@ def _of_the_safe(fleet: Fleet) -> list[str]:
         return [f"{which} is {human_age(fleet.oldest.age_seconds)} old."]
     if not fleet.databases and not fleet.silent:
         waiting = sum(host.outcome != "nothing to back up" for host in fleet.hosts)
-        where = count(waiting, "host waits for its", "hosts wait for their")
+        where = count(waiting, "host is waiting for its", "hosts are waiting for their")
         if not waiting:
-            return ["A database appears here once its container fits backup_containers."]
-        return [f"{where} first pass. A database appears here once its container fits backup_containers."]
+            return ["A database appears here once its container matches backup_containers."]
+        return [f"{where} first pass. A database appears here once its container matches backup_containers."]
     return []
 
 

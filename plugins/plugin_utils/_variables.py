@@ -4,10 +4,10 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""Which variables the playbooks and the roles know, and what to say of all others. Decisions only.
+"""Which variables the playbooks and the roles know, and what to say about all others. Decisions only.
 
-A variable with a typing error in its name is no error to Ansible: ``restore.yml -e databse=shop`` would restore every
-database of the container. So a playbook refuses what it does not know, before it does anything.
+Ansible ignores a misspelled variable: ``restore.yml -e databse=shop`` would restore every database of the container. So a
+playbook rejects unknown variables before it does anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.scalr.backup.plugins.module_utils._together import PLAYBOOKS as TOGETHER
 from ansible_collections.scalr.backup.plugins.module_utils._together import Rules, objections
 
-# What kind of value a variable of a playbook takes.
+# The kind of value that a playbook's variable takes.
 TEXT, NAME, LIST, FLAG, MAPPING = "text", "name", "list", "flag", "mapping"
 
 _SOURCE = {
@@ -58,31 +58,31 @@ PLAYBOOKS: Mapping[str, Mapping[str, str]] = {
     "site": {},
     "status": {"report": TEXT},
 }
-#: What every playbook knows beside its own.
+#: What every playbook knows besides its own.
 EVERYWHERE = {"backup_hosts": TEXT, "backup_serial": TEXT, "backup_extra_variables": LIST}
-#: Words that Ansible reserves and warns of. They work, and nobody is told of them.
+#: Words that Ansible reserves and warns about. They still work, but are not advertised.
 OLD_NAMES = frozenset({"tags", "strategy"})
-#: What playbooks note of a host under names that begin as the role's variables do. A test compares.
+#: Facts that playbooks record under names with the role's prefix. A test compares them.
 NOTED = frozenset(
     {"backup_result", "backup_rows", "backup_has_none", "backup_failure", "backup_outcome", "backup_notes"}
 )
 
-# Of Ansible itself, of those that start it (AWX, Automation Controller, Semaphore), and of vaults by convention.
+# From Ansible itself, from its launchers (AWX, Automation Controller, Semaphore), and from vaults by convention.
 _OF_OTHERS = ("ansible_*", "awx_*", "tower_*", "semaphore_*", "vault_*")
 _ROLE = "backup_"
 _TEMPLATE = re.compile(r"\{\{|\{%")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _GLOB = re.compile(r"[*?\[\]]")
-# What stands for nothing where a command line makes a string of it.
+# Empty values, as a command line turns them into strings.
 _NOTHING = ("", "[]", "{}", "None", "none", "null", "~")
 
 
 @dataclass(frozen=True)
 class Known:
-    """The names that are known: a playbook's own variables, the roles', and those that are somebody else's.
+    """The known names: a playbook's own variables, the roles', and those of others.
 
-    *used* are the names that the inventory's own templates mention, *others* globs over names that the operator says
-    are his.
+    *used* are the names that the inventory's own templates mention, *others* globs over names that the operator claims
+    as their own.
     """
 
     own: Mapping[str, str] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class Known:
     others: Collection[str] = ()
 
     def has(self, name: str) -> bool:
-        """Whether a variable means something to somebody."""
+        """Whether a variable is known."""
         return (
             name in self.own
             or name in EVERYWHERE
@@ -102,9 +102,9 @@ class Known:
         )
 
     def nearest(self, name: str, least: int = 0) -> str | None:
-        """The known name that one with a typing error probably means.
+        """The known name that a misspelled one probably means.
 
-        How many errors it may have goes by its length; with *least*, a guess is good enough.
+        The number of errors allowed depends on its length; with *least*, a guess is good enough.
         """
         names = {*self.own, *EVERYWHERE, *self.roles} - OLD_NAMES
         candidates = []
@@ -121,10 +121,10 @@ class Known:
 def refuse_extra(
     playbook: str, given: Mapping[str, Any], known: Known, *, alone: bool, elsewhere: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """What is wrong with the extra variables of a playbook, a sentence each.
+    """What is wrong with a playbook's extra variables, one sentence each.
 
-    Where another playbook runs too (not *alone*), a variable may be that one's, unless it looks like one of ours.
-    *elsewhere* are variables that the inventory has: the playbook takes its own from there as well.
+    If another playbook runs too (not *alone*), a variable may belong to that, unless it looks like one of ours.
+    *elsewhere* are variables from the inventory, which the playbook also uses.
     """
     unknown = [name for name in given if not known.has(name)]
     refused = [name for name in unknown if alone or name.startswith(_ROLE) or known.nearest(name)]
@@ -138,19 +138,19 @@ def refuse_extra(
         name: value for name, value in (elsewhere or {}).items() if name in known.own and not is_nothing(value)
     }
     effective = {name: _switch(value) if kinds[name] == FLAG else value for name, value in (inherited | own).items()}
-    # A switch that stands as it does by itself is as good as not given.
+    # A switch set to its default counts as not set.
     told = {
         name: value for name, value in effective.items() if value is not (name in _ON_BY_DEFAULT) or kinds[name] != FLAG
     }
     return list(objections(TOGETHER.get(playbook, Rules()), told))
 
 
-# Switches that are on by themselves; all others are off.
+# Switches that are on by default; all others are off.
 _ON_BY_DEFAULT = ("safety_snapshot", "escrow")
 
 
 def _switch(value: Any) -> Any:
-    """A switch as it is meant, or what stands there in its place."""
+    """A switch as a boolean, or its raw value if it is not one."""
     try:
         return boolean(value)
     except TypeError:
@@ -163,27 +163,27 @@ def _unknown_extra(playbook: str, name: str, known: Known) -> str:
         return f"{sentence}: did you mean {near}?"
     own = sorted(set(known.own) - OLD_NAMES)
     knows = f"it knows {', '.join(own)} and the variables of the roles" if own else "it knows those of the roles"
-    return f"{sentence}: {knows}. If {name} is a variable of yours, name it in backup_extra_variables."
+    return f"{sentence}: {knows}. If {name} is your own variable, add it to backup_extra_variables."
 
 
 def _wrong_value(name: str, value: Any, kind: str) -> str | None:
-    """Why a value cannot be meant; an empty one would mean everything, or nothing."""
+    """Why a value makes no sense; an empty one would mean everything, or nothing."""
     if is_nothing(value):
-        # An empty confirmation is a wrong one, and is answered as such.
+        # An empty confirmation is a wrong one, and is reported as such.
         return None if name == "confirm" else f"{name} is empty: give it a value, or leave it out."
     if kind == FLAG and not isinstance(_switch(value), bool):
-        return f"{name} is {value}, and must be true or false."
+        return f"{name} is {value}, but must be true or false."
     if kind == LIST and any(is_nothing(item) for item in _items(value)):
         return f"{name} has an empty item: remove it."
     if kind in (TEXT, NAME) and not isinstance(value, (str, int, float)):
-        return f"{name} must be one value, and is a {'mapping' if isinstance(value, Mapping) else 'list'}."
+        return f"{name} must be a single value, not a {'mapping' if isinstance(value, Mapping) else 'list'}."
     if kind == NAME and _GLOB.search(str(value)):
-        return f"{name} is {value}, and takes no glob here: name one container."
+        return f"{name} is {value}, but globs are not allowed here: name one container."
     return None
 
 
 def is_nothing(value: Any) -> bool:
-    """Whether a value says nothing, however that was written."""
+    """Whether a value is empty, however it was written."""
     if isinstance(value, str):
         return value.strip() in _NOTHING
     return value is None or (isinstance(value, (list, tuple, Mapping)) and not value)
@@ -198,10 +198,10 @@ def _items(value: Any) -> list[Any]:
 def refuse_unknown_of_host(
     role: str, names: Iterable[str], known: Known, origins: Mapping[str, str] | None = None
 ) -> list[str]:
-    """What a host's variables have that looks like a variable of a role and is none, a sentence each.
+    """Which of a host's variables look like a role's but are unknown, one sentence each.
 
-    All that begins with ``backup_`` is looked upon as ours. The prefixes of the other roles are common words, which
-    other collections use as well: there, only what looks like a typing error is refused.
+    Everything that begins with ``backup_`` is considered ours. The prefixes of the other roles are common words that other
+    collections use as well: there, only what looks misspelled is rejected.
     """
     sentences = []
     for name in names:
@@ -212,32 +212,32 @@ def refuse_unknown_of_host(
             continue
         where = (origins or {}).get(name)
         place = f", which {where} sets" if where else ""
-        way_out = f"did you mean {near}?" if near else "if it is one of yours, name it in backup_extra_variables."
+        way_out = f"did you mean {near}?" if near else "if it is your own, add it to backup_extra_variables."
         sentences.append(f"The role scalr.backup.{role} does not know the variable {name}{place}: {way_out}")
     return sentences
 
 
 def _looks_like(role: str, name: str) -> bool:
-    """Whether a name begins as those of a role do, or nearly so."""
+    """Whether a name begins like a role's variables, or nearly so."""
     word = name.lower().partition("_")[0]
     return name.lower().startswith(role) or _distance(word.rstrip("s"), role, 1) <= 1
 
 
-#: Of the role backup: variables that back up nothing, or tell nobody, when they are empty, and what to do instead.
+#: Variables of the role backup that mean no backups, or no notifications, when empty, and what to do instead.
 MUST_HOLD = {
     "backup_containers": (
-        "no container would be backed up by its name: name containers or globs, or leave it out. To go by the label "
-        "scalr.backup=true alone, name a container that does not exist, such as labels-only"
+        "no container would be backed up by name: list containers or globs, or leave it out. To rely on the label "
+        "scalr.backup=true alone, list a container that does not exist, such as labels-only"
     ),
-    "backup_keep": "no snapshot would stay: say how many, such as daily: 30, or leave it out",
-    "backup_notify_events": "nobody would be told anything: name events, or leave it out",
+    "backup_keep": "no snapshot would be kept: set counts, such as daily: 30, or leave it out",
+    "backup_notify_events": "nobody would be notified: list events, or leave it out",
 }
-#: Whose values are looked at.
+#: The variables whose values are checked.
 LOOKED_AT = (*MUST_HOLD, "backup_exclude")
 
 
 def refuse_values_of_host(values: Mapping[str, Any]) -> list[str]:
-    """Which of a role's own variables have no value, or one that would back up nothing; a sentence each."""
+    """Which of a role's variables have no value, or one that would mean no backups; one sentence each."""
     sentences = [
         f"{name} has no value: give it one, or leave it out." for name, value in values.items() if value is None
     ]
@@ -247,9 +247,7 @@ def refuse_values_of_host(values: Mapping[str, Any]) -> list[str]:
         if values.get(name) is not None and is_nothing(values[name])
     ]
     if any(re.fullmatch(r"\*+", str(item).strip()) for item in _items(values.get("backup_exclude") or [])):
-        sentences.append(
-            "backup_exclude is *, which excludes every container: name those that are not to be backed up."
-        )
+        sentences.append("backup_exclude is *, which excludes every container: list only the containers to exclude.")
     return sentences
 
 
@@ -265,7 +263,7 @@ def names_used(value: Any) -> set[str]:
 
 
 def playbooks_alone(arguments: Iterable[str], directory: str) -> bool:
-    """Whether the command line names the collection's playbooks only, which lie in *directory*."""
+    """Whether the command line names only the collection's playbooks, which are in *directory*."""
     return all(_is_ours(argument, directory) for argument in arguments)
 
 
@@ -282,7 +280,7 @@ def _bare(name: str) -> str:
 
 
 def _distance(one: str, other: str, most: int) -> int:
-    """How many letters are wrong, missing, too many, or have changed places; more than *most* is *most* + 1."""
+    """How many letters are wrong, missing, superfluous or swapped; more than *most* counts as *most* + 1."""
     if abs(len(one) - len(other)) > most:
         return most + 1
     before: list[int] = []

@@ -1,4 +1,4 @@
-"""``make build`` as a stranger runs it: in a checkout of his own, without root, Docker or the tools of the tests."""
+"""``make build`` as a stranger runs it: in their own checkout, without root, Docker or the tools of the tests."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_a_machine_with_neither_is_told_and_its_script_works(machine: Machine, t
         ({"backup_drill_time": 870}, "backup_drill_time is 870: it must be a time such as '14:30', in quotes"),
         (
             {"backup_drill_assertions": "/nowhere"},
-            "backup_drill_assertions names /nowhere, and there is no such directory",
+            "backup_drill_assertions is /nowhere, but the controller has no such directory",
         ),
     ],
 )

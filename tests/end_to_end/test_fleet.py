@@ -80,7 +80,7 @@ def pass_under_way() -> Iterator[Callable[[], object]]:
 
 @pytest.fixture(scope="module")
 def built_image(controller: Controller) -> Iterator[str]:
-    """The image that the role has built, which is there again after the tests: building it anew takes a minute."""
+    """The image that the role has built, which is there again after the tests: rebuilding it takes a minute."""
     name = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "scalr-backup:*-????????????").stdout.split()[
         0
     ]
@@ -121,7 +121,7 @@ class TestUpgrade:
 
             output = self.play_until_it_waits(controller, end, *upgrade)
 
-        assert f"The agent on {HOST} is still at work after 0.0 s (pass: run r1 (nightly))" in refused.text
+        assert f"The agent on {HOST} is still busy after 0.0 s (pass: run r1 (nightly))" in refused.text
         assert unchanged.recap(HOST)["changed"] == 0, unchanged.output
         assert re.search(rf"^{HOST} .* failed=0 ", output, re.MULTILINE), output
         assert docker("inspect", "--format", "{{.Config.Image}}", AGENT).stdout.strip() == next_version

@@ -35,11 +35,11 @@ CREATE DATABASE "odd name's 50%/x" ENCODING 'LATIN1' LOCALE 'C' TEMPLATE templat
 """
 # Where a change of the password is cut off: when each of these has begun, at once or a moment later.
 STEPS = [
-    "Note the new password in it",
-    "Let the new password open the repository",
+    "Write the new password to the journal",
+    "Add the new password to the repository",
     "Switch to the new password on the host",
-    "Switch to it on the controller",
-    "Let the old password open the repository no more",
+    "Switch to the new password on the controller",
+    "Remove the old password from the repository",
 ]
 
 
@@ -243,7 +243,7 @@ class TestRotation:
             if chosen and site.journal:
                 assert site.journal == chosen, "it goes on with the password that it had chosen"
             chosen = chosen or site.journal
-            if step == "Switch to it on the controller":
+            if step == "Switch to the new password on the controller":
                 refused = site.controller.play("site", exit_code=None)
                 assert "was interrupted: run rotate_password.yml, which finishes it" in refused.text
 
@@ -289,7 +289,7 @@ class TestRecoveryKitLater:
         before = site.escrow_keys()
         for path, sentence in (
             ("", "kit is empty: give it a value, or leave it out."),
-            ("/", "that is a directory"),
+            ("/", "it is a directory"),
             ("/no/such/x.html", "no directory /no/such"),
         ):
             assert sentence in site.controller.play("recovery_kit", "-e", f"kit={path}", exit_code=None).text

@@ -121,7 +121,7 @@ def test_a_host_that_lost_everything_but_the_repository_needs_the_right_password
     assert not (controller.directory / f"new-passwords/{HOST}.password").exists()
     # Nothing half-made looks like an agent.
     assert not (controller.directory / "backup/config").exists()
-    assert f"No agent was put on {HOST}." in wrong.text
+    assert f"No agent was deployed on {HOST}." in wrong.text
     assert docker("ps", "--all", "--quiet", "--filter", f"name=^{AGENT}").stdout == ""
 
     variables = controller.directory / "password.json"

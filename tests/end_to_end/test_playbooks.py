@@ -351,7 +351,7 @@ class TestSite:
         changes = {"backup_image": image_without_proxy, "backup_schedule": "15 5 * * *"}
         run = provisioned.controller.play("site", "--extra-vars", json.dumps(changes), exit_code=2)
 
-        assert f"The agent of {HOST} was left as it was." in run.text
+        assert f"The agent on {HOST} was left unchanged." in run.text
         assert "haproxy" in run.text
         assert (provisioned.agent_id().split()[0], provisioned.files()) == (agent, files)
         assert {found["status"] for found in provisioned.verb("discover")["containers"]} == {"ok"}
@@ -462,7 +462,7 @@ class TestRestoreRefuses:
 
     @pytest.mark.thorough
     def test_no_database(self, site: Site) -> None:
-        assert "Name the container whose databases are to be restored" in self.refused(site).text
+        assert "Set the container to restore" in self.refused(site).text
 
     def test_an_unknown_database(self, site: Site) -> None:
         run = self.refused(site, "-e", "db=scalr-nobody-db", "-e", "confirm=scalr-nobody-db")
@@ -484,7 +484,7 @@ class TestRestoreRefuses:
     def test_a_wrong_confirmation(self, site: Site) -> None:
         run = self.refused(site, "-e", f"db={site.shop.name}", "-e", f"confirm={site.wiki.name}")
 
-        assert f"confirm is {site.wiki.name} and not {site.shop.name}." in run.text
+        assert f"confirm is {site.wiki.name}, but must be {site.shop.name}." in run.text
 
     @pytest.mark.thorough
     def test_no_confirmation_and_no_terminal(self, site: Site) -> None:
@@ -548,7 +548,7 @@ class TestRestore:
         command = f"ansible-playbook restore.yml -e db={site.shop.name}"
         run = site.controller.shell_on_terminal(command, answer="shop", exit_code=2)
 
-        assert f"the answer was shop and not {site.shop.name}." in run.text
+        assert f"the answer was shop, but must be {site.shop.name}." in run.text
         assert site.shop.fingerprint("shop") == damaged
 
     def test_in_check_mode_it_only_shows_the_plan(self, site: Site) -> None:
@@ -617,7 +617,9 @@ class TestRestore:
         )
         site.controller.shell(f"{command} -e confirm={site.shop.name}")
 
-        assert f"Restore of {site.shop.name} into {newcomer.name} on {HOST}. These databases are made:" in run.text
+        assert (
+            f"Restore of {site.shop.name} into {newcomer.name} on {HOST}. These databases will be created:" in run.text
+        )
         assert "0 B" not in run.text
         assert newcomer.fingerprint("shop") == before
         assert site.shop.fingerprint("shop") == site.shop.fingerprint("shop_yesterday") == before
@@ -681,7 +683,7 @@ class TestRestore:
             command, answer=f"replace {site.shop.name}", prompt=f"Type replace {site.shop.name}"
         )
 
-        assert f"confirm is {site.shop.name} and not replace {site.shop.name}." in refused.text
+        assert f"confirm is {site.shop.name}, but must be replace {site.shop.name}." in refused.text
         assert "DROPPED FIRST" in run.text
         assert site.shop.fingerprint("shop") == before
 

@@ -124,14 +124,14 @@ def test_a_copy_that_is_gone_or_another_one_is_noticed(site: Site) -> None:
 # What cannot work, and the sentence that says so; each is the one wrong thing of a host of its own.
 WRONG = {
     "unknown-server": ("backup_ssh_known_hosts", "", "needs backup_ssh_known_hosts"),
-    "no-key": ("backup_ssh_private_key", "~/.ssh/id_ed25519", "backup_ssh_private_key is no private key"),
-    "no-authority": ("backup_ca_certificate", "/etc/ssl/ca.pem", "backup_ca_certificate is no certificate"),
+    "no-key": ("backup_ssh_private_key", "~/.ssh/id_ed25519", "backup_ssh_private_key is not a private key"),
+    "no-authority": ("backup_ca_certificate", "/etc/ssl/ca.pem", "backup_ca_certificate is not a certificate"),
     "password-in-address": (
         "backup_copy_repository",
         "rest:https://u:p@copy.test/",
-        "The address in backup_copy_repository holds a password",
+        "The address in backup_copy_repository contains a password",
     ),
-    "password-with-spaces": ("backup_copy_password", " x ", "backup_copy_password cannot be given to restic"),
+    "password-with-spaces": ("backup_copy_password", " x ", "backup_copy_password cannot be passed to restic"),
     "nothing-kept": ("backup_copy_keep", {"daily": 0}, "every count is 0"),
 }
 
@@ -176,7 +176,7 @@ REFUSED = {
     ),
     "no-image": (
         {"backup_image": "127.0.0.1:9/nobody/agent:1"},
-        "The image 127.0.0.1:9/nobody/agent:1 cannot be pulled",
+        "Failed to pull the image 127.0.0.1:9/nobody/agent:1",
     ),
 }
 

@@ -159,7 +159,7 @@ class S3Store(Store):
 
 @dataclass
 class SftpStore(Store):
-    """OpenSSH; one user, ``store``, whose key is made anew for each server."""
+    """OpenSSH; one user, ``store``, whose key is generated for each server."""
 
     private_key: str = field(repr=False, default="")
 

@@ -88,7 +88,8 @@ def test_a_failure_without_a_sentence_still_says_something(docker, run_module):
     docker.agent_prints(json.dumps(line), rc=1)
 
     assert (
-        run_module("repository", action="check")["msg"] == "The agent's check failed without saying why (exit code 1)."
+        run_module("repository", action="check")["msg"]
+        == "The agent's check failed without giving a reason (exit code 1)."
     )
 
 
@@ -122,7 +123,7 @@ def test_a_call_without_a_result_in_the_last_line_has_failed(docker, run_module,
 
     assert result["failed"] is True
     assert result["msg"] == (
-        "The agent's discover broke off without a result (exit code 0). It said: Traceback / deep down / KeyError: 'x'"
+        "The agent's discover ended without a result (exit code 0). It said: Traceback / deep down / KeyError: 'x'"
     )
 
 
@@ -164,7 +165,7 @@ def test_the_agent_is_missing(docker, run_module):
     docker.agent_is_missing()
 
     assert run_module("database_info")["msg"] == (
-        "This host has no container scalr-backup: run site.yml, which puts the agent on it."
+        "This host has no container scalr-backup: run site.yml, which deploys the agent."
     )
 
 

@@ -57,7 +57,7 @@ def test_what_a_line_means(text, variables):
         ("A-B=1\n", "Line 1 of the env file is not NAME=value."),
         ("\n\nA='1\n", "Line 3 of the env file opens a ' that is never closed."),
         ('A="1\\"\n', 'Line 1 of the env file opens a " that is never closed.'),
-        ("A='1'2\n", "Line 1 of the env file goes on after its closing quote."),
+        ("A='1'2\n", "Line 1 of the env file continues after its closing quote."),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_its_line(text, complaint):

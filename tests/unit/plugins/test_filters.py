@@ -230,7 +230,7 @@ def test_a_deployment_ends_with_one_line_of_summary_after_the_notes():
         "web1: The clock is wrong.",
         "web1: The moon is full.",
         "web1 backs up 2 databases in 1 container (scalr-shop-db) to s3:https://s3.test/b, and copies them to sftp:b@nas.test:/c. "
-        "Next pass: 2026-11-29 03:00 UTC. Password: /root/web1.password. For a first backup now, run backup.yml.",
+        "Next pass: 2026-11-29 03:00 UTC. Password: /root/web1.password. Run backup.yml for a first backup now.",
     ]
 
 
@@ -257,8 +257,8 @@ def test_a_deployment_that_backs_up_nothing_says_what_is_to_be_done():
 
     (line,) = deployment(nothing, "/repository", password="/root/web1.password", first=True)
 
-    assert line.startswith("web1 has nothing to back up so far. What it backs up will go to /repository. Password: ")
-    assert line.endswith("Start a database container that backup_containers matches, then look again with status.yml.")
+    assert line.startswith("web1 has nothing to back up yet. Backups will go to /repository. Password: ")
+    assert line.endswith("Start a database container that matches backup_containers, then run status.yml.")
 
 
 def test_what_draws_pages_is_loaded_by_nobody_else():

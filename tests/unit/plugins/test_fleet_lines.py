@@ -132,7 +132,7 @@ class TestDrill:
         assert drill_lines([host("web1", "not drilled")], check_mode=True)[2:] == [
             "",
             "1 host: 1 not drilled.",
-            "A drill cannot be foretold: nothing was restored in check mode.",
+            "Check mode cannot predict a drill: nothing was restored.",
         ]
 
 
@@ -174,9 +174,7 @@ class TestRotate:
             ["web3", "NOT changed: the host was not reached."],
         ]
         assert lines[5] == ""
-        assert lines[6].startswith(
-            "Where backup_password or an env file gives the password, put the new one there now:"
-        )
+        assert lines[6].startswith("Where backup_password or an env file sets the password, put the new one there now:")
         assert "KEEP A COPY SOMEWHERE ELSE" in lines[7]
 
     @pytest.mark.parametrize("giver", ["operator", "role"])
@@ -273,8 +271,8 @@ class TestStatus:
             "    Say where.",
             "    site",
             "web1: It is old.",
-            "web1: scalr-foo-db/foo_before_restore_x was kept by a restore on 2026-11-22 and is not backed up; when you need it "
-            "no more:",
+            "web1: scalr-foo-db/foo_before_restore_x was kept by a restore on 2026-11-22 and is not backed up; once you no longer "
+            "need it:",
             "    docker exec scalr-foo-db dropdb -- foo_before_restore_x",
             "",
             "1 host: 1 safe as long as the host lives.",

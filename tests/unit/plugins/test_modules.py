@@ -230,7 +230,7 @@ def test_a_drill_without_an_agent(docker, run_module):
     docker.agent_is_missing()
 
     assert run_module("database_drill")["msg"] == (
-        "This host has no container scalr-backup: run site.yml, which puts the agent on it."
+        "This host has no container scalr-backup: run site.yml, which deploys the agent."
     )
 
 
@@ -282,7 +282,7 @@ def test_status_of_an_agent_that_is_older_than_the_collection_says_so(docker, ru
     assert (found[1]["code"], found[1]["command"]) == (
         "agent_outdated", "ansible-playbook scalr.backup.site --limit web1",
     )  # fmt: skip
-    assert "of version 0.1.9" in found[1]["message"]
+    assert "is version 0.1.9" in found[1]["message"]
 
 
 @pytest.mark.parametrize(("version", "codes"), [(VERSION, []), ("99.0.0", []), (None, ["problem", "agent_outdated"])])
@@ -407,7 +407,7 @@ ELSEWHERE = {"action": "forget", "from_repository": "s3:there", "from_host": "we
         ),
         (
             {"action": "forget", "from_copy": True},
-            "from_copy has no meaning here: it is copy that means the second repository.",
+            "from_copy does not apply here: use copy for the second repository.",
         ),
         (
             {"action": "forget", "image": "i"},

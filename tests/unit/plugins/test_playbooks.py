@@ -106,7 +106,7 @@ def test_restore_finds_the_host_shows_the_plan_and_restores_when_confirmed(fleet
     )
 
     assert run.returncode == 0, run.stdout
-    assert "Restore of scalr-foo-db on web1. These databases are replaced:" in run.stdout
+    assert "Restore of scalr-foo-db on web1. These databases will be replaced:" in run.stdout
     assert line_with(run.stdout, "4.0 KiB").split() == [
         "foo", "4.0", "KiB", "3", "5f0c8e1b", "2026-11-22T03:00:11Z", "3", "h", "12", "min", "2.0", "KiB",
     ]  # fmt: skip
@@ -126,8 +126,8 @@ def test_restore_finds_the_host_shows_the_plan_and_restores_when_confirmed(fleet
 @pytest.mark.parametrize(
     ("extra_vars", "sentence"),
     [
-        ({"confirm": "scalr-bar-db"}, "Nothing was restored: confirm is scalr-bar-db and not scalr-foo-db."),
-        ({"confirm": ""}, "Nothing was restored: confirm is empty and not scalr-foo-db."),
+        ({"confirm": "scalr-bar-db"}, "Nothing was restored: confirm is scalr-bar-db, but must be scalr-foo-db."),
+        ({"confirm": ""}, "Nothing was restored: confirm is empty, but must be scalr-foo-db."),
         ({}, "Nothing was restored: there was no answer."),
     ],
 )
@@ -143,7 +143,7 @@ def test_restore_in_check_mode_shows_the_plan_only(fleet, two_hosts):
     run = fleet.run("restore", "--check", db="scalr-foo-db", confirm="scalr-foo-db")
 
     assert run.returncode == 0, run.stdout
-    assert "These databases are replaced" in run.stdout
+    assert "These databases will be replaced" in run.stdout
     assert restores_of(two_hosts[0]) == []
 
 
@@ -151,7 +151,7 @@ def test_restore_without_a_container_asks_for_one(fleet, two_hosts):
     run = fleet.run("restore")
 
     assert run.returncode == 2
-    assert "Name the container whose databases are to be restored, for example -e db=scalr-foo-db." in run.stdout
+    assert "Set the container to restore, for example -e db=scalr-foo-db." in run.stdout
     assert two_hosts[0].calls == two_hosts[1].calls == []
 
 
@@ -176,7 +176,7 @@ def test_restore_of_a_container_that_several_hosts_have_lists_them(fleet, two_ho
 
     assert run.returncode == 2
     assert (
-        "2 hosts have a database container scalr-foo-db, name one with --limit: "
+        "2 hosts have a database container scalr-foo-db, choose one with --limit: "
         "web1 has scalr-foo-db, scalr-bar-db; web2 has scalr-foo-db."
     ) in run.stdout
     assert restores_of(two_hosts[0]) == restores_of(two_hosts[1]) == []
@@ -190,7 +190,7 @@ def test_restore_goes_on_when_other_hosts_are_unreachable_and_names_them(fleet, 
     run = fleet.run("restore", db="scalr-foo-db", confirm="scalr-foo-db")
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "WARNING: aaa was not reached. If a container scalr-foo-db is there too, it stays as it is." in run.stdout
+    assert "WARNING: aaa was not reached. If a container scalr-foo-db is there too, it is left unchanged." in run.stdout
     assert len(restores_of(two_hosts[0])) == 1
 
 
@@ -468,13 +468,13 @@ def test_prune_takes_the_controllers_password_where_no_other_is_given(fleet, tmp
     [
         (
             {"backup_prune_password": "", "backup_password_directory": "/nowhere"},
-            "Nothing here opens rest:https://backup.example.com:8001/web1/: there is no /nowhere/web1.password, so set",
+            "No password for rest:https://backup.example.com:8001/web1/: there is no /nowhere/web1.password, so set",
         ),
         (
             {"backup_prune_repository": "", "backup_repository": "/repository"},
-            "/repository is a directory of web1, which a host that only adds cannot have its repository in",
+            "/repository is a directory on web1 itself, which is not append-only",
         ),
-        ({"backup_image": ""}, "has not the agent's image scalr-backup:"),
+        ({"backup_image": ""}, "lacks the agent's image scalr-backup:"),
     ],
 )
 def test_prune_says_what_the_trusted_place_lacks(fleet, changes, sentence):
@@ -488,7 +488,7 @@ def test_prune_wants_to_know_whose_snapshots_an_id_is_of(fleet):
     hosts = [fleet.host(name) for name in ("web1", "web2")]
     run = fleet.run("prune", remove="5f0c")
     assert run.returncode == 2
-    assert "Say with --limit whose snapshots are to be removed: an id is that of one host." in run.stdout
+    assert "Name the host with --limit: a snapshot id belongs to one host." in run.stdout
     assert [host.calls for host in hosts] == [[], []]
 
 
@@ -546,7 +546,7 @@ def test_restore_shows_who_is_connected_and_which_roles_are_made(fleet, two_host
     run = fleet.run("restore", "--check", db="scalr-foo-db")
 
     assert "\nConnected to foo: app with web from 172.17.0.5, 3 sessions\n" in run.stdout
-    assert "\nThe roles reader are missing and are made.\n" in run.stdout
+    assert "\nThese roles are missing and will be created: reader.\n" in run.stdout
 
 
 def test_restore_with_strategy_replace_wants_the_word_typed(fleet, two_hosts):
@@ -555,7 +555,7 @@ def test_restore_with_strategy_replace_wants_the_word_typed(fleet, two_hosts):
     refused = fleet.run("restore", db="scalr-foo-db", restore_strategy="replace", confirm="scalr-foo-db")
     done = fleet.run("restore", db="scalr-foo-db", restore_strategy="replace", confirm="replace scalr-foo-db")
 
-    assert "Nothing was restored: confirm is scalr-foo-db and not replace scalr-foo-db." in refused.stdout
+    assert "Nothing was restored: confirm is scalr-foo-db, but must be replace scalr-foo-db." in refused.stdout
     assert done.returncode == 0, done.stdout
     assert "The live databases are DROPPED FIRST: if the restore fails, there are none." in done.stdout
     assert [call[-2:] for call in restores_of(two_hosts[0])] == [
@@ -615,7 +615,7 @@ def test_restore_is_undone_where_it_was_made(fleet):
     run = fleet.run("restore", undo="r", confirm="scalr-foo-db")
 
     assert run.returncode == 0, run.stdout
-    assert "Undo of the restore r in scalr-foo-db on web2. These databases are replaced:" in run.stdout
+    assert "Undo of the restore r in scalr-foo-db on web2. These databases will be replaced:" in run.stdout
     assert "foo_before_restore_r" in line_with(run.stdout, "4.0 KiB")
     assert restores_of(web2) == [["restore", "--undo=r", "--confirm=scalr-foo-db"]]
 
@@ -765,7 +765,7 @@ def test_drill_in_check_mode_restores_nothing_and_says_so(fleet):
     run = fleet.run("drill", "--check")
 
     assert run.returncode == 0, run.stdout
-    assert "A drill cannot be foretold: nothing was restored in check mode." in run.stdout
+    assert "Check mode cannot predict a drill: nothing was restored." in run.stdout
     assert web1.calls == []
 
 
@@ -803,8 +803,8 @@ def test_status_shows_the_last_drills(fleet):
             "undo cannot be combined with snapshot, target: an undo swaps back every database that the restore kept",
         ),
         ({"undo": "r", "safety_snapshot": False}, "undo cannot be combined with safety_snapshot"),
-        ({"db": "c", "restore_strategy": "bravely"}, "restore_strategy is bravely, and must be beside or replace."),
-        ({"db": "c", "strategy": "bravely"}, "restore_strategy is bravely, and must be beside or replace."),
+        ({"db": "c", "restore_strategy": "bravely"}, "restore_strategy is bravely, but must be beside or replace."),
+        ({"db": "c", "strategy": "bravely"}, "restore_strategy is bravely, but must be beside or replace."),
         (
             {"db": "c", "restore_strategy": "replace", "keep_old": True},
             "keep_old works only with restore_strategy=beside.",
@@ -817,7 +817,7 @@ def test_status_shows_the_last_drills(fleet):
             {"db": "c", "from_repository": "r", "from_host": "h", "from_copy": True},
             "from_repository cannot be combined with from_copy",
         ),
-        ({"db": "c", "from_password": "sesame"}, "say with from_repository which."),
+        ({"db": "c", "from_password": "sesame"}, "set from_repository to its address."),
     ],
 )
 def test_restore_with_variables_that_do_not_fit_together_says_so(fleet, two_hosts, extra_vars, sentence):
@@ -849,7 +849,7 @@ def test_a_module_that_is_killed_is_one_sentence(fleet):
     run = fleet.run("status")
 
     assert run.returncode == 2
-    assert "the module was ended on the host by SIGKILL" in run.stdout
+    assert "the module was killed on the host by SIGKILL" in run.stdout
     assert "deserialization" not in run.stdout
     assert "module_stdout" not in run.stdout
 

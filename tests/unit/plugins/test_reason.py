@@ -36,15 +36,15 @@ NOT_STARTED = (
         ({"msg": "x" * 16_000}, f"Run it: {'x' * 400}…"),
         (
             {"msg": "Module result deserialization failed.", "module_stdout": "", "module_stderr": "", "rc": 137},
-            "Run it: the module was ended on the host by SIGKILL, as it happens when the host runs out of memory; run this again.",
+            "Run it: the module was killed on the host by SIGKILL, as happens when the host runs out of memory; run this again.",
         ),
         (
             {"msg": "whatever", "module_stdout": "", "module_stderr": "", "rc": -15},
-            "Run it: the module was ended on the host by SIGTERM; run this again.",
+            "Run it: the module was killed on the host by SIGTERM; run this again.",
         ),
         (
             {"msg": "MODULE FAILURE", "module_stdout": "", "module_stderr": "sh: 1: python9: not found\n", "rc": 127},
-            "Run it: the Python of the host was not found (exit code 127); name it with ansible_python_interpreter. It said: "
+            "Run it: Python was not found on the host (exit code 127); set ansible_python_interpreter to its path. It said: "
             "sh: 1: python9: not found.",
         ),
         (
@@ -102,4 +102,4 @@ def test_the_agents_result_is_read_from_its_last_line():
 def test_an_agent_that_says_nothing_is_a_failure_in_dockers_words(printed, sentence):
     read = agent_result(printed, "agent:1")
 
-    assert (read["ok"], read["error"]["message"]) == (False, f"The image agent:1 does not run: {sentence}")
+    assert (read["ok"], read["error"]["message"]) == (False, f"Failed to run the image agent:1: {sentence}")

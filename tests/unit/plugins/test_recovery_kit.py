@@ -120,7 +120,7 @@ def test_names_arrive_in_the_shell_as_they_are(kits):
 
 def test_a_container_that_is_gone_gets_an_image_that_reads_its_dump(kits):
     assert any(one.startswith("server scalr-gone-db postgres:18\n") for one in kits.blocks("sh"))
-    assert "was not there when this was printed" in kits.page
+    assert "did not exist when this was printed" in kits.page
 
 
 def test_the_second_repository_is_on_it_with_what_it_needs(kits):
@@ -147,7 +147,7 @@ def test_the_password_is_the_chosen_one_or_a_new_one_and_is_shown_nowhere_else(k
 
 
 def test_a_local_repository_is_warned_of(kits):
-    assert "a directory of\nweb2 itself" in kits.page
+    assert "a directory on\nweb2 itself" in kits.page
     assert "--volume '/srv/my backups:/srv/my backups'" in "".join(kits.blocks("sh"))
 
 
@@ -177,5 +177,5 @@ def test_hosts_that_are_not_on_it_are_named_and_fail_the_run(kits):
 
 def test_a_password_that_stands_on_no_page_is_taken_back(kits):
     assert kits.nowhere.returncode != 0
-    assert "could not be written to /proc/kit.html, so its password was taken back" in kits.nowhere.stdout
+    assert "could not be written to /proc/kit.html, so its password was revoked" in kits.nowhere.stdout
     assert kits.asked("web2")[-1] == ["remove", "key-of-web2"]

@@ -36,10 +36,15 @@ def wish(**changes: object) -> dict[str, Any]:
             wish(db=""),
             "",
             "",
-            "Name the container whose databases are to be restored, for example -e db=scalr-foo-db.",
+            "Set the container to restore, for example -e db=scalr-foo-db.",
         ),
-        (wish(strategy="bravely"), "", "", "restore_strategy is bravely, and must be beside or replace."),
-        (wish(), "sesame", "", "from_password is that of another repository: say with from_repository which."),
+        (wish(strategy="bravely"), "", "", "restore_strategy is bravely, but must be beside or replace."),
+        (
+            wish(),
+            "sesame",
+            "",
+            "from_password is the password of another repository: set from_repository to its address.",
+        ),
     ],
 )
 def test_an_objection_before_any_host_is_asked(asked, password, repository, sentence):
@@ -116,7 +121,7 @@ class TestChoice:
 
         assert choice["host"] == "web2"
         assert choice["warning"] == (
-            "WARNING: aaa was not reached; bbb gave no answer (why). If a container scalr-foo-db is there too, it stays as it is."
+            "WARNING: aaa was not reached; bbb gave no answer (why). If a container scalr-foo-db is there too, it is left unchanged."
         )
 
     def test_warns_of_the_container_that_is_restored_into(self):
@@ -153,7 +158,7 @@ class TestChoice:
 
         assert choice["host"] == ""
         assert choice["refusal"] == (
-            "2 hosts have a database container scalr-foo-db, name one with --limit: "
+            "2 hosts have a database container scalr-foo-db, choose one with --limit: "
             "web1 has scalr-foo-db, scalr-bar-db; web2 has scalr-foo-db; web3 has none."
         )
 
@@ -161,14 +166,14 @@ class TestChoice:
         refusal = restore_choice([host("web1", 2), host("web2", 2)], "scalr-foo-db", "scalr-new-db")["refusal"]
 
         assert refusal == (
-            "2 hosts can restore into a container scalr-new-db, name one with --limit: "
+            "2 hosts can restore into a container scalr-new-db, choose one with --limit: "
             "web1 has scalr-new-db; web2 has scalr-new-db."
         )
 
     def test_where_several_hosts_know_the_run(self):
         refusal = restore_choice([host("web1", 2), host("web2", 2)], undo="r")["refusal"]
 
-        assert refusal.startswith("2 hosts know a restore r that can be undone, name one with --limit: ")
+        assert refusal.startswith("2 hosts know a restore r that can be undone, choose one with --limit: ")
 
     def test_where_no_host_knows_the_run(self):
         refusal = restore_choice([host("web1", 0, reason="No restore r was kept.")], undo="r")["refusal"]
@@ -311,16 +316,16 @@ class TestPlan:
         assert shown == {
             "title": "Restore of scalr-foo-db on web1",
             "lines": [
-                "Restore of scalr-foo-db on web1. These databases are replaced:",
+                "Restore of scalr-foo-db on web1. These databases will be replaced:",
                 "",
                 "DATABASE  SIZE NOW  CONNECTED  SNAPSHOT  MADE                         AGE     DUMP",
                 "--------  --------  ---------  --------  --------------------  ----------  -------",
                 "foo        4.0 KiB          3  5f0c8e1b  2026-11-22T03:00:11Z  3 h 12 min  2.0 KiB",
                 "",
-                "What is there now is backed up first.",
+                "The current databases are backed up first.",
                 "The replaced databases are dropped once their successors are in place.",
             ],
-            "question": "Type the container's name, scalr-foo-db, to replace these databases on web1; anything else stops",
+            "question": "Type the container's name, scalr-foo-db, to replace these databases on web1; anything else aborts",
         }
 
     def test_of_another_hosts_snapshots_into_another_container_with_what_is_new_there(self):
@@ -337,7 +342,7 @@ class TestPlan:
     def test_says_when_databases_are_only_made(self):
         shown = restore_plan(plan(database(exists=False)), "web1", wish(target="scalr-foo-db"))
 
-        assert shown["lines"][0] == "Restore of scalr-foo-db on web1. These databases are made:"
+        assert shown["lines"][0] == "Restore of scalr-foo-db on web1. These databases will be created:"
 
     def test_names_who_is_connected(self):
         connected = [
@@ -355,8 +360,8 @@ class TestPlan:
         lines = restore_plan(found, "web1", wish(safety_snapshot=False, keep_old=True))["lines"]
 
         assert lines[6:] == [
-            "The roles reader, writer are missing and are made.",
-            "What is there now is NOT backed up first.",
+            "These roles are missing and will be created: reader, writer.",
+            "The current databases are NOT backed up first.",
             "The replaced databases are kept under another name.",
             "WARNING: The volume is nearly full.",
             "WARNING: Another.",
@@ -367,7 +372,7 @@ class TestPlan:
 
         assert shown["lines"][-1] == "The live databases are DROPPED FIRST: if the restore fails, there are none."
         assert shown["question"] == (
-            "Type replace scalr-foo-db to drop and restore these databases on web1; anything else stops"
+            "Type replace scalr-foo-db to drop and restore these databases on web1; anything else aborts"
         )
 
     def test_of_an_undo(self):
@@ -376,13 +381,13 @@ class TestPlan:
         shown = restore_plan(found, "web2", wish(db="", undo="r"))
 
         assert shown["lines"] == [
-            "Undo of the restore r in scalr-foo-db on web2. These databases are replaced:",
+            "Undo of the restore r in scalr-foo-db on web2. These databases will be replaced:",
             "",
             "DATABASE  SIZE NOW  CONNECTED  PUT BACK",
             "--------  --------  ---------  --------------------",
             "foo        4.0 KiB          3  foo_before_restore_r",
             "",
-            "What is there now stays, under another name.",
+            "The current databases are kept under another name.",
         ]
 
 
@@ -391,14 +396,14 @@ class TestPlan:
     [
         ("scalr-foo-db", "", ""),
         (None, " scalr-foo-db\n", ""),
-        ("shop", "", "Nothing was restored: confirm is shop and not scalr-foo-db."),
-        ("", "scalr-foo-db", "Nothing was restored: confirm is empty and not scalr-foo-db."),
-        (5, "", "Nothing was restored: confirm is 5 and not scalr-foo-db."),
-        (None, "shop", "Nothing was restored: the answer was shop and not scalr-foo-db."),
+        ("shop", "", "Nothing was restored: confirm is shop, but must be scalr-foo-db."),
+        ("", "scalr-foo-db", "Nothing was restored: confirm is empty, but must be scalr-foo-db."),
+        (5, "", "Nothing was restored: confirm is 5, but must be scalr-foo-db."),
+        (None, "shop", "Nothing was restored: the answer was shop, but must be scalr-foo-db."),
         (
             None,
             "",
-            "Nothing was restored: there was no answer. Type the name of the container, or give "
+            "Nothing was restored: there was no answer. Type the container's name, or pass "
             "-e confirm=scalr-foo-db where there is no terminal.",
         ),
     ],
@@ -410,7 +415,7 @@ def test_a_confirmation(confirm, answer, sentence):
 def test_a_confirmation_of_two_words_is_given_so_that_a_shell_and_ansible_leave_it_whole():
     sentence = restore_confirmation("replace scalr-foo-db")
 
-    assert """give -e '{"confirm": "replace scalr-foo-db"}' where there is no terminal.""" in sentence
+    assert """pass -e '{"confirm": "replace scalr-foo-db"}' where there is no terminal.""" in sentence
 
 
 def restored(**changes: object) -> dict[str, Any]:
@@ -437,15 +442,15 @@ class TestOutcome:
         lines = restore_outcome({"databases": [failed], "run": "r"}, "t")
 
         assert "foo has 3 rows too few." in lines[4]
-        assert lines[5:] == ["", "What was restored of foo is kept as foo_new, to look into."]
+        assert lines[5:] == ["", "The restored copy of foo is kept as foo_new for inspection."]
 
     def test_of_one_that_can_be_swapped_back(self):
         result = {"databases": [restored(old_database="foo_old")], "run": "r", "roles_created": ["reader", "writer"]}
 
         assert restore_outcome(result, "t")[5:] == [
             "",
-            "Roles made: reader, writer.",
-            "To swap back what was replaced: ansible-playbook scalr.backup.restore -e undo=r",
+            "Roles created: reader, writer.",
+            "To swap back the replaced databases: ansible-playbook scalr.backup.restore -e undo=r",
         ]
 
     def test_of_an_undo(self):

@@ -153,7 +153,7 @@ def test_hosts_that_share_a_key_change_it_together(rotation):
 
 def test_a_key_that_a_host_outside_of_the_run_may_use_stays(rotation):
     assert rotation["sharing"].unchanged
-    assert "elsewhere may be opening /repository with the same password as sharing" in rotation.said_of("sharing")
+    assert "elsewhere may use the same password for /repository as sharing" in rotation.said_of("sharing")
     assert "-e gone=elsewhere" in rotation.said_of("sharing")
 
 
@@ -163,18 +163,18 @@ def test_hosts_that_are_gone_need_nothing(rotation):
 
 def test_the_old_password_may_go_on_opening(rotation):
     assert rotation["generous"].asked == [["add"]]
-    assert "changed, the old one opens too" in rotation.said_of("generous")
+    assert "changed, the old one still works" in rotation.said_of("generous")
     assert rotation["generous"].files == ["secrets/password"]
 
 
 def test_a_host_that_can_only_add_leaves_the_old_key_to_others(rotation):
     assert rotation["adding"].asked == [["add"]]
-    assert "changed, the old one opens too" in rotation.said_of("adding")
+    assert "changed, the old one still works" in rotation.said_of("adding")
 
 
 def test_a_password_from_a_vault_needs_the_new_one_too(rotation):
     assert rotation["vaulted"].unchanged
-    assert "comes from backup_password, so its new one must be given" in rotation.said_of("vaulted")
+    assert "comes from backup_password, so pass the new one as new_password" in rotation.said_of("vaulted")
     assert (rotation["revaulted"].password, rotation.said_of("revaulted").split()[1:]) == (NEW, ["changed"])
     assert not (rotation.passwords / "revaulted.password").exists()
     assert "put the new one there now" in rotation.first.stdout
@@ -183,7 +183,7 @@ def test_a_password_from_a_vault_needs_the_new_one_too(rotation):
 def test_an_interrupted_change_is_finished_and_not_replaced_by_another(rotation):
     assert (rotation["cut"].password, rotation["cut"].files) == (NEW, ["secrets/password"])
     assert json.loads(rotation["cut"].docker.stdin) == {"password": OLD}
-    assert "to another one than new_password was interrupted" in rotation.said_of("stubborn")
+    assert "to a different password than new_password, was interrupted" in rotation.said_of("stubborn")
     assert (rotation["stubborn"].password, rotation["stubborn"].asked) == (OLD, [])
 
 
@@ -209,7 +209,7 @@ def test_a_wrong_password_is_a_sentence_and_changes_nothing(rotation):
 
 
 def test_a_host_without_the_agent_or_without_an_answer_is_a_sentence(rotation):
-    assert "site.yml has to put the agent there first" in rotation.said_of("bare")
+    assert "run site.yml first to deploy the agent" in rotation.said_of("bare")
     assert "NOT changed: the host was not reached" in rotation.said_of("silent")
 
 
@@ -228,7 +228,7 @@ def test_no_password_is_shown_or_is_part_of_a_command(rotation):
 
 def test_while_one_of_them_has_not_switched_the_old_password_opens_and_a_second_run_finishes(rotation):
     ahead, behind = rotation["ahead"], rotation["behind"]
-    assert "The old one still opens /repository, because behind had the same one" in rotation.said_of("ahead")
+    assert "The old one still opens /repository, because behind had the same password" in rotation.said_of("ahead")
     assert "The store is away." in rotation.said_of("behind")
     assert (ahead.password, ahead.asked, behind.password) == (NEW, [["add"]], OLD)
     assert (ahead.directory / "rotation/old").read_text() == OLD

@@ -19,11 +19,11 @@ OURS = f'''[ "$1" != port ] || exec echo "9797/tcp -> 127.0.0.1:{{taken}}"; exec
 # By host: what is different there, a variable of the role, and how the sentence begins. Empty is a host that is fit.
 HOSTS = {
     "bare": ({"python": None}, {}, "bare has no Python /"),
-    "old": ({"python": "echo python=3.6"}, {}, "The Python of old is 3.6, and the modules need 3.9 or newer"),
+    "old": ({"python": "echo python=3.6"}, {}, "old has Python 3.6, but the modules need 3.9 or newer"),
     "ahead": (
         {"date": "echo $(( $(/bin/date +%s) + 11549 ))"},
         {},
-        "The clock of ahead is 3 h 12 min ahead of that of the controller",
+        "The clock of ahead is 3 h 12 min ahead of the controller's",
     ),
     "behind": (
         # Half a minute more, so that a busy machine's own delay makes no difference.
@@ -34,7 +34,7 @@ HOSTS = {
     "small": (
         {"grep": "echo 'MemTotal: 245760 kB'"},
         {},
-        "small has 240 MB of memory: an engine, the agent and restic",
+        "small has 240 MB of memory: Docker, the agent and restic",
     ),
     "worded": ({}, {"backup_schedule_spread": "some"}, "backup_schedule_spread is some: it must be a number"),
     "negative": ({}, {"backup_schedule_spread": "-5"}, "backup_schedule_spread is -5: it must be a number"),
@@ -42,33 +42,33 @@ HOSTS = {
     "nowhere": (
         {},
         {"backup_metrics_publish": "9797"},
-        "backup_metrics_publish is 9797: it must be an address of the host",
+        "backup_metrics_publish is 9797: it must be one of the host's addresses",
     ),
     "elsewhere": (
         {},
         {"backup_metrics_publish": "192.0.2.10:9797"},
-        "backup_metrics_publish is 192.0.2.10:9797, and elsewhere has no such address",
+        "backup_metrics_publish is 192.0.2.10:9797, but elsewhere has no such address",
     ),
     "overflowing": (
         {},
         {"backup_metrics_publish": "127.0.0.1:99999"},
-        "backup_metrics_publish is 127.0.0.1:99999: it must be an address of the host and a port from 1 to 65535",
+        "backup_metrics_publish is 127.0.0.1:99999: it must be one of the host's addresses and a port from 1 to 65535",
     ),
     "colon": (
         {},
         {"backup_repository": "/mnt/a:b"},
-        "backup_repository is /mnt/a:b, and Docker mounts no directory with a colon in its name",
+        "backup_repository is /mnt/a:b, but Docker cannot mount a path that contains a colon",
     ),
     "taken": (
         {},
         {"backup_metrics_publish": "127.0.0.1:{taken}"},
-        "backup_metrics_publish is 127.0.0.1:{taken}, and that port of taken is somebody else's",
+        "backup_metrics_publish is 127.0.0.1:{taken}, but that port is already in use on taken",
     ),
     "ours": ({"docker": OURS}, {"backup_metrics_publish": "127.0.0.1:{taken}"}, ""),
     "slashed": (
         {},
         {"backup_repository": "rest:https://user:pa/ss@backup.example.com/"},
-        "The address in backup_repository holds a password",
+        "The address in backup_repository contains a password",
     ),
     # A clock that is a little off is none of our business.
     "fit": ({"date": "echo $(( $(/bin/date +%s) + 200 ))"}, {"backup_metrics_publish": "127.0.0.1:9797"}, ""),
@@ -90,7 +90,7 @@ def test_what_is_wrong_with_one_host_is_one_sentence_and_does_not_stop_the_other
     assert run.returncode != 0
     assert re.search(r"^away .*unreachable=1", run.stdout, re.MULTILINE)
     # Those that failed are named at the end, where somebody looks.
-    failed = re.search(r"^FAILED: (.*?)\. Why stands above", run.stdout, re.MULTILINE)
+    failed = re.search(r"^FAILED: (.*?)\. The cause is above", run.stdout, re.MULTILINE)
     assert set(failed[1].split(", ")) == {"away", *(host for host, (_, _, sentence) in HOSTS.items() if sentence)}
     # Up to ansible-core 2.18 a failure is shown as the result's msg only, from 2.19 on as a sentence only.
     sentences = re.findall(r"Task failed: (?:Action|Module) failed: (.*)", run.stdout)

@@ -283,7 +283,7 @@ OLD = {"fresh": False, "age_seconds": 99 * 3600}
     [
         ([answer()], "The database is safe."),
         ([answer(databases=[database(), database("wiki")])], "All 2 databases are safe."),
-        ([answer(findings=[finding()])], "The database is safe, 1 thing needs a look."),
+        ([answer(findings=[finding()])], "The database is safe, 1 issue needs attention."),
         ([answer(databases=[database(**OLD)])], "The database is not safe."),
         ([answer(databases=[database(), database("wiki", **OLD)])], "1 of 2 databases is not safe."),
         ([answer(), answer("web2", "not reached")], "1 of 2 hosts did not answer."),
@@ -307,7 +307,7 @@ def test_the_first_sentence_says_how_the_fleet_is(answers, sentence):
 
 
 def test_the_second_sentence_adds_what_matters_next():
-    assert details(figures(answer())) == "The good backup is 9 h old. The next pass begins in 15 h."
+    assert details(figures(answer())) == "The good backup is 9 h old. The next pass starts in 15 h."
     bad = figures(answer(databases=[database(), database("wiki", **OLD)]), answer("web2", "not reached"))
     assert details(bad).startswith("The other one has a good backup younger than 26 hours. 1 host did not answer.")
 
@@ -327,7 +327,9 @@ def test_a_host_says_what_nothing_backs_up_and_where_there_is_nothing():
     assert "Not complete, 1 database" in section(page, "hosts")
     assert "Nothing to back up" in section(page, "hosts")
     assert "Safe" not in section(page, "hosts").partition("web2")[2]
-    assert details(figures(hosts[1])).startswith("A database appears here once its container fits backup_containers.")
+    assert details(figures(hosts[1])).startswith(
+        "A database appears here once its container matches backup_containers."
+    )
 
 
 # -- one cause, one card -------------------------------------------------------------------------------------------
@@ -437,7 +439,7 @@ def test_a_database_shows_its_newest_snapshots_and_the_command_that_restores_it(
     assert "docker exec scalr-backup scalr-backup snapshots --db=scalr-shop-db" in shown
 
 
-@pytest.mark.parametrize(("snapshots", "said"), [(None, "did not say which"), ([], "There is no snapshot.")])
+@pytest.mark.parametrize(("snapshots", "said"), [(None, "did not list its snapshots"), ([], "There is no snapshot.")])
 def test_unknown_snapshots_and_none_are_told_apart(snapshots, said):
     assert said in section(status_page([answer(snapshots=snapshots)], NOW.isoformat()), "restore")
 
@@ -529,7 +531,7 @@ def test_a_page_of_five_hundred_stays_small(make):
 
 
 def test_answers_that_are_none_are_an_error_in_one_sentence():
-    with pytest.raises(AnsibleFilterError, match="make no page: KeyError: 'name'"):
+    with pytest.raises(AnsibleFilterError, match="Failed to build the page from the hosts' answers: KeyError: 'name'"):
         status_page([{}])
 
 
@@ -596,12 +598,12 @@ def test_the_playbook_writes_the_page_of_all_hosts(fleet, page_of, tmp_path):
     run = page_of()
 
     assert run.returncode == 2, run.stdout
-    assert f"The page is {tmp_path}/backups.html." in run.stdout
+    assert f"The page was written to {tmp_path}/backups.html." in run.stdout
     page = (tmp_path / "backups.html").read_text()
     assert "1 of 3 databases is not safe." in page
     shown = fleets.failing(1)[0]["status"]["findings"][0]
     assert f"\nweb2: {shown['message']}\n    {shown['command']}\n" in run.stdout
-    assert "The agent remembers no nights" in " ".join((run.stdout + run.stderr).split())
+    assert "The agent keeps no history" in " ".join((run.stdout + run.stderr).split())
     assert "2 hosts did not answer." in page
     assert "ansible web4 -m ansible.builtin.ping" in page
     assert "ansible-playbook scalr.backup.site --limit web3" in page
@@ -614,10 +616,10 @@ def test_the_playbook_writes_the_page_of_all_hosts(fleet, page_of, tmp_path):
 def test_a_page_that_cannot_be_written_there_is_refused_before_any_host_is_asked(fleet, page_of, tmp_path):
     docker = fleet.host("web1")
 
-    for path, reason in ((tmp_path, "that is a directory"), (tmp_path / "no/page.html", "there is no directory")):
+    for path, reason in ((tmp_path, "it is a directory"), (tmp_path / "no/page.html", "there is no directory")):
         run = page_of(path)
         assert run.returncode == 2
-        assert f"The page cannot go to {path}: {reason}" in " ".join(run.stdout.split())
+        assert f"Cannot write the page to {path}: {reason}" in " ".join(run.stdout.split())
     assert docker.calls == []
 
 
@@ -625,5 +627,5 @@ def test_in_check_mode_no_page_is_written(fleet, page_of, tmp_path):
     told(fleet.host("web1"), fleets.healthy(1)[0])
     run = page_of(tmp_path / "backups.html", "--check")
     assert run.returncode == 0, run.stdout
-    assert "In check mode no page is written." in run.stdout
+    assert "Check mode writes no page." in run.stdout
     assert not (tmp_path / "backups.html").exists()

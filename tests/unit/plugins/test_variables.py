@@ -81,7 +81,7 @@ def test_an_unknown_variable_that_is_near_to_none_is_refused_with_what_there_is_
 
     assert sentence == (
         "backup.yml does not know the variable container: it knows db, extra_tags and the variables of the roles. "
-        "If container is a variable of yours, name it in backup_extra_variables."
+        "If container is your own variable, add it to backup_extra_variables."
     )
 
 
@@ -123,12 +123,16 @@ def test_an_empty_value_is_refused_for_it_would_mean_everything_or_nothing(playb
 @pytest.mark.parametrize(
     ("playbook", "given", "sentence"),
     [
-        ("restore", {"db": "scalr-*-db"}, "db is scalr-*-db, and takes no glob here: name one container."),
-        ("restore", {"db": "a", "target": "b[12]"}, "target is b[12], and takes no glob here: name one container."),
-        ("restore", {"db": ["a", "b"]}, "db must be one value, and is a list."),
-        ("restore", {"db": {"a": "b"}}, "db must be one value, and is a mapping."),
-        ("restore", {"db": "a", "safety_snapshot": "ture"}, "safety_snapshot is ture, and must be true or false."),
-        ("prune", {"accept_late": "maybe"}, "accept_late is maybe, and must be true or false."),
+        ("restore", {"db": "scalr-*-db"}, "db is scalr-*-db, but globs are not allowed here: name one container."),
+        (
+            "restore",
+            {"db": "a", "target": "b[12]"},
+            "target is b[12], but globs are not allowed here: name one container.",
+        ),
+        ("restore", {"db": ["a", "b"]}, "db must be a single value, not a list."),
+        ("restore", {"db": {"a": "b"}}, "db must be a single value, not a mapping."),
+        ("restore", {"db": "a", "safety_snapshot": "ture"}, "safety_snapshot is ture, but must be true or false."),
+        ("prune", {"accept_late": "maybe"}, "accept_late is maybe, but must be true or false."),
         ("backup", {"db": "a,,b"}, "db has an empty item: remove it."),
         ("backup", {"db": ["a", ""]}, "db has an empty item: remove it."),
         ("prune", {"remove": ","}, "remove has an empty item: remove it."),
@@ -172,7 +176,7 @@ def test_what_the_inventory_gives_counts_where_variables_do_not_go_together():
         (
             "backup",
             "backup_colour",
-            "does not know the variable backup_colour: if it is one of yours, name it in backup_extra_variables.",
+            "does not know the variable backup_colour: if it is your own, add it to backup_extra_variables.",
         ),
         ("docker", "docker_pakages", "does not know the variable docker_pakages: did you mean docker_packages?"),
         ("monitoring", "monitoring_loki_ulr", "does not know the variable monitoring_loki_ulr: did you mean"),
@@ -216,7 +220,7 @@ def test_where_a_variable_is_set_is_said():
 @pytest.mark.parametrize("value", [[], "", "[]", " ", "None"])
 def test_a_role_variable_that_backs_up_nothing_is_refused(value):
     assert "backup_containers is empty, so no container" in refuse_values_of_host({"backup_containers": value})[0]
-    assert "backup_keep is empty, so no snapshot would stay" in refuse_values_of_host({"backup_keep": value})[0]
+    assert "backup_keep is empty, so no snapshot would be kept" in refuse_values_of_host({"backup_keep": value})[0]
 
 
 def test_a_role_variable_without_a_value_is_refused():
