@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from scalr_backup.actions.restore import fill
 from scalr_backup.cli.output import JsonOutput
-from scalr_backup.core.progress import Course, log, progress
+from scalr_backup.core.progress import Course, log, progress, starting_over
 
 MIB = 1024 * 1024
 SHOP = {"container": "scalr-shop-db", "database": "shop"}
@@ -65,6 +67,28 @@ class TestBackwards:
         assert course.take(progress("verify", **SHOP))
         assert course.take(progress("data", **SHOP, bytes=10)) is None
         assert course.take(progress("verify", **SHOP, elapsed_seconds=2.0))
+
+    def test_a_restore_that_starts_over_says_so_and_may_do_everything_again(self, course):
+        for event in (progress("data", **SHOP, bytes=9), progress("indexes-and-constraints", **SHOP)):
+            assert course.take(event)
+        assert course.take(starting_over(**SHOP))
+        assert course.take(progress("data", **SHOP, bytes=1))
+
+    def test_a_restore_whose_jobs_locked_each_other_out_starts_over(self, monkeypatch):
+        told = []
+
+        def fill_or_fail(_filler, _plan, _new, most_jobs=9):
+            if most_jobs > 1:
+                raise fill._DeadlockError("deadlock detected")
+            told.append(progress("data", **SHOP))
+            return fill.Filled(None)
+
+        monkeypatch.setattr(fill.Filler, "_fill", fill_or_fail)
+        postgres = SimpleNamespace(container=SHOP["container"], drop_database=lambda _name: None)
+        filled = fill.Filler(None, postgres, told.append, lambda: None).fill(SimpleNamespace(database="shop"), "new")
+        assert [event["phase"] for event in told] == ["starting-over", "data"]
+        assert told[0].items() >= {**SHOP, "starts_over": True}.items()
+        assert filled.warnings
 
     def test_a_prune_has_stages_and_is_made_of_two_repositories(self, course):
         told = [course.take(progress("prune", done=done, total=9)) for done in (9, 1)]

@@ -26,6 +26,11 @@ def log(level: str, message: str, **facts: Any) -> Event:
     return {"event": "log", "level": level, "message": message, **facts}
 
 
+def starting_over(**names: Any) -> Event:
+    """What was done to a database did not succeed, and is done again from the beginning: what follows is no step back."""
+    return progress("starting-over", **names, starts_over=True)
+
+
 def nobody(event: Event) -> None:
     """Listen to nothing."""
 
@@ -55,7 +60,8 @@ class Course:
     """What several threads tell, so that nothing ever runs backwards, and with it how fast it goes.
 
     Of a database that is done no progress is told any more, none of a phase that it has left, and no amount below one that
-    was told already. What concerns no database, such as a prune, has stages that begin again from nothing.
+    was told already, unless it is said to start over. What concerns no database, such as a prune, has stages that begin
+    again from nothing.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -74,6 +80,8 @@ class Course:
                 return event
             if key in self._over:
                 return None
+            if event.get("starts_over"):
+                self._known.pop(key, None)
             activity = self._known.setdefault(key, _Activity())
             if not activity.advance(event, self._clock(), may_begin_again=not event.get("database")):
                 return None

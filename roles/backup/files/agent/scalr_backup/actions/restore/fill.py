@@ -21,7 +21,7 @@ from scalr_backup.actions.restore.verify import verified
 from scalr_backup.core.archive.head import ArchiveHead, PostData
 from scalr_backup.core.archive.reader import ArchiveReader, read_head
 from scalr_backup.core.errors import PostgresError, RestoreError, ScalrBackupError
-from scalr_backup.core.progress import Emit, progress
+from scalr_backup.core.progress import Emit, progress, starting_over
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.restic.repository import Restic
@@ -84,6 +84,7 @@ class Filler:
         except _DeadlockError as error:
             # Each of the jobs is right, and together they are not: one by one, they cannot lock each other out.
             self._postgres.drop_database(new)
+            self._emit(starting_over(container=self._postgres.container, database=plan.database))
             filled = self._fill(plan, new, 1)
             again = f"Parallel jobs deadlocked in {plan.database}, so it was filled again by one: {error.message}"
             return replace(filled, warnings=[again, *filled.warnings])
