@@ -250,7 +250,7 @@ def test_what_is_needed_is_what_the_code_asks_for() -> None:
     assert "Python 3.9 or newer" in text
     assert "version('3.9', '<')" in (CHECKOUT / "roles/backup/tasks/machine.yml").read_text()
     memory = yaml.safe_load((CHECKOUT / "roles/backup/vars/main.yml").read_text())["__backup_least_memory_mb"]
-    assert f"{memory} MB of memory" in text
+    assert f"{memory} MiB of memory" in text
 
 
 def test_the_versions_of_postgresql_are_those_that_are_read_and_tested() -> None:

@@ -34,7 +34,7 @@ HOSTS = {
     "small": (
         {"grep": "echo 'MemTotal: 245760 kB'"},
         {},
-        "small has 240 MB of memory: Docker, the agent and restic",
+        "small has 240 MiB of memory: Docker, the agent and restic",
     ),
     "worded": ({}, {"backup_schedule_spread": "some"}, "backup_schedule_spread is some: it must be a number"),
     "negative": ({}, {"backup_schedule_spread": "-5"}, "backup_schedule_spread is -5: it must be a number"),
