@@ -187,7 +187,7 @@ def test_a_database_that_the_newest_pass_did_not_save_comes_from_the_one_before(
     chosen = choose(**runs)
     assert [one.id[:4] for one in chosen.snapshots] == ["aa22", "bb11"]
     assert chosen.warnings == (
-        "ledger comes from another pass, of 2026-11-16 03:00 (UTC): that of 2026-11-17 03:00 (UTC) saved no snapshot of it.",
+        "ledger comes from another pass, of 2026-11-16 03:00 (UTC): the pass of 2026-11-17 03:00 (UTC) saved no snapshot of it.",
     )
     assert chosen.missing == ()
 

@@ -223,7 +223,7 @@ class Snapshot:
         """The container and the database of a dump, for who has chosen it as one. Raises ValueError for any other."""
         parsed = parse_dump_path(self.path)
         if parsed is None:
-            raise ValueError(f"{self.path} is no dump of a database.")
+            raise ValueError(f"{self.path} is not a dump of a database.")
         return parsed
 
     @property

@@ -256,8 +256,8 @@ def _warnings(
     newest = max(chosen, key=lambda one: one.time)
     return (
         *(
-            f"{one.database} comes from another pass, of {question.told(one.time)}: that of {question.told(newest.time)} saved "
-            "no snapshot of it."
+            f"{one.database} comes from another pass, of {question.told(one.time)}: the pass of "
+            f"{question.told(newest.time)} saved no snapshot of it."
             for one in chosen
             if one.run != newest.run
         ),
