@@ -164,8 +164,8 @@ def test_restore_of_an_unknown_container_lists_what_every_host_has(fleet, two_ho
     assert run.returncode == 2
     assert (
         "No host has a database container scalr-nope-db: web1 has scalr-foo-db, scalr-bar-db; web2 has scalr-baz-db; "
-        "web3 was not reached; web4 gave no answer (This host has no container scalr-backup: run site.yml, which puts "
-        "the agent on it.)."
+        "web3 was not reached; web4 gave no answer (This host has no container scalr-backup: run site.yml, which "
+        "deploys the agent.)."
     ) in run.stdout
 
 
