@@ -79,7 +79,7 @@ def _finish(state: State, journal: RestoreJournal, postgres: Postgres) -> list[s
         fate = "the live one is as it was" if journal.database in names else f"there is no {journal.database} now"
         return [f"{restore} was killed before its swap; its half-made database was dropped and {fate}."]
     if name == journal.old:
-        return [f"{restore} had swapped but was killed before it dropped the old database; it is dropped now."]
+        return [f"{restore} had swapped but not yet dropped the old database; it is dropped now."]
     return []
 
 
@@ -97,8 +97,8 @@ def _finish_undos(state: State, container: str, postgres: Postgres) -> list[str]
         if swapped:
             kept = f"; what it replaced is kept as {journal.replaced.old}" if journal.replaced else ""
             found.append(
-                f"An undo of the restore {journal.kept.run} had put {container}/{journal.kept.database} back but was "
-                f"killed before it could say so{kept}."
+                f"An undo of the restore {journal.kept.run} had put {container}/{journal.kept.database} back but "
+                f"ended before it could say so{kept}."
             )
     return found
 
