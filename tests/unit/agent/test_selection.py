@@ -379,7 +379,7 @@ def test_a_second_snapshot_of_one_database_in_one_run_is_told():
     added = snapshot("ff44", "2026-11-17T03:00:05", run="tue")
     chosen = select([*ALL, added], C, None, LATEST, "UTC", NOW)
     assert chosen.warnings == (
-        "2 snapshots claim to be that of shop in the run tue, but a run saves one, so the others are forged; ff440000 is "
+        "2 snapshots claim to be that of shop in the run tue, but a run saves one, so all but one are forged; ff440000 is "
         "the newest of them.",
     )
 

@@ -149,7 +149,7 @@ def test_an_excluded_container_is_nobodys_problem():
 def test_a_host_that_only_adds_says_who_removes():
     status = judged(document(entry()), config=CONFIG.model_copy(update={"append_only": True}))
     assert status.healthy
-    assert status.summary.endswith(" This host is append-only: prune.yml removes old snapshots.")
+    assert status.summary.endswith(" This host is append-only: only prune.yml removes old snapshots.")
     assert status.as_dict()["append_only"] is True
 
 

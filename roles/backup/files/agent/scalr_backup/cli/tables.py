@@ -27,7 +27,7 @@ def _discover(console: Console, data: dict[str, Any]) -> None:
     show_table(console, ["CONTAINER", "STATUS", "POSTGRESQL", "DATABASES"], rows)
     _kept_databases(console, [copy for container in data["containers"] for copy in container["kept_databases"]])
     if not rows:
-        text = "Nothing to back up: no container on this host matches, and none runs PostgreSQL."
+        text = "Nothing to back up: no container on this host matches, and none was found that runs PostgreSQL."
         console.print(text, highlight=False, soft_wrap=True)
     _notes(console, data["notes"])
 

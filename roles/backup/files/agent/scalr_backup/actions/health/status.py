@@ -48,7 +48,7 @@ INCOMPLETE: Final = "incomplete"
 SAFE: Final = "safe"
 WAITING: Final = "waiting"
 NOTHING: Final = "nothing_to_back_up"
-_ADDS_ONLY = " This host is append-only: prune.yml removes old snapshots."
+_ADDS_ONLY = " This host is append-only: only prune.yml removes old snapshots."
 
 
 @dataclass(frozen=True)

@@ -330,7 +330,7 @@ def _warning_of_several(regular: Sequence[Snapshot], chosen: Sequence[Snapshot])
     claims = Counter((one.run, one.database) for one in regular)
     return [
         f"{claims[one.run, one.database]} snapshots claim to be that of {one.database} in the run {one.run}, but a "
-        f"run saves one, so the others are forged; {one.short_id} is the newest of them."
+        f"run saves one, so all but one are forged; {one.short_id} is the newest of them."
         for one in chosen
         if one.run and claims[one.run, one.database] > 1
     ]
