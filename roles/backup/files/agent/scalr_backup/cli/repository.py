@@ -54,7 +54,9 @@ def forget(
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="A rule for that repository, such as daily=30 (repeatable).")
     ] = None,
-    keep_within: Annotated[str, typer.Option(help="How long that repository keeps every snapshot.")] = "30d",
+    keep_within: Annotated[
+        str, typer.Option(help="How long that repository keeps everything, whatever --keep says.")
+    ] = "30d",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and change nothing.")] = False,
     no_prune: Annotated[
         bool, typer.Option("--no-prune", help="Keep the data of removed snapshots for a later prune.")
@@ -136,7 +138,7 @@ def init(
     copy: Copy = False,
     json: Json = False,
 ) -> None:
-    """Create the repository if it does not exist; otherwise prove that the password opens it."""
+    """Create the repository if it does not exist; otherwise check that the password opens it."""
 
     def call(agent: Agent) -> Outcome:
         restic = agent.restic(copy=copy)
@@ -202,7 +204,10 @@ def key_verb(
     copy: Copy = False,
     json: Json = False,
 ) -> None:
-    """List, add or remove the passwords that open the repository, read from standard input as JSON."""
+    """List, add or remove the keys of the repository, one for each password that opens it.
+
+    A password is asked for on a terminal; otherwise it is read from standard input, as {"password": "…"}.
+    """
 
     def call(agent: Agent) -> Outcome:
         use_case = agent.keys(copy=copy)

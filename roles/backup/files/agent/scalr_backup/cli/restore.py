@@ -37,7 +37,10 @@ def restore_verb(
     database: Annotated[str | None, typer.Option(help="One database (default: all of the container).")] = None,
     snapshot: Reference = "latest",
     confirm: Annotated[
-        str | None, typer.Option(help="The confirmation that the plan asks for: the container's name.")
+        str | None,
+        typer.Option(
+            help="What the plan asks for: the container's name, or with --strategy replace: 'replace' and the name."
+        ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be replaced, and change nothing.")] = False,
     keep_old: Annotated[
@@ -53,12 +56,13 @@ def restore_verb(
     from_secrets: FromSecrets = False,
     from_copy: FromCopy = False,
     strategy: Annotated[
-        str, typer.Option(help="beside, or replace: drop the live database first where two do not fit.")
+        str, typer.Option(help="beside, or replace, which drops the live database first and needs no room for two.")
     ] = BESIDE,
     without_manifest: Annotated[
         bool,
         typer.Option(
-            "--without-manifest", help="Proceed when the manifest cannot be read; row counts are then not verified."
+            "--without-manifest",
+            help="Ignore the manifest, if it cannot be read: row counts are not verified, roles come from another one.",
         ),
     ] = False,
     undo_run: Annotated[
@@ -83,7 +87,7 @@ def restore_verb(
 
 
 def drill_verb(
-    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs; default all.")] = None,
+    db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs (default: all).")] = None,
     database: Annotated[str | None, typer.Option(help="One database (default: all of the container).")] = None,
     snapshot: Reference = "latest",
     from_host: FromHost = None,
@@ -93,7 +97,10 @@ def drill_verb(
     image: Annotated[str | None, typer.Option(help="Use this image (default: the source's own).")] = None,
     json: Json = False,
 ) -> None:
-    """Prove that snapshots restore: into a throwaway server in memory, with every row count compared."""
+    """Restore snapshots into throwaway servers in memory, and compare every row count.
+
+    The agent behind its socket proxy may not create containers: run drill.yml, or the script drill on the host.
+    """
 
     def call(agent: Agent) -> Outcome:
         request = DrillRequest(tuple(db or ()), database, snapshot, from_host, image)
