@@ -213,8 +213,8 @@ class Caller:
         text = stores.redact(failure_text(messages))
         if exit_code == _EXIT_MISSING:
             return RepositoryMissingError(
-                f"There is no repository at {self.repository}; the first run of site.yml creates one, and so does "
-                "scalr-backup init."
+                f"There is no repository at {self.repository}; a first deployment with site.yml creates one, and so "
+                "does scalr-backup init."
             )
         if exit_code == _EXIT_LOCKED:
             return RepositoryLockedError(
