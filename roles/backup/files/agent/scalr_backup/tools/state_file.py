@@ -66,8 +66,8 @@ class StateFile:
             return None
         what = listed(found) or "an earlier version of the agent could not read it"
         return (
-            f"Part of this agent's record cannot be read and is ignored: {what}. Passes go on and rebuild it. The "
-            f"damaged file is {place}: check it, then remove it."
+            f"Part of this agent's record cannot be read and is ignored: {what}. Passes go on and record "
+            f"their results again. The damaged file is {place}: check it, then remove it."
         )
 
     @property
