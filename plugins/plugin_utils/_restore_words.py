@@ -138,7 +138,7 @@ def _unconfirmed(wanted: str, confirm: object, answer: str) -> str:
         return f"the answer was {answer}, but must be {wanted}."
     # A command line takes what stands behind a space for another variable.
     variable = f"'{json.dumps({'confirm': wanted})}'" if " " in wanted else f"confirm={wanted}"
-    return f"there was no answer. Type the container's name, or pass -e {variable} where there is no terminal."
+    return f"there was no answer. Type {wanted}, or pass -e {variable} where there is no terminal."
 
 
 def restore_outcome(result: Record, title: str, undo: str = "") -> list[str]:

@@ -403,7 +403,7 @@ class TestPlan:
         (
             None,
             "",
-            "Nothing was restored: there was no answer. Type the container's name, or pass "
+            "Nothing was restored: there was no answer. Type scalr-foo-db, or pass "
             "-e confirm=scalr-foo-db where there is no terminal.",
         ),
     ],
@@ -415,7 +415,7 @@ def test_a_confirmation(confirm, answer, sentence):
 def test_a_confirmation_of_two_words_is_given_so_that_a_shell_and_ansible_leave_it_whole():
     sentence = restore_confirmation("replace scalr-foo-db")
 
-    assert """pass -e '{"confirm": "replace scalr-foo-db"}' where there is no terminal.""" in sentence
+    assert """Type replace scalr-foo-db, or pass -e '{"confirm": "replace scalr-foo-db"}' where""" in sentence
 
 
 def restored(**changes: object) -> dict[str, Any]:
