@@ -747,7 +747,7 @@ class TestDocumentedCommands:
             (documented("ansible-playbook backup.yml -e db=scalr-foo-db -e extra_tags=pinned"), " saved "),
             (documented("ansible-playbook check.yml -e read_data_subset=5%"), "web1 intact 5%"),
             (documented("ansible-playbook prune.yml"), " pruned "),
-            (documented("ansible-doc scalr.backup.database_restore"), "restore the databases of a container"),
+            (documented("ansible-doc scalr.backup.database_restore"), "Restores the databases of a container"),
         ],
     )
     def test_on_the_controller(self, site: Site, command: str, shown: str) -> None:
