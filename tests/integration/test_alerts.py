@@ -120,7 +120,7 @@ def test_a_scheduled_pass_that_hangs_pages_while_it_does_and_the_dead_mans_switc
     wait_until(lambda: pager.beats, "the switch hears that it has begun")
 
     # As if it hung since yesterday.
-    yesterday = "State().put('running', {'since': (utc_now() - timedelta(hours=13)).isoformat()})"
+    yesterday = "State().put(running={'since': (utc_now() - timedelta(hours=13)).isoformat()})"
     imports = "from datetime import timedelta; from scalr_backup.core.clock import utc_now"
     program = f"{imports}; from scalr_backup.tools.state import State; {yesterday}"
     python = ("env", "PYTHONPATH=/opt/scalr-backup/package", "/opt/scalr-backup/bin/python")
