@@ -89,6 +89,8 @@ def files_as_they_are(site: Site) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in files}
 
 
+# So it is without a store, and in molecule.
+@pytest.mark.thorough
 def test_a_second_run_changes_nothing(site: Site) -> None:
     assert site.first_run.recap(HOST)["changed"] > 0
     assert site.controller.play("site").recap(HOST)["changed"] == 0

@@ -60,7 +60,7 @@ def is_whole(agent: AgentContainer, running: subprocess.Popen[str]) -> None:
     assert {one["database"] for one in manifest["clusters"][0]["databases"]} == {"shop", "second"}
 
 
-@pytest.mark.parametrize("program", ["psql", "pg_dumpall"])
+@pytest.mark.parametrize("program", [pytest.param("psql", marks=pytest.mark.thorough), "pg_dumpall"])
 def test_a_restore_beside_a_live_pass_takes_nothing_of_it_for_a_leftover(
     agent: AgentContainer, shop: DatabaseContainer, program: str
 ) -> None:
@@ -96,7 +96,11 @@ def test_another_agent_beside_a_live_pass_takes_nothing_of_it_for_a_leftover(
 
 @pytest.mark.parametrize(
     ("program", "script"),
-    [("psql", HELD_LOOK), ("pg_dumpall", HELD), ("psql", HELD_SETTINGS)],
+    [
+        pytest.param("psql", HELD_LOOK, marks=pytest.mark.thorough),
+        pytest.param("pg_dumpall", HELD, marks=pytest.mark.thorough),
+        ("psql", HELD_SETTINGS),
+    ],
     ids=["at its look", "at its roles", "before its manifest"],
 )
 def test_a_killed_pass_is_cleaned_up_by_the_next_one_which_is_whole(
