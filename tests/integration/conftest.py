@@ -48,7 +48,7 @@ def agent(agent_image: str, prefix: str, tmp_path: Path) -> Iterator[AgentContai
     container = AgentContainer(tmp_path / "agent", [f"{prefix}-*-db"], agent_image)
     try:
         container.start()
-        container.ok("init")
+        container.make_repository()
         yield container
     finally:
         container.remove()
