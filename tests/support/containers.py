@@ -57,13 +57,13 @@ def inside(
     Where the tests are root beside the engine, nsenter(1) goes there by itself, with the first process's environment.
     """
     process = _first_process(name) if os.geteuid() == 0 and NSENTER else 0
-    if not process:
+    environment = _environment(process) if process else {}
+    if not environment:
         options = [] if stdin is None else ["-i"]
         return docker("exec", *options, name, *command, stdin=stdin, check=check, timeout=timeout)
-    pairs = Path(f"/proc/{process}/environ").read_bytes().decode(errors="surrogateescape").split("\0")
     done = subprocess.run(
         [str(NSENTER), f"--target={process}", "--all", "--root", "--wd", "--", *command],
-        env=dict(pair.split("=", 1) for pair in pairs if "=" in pair),
+        env=environment,
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
         text=True,
@@ -89,6 +89,16 @@ def _first_process(name: str) -> int:
         return 0
     _FIRST_PROCESSES[name] = (shown[0], int(shown[1]))
     return int(shown[1])
+
+
+def _environment(process: int) -> dict[str, str]:
+    """The variables that a process began with; none where it has just ended, as when its container restarts."""
+    try:
+        content = Path(f"/proc/{process}/environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = content.decode(errors="surrogateescape").split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
 
 def gateway_of(network: str) -> str:
