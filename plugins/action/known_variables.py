@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible import context
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 from ansible_collections.scalr.backup.plugins.plugin_utils._variables import (
@@ -74,7 +75,7 @@ class ActionModule(ActionBase):
         options = self._options_of([role])
         known = Known(
             roles=self._options_of(_ROLES),
-            used=_used_in(variables) | self._names_within(role),
+            used=_used_in(variables) | names_within(_COLLECTION / "roles" / role, self._loader),
             others=self._names_of_others(variables),
         )
         own = {name: variables[name] for name in sorted(options) if name in variables}
@@ -92,15 +93,16 @@ class ActionModule(ActionBase):
             names.update(name for entry in specs["argument_specs"].values() for name in entry.get("options", {}))
         return names
 
-    def _names_within(self, role: str) -> set[str]:
-        """A role's internal variables, which nobody sets but everybody sees while it runs."""
-        inner = _COLLECTION / f"roles/{role}/vars/main.yml"
-        return set(self._loader.load_from_file(str(inner)) or ()) if inner.is_file() else set()
-
     def _names_of_others(self, variables: Mapping[str, Any]) -> Collection[str]:
         """What the operator claims as their own, by name or glob."""
         named = self._templar.template(variables.get("backup_extra_variables") or [])
         return [name.strip() for name in (named.split(",") if isinstance(named, str) else named)]
+
+
+def names_within(role: Path, loader: DataLoader) -> set[str]:
+    """A role's internal variables, which nobody sets but everybody sees while it runs, from the files that Ansible reads."""
+    files = loader.find_vars_files(str(role / "vars"), "main")
+    return {name for file in files for name in loader.load_from_file(file) or ()}
 
 
 def _is_alone() -> bool:

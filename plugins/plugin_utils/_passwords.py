@@ -29,6 +29,15 @@ def rotation_laggards(
     ]
 
 
+def rotation_others(known: Iterable[Mapping[str, Any]], released: Collection[str]) -> list[str]:
+    """Who may need a password beside a host and those *released* from it, each once, in the order of the repositories.
+
+    *known* is what each repository says of its keys: who has the host's own as well is in ``shared_with``.
+    """
+    sharing = dict.fromkeys(host for answer in known for host in answer.get("shared_with", ()))
+    return [host for host in sharing if host not in released]
+
+
 def _neighbours(
     answers: Iterable[Mapping[str, Any]], host: str, repositories: Collection[str]
 ) -> Iterable[Mapping[str, Any]]:

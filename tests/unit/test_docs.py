@@ -23,6 +23,7 @@ from scalr_backup.core.archive.head import VERSIONS
 from scalr_backup.core.errors import ExitCode, ScalrBackupError
 
 from tests.support import cores
+from tests.support.role_variables import role_variables, variable_files
 from tests.unit.agent.test_floors import FLOORS, FOLDERS, PACKAGE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -251,7 +252,7 @@ def test_what_is_needed_is_what_the_code_asks_for() -> None:
 
     assert "Python 3.9 or newer" in text
     assert "version('3.9', '<')" in (CHECKOUT / "roles/backup/tasks/machine.yml").read_text()
-    memory = yaml.safe_load((CHECKOUT / "roles/backup/vars/main.yml").read_text())["__backup_least_memory_mb"]
+    memory = role_variables(CHECKOUT / "roles/backup")["__backup_least_memory_mb"]
     assert f"{memory} MiB of memory" in text
 
 
@@ -305,7 +306,7 @@ def test_the_days_that_snapshots_stay_are_those_of_the_retention_rules() -> None
 
 def test_things_on_a_host_are_where_the_role_puts_them() -> None:
     text = section(README, "Where things are on a host")
-    variables = (CHECKOUT / "roles/backup/vars/main.yml").read_text()
+    variables = "".join(path.read_text() for path in variable_files(CHECKOUT / "roles/backup"))
     directory = role_options("backup")["backup_directory"]["default"]
     for path in re.findall(r"`(/opt/[^`]+)`", text):
         assert path.startswith(f"{directory}/"), path

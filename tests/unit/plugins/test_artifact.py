@@ -31,6 +31,7 @@ NEEDED = {
     "roles/backup/files/agent/Dockerfile",
     "roles/backup/files/agent/requirements.txt",
     "roles/backup/meta/argument_specs.yml",
+    "roles/backup/vars/main/main.yml",
     "roles/docker/tasks/main.yml",
 }
 

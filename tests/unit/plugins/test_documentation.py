@@ -7,11 +7,14 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.support.role_variables import role_variables, variable_files
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 ROLE = CHECKOUT / "roles/backup"
@@ -160,17 +163,25 @@ def test_the_readme_names_no_variable_that_does_not_exist():
 
 def test_the_role_uses_no_variable_that_is_not_specified():
     used = set()
-    for path in [*(ROLE / "tasks").glob("*.yml"), *(ROLE / "vars").glob("*.yml")]:
+    for path in [*(ROLE / "tasks").glob("*.yml"), *variable_files(ROLE)]:
         used |= set(re.findall(r"(?<![\w.])backup_[a-z_]+\b", path.read_text()))
 
     entries = read_yaml("roles/backup/meta/argument_specs.yml")["argument_specs"].values()
     assert used <= {name for entry in entries for name in entry["options"]}
 
 
+@pytest.mark.parametrize("role", sorted((CHECKOUT / "roles").iterdir()), ids=lambda role: role.name)
+def test_no_internal_variable_stands_in_two_files(role):
+    """The last one would count, without a word."""
+    names = [name for path in variable_files(role) for name in yaml.safe_load(path.read_text())]
+
+    assert [name for name, count in Counter(names).items() if count > 1] == []
+
+
 def test_the_versions_agree():
     version = read_yaml("galaxy.yml")["version"]
 
-    assert read_yaml("roles/backup/vars/main.yml")["__backup_version"] == version
+    assert role_variables(ROLE)["__backup_version"] == version
     assert version in read_yaml("changelogs/changelog.yaml")["releases"]
 
 

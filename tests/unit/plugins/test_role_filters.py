@@ -11,6 +11,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._passwords import (
     orphaned_passwords,
     rotation_laggards,
     rotation_neighbours,
+    rotation_others,
 )
 from ansible_collections.scalr.backup.plugins.plugin_utils._recovery_kit import (
     environment,
@@ -19,7 +20,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._recovery_kit import 
     kit_places,
     secret_files,
 )
-from ansible_collections.scalr.backup.plugins.plugin_utils._volumes import volume_options
+from ansible_collections.scalr.backup.plugins.plugin_utils._volumes import ownership_command, volume_options
 
 # -- the page for the safe ---------------------------------------------------------------------------------------
 
@@ -136,6 +137,16 @@ def test_the_laggards_are_neighbours_with_the_same_key_that_have_not_switched():
     assert rotation_laggards(SHARING, "web1", ["r1"], ["k1"]) == ["web4"]
 
 
+@pytest.mark.parametrize(
+    ("released", "others"),
+    [([], ["web3", "WEB2", "web2"]), (["web2", "web9"], ["web3", "WEB2"]), (["web3", "web2", "WEB2"], [])],
+)
+def test_the_others_are_all_that_share_a_password_and_are_not_released(released, others):
+    known = [{"shared_with": ["web3", "WEB2"]}, {"failed": True}, {"shared_with": ["web2", "web3"]}]
+
+    assert rotation_others(known, released) == others
+
+
 def orphans(contents: dict[str, str], controller_file: str = "/no/web1.test.password") -> list[dict[str, str]]:
     return orphaned_passwords(contents, ["known"], "/opt/secrets", "/opt/secrets/password", controller_file)
 
@@ -176,3 +187,47 @@ def test_a_password_on_the_controller_is_not_overwritten_by_the_hosts_other_one(
 )
 def test_volumes_as_options(there, options):
     assert volume_options(["repository:/repository", "/root/.ssh:/ssh:ro"], there) == options
+
+
+MOUNTS = ({"key": "scalr-backup-state", "value": "state"}, {"key": "/srv/a b", "value": "repository"})
+FIND = [
+    "--entrypoint",
+    "find",
+    "image",
+    "/owned",
+    "-mindepth",
+    "1",
+    "(",
+    "!",
+    "-user",
+    "7",
+    "-o",
+    "!",
+    "-group",
+    "7",
+    ")",
+]
+
+
+def test_a_look_for_what_others_own_can_write_nothing():
+    command = ownership_command(MOUNTS, "image", 7)
+
+    assert command[: command.index("--cap-add")] == [
+        "docker", "run", "--rm", "--user", "0:0", "--network", "none", "--read-only",
+        "--security-opt", "no-new-privileges", "--cap-drop", "ALL",
+    ]  # fmt: skip
+    assert command[command.index("--cap-add") :] == [
+        "--cap-add", "DAC_READ_SEARCH",
+        "--volume", "scalr-backup-state:/owned/state:ro", "--volume", "/srv/a b:/owned/repository:ro",
+        *FIND, "-print", "-quit",
+    ]  # fmt: skip
+
+
+def test_a_change_of_the_owner_may_do_just_that():
+    command = ownership_command(MOUNTS, "image", 7, change=True)
+
+    assert command[command.index("--cap-add") :] == [
+        "--cap-add", "DAC_READ_SEARCH", "--cap-add", "CHOWN",
+        "--volume", "scalr-backup-state:/owned/state", "--volume", "/srv/a b:/owned/repository",
+        *FIND, "-exec", "chown", "--no-dereference", "7:7", "{}", "+",
+    ]  # fmt: skip

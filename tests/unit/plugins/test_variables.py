@@ -10,6 +10,8 @@ from pathlib import Path
 import jinja2
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible_collections.scalr.backup.plugins.action.known_variables import names_within
 from ansible_collections.scalr.backup.plugins.plugin_utils._variables import (
     EVERYWHERE,
     NOTED,
@@ -22,6 +24,8 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._variables import (
     refuse_values_of_host,
 )
 from jinja2 import meta
+
+from tests.support.role_variables import role_variables
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 ROLE_VARIABLES = set(
@@ -331,7 +335,29 @@ def test_what_playbooks_note_under_names_like_the_roles_is_known():
 def test_what_a_role_keeps_for_itself_is_no_typing_error(role):
     """A role's own variables stand among those of the host while it runs, and what an earlier run of it noted, too."""
     directory = CHECKOUT / "roles" / role
-    inner = directory / "vars/main.yml"
-    own = set(yaml.safe_load(inner.read_text())) if inner.is_file() else set()
+    own = names_within(directory, DataLoader())
+    assert own == set(role_variables(directory))
     noted = names_made([yaml.safe_load(path.read_text()) for path in directory.glob("tasks/*.yml")])
     assert refuse_unknown_of_host(role, own | noted, Known(roles=ROLE_VARIABLES, used=own)) == []
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"vars/main.yml": "__a: 1\n__b: 2\n"},
+        {"vars/main/one.yml": "---\n# Of one topic.\n__a: 1\n", "vars/main/two.yml": "__b: 2\n"},
+        # A directory goes before a file.
+        {"vars/main/one.yml": "__a: 1\n__b: 2\n", "vars/main.yml": "__c: 3\n"},
+        {"vars/main/one.yml": "__a: 1\n__b: 2\n", "vars/main/empty.yml": "---\n", "vars/main/note~": "__c: 3\n"},
+    ],
+)
+def test_a_roles_own_variables_are_those_that_ansible_reads(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert names_within(tmp_path, DataLoader()) == {"__a", "__b"}
+
+
+def test_a_role_without_own_variables_has_none(tmp_path):
+    assert names_within(tmp_path, DataLoader()) == set()

@@ -12,7 +12,8 @@ HOSTS = [f"web{number}" for number in range(1000)]
 
 def schedule(derived: Any, host: str, **variables: Any) -> tuple[int, int, int]:
     """Day, hour and minute of a host's drill."""
-    return tuple(derived(f"__backup_drill_{part}", host, **variables) for part in ("on", "hour", "minute"))
+    moment = derived("__backup_drill_moment", host, **variables)
+    return moment["day"], moment["hour"], moment["minute"]
 
 
 def test_every_host_has_its_own_day_and_time(derived: Any) -> None:

@@ -9,10 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+
+from tests.support.role_variables import role_variables
 
 ROLE = Path(__file__).resolve().parents[3] / "roles/backup"
-SCRIPTS = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+SCRIPTS = role_variables(ROLE)
 
 # Containers are files: their names, and in them which one it is and whether it runs.
 DOCKER = """#!/bin/sh
