@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from scalr_backup.actions.backup.saved_roles import SavedRoles, read_roles
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.errors import (
     ContainerGoneError,
+    InterruptedRunError,
     PostgresError,
     RepositoryUnreachableError,
     TwoHostsError,
@@ -95,11 +97,66 @@ class TestCounts:
     def test_that_fail_are_told_and_cost_no_dump(self):
         dumper = Dumper(None, None, None, nobody, "r", None)
         failed, counted = Future(), Future()
-        failed.set_exception(PostgresError("could not read block 7"))
+        failed.set_exception(PostgresError("could not read block 7", "XX002"))
         counted.set_result({"t": 3})
-        assert dumper._counts(failed) == (None, "could not read block 7")
-        assert dumper._counts(counted) == ({"t": 3}, None)
-        assert dumper._counts(None) == (None, None)
+        assert dumper._counts(failed, None) == (None, "could not read block 7")
+        assert dumper._counts(counted, None) == ({"t": 3}, None)
+        assert dumper._counts(None, None) == (None, None)
+
+    @pytest.mark.parametrize("sqlstate", [None, "53300", "53200", "55P03", "57P01"])
+    def test_that_had_no_connection_or_lock_are_made_in_the_exporting_session(self, sqlstate):
+        failed = Future()
+        failed.set_exception(PostgresError("zu viele Verbindungen", sqlstate))
+        exporting = SimpleNamespace(query=lambda _sql: [["public", "t", 3]])
+        dumper = Dumper(None, None, None, nobody, "r", None)
+        assert dumper._counts(failed, exporting) == ({'"public"."t"': 3}, None)
+
+    def test_that_fail_there_too_are_told(self):
+        def query(_sql):
+            raise PostgresError("still none")
+
+        failed = Future()
+        failed.set_exception(PostgresError("none", "53200"))
+        dumper = Dumper(None, None, None, nobody, "r", None)
+        assert dumper._counts(failed, SimpleNamespace(query=query)) == (None, "still none")
+
+    def test_of_a_run_that_is_told_to_stop_end_it(self):
+        stopped = Future()
+        stopped.set_exception(InterruptedRunError("told to stop"))
+        with pytest.raises(InterruptedRunError):
+            Dumper(None, None, None, nobody, "r", None)._counts(stopped, None)
+
+    def test_are_made_in_a_session_that_did_not_export_the_snapshot(self):
+        """What fails in the session that exported it ends the snapshot under pg_dump."""
+        sessions = []
+
+        class Session:
+            def __init__(self):
+                self.asked = []
+
+            def query(self, sql):
+                self.asked.append(sql)
+                if "pg_export_snapshot" in sql:
+                    return ["00000003-1"]
+                if "SET TRANSACTION SNAPSHOT '00000003-1'" in sql:
+                    raise PostgresError("cannot access temporary or unlogged relations during recovery", "0A000")
+                return [{"database": "shop"}] if "'database'" in sql else [170000]
+
+        @contextmanager
+        def session(*_arguments, **_options):
+            sessions.append(Session())
+            yield sessions[-1]
+
+        class Found(Dumper):
+            def _save(self, *_arguments):
+                return Saved("aa", 10, 10, 5), 3
+
+        discovery = SimpleNamespace(postgres=lambda *_: SimpleNamespace(session=session))
+        cluster = SimpleNamespace(container=SimpleNamespace(name="c"), credentials=None)
+        dumped = Found(SimpleNamespace(row_counts=True), discovery, None, nobody, "r").dump(cluster, "shop", [])
+        assert dumped.count_error == "cannot access temporary or unlogged relations during recovery"
+        assert len(sessions) == 2
+        assert not any("count(*)" in sql for sql in sessions[0].asked)
 
     def test_that_failed_are_a_warning_of_the_pass_and_on_record(self, tmp_path, monkeypatch):
         monkeypatch.setattr("scalr_backup.actions.leftovers.clean_up", lambda *_: [])

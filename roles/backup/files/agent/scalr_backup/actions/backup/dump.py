@@ -14,16 +14,22 @@ from pathlib import Path
 from scalr_backup.actions.backup import producer
 from scalr_backup.actions.discovery import Discovery
 from scalr_backup.core.config import Config
-from scalr_backup.core.errors import DumpError, PostgresError, ResticError, ScalrBackupError
+from scalr_backup.core.errors import DumpError, InterruptedRunError, PostgresError, ResticError, ScalrBackupError
 from scalr_backup.core.memory_file import in_memory
 from scalr_backup.core.model import Cluster, Saved, dump_path
 from scalr_backup.core.progress import Emit, log, progress
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.records.state import DatabaseRecord
+from scalr_backup.core.sqlstate import is_passing
 from scalr_backup.tools.postgres.blockers import LockWatch
 from scalr_backup.tools.postgres.cluster import Postgres
-from scalr_backup.tools.postgres.queries import RowCounts, count_rows, open_exported_snapshot
-from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
+from scalr_backup.tools.postgres.queries import (
+    RowCounts,
+    count_rows,
+    join_exported_snapshot,
+    open_exported_snapshot,
+)
+from scalr_backup.tools.postgres.session import APPLICATION_PREFIX, SqlSession
 from scalr_backup.tools.restic.repository import Restic
 
 
@@ -72,16 +78,16 @@ class Dumper:
         application = f"{APPLICATION_PREFIX} {self._run} {number}"
         postgres = self._discovery.postgres(cluster.container, cluster.credentials, application)
         try:
-            with postgres.session(database, tidied=False) as session, ThreadPoolExecutor(1) as counter:
+            with postgres.session(database, tidied=False) as session, ThreadPoolExecutor(1) as aside:
                 exported, description = open_exported_snapshot(session)
-                counting = counter.submit(count_rows, session) if self._config.row_counts else None
+                counting = aside.submit(_count, postgres, database, exported) if self._config.row_counts else None
                 try:
                     saved, head_bytes = self._save(cluster, database, exported, postgres, tags)
                 except BaseException:
-                    # The session may be counting for a long time yet: without its server process it ends now.
+                    # The counting may go on for a long time yet: without its server process it ends now.
                     self._end_leftovers(cluster, application)
                     raise
-                row_counts, count_error = self._counts(counting)
+                row_counts, count_error = self._counts(counting, session)
         except BaseException:
             self._end_leftovers(cluster, application)
             raise
@@ -158,13 +164,26 @@ class Dumper:
 
         return tell
 
-    def _counts(self, counting: Future[RowCounts] | None) -> tuple[RowCounts | None, str | None]:
-        """The counts, and why there are none where there should be."""
+    def _counts(self, counting: Future[RowCounts] | None, exporting: SqlSession) -> tuple[RowCounts | None, str | None]:
+        """The counts, and why there are none where there should be.
+
+        Where the counting had no connection, lock or memory, the exporting session does it, which is of no other use once
+        the dump is saved.
+        """
         if counting is None:
             return None, None
         try:
             return counting.result(), None
-        except PostgresError as error:
+        except InterruptedRunError:
+            raise
+        except ScalrBackupError as error:
+            if not (isinstance(error, PostgresError) and is_passing(error.sqlstate)):
+                return None, error.message
+        try:
+            return count_rows(exporting), None
+        except InterruptedRunError:
+            raise
+        except ScalrBackupError as error:
             return None, error.message
 
     def _end_leftovers(self, cluster: Cluster, application: str) -> None:
@@ -174,6 +193,13 @@ class Dumper:
             postgres.unstoppable().end_leftovers(f"{application}$")
         except ScalrBackupError as error:
             self._emit(log("debug", f"Nothing left to end in {cluster.container.name}: {error.message}", run=self._run))
+
+
+def _count(postgres: Postgres, database: str, exported: str) -> RowCounts:
+    """Count every row of an exported snapshot in a session of its own."""
+    with postgres.session(database, tidied=False) as session:
+        join_exported_snapshot(session, exported)
+        return count_rows(session)
 
 
 def uncounted(container: str, database: str, reason: str) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from scalr_backup.core.records.manifest import ManifestDatabase
-from scalr_backup.core.sql import quote_identifier
+from scalr_backup.core.sql import quote_identifier, quote_literal
 from scalr_backup.tools.postgres.session import SqlSession
 
 _USER_TABLES = """
@@ -18,8 +18,12 @@ _LOCK_TABLES = f"""
 SELECT 'LOCK TABLE ' || string_agg(format('ONLY %I.%I', n.nspname, c.relname), ', ') || ' IN ACCESS SHARE MODE'
 {_USER_TABLES} \\gexec
 """
+# On a standby nobody can read a table that is not logged, and pg_dump saves none of its rows.
 _COUNT_ROWS = f"""
-SELECT format('SELECT jsonb_build_array(%L, %L, count(*)) FROM ONLY %I.%I', n.nspname, c.relname, n.nspname, c.relname)
+SELECT CASE WHEN c.relpersistence = 'u' AND pg_is_in_recovery()
+            THEN format('SELECT jsonb_build_array(%L, %L, 0)', n.nspname, c.relname)
+            ELSE format('SELECT jsonb_build_array(%L, %L, count(*)) FROM ONLY %I.%I',
+                        n.nspname, c.relname, n.nspname, c.relname) END
 {_USER_TABLES} ORDER BY n.nspname, c.relname \\gexec
 """
 DATABASES = """
@@ -106,6 +110,8 @@ SELECT jsonb_build_object(
                            WHERE spcname NOT IN ('pg_default', 'pg_global')), '{}'));
 """
 
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+
 RowCounts = dict[str, int]
 SequenceValues = dict[str, tuple[int, bool]]
 
@@ -116,13 +122,28 @@ def open_exported_snapshot(session: SqlSession) -> tuple[str, ManifestDatabase]:
     The tables are locked as pg_dump locks them, at once: a TRUNCATE between the snapshot and pg_dump's own
     lock would show no rows to a transaction that should still see them.
     """
-    session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
+    session.query(_BEGIN)
     exported: str = session.query("SELECT to_jsonb(pg_export_snapshot());")[0]
-    if session.query("SELECT to_jsonb(current_setting('server_version_num')::int);")[0] >= 170000:
-        session.query("SET transaction_timeout = 0;")
+    _take_time(session)
     session.query(_LOCK_TABLES)
     description: ManifestDatabase = session.query(_DESCRIBE)[0]
     return exported, description
+
+
+def join_exported_snapshot(session: SqlSession, exported: str) -> None:
+    """Begin a transaction that sees what an exporting one does, and lock the tables as that has.
+
+    An error in the exporting session would end its transaction, and with it the snapshot that pg_dump needs. So whatever
+    may fail is done in another one.
+    """
+    session.query(f"{_BEGIN} SET TRANSACTION SNAPSHOT {quote_literal(exported)};")
+    _take_time(session)
+    session.query(_LOCK_TABLES)
+
+
+def _take_time(session: SqlSession) -> None:
+    if session.query("SELECT to_jsonb(current_setting('server_version_num')::int);")[0] >= 170000:
+        session.query("SET transaction_timeout = 0;")
 
 
 def count_rows(session: SqlSession) -> RowCounts:

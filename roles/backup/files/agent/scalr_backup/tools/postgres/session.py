@@ -19,9 +19,10 @@ from scalr_backup.core.endings import last_words
 from scalr_backup.core.errors import DockerUnreachableError, InterruptedRunError, PostgresError, ScalrBackupError
 from scalr_backup.core.model import Credentials, is_run_id
 from scalr_backup.core.sql import connection_string, quote_literal
+from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail
-from scalr_backup.tools.postgres.blockers import LOCK_NOT_AVAILABLE, Blocker, LockWatch, blockers_sql, in_the_way
+from scalr_backup.tools.postgres.blockers import Blocker, LockWatch, blockers_sql, in_the_way
 
 # Every connection of a run carries the run's id, so that what a killed run left behind can be distinguished from the app's.
 APPLICATION_PREFIX = "scalr-backup"
