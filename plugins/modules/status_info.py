@@ -240,6 +240,12 @@ databases:
       description: Size of its dump.
       type: int
       sample: 204010923
+    archive_unchecked:
+      description:
+        - Why the structure of the last good backup could not be checked, or null. A PostgreSQL that is newer than the agent
+          wrote it, and only its own programs have checked it.
+      type: str
+      version_added: 0.5.0
     count_error:
       description: Why the rows were not counted in the last good backup although they should have been, or null.
       type: str

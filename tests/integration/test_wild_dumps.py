@@ -57,3 +57,65 @@ class TestACountThatFails:
         assert standby.sql("SELECT pg_is_in_recovery()") == "t"
         found = outcome_of(agent.ok("backup", "--db", standby.name), standby)
         assert (found["ok"], found["rows"], found["count_error"]) == (True, 1, None)
+
+
+# A pg_dump that writes one version more than this agent knows, and a pg_restore that reads it: the sixth byte is the one.
+NEWER_DUMP = r"""
+case "$*" in
+  *--format=custom*) set -o pipefail; "$real" "$@" | { head -c 6; head -c 1 > /dev/null; printf '\021'; cat; };;
+  *) exec "$real" "$@";;
+esac
+"""
+NEWER_RESTORE = r"""
+for last; do :; done
+if [ -f "$last" ]; then exec "$real" "$@"; fi
+exec 3<&0; mkfifo /tmp/fifo.$$; { head -c 6; head -c 1 > /dev/null; printf '\020'; cat; } <&3 > /tmp/fifo.$$ &
+"$real" "$@" < /tmp/fifo.$$; code=$?; rm -f /tmp/fifo.$$; exit $code
+"""
+
+
+class TestTheNewestPostgreSQL:
+    """An archive whose version nobody here knows is saved on every other proof, and restored by its own pg_restore."""
+
+    @pytest.fixture
+    def newest(self, make_database: MakeDatabase) -> DatabaseContainer:
+        database = make_database("newest")
+        database.sql(
+            "CREATE DATABASE shop; COMMENT ON DATABASE shop IS 'ours'; ALTER DATABASE shop SET work_mem = '8MB'"
+        )
+        database.sql(
+            "CREATE TABLE t (id serial PRIMARY KEY, x text); INSERT INTO t (x) SELECT i FROM generate_series(1, 999) AS i;"
+            "CREATE INDEX ON t (x); SELECT lo_from_bytea(0, 'large')",
+            "shop",
+        )
+        database.wrap("pg_dump", NEWER_DUMP)
+        database.wrap("pg_restore", NEWER_RESTORE)
+        return database
+
+    def test_is_backed_up_with_a_warning_restored_and_reported(
+        self, agent: AgentContainer, newest: DatabaseContainer
+    ) -> None:
+        before = newest.fingerprint("shop")
+        data = agent.ok("backup", "--db", newest.name)
+        found = outcome_of(data, newest, "shop")
+        assert found["rows"] == 999
+        assert "version is 1.17.0" in found["archive_unchecked"]
+        assert any(warning.startswith("archive_unchecked: ") for warning in data["warnings"])
+        assert "archive_unchecked" in {one["code"] for one in agent.call("status").data["findings"]}
+
+        newest.sql("DELETE FROM t WHERE id % 2 = 0", "shop")
+        restored = agent.ok("restore", "--db", newest.name, "--database", "shop", "--confirm", newest.name)
+        assert any("archive_unchecked" in warning for warning in restored["warnings"])
+        assert newest.fingerprint("shop") == before
+        assert (
+            newest.sql("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'shop'") == "ours"
+        )
+        assert newest.sql("SHOW work_mem", "shop") == "8MB"
+
+    def test_that_dies_in_the_middle_with_exit_0_is_no_backup(
+        self, agent: AgentContainer, newest: DatabaseContainer
+    ) -> None:
+        newest.wrap("pg_dump", NEWER_DUMP.replace("cat; }", "head -c 5000; exit 0; }").replace("set -o pipefail;", ""))
+        call = agent.call("backup", "--db", newest.name)
+        assert call.exit_code == 3, call.output
+        assert not outcome_of(call.data, newest, "shop")["ok"]

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.backup.dump import Dumped, Dumper
+from scalr_backup.actions.backup.producer import Report
 from scalr_backup.actions.backup.result import PassRequest, PassResult
 from scalr_backup.actions.backup.run import Pass
 from scalr_backup.actions.backup.saved_roles import SavedRoles, read_roles
@@ -140,7 +141,7 @@ class TestCounts:
                     return ["00000003-1"]
                 if "SET TRANSACTION SNAPSHOT '00000003-1'" in sql:
                     raise PostgresError("cannot access temporary or unlogged relations during recovery", "0A000")
-                return [{"database": "shop"}] if "'database'" in sql else [170000]
+                return [{"database": "shop", "encoding": "UTF8"}] if "'database'" in sql else [170000]
 
         @contextmanager
         def session(*_arguments, **_options):
@@ -149,7 +150,7 @@ class TestCounts:
 
         class Found(Dumper):
             def _save(self, *_arguments):
-                return Saved("aa", 10, 10, 5), 3
+                return Saved("aa", 10, 10, 5), Report(10, 3)
 
         discovery = SimpleNamespace(postgres=lambda *_: SimpleNamespace(session=session))
         cluster = SimpleNamespace(container=SimpleNamespace(name="c"), credentials=None)

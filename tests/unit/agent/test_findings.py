@@ -100,6 +100,10 @@ WRONG = {
         {"databases": shop(rows=None, count_error="permission denied for table t")}, "warning",
         "ansible-playbook scalr.backup.backup --limit web1 -e db=scalr-shop-db",
     ),
+    "archive_unchecked": (
+        {"databases": shop(archive_unchecked="At byte 8 the archive cannot be read: its version is 1.17.0.")}, "warning",
+        "ansible-playbook scalr.backup.site --limit web1",
+    ),
     "drill_overdue": (
         {"databases": shop(first_success=ago(days=41))}, "warning", "ansible-playbook scalr.backup.drill --limit web1",
     ),

@@ -53,6 +53,7 @@ class JudgedDatabase(TypedDict):
     bytes_read: int | None
     rows: int | None
     count_error: str | None
+    archive_unchecked: str | None
     error: FailureRecord | None
     drill: JudgedDrill | None
     kept: KeptCount | None

@@ -25,6 +25,7 @@ FIELDS = {
     "level": "severity, see above",
     "event": "what happened, a sentence; `result` is the result of a job, `progress` is how far it has got",
     "agent_version": "the version of the agent",
+    "archive_unchecked": "why the structure of a dump was not checked; null if it was",
     "bytes": "bytes done so far",
     "bytes_added": "bytes that a dump added to the repository",
     "bytes_per_second": "the speed of the last seconds",

@@ -358,6 +358,8 @@ class DatabaseBackup:
     error: Failure | None = None
     # Why the rows were not counted, where they should have been; the dump is whole nevertheless.
     count_error: str | None = None
+    # Why the archive's structure could not be checked; every other proof says that it is whole.
+    archive_unchecked: str | None = None
 
     def as_dict(self) -> OutcomeRecord:
         """The outcome as the JSON contract shows it."""
@@ -373,4 +375,5 @@ class DatabaseBackup:
             "rows": self.rows,
             "error": self.error.record if self.error else None,
             "count_error": self.count_error,
+            "archive_unchecked": self.archive_unchecked,
         }

@@ -43,6 +43,8 @@ class Dumped:
     seconds: float
     # Why the rows were not counted, where they should have been.
     count_error: str | None = None
+    # Why the archive's structure could not be checked: a newer PostgreSQL wrote it.
+    archive_unchecked: str | None = None
 
 
 class Dumper:
@@ -82,7 +84,7 @@ class Dumper:
                 exported, description = open_exported_snapshot(session)
                 counting = aside.submit(_count, postgres, database, exported) if self._config.row_counts else None
                 try:
-                    saved, head_bytes = self._save(cluster, database, exported, postgres, tags)
+                    saved, report = self._save(cluster, database, exported, postgres, tags)
                 except BaseException:
                     # The counting may go on for a long time yet: without its server process it ends now.
                     self._end_leftovers(cluster, application)
@@ -94,16 +96,18 @@ class Dumper:
         description |= {
             "snapshot_id": saved.snapshot_id,
             "dump_bytes": saved.bytes_read,
-            "head_bytes": head_bytes,
+            "head_bytes": report.head_bytes,
             "row_counts": row_counts,
             "count_error": count_error,
+            "archive_unchecked": report.unchecked,
         }
-        return Dumped(saved, description, row_counts, time.monotonic() - started, count_error)
+        seconds = time.monotonic() - started
+        return Dumped(saved, description, row_counts, seconds, count_error, report.unchecked)
 
     def _save(
         self, cluster: Cluster, database: str, exported: str, postgres: Postgres, tags: Sequence[str]
-    ) -> tuple[Saved, int]:
-        """Let restic save what the producer prints; the snapshot, and how long the archive's head is."""
+    ) -> tuple[Saved, producer.Report]:
+        """Let restic save what the producer prints; the snapshot, and what the producer says of it."""
         container = cluster.container.name
         # Somebody may have asked for a table between our lock on it and pg_dump's, which then waits behind.
         watch = postgres.lock_watch(database)
@@ -134,7 +138,7 @@ class Dumper:
                 f"{container}/{database} was not dumped: restic saved {saved.bytes_read} bytes, but the dump had "
                 f"{report.bytes if report else 'an unknown number of'} bytes{remains}."
             )
-        return saved, report.head_bytes
+        return saved, report
 
     def _job(
         self, cluster: Cluster, database: str, exported: str, postgres: Postgres, report_file: Path
@@ -200,6 +204,14 @@ def _count(postgres: Postgres, database: str, exported: str) -> RowCounts:
     with postgres.session(database, tidied=False) as session:
         join_exported_snapshot(session, exported)
         return count_rows(session)
+
+
+def unchecked(container: str, database: str, reason: str) -> str:
+    """The warning for a dump of a kind that only a newer PostgreSQL knows."""
+    return (
+        f"archive_unchecked: {container}/{database} is backed up and its pg_dump succeeded, but this agent cannot check the "
+        f"structure of its archive; update the agent. {reason}"
+    )
 
 
 def uncounted(container: str, database: str, reason: str) -> str:

@@ -14,18 +14,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import scalr_backup
-from scalr_backup.core.archive.head import ArchiveError
+from scalr_backup.core.archive.head import ArchiveError, UnknownFormatError
 from scalr_backup.core.archive.reader import ArchiveReader
-from scalr_backup.core.errors import DumpError, ScalrBackupError
+from scalr_backup.core.errors import DumpError, ScalrBackupError, UnreadableArchiveError
 from scalr_backup.core.model import Credentials
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import Patience
+from scalr_backup.tools.postgres.stock import StockLook, start_look
 
 JOB_VARIABLE = "SCALR_BACKUP_JOB"
 
@@ -60,11 +63,15 @@ class DumpJob:
 
 @dataclass(frozen=True)
 class Report:
-    """How a dump went; bytes of the archive and of its head, the table of contents."""
+    """How a dump went; bytes of the archive and of its head, the table of contents.
+
+    *unchecked* says why the archive's own structure is not among the proofs that it is whole.
+    """
 
     bytes: int
     head_bytes: int
     error: str | None = None
+    unchecked: str | None = None
 
     @staticmethod
     def read(path: Path) -> Report | None:
@@ -80,33 +87,74 @@ def argv() -> list[str]:
     return [sys.executable, "-m", "scalr_backup.actions.backup.producer"]
 
 
-def produce(stream: ExecStream, output: int) -> Report:
+def produce(stream: ExecStream, output: int, look: Callable[[], StockLook]) -> Report:
     """Copy the archive from pg_dump's output to a file descriptor, and prove that it is whole.
+
+    Where its format is unknown, *look* has the container's own pg_restore read it beside.
 
     Raises DumpError when it is not, or another ScalrBackupError when Docker fails.
     """
-    reader, messages, count = ArchiveReader(), MessageTail(), 0
-    broken: ArchiveError | None = None
+    proof, messages, count = _Proof(look), MessageTail(), 0
     for kind, data in stream.frames():
         if kind != STDOUT:
             messages.add(data)
             continue
         count += len(data)
-        if broken is None:
-            try:
-                reader.feed(data)
-            except ArchiveError as error:
-                broken = error  # pg_dump's own words, which follow, tell more.
+        proof.feed(data)
         _write_all(output, data)
     if stream.wait() != 0:
         raise DumpError(stream.how_it_ended(messages.text))
-    if broken is not None:
-        raise DumpError(broken.message)
-    try:
-        head = reader.close()
-    except ArchiveError as error:
-        raise DumpError(error.message) from None
-    return Report(bytes=count, head_bytes=head.length)
+    head_bytes = proof.close()
+    return Report(bytes=count, head_bytes=head_bytes, unchecked=proof.unchecked)
+
+
+class _Proof:
+    """Follows an archive as it passes by, and says in the end whether it is whole."""
+
+    def __init__(self, start_look: Callable[[], StockLook]) -> None:
+        self.unchecked: str | None = None
+        self._start_look = start_look
+        self._reader = ArchiveReader()
+        self._look: StockLook | None = None
+        self._broken: ArchiveError | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take the archive's next bytes; what is wrong with them is told in the end, since pg_dump's own words tell more."""
+        if self._look is not None:
+            self._look.feed(data)
+        elif self._broken is None and self.unchecked is None:
+            try:
+                self._reader.feed(data)
+            except UnknownFormatError as error:
+                self._leave_it_to_pg_restore(error)
+            except ArchiveError as error:
+                self._broken = error
+
+    def _leave_it_to_pg_restore(self, error: UnknownFormatError) -> None:
+        """A release of PostgreSQL that is newer than this agent leaves nobody without a backup."""
+        self.unchecked = error.message
+        try:
+            self._look = self._start_look()
+        except ScalrBackupError as reason:
+            self.unchecked = f"{self.unchecked} The container's own pg_restore cannot be asked either: {reason.message}"
+        else:
+            self._look.feed(self._reader.buffered)
+
+    def close(self) -> int:
+        """The length of the archive's head, 0 where that is unknown.
+
+        Raises DumpError when the archive is not whole.
+        """
+        try:
+            if self._look is not None and not self._look.close():
+                self.unchecked = f"{self.unchecked} The container has no pg_restore that could be asked either."
+            if self.unchecked is not None:
+                return 0
+            if self._broken is not None:
+                raise self._broken
+            return self._reader.close().length
+        except (ArchiveError, UnreadableArchiveError) as error:
+            raise DumpError(error.message) from None
 
 
 def main() -> int:
@@ -123,7 +171,8 @@ def main() -> int:
             postgres.environment(),
             silence_seconds=job.silence_seconds,
         ) as stream:
-            report = produce(stream, sys.stdout.fileno())
+            look = partial(start_look, postgres, job.silence_seconds)
+            report = produce(stream, sys.stdout.fileno(), look)
     except ScalrBackupError as error:
         report = Report(bytes=0, head_bytes=0, error=error.message)
     except BrokenPipeError:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from scalr_backup import __version__
 from scalr_backup.actions import leftovers, missing
-from scalr_backup.actions.backup.dump import Dumped, Dumper, uncounted
+from scalr_backup.actions.backup.dump import Dumped, Dumper, unchecked, uncounted
 from scalr_backup.actions.backup.locks import ContainerLocks
 from scalr_backup.actions.backup.manifest import require_readable_size
 from scalr_backup.actions.backup.result import PassPlan, PassRequest, PassResult
@@ -247,6 +247,8 @@ class Pass(UseCase):
                 return self._failed(container, database, error.code, error.message)
             if one.count_error:
                 self._warn(result, uncounted(container.name, database, one.count_error))
+            if one.archive_unchecked:
+                self._warn(result, unchecked(container.name, database, one.archive_unchecked))
             dumped[container.name, database] = one
             return self._succeeded(cluster, database, one)
 
@@ -275,6 +277,7 @@ class Pass(UseCase):
             duration_seconds=round(dumped.seconds, 1),
             rows=None if dumped.row_counts is None else sum(dumped.row_counts.values()),
             count_error=dumped.count_error,
+            archive_unchecked=dumped.archive_unchecked,
         )
         self._emit(log("info", "database backed up", **outcome.as_dict()))
         return outcome

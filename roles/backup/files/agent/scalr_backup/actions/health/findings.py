@@ -76,6 +76,7 @@ def find(
         *_of_roles(config, document.get("roles") or {}, databases),
         *_of_drills(config, databases),
         *_of_uncounted(config, databases),
+        *_of_unchecked(config, databases),
         *_of_untested(config, document, databases, now),
         *_of_pass(config, document),
         *_of_running(config, document.get("running", {}), now),
@@ -200,6 +201,18 @@ def _of_drills(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[
                 "drill_failed", FAILURE, "drill", message, since=drill["time"], **_subject(database),
                 **_caused(drill["error"], again, config),
             )  # fmt: skip
+
+
+def _of_unchecked(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:
+    """Dumps of a PostgreSQL that is newer than this agent."""
+    for database in databases:
+        if database["archive_unchecked"]:
+            message = (
+                f"The last backup of {_name(database)} is of a format that this agent does not know, so only pg_dump and "
+                f"pg_restore have checked it: {database['archive_unchecked']}"
+            )
+            command = _playbook("site", config)
+            yield Finding("archive_unchecked", WARNING, "archive", message, command, **_subject(database))
 
 
 def _of_uncounted(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:

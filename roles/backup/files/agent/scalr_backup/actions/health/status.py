@@ -221,6 +221,7 @@ def _judge_database(
         "bytes_read": entry.get("bytes_read"),
         "rows": entry.get("rows"),
         "count_error": entry.get("count_error"),
+        "archive_unchecked": entry.get("archive_unchecked"),
         "error": entry.get("error"),
         "drill": None if drill is None or _was_not_tried(drill) else _judge_drill(drill, now),
         "kept": kept,

@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from scalr_backup.actions.restore.opened import open_archive
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.actions.restore.verify import verified
 from scalr_backup.core.archive.head import ArchiveHead, PostData
-from scalr_backup.core.archive.reader import ArchiveReader, read_head
+from scalr_backup.core.archive.reader import ArchiveReader, TrustingReader
 from scalr_backup.core.errors import PostgresError, RestoreError, ScalrBackupError
 from scalr_backup.core.progress import Emit, progress, starting_over
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
@@ -110,23 +111,26 @@ class Filler:
 
         Raises ArchiveError or ResticError.
         """
-        reader, tell = ArchiveReader(), self._teller("read-through", plan)
+        tell = self._teller("read-through", plan)
         with self._source.dump(plan.snapshot.id, plan.snapshot.path) as source:
-            for chunk in source.chunks():
+            chunks = source.chunks()
+            reader = open_archive(self._postgres, f"look_{plan.snapshot.short_id}", chunks).reader
+            for chunk in chunks:
                 reader.feed(chunk)
                 tell(bytes=reader.position, total_bytes=plan.snapshot.dump_bytes)
         reader.close()
 
     def _load(self, plan: DatabasePlan, new: str) -> tuple[ArchiveHead, bytes]:
         """Make the database and stream what comes before the data, and the data, into it."""
-        reader = ArchiveReader()
         with self._source.dump(plan.snapshot.id, plan.snapshot.path) as source:
             chunks = source.chunks()
-            head, beginning = read_head(reader, chunks)
-            self._create(plan, head, new)
-            with self._postgres.start_restore(new, _SILENCE_SECONDS, tablespaces=plan.tablespaces) as target:
-                self._stream(plan, reader, beginning, chunks, target)
-        return head, reader.head_bytes or b""
+            opened = open_archive(self._postgres, new, chunks)
+            self._create(plan, opened.head, new)
+            with self._postgres.start_restore(
+                new, _SILENCE_SECONDS, tablespaces=plan.tablespaces, whole=not opened.head.is_known
+            ) as target:
+                self._stream(plan, opened.reader, opened.beginning, chunks, target)
+        return opened.head, opened.head_bytes
 
     def _create(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> None:
         try:
@@ -141,7 +145,7 @@ class Filler:
     def _stream(
         self,
         plan: DatabasePlan,
-        reader: ArchiveReader,
+        reader: ArchiveReader | TrustingReader,
         beginning: bytes,
         chunks: Iterator[bytes],
         target: ExecStream,

@@ -13,6 +13,7 @@ from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore import selection
 from scalr_backup.actions.restore.known_roles import known_roles
+from scalr_backup.actions.restore.opened import open_archive
 from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, RestoreRequest, needs
 from scalr_backup.actions.restore.warnings import (
     age_warnings,
@@ -22,12 +23,12 @@ from scalr_backup.actions.restore.warnings import (
     subscription_warnings,
     superuser_warnings,
     tablespace_warnings,
+    unchecked_warnings,
     unknown_role_warnings,
 )
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core import roles, room
 from scalr_backup.core.archive.head import ArchiveHead
-from scalr_backup.core.archive.reader import ArchiveReader, read_head
 from scalr_backup.core.errors import (
     MissingExtensionError,
     MissingRoleError,
@@ -99,6 +100,7 @@ class Planner(UseCase):
             *spread_warnings(databases, survey),
             *extension_warnings(extensions, [ground.manifests.describe(one) for one in chosen.snapshots]),
             *subscription_warnings(heads),
+            *unchecked_warnings(databases, heads),
             *role_warnings,
             *chosen.warnings,
         )
@@ -159,15 +161,16 @@ class Planner(UseCase):
 
     def _read_head(self, postgres: Postgres, cluster: Cluster, snapshot: Snapshot) -> ArchiveHead:
         with self._source.dump(snapshot.id, snapshot.path, glance=True) as stream:
-            reader = ArchiveReader()
-            head, _beginning = read_head(reader, stream.chunks())
+            opened = open_archive(postgres, f"look_{snapshot.short_id}", stream.chunks())
+        head = opened.head
         if major(head.server_version) > major(cluster.server_version):
             raise OlderServerError(
                 f"{snapshot.short_id} is a dump of PostgreSQL {head.server_version}, but {postgres.container} runs "
                 f"{cluster.server_version}: a dump cannot go back to an older major version. Restore into a container "
                 f"of PostgreSQL {major(head.server_version)} or newer."
             )
-        postgres.check_archive(reader.head_bytes or b"")
+        if head.is_known:
+            postgres.check_archive(opened.head_bytes)
         return head
 
     def _plan_databases(self, ground: _Groundwork) -> tuple[DatabasePlan, ...]:

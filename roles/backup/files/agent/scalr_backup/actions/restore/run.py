@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from scalr_backup.actions import leftovers
-from scalr_backup.actions.backup.dump import Dumper, uncounted
+from scalr_backup.actions.backup.dump import Dumper, unchecked, uncounted
 from scalr_backup.actions.restore.fill import Filled, Filler
 from scalr_backup.actions.restore.plan import Planner, require_room, ways_out
 from scalr_backup.actions.restore.replacing import Replacing
@@ -262,6 +262,8 @@ class Restore(Replacing):
             ) from None
         if dumped.count_error:
             self._warn(result, uncounted(cluster.container.name, plan.database, dumped.count_error))
+        if dumped.archive_unchecked:
+            self._warn(result, unchecked(cluster.container.name, plan.database, dumped.archive_unchecked))
         return dumped.saved.snapshot_id
 
     def _swap(self, flight: InFlight, head: ArchiveHead) -> str | None:

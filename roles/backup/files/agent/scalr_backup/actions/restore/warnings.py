@@ -64,6 +64,16 @@ def age_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
     ]
 
 
+def unchecked_warnings(databases: Sequence[DatabasePlan], heads: Sequence[ArchiveHead]) -> list[str]:
+    """Archives of a format that only the target's pg_restore knows."""
+    return [
+        f"The snapshot {plan.snapshot.short_id} of {plan.database} is of a format that this agent does not know (archive_unchecked): "
+        "the target's own pg_restore restores it in one stream, without parallel jobs."
+        for plan, head in zip(databases, heads, strict=True)
+        if not head.is_known
+    ]
+
+
 def count_warnings(databases: Sequence[DatabasePlan], manifests: Manifests | None = None) -> list[str]:
     """Databases whose rows cannot be compared with those that were saved, and why."""
     return [

@@ -37,6 +37,10 @@ class ArchiveError(ScalrBackupError):
         self.offset = offset
 
 
+class UnknownFormatError(ArchiveError):
+    """What came is an archive of a kind that this software does not know, as a new release of PostgreSQL may write."""
+
+
 class Section(IntEnum):
     """The part of a restore that an entry belongs to."""
 
@@ -111,6 +115,11 @@ class ArchiveHead:
     pg_dump_version: str
     entries: tuple[TocEntry, ...]
     length: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the archive's own bytes were read, and not only what the server's pg_restore says of them."""
+        return True
 
     @property
     def data_entries(self) -> tuple[TocEntry, ...]:
@@ -216,13 +225,8 @@ class ArchiveHead:
         texts = [entry.defn for entry in self.entries if entry.defn and _is_database_property(entry)]
         if name is not None:
             texts = [_rename_database(text, name) for text in texts]
-        if texts and not self._standard_conforming_strings:
-            # Constants with backslashes were written for a server that is set like this.
-            texts = [
-                "SET standard_conforming_strings = off;\n",
-                *texts,
-                "RESET standard_conforming_strings;\n",
-            ]
+        if not self._standard_conforming_strings:
+            texts = [_spell_out_escapes(text) for text in texts]
         return tuple(texts)
 
     def _after_the_data(self) -> list[TocEntry]:
@@ -267,6 +271,19 @@ def _is_database_property(entry: TocEntry) -> bool:
     if entry.desc in ("COMMENT", "ACL", "SECURITY LABEL"):
         return entry.tag.startswith("DATABASE ")
     return entry.desc == "DATABASE PROPERTIES"
+
+
+def _spell_out_escapes(sql: str) -> str:
+    """Constants with backslashes of a server that took them for escapes, as every server reads them.
+
+    The setting that they were written under cannot be turned off any more since PostgreSQL 19.
+    """
+    words: list[str] = []
+    for word in _SQL_WORD.findall(sql):
+        is_plain = word.startswith("'") and (not words or words[-1] not in {"E", "e"})
+        follows_word = bool(words) and words[-1][-1].isalnum()
+        words.append(f"{' ' if follows_word else ''}E{word}" if is_plain and "\\" in word else word)
+    return "".join(words)
 
 
 def _rename_database(sql: str, name: str) -> str:

@@ -41,6 +41,7 @@ class ManifestDatabase(TypedDict, total=False):
     head_bytes: int
     row_counts: dict[str, int] | None
     count_error: str | None
+    archive_unchecked: str | None
 
 
 class ManifestCluster(TypedDict, total=False):

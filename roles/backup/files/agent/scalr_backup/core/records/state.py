@@ -91,6 +91,7 @@ class OutcomeRecord(TypedDict):
     rows: int | None
     error: FailureRecord | None
     count_error: NotRequired[str | None]
+    archive_unchecked: NotRequired[str | None]
 
 
 class CopyRecord(TypedDict):
@@ -169,6 +170,7 @@ class DatabaseRecord(TypedDict):
     bytes_stored: NotRequired[int | None]
     rows: NotRequired[int | None]
     count_error: NotRequired[str | None]
+    archive_unchecked: NotRequired[str | None]
     previous: NotRequired[FiguresRecord]
 
 

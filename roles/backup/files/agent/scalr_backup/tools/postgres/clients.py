@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from scalr_backup.core.endings import last_words
 from scalr_backup.core.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
@@ -60,12 +60,15 @@ class Clients(PostgresServer):
             f"--dbname={connection_string(database)}",
         ]
 
-    def start_restore(self, database: str, silence_seconds: float, *, tablespaces: bool = True) -> ExecStream:
+    def start_restore(
+        self, database: str, silence_seconds: float, *, tablespaces: bool = True, whole: bool = False
+    ) -> ExecStream:
         """Start a pg_restore that makes *database*'s objects and fills them from its standard input.
 
-        It stops at the first error. Indexes, keys and the like come afterwards, see ``start_post_data``.
+        It stops at the first error. Indexes, keys and the like come afterwards, see ``start_post_data``, unless the
+        *whole* archive is restored at once.
         """
-        sections = ("--section=pre-data", "--section=data")
+        sections = () if whole else ("--section=pre-data", "--section=data")
         argv = [*self._restore_argv(database, tablespaces), *sections]
         return self._docker.start_exec(
             self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds
@@ -156,6 +159,24 @@ class Clients(PostgresServer):
                 "The target cannot read this archive: "
                 f"{self._docker.how_it_ended(self.container, 'pg_restore', result)}"
             )
+
+    def start_client(self, argv: Sequence[str], silence_seconds: float) -> ExecStream:
+        """Start a client program that reads its standard input."""
+        return self._docker.start_exec(
+            self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds
+        )
+
+    def read_by_client(self, argv: Sequence[str], archive: bytes) -> str:
+        """What a client program makes of (the beginning of) an archive.
+
+        Raises UnreadableArchiveError in its words.
+        """
+        result = self._run(argv, stdin=archive)
+        if result.exit_code != 0:
+            raise UnreadableArchiveError(
+                f"The target cannot read this archive: {self._docker.how_it_ended(self.container, argv[0], result)}"
+            )
+        return result.stdout.decode("utf-8", "surrogateescape")
 
     def answers_over_tcp(self) -> bool:
         """Whether the server is up for everybody; the entry point's first, temporary server listens on no address."""
