@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -119,3 +120,120 @@ class TestTheNewestPostgreSQL:
         call = agent.call("backup", "--db", newest.name)
         assert call.exit_code == 3, call.output
         assert not outcome_of(call.data, newest, "shop")["ok"]
+
+
+class TestBytesOfNoKnownEncoding:
+    """A database of SQL_ASCII holds whatever somebody wrote there: in rows, in names, in messages, in its own name."""
+
+    @pytest.fixture(scope="class")
+    def latin(self, make_database: MakeDatabase) -> DatabaseContainer:
+        database = make_database(
+            "latin", environment={"POSTGRES_PASSWORD": "x", "POSTGRES_INITDB_ARGS": "--encoding=SQL_ASCII --locale=C"}
+        )
+        # What psql reads is a file's bytes: an e with an acute accent in Latin 1, and no UTF-8.
+        script = r"""
+        { echo "CREATE DATABASE caf; CREATE ROLE \"ren#\" PASSWORD 'secret';"; echo '\c caf';
+          echo "CREATE SCHEMA \"sch#ma\"; CREATE TABLE \"sch#ma\".\"caf#\" (\"pr#nom\" text DEFAULT 'Ren#', id serial);";
+          echo "INSERT INTO \"sch#ma\".\"caf#\" VALUES ('Ren#'), ('André');";
+          echo "ALTER TABLE \"sch#ma\".\"caf#\" OWNER TO \"ren#\"; COMMENT ON DATABASE caf IS 'caf#';";
+          echo "CREATE DATABASE \"d#j\";"; echo '\c "d#j"'; echo "CREATE TABLE t AS SELECT 'd#j' AS x;"
+        } | tr '#' '\351' | psql -X -q -v ON_ERROR_STOP=1 -U postgres
+        """
+        docker("exec", database.name, "bash", "-c", script)
+        return database
+
+    @staticmethod
+    def digest(database: DatabaseContainer) -> str:
+        rows = 'SELECT md5(string_agg(t::text, \'|\' ORDER BY id)) FROM "sch#ma"."caf#" AS t'
+        script = f"""echo '{rows}' | sed "s/~/'/g" | tr '#' '\\351' | psql -X -A -t -U postgres caf"""
+        return docker("exec", database.name, "bash", "-c", script.replace("'|'", "~|~")).stdout
+
+    def test_are_saved_and_restored_as_they_are(self, agent: AgentContainer, latin: DatabaseContainer) -> None:
+        before = self.digest(latin)
+        data = agent.ok("backup", "--db", latin.name)
+        found = {one["database"]: one for one in data["databases"]}
+        assert all(one["ok"] for one in found.values()), found
+        assert found["caf"]["rows"] == 2
+        assert found["caf"]["count_error"] is None
+        assert found[r"d\xe9j"]["rows"] == 1
+        assert data["roles"] == {latin.name: None}
+        latin.sql("DROP DATABASE caf")
+        agent.ok("restore", "--db", latin.name, "--database", "caf", "--confirm", latin.name)
+        assert self.digest(latin) == before
+        assert agent.ok("status")["databases"]
+        assert agent.ok("discover")["containers"]
+
+    def test_that_pg_dump_says_are_in_its_message(self, agent: AgentContainer, latin: DatabaseContainer) -> None:
+        latin.wrap("pg_dump", r"printf 'pg_dump: error: priv\351\n' >&2; exit 1")
+        try:
+            call = agent.call("backup", "--db", latin.name)
+        finally:
+            latin.unwrap("pg_dump")
+        assert call.exit_code == 3, call.output
+        assert all("priv" in one["error"]["message"] for one in call.data["databases"])
+
+
+# As many clients as there are connections, but for three.
+FEW_CONNECTIONS = ("-c", "max_connections=6", "-c", "superuser_reserved_connections=0")
+# A server that comes some seconds after its container, and one whose container has to be restarted for some seconds first.
+LATE = ("sh", "-c", "sleep 15; exec docker-entrypoint.sh postgres")
+LOOPING = (
+    "sh", "-c",
+    "[ -e /tmp/first ] || date +%s > /tmp/first; [ $(($(date +%s) - $(cat /tmp/first))) -gt 15 ] || exit 1; "
+    "exec docker-entrypoint.sh postgres",
+)  # fmt: skip
+
+
+class TestAServerThatHasNoRoomOrIsNotUpYet:
+    """What fails for want of connections is tried again alone, and who is just starting is waited for."""
+
+    def test_few_connections_are_enough_one_after_the_other(
+        self, agent: AgentContainer, make_database: MakeDatabase
+    ) -> None:
+        database = make_database("few", command=("postgres", *FEW_CONNECTIONS))
+        for name in ("a", "b", "c"):
+            database.sql(f"CREATE DATABASE {name}")
+            database.sql("CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) AS i", name)
+        for _client in range(3):
+            docker("exec", "--detach", database.name, "psql", "-U", "postgres", "-c", "SELECT pg_sleep(300)")
+        agent.configure(parallel=3)
+        data = agent.ok("backup", "--db", database.name)
+        assert {one["database"]: (one["ok"], one["rows"]) for one in data["databases"]} == dict.fromkeys(
+            ("a", "b", "c"), (True, 1000)
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "command", "options"), [("late", LATE, ()), ("loop", LOOPING, ("--restart=always",))]
+    )
+    def test_a_server_that_comes_within_the_pass_is_saved(
+        self, agent: AgentContainer, prefix: str, name: str, command: tuple[str, ...], options: tuple[str, ...]
+    ) -> None:
+        container = f"{prefix}-{name}-db"
+        docker(
+            "run", "--detach", "--name", container, "--env", "POSTGRES_PASSWORD=x", *options, "postgres:17", *command
+        )
+        try:
+            data = agent.ok("backup", "--db", container)
+            assert [(one["database"], one["ok"]) for one in data["databases"]] == [("postgres", True)]
+            assert data["matches"] is None
+        finally:
+            docker("rm", "--force", "--volumes", container, check=False)
+
+    def test_one_that_never_comes_is_a_failure_in_bounded_time(
+        self, agent: AgentContainer, make_database: MakeDatabase
+    ) -> None:
+        database = make_database("never")
+        docker(
+            "exec",
+            database.name,
+            "sh",
+            "-c",
+            'touch "$PGDATA/standby.signal"; echo hot_standby=off >> "$PGDATA/postgresql.conf"',
+        )
+        docker("restart", database.name)
+        agent.configure(start_wait_seconds=10)
+        started = time.monotonic()
+        call = agent.call("backup", "--db", database.name)
+        assert time.monotonic() - started < 120
+        assert call.exit_code == 3, call.output
+        assert call.data["databases"][0]["error"]["code"] == "unreachable"

@@ -59,7 +59,7 @@ class Look:
 def produce(dump, look):
     read_end, write_end = os.pipe()
     try:
-        return producer.produce(dump, write_end, lambda: look)
+        return producer.produce(dump, write_end, lambda: look, producer.Passed())
     finally:
         os.close(write_end)
         os.close(read_end)
@@ -89,7 +89,7 @@ class TestADump:
             raise DockerUnreachableError("no exec")
 
         read_end, write_end = os.pipe()
-        report = producer.produce(Dump(NEWER), write_end, refuse)
+        report = producer.produce(Dump(NEWER), write_end, refuse, producer.Passed())
         os.close(write_end)
         os.close(read_end)
         assert "cannot be asked either: no exec" in report.unchecked

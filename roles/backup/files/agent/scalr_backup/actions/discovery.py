@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError
 
+from scalr_backup.actions import latecomers
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import (
     ConfigurationError,
@@ -77,6 +79,13 @@ class Discovered:
     containers: tuple[Container, ...]
     clusters: tuple[Cluster, ...]
     look: HostLook
+
+    def with_answers(self, answers: Mapping[str, tuple[Container, Cluster | None]]) -> Discovered:
+        """The same with what some of the containers, by their names, have answered since."""
+        containers = tuple(answers[one.name][0] if one.name in answers else one for one in self.containers)
+        late = [cluster for _container, cluster in answers.values() if cluster]
+        clusters = sorted((*self.clusters, *late), key=lambda cluster: cluster.container.name)
+        return replace(self, containers=containers, clusters=tuple(clusters))
 
     @property
     def warnings(self) -> list[str]:
@@ -145,6 +154,28 @@ class Discovery:
         if container.status == "excluded" and not anywhere:
             raise UnknownDatabaseError(f"{name} on {self._config.host} is excluded: {container.reason}.")
         return self._describe(container, application)
+
+    def look_again(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
+        """One match that could not be asked, as it is now."""
+        try:
+            now = judge(self._config, self._docker.inspect(container.id)) or container
+        except ScalrBackupError as error:
+            return container.with_status(container.status, error.message), None
+        return self._ask(now, application) if now.status == "ok" else (now, None)
+
+    def is_coming(self, container: Container) -> bool:
+        """Whether its server is about to answer, so that waiting for it is worth while."""
+        try:
+            now = judge(self._config, self._docker.inspect(container.id)) or container
+            readiness = None
+            if now.state == "running":
+                ready = self._docker.run(now.name, ["pg_isready", "--quiet", "--timeout=5"])
+                readiness = ready.exit_code
+        except ContainerStoppedError:
+            return True
+        except ScalrBackupError:
+            return False
+        return latecomers.is_coming(now.state, readiness, now.started, utc_now())
 
     def _look_into(self, summary: Mapping[str, Any]) -> Container | Unmatched | None:
         """Decide on one container of the engine's list, and inspect it only where its name and its label let us."""
@@ -277,6 +308,7 @@ def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
         state=state,
         status="ok",
         environment=_environment(settings.get("Env") or ()),
+        started=_moment(document["State"].get("StartedAt")),
     )
     if reason := exclusion(config, name, labels):
         return container.with_status("excluded", reason)
@@ -334,6 +366,14 @@ def _passes(expression: str, document: Mapping[str, Any], name: str) -> bool:
         return bool(jmespath.search(expression, document))
     except JMESPathError as error:
         raise ConfigurationError(f"backup_filter cannot be applied to {name}: {error}") from None
+
+
+def _moment(text: object) -> datetime | None:
+    """A moment in the engine's notation, whose fractions of a second are too fine for Python."""
+    try:
+        return datetime.fromisoformat(str(text)[:19]).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _environment(entries: Sequence[str]) -> dict[str, str]:

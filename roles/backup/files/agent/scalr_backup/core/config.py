@@ -129,6 +129,8 @@ class Config(BaseModel):
     answer_seconds: Annotated[int, Field(ge=5)] = 120
     # Seconds that a dump or a restore waits for a lock that somebody holds in the database.
     lock_wait_seconds: Annotated[int, Field(ge=1)] = 15 * 60
+    # Seconds that a pass, when all else is saved, waits for servers that are just starting or recovering.
+    start_wait_seconds: Annotated[int, Field(ge=0, le=3600)] = 60
     # Seconds without a byte after which a dump or a restore counts as stalled.
     stall_seconds: Annotated[int, Field(ge=5)] = 1800
     # Seconds after which prune and check are ended, whatever they say.

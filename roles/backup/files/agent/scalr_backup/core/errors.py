@@ -126,6 +126,12 @@ class DumpError(ScalrBackupError):
 
     code = "dump_failed"
 
+    def __init__(self, message: str, *, begun: bool = True, waited_for: str | None = None) -> None:
+        """*begun* says that pg_dump had written something, and *waited_for* who held a lock that it needed."""
+        super().__init__(message)
+        self.begun = begun
+        self.waited_for = waited_for
+
 
 class UnreadableArchiveError(ScalrBackupError):
     """The target's pg_restore cannot read this archive."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from scalr_backup.core.text import readable_json
+
 if TYPE_CHECKING:
     import structlog
 
@@ -80,7 +82,7 @@ def make_logger() -> structlog.stdlib.BoundLogger:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(ensure_ascii=False),
+            structlog.processors.JSONRenderer(serializer=readable_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS["info"]),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),

@@ -38,7 +38,7 @@ _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # the name; a user's database that only sounds alike is not ours to leave out.
 _KEPT_COPY = re.compile(r".+_(?:before_restore|restored)_(\d{8}t\d{6}z)-[0-9a-f]{4}\Z", re.DOTALL)
 # A database's name is one component of a snapshot's path: these characters would be more, or end it.
-_UNSAFE_IN_PATH = re.compile(r"[%/\x00-\x1f\x7f]")
+_UNSAFE_IN_PATH = re.compile("[%/\x00-\x1f\x7f\udc80-\udcff]")
 
 
 def is_whole_cluster(entry: DatabaseRecord | JudgedDatabase) -> bool:
@@ -88,9 +88,9 @@ def started_at(run: str) -> datetime | None:
 def dump_path(container: str, database: str) -> str:
     """The path of a database's dump in the repository.
 
-    Names stand as they are; only ``/``, ``%`` and control characters are percent-encoded.
+    Names stand as they are; only ``/``, ``%``, control characters and bytes that are no UTF-8 are percent-encoded.
     """
-    encoded = _UNSAFE_IN_PATH.sub(lambda match: quote(match.group(), safe=""), database)
+    encoded = _UNSAFE_IN_PATH.sub(lambda match: quote(match.group(), safe="", errors="surrogateescape"), database)
     return f"/{container}/{encoded}.dump"
 
 
@@ -109,7 +109,7 @@ def parse_dump_path(path: str) -> tuple[str, str] | None:
     parts = path.split("/")
     if len(parts) != 3 or parts[0] or not parts[1] or not parts[2].endswith(".dump"):
         return None
-    return parts[1], unquote(parts[2].removesuffix(".dump"))
+    return parts[1], unquote(parts[2].removesuffix(".dump"), errors="surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,8 @@ class Container:
     status: ContainerStatus
     reason: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # Since when it has been running.
+    started: datetime | None = None
 
     def with_status(self, status: ContainerStatus, reason: str) -> Container:
         """The same container, found to be in another state."""

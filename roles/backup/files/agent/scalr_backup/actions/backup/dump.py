@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalr_backup.actions.backup import producer
@@ -69,8 +69,10 @@ class Dumper:
         self._numbers = itertools.count(1)
         self._numbering = threading.Lock()
 
-    def dump(self, cluster: Cluster, database: str, tags: Sequence[str]) -> Dumped:
+    def dump(self, cluster: Cluster, database: str, tags: Sequence[str], *, sparing: bool = False) -> Dumped:
         """Dump a database; a snapshot remains only of a dump that is proved whole.
+
+        A *sparing* one takes no more connections at a time than it needs: the rows are counted when the dump is saved.
 
         Raises a ScalrBackupError with the reason; then neither a snapshot nor a session nor a process remains.
         """
@@ -82,9 +84,12 @@ class Dumper:
         try:
             with postgres.session(database, tidied=False) as session, ThreadPoolExecutor(1) as aside:
                 exported, description = open_exported_snapshot(session)
-                counting = aside.submit(_count, postgres, database, exported) if self._config.row_counts else None
+                counting = None
+                if self._config.row_counts and not sparing:
+                    counting = aside.submit(_count, postgres, database, exported)
                 try:
-                    saved, report = self._save(cluster, database, exported, postgres, tags)
+                    job = self._job(cluster, database, exported, description["encoding"], postgres)
+                    saved, report = self._save(cluster, job, postgres, tags)
                 except BaseException:
                     # The counting may go on for a long time yet: without its server process it ends now.
                     self._end_leftovers(cluster, application)
@@ -105,15 +110,15 @@ class Dumper:
         return Dumped(saved, description, row_counts, seconds, count_error, report.unchecked)
 
     def _save(
-        self, cluster: Cluster, database: str, exported: str, postgres: Postgres, tags: Sequence[str]
+        self, cluster: Cluster, job: producer.DumpJob, postgres: Postgres, tags: Sequence[str]
     ) -> tuple[Saved, producer.Report]:
         """Let restic save what the producer prints; the snapshot, and what the producer says of it."""
-        container = cluster.container.name
+        container, database = cluster.container.name, job.database
         # Somebody may have asked for a table between our lock on it and pg_dump's, which then waits behind.
         watch = postgres.lock_watch(database)
         with in_memory(b"") as path:
             report_file = Path(path)
-            job = self._job(cluster, database, exported, postgres, report_file)
+            job = replace(job, report=path)
             try:
                 saved = self._restic.backup(
                     dump_path(container, database),
@@ -127,7 +132,11 @@ class Dumper:
                 report = producer.Report.read(report_file)
                 if report and report.error:
                     waited = f" (it waited for {watch.last})" if watch.last else ""
-                    raise DumpError(f"{container}/{database} was not dumped: {report.error}{waited}") from None
+                    raise DumpError(
+                        f"{container}/{database} was not dumped: {report.error}{waited}",
+                        begun=report.bytes > 0,
+                        waited_for=watch.last,
+                    ) from None
                 if isinstance(error, DumpError):
                     raise DumpError(f"{container}/{database} was not dumped: {error.message}") from None
                 raise
@@ -141,16 +150,17 @@ class Dumper:
         return saved, report
 
     def _job(
-        self, cluster: Cluster, database: str, exported: str, postgres: Postgres, report_file: Path
+        self, cluster: Cluster, database: str, exported: str, encoding: str, postgres: Postgres
     ) -> producer.DumpJob:
         return producer.DumpJob(
             container=cluster.container.name,
             database=database,
             exported_snapshot=exported,
+            encoding=encoding,
             application=postgres.application,
             user=cluster.credentials.user,
             password=cluster.credentials.password,
-            report=str(report_file),
+            report="",
             lock_wait_seconds=self._config.lock_wait_seconds,
             silence_seconds=float(self._config.stall_seconds),
         )
@@ -174,10 +184,11 @@ class Dumper:
         Where the counting had no connection, lock or memory, the exporting session does it, which is of no other use once
         the dump is saved.
         """
-        if counting is None:
+        if not self._config.row_counts:
             return None, None
         try:
-            return counting.result(), None
+            if counting is not None:
+                return counting.result(), None
         except InterruptedRunError:
             raise
         except ScalrBackupError as error:

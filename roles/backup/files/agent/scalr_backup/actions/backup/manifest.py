@@ -30,6 +30,7 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import MANIFEST_PATH, PRE_RESTORE, Snapshot
 from scalr_backup.core.records.manifest import MANIFEST_VERSION, ManifestCluster, ManifestDatabase
+from scalr_backup.core.text import encoded
 from scalr_backup.core.units import human_bytes
 from scalr_backup.tools.restic.repository import Restic
 
@@ -205,8 +206,8 @@ def parse_manifest(content: bytes, run: str) -> tuple[ManifestCluster, ...]:
     Raises ValueError where it is not the manifest of this run.
     """
     document = json.loads(content)
-    # A lone surrogate is JSON, and no text that could be sent on or shown.
-    json.dumps(document, ensure_ascii=False).encode()
+    # A lone surrogate is JSON, and no text that could be sent on or shown. But those of the roles' script are bytes.
+    encoded(json.dumps(document, ensure_ascii=False))
     _require(isinstance(document, dict), "it is not an object")
     version = document.get("manifest_version", MANIFEST_VERSION)
     _require(_is_count(version), "its version is not a number")

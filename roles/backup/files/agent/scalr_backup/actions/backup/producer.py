@@ -43,6 +43,7 @@ class DumpJob:
     container: str
     database: str
     exported_snapshot: str
+    encoding: str
     application: str
     user: str
     password: str | None = field(repr=False)
@@ -87,25 +88,32 @@ def argv() -> list[str]:
     return [sys.executable, "-m", "scalr_backup.actions.backup.producer"]
 
 
-def produce(stream: ExecStream, output: int, look: Callable[[], StockLook]) -> Report:
+@dataclass
+class Passed:
+    """How many bytes of a dump have gone through, however it ends."""
+
+    bytes: int = 0
+
+
+def produce(stream: ExecStream, output: int, look: Callable[[], StockLook], passed: Passed) -> Report:
     """Copy the archive from pg_dump's output to a file descriptor, and prove that it is whole.
 
     Where its format is unknown, *look* has the container's own pg_restore read it beside.
 
     Raises DumpError when it is not, or another ScalrBackupError when Docker fails.
     """
-    proof, messages, count = _Proof(look), MessageTail(), 0
+    proof, messages = _Proof(look), MessageTail()
     for kind, data in stream.frames():
         if kind != STDOUT:
             messages.add(data)
             continue
-        count += len(data)
+        passed.bytes += len(data)
         proof.feed(data)
         _write_all(output, data)
     if stream.wait() != 0:
         raise DumpError(stream.how_it_ended(messages.text))
     head_bytes = proof.close()
-    return Report(bytes=count, head_bytes=head_bytes, unchecked=proof.unchecked)
+    return Report(bytes=passed.bytes, head_bytes=head_bytes, unchecked=proof.unchecked)
 
 
 class _Proof:
@@ -161,20 +169,21 @@ def main() -> int:
     """Run the job; the exit code is restic's cue to save or not to save."""
     job = DumpJob.from_environment()
     credentials = Credentials(job.user, job.password, job.database)
+    passed = Passed()
     try:
         docker = DockerHost()
         patience = Patience(lock_seconds=job.lock_wait_seconds)
         postgres = Postgres(docker, job.container, credentials, job.application, patience=patience)
         with docker.start_exec(
             job.container,
-            postgres.dump_argv(job.database, job.exported_snapshot),
+            postgres.dump_argv(job.database, job.exported_snapshot, job.encoding),
             postgres.environment(),
             silence_seconds=job.silence_seconds,
         ) as stream:
             look = partial(start_look, postgres, job.silence_seconds)
-            report = produce(stream, sys.stdout.fileno(), look)
+            report = produce(stream, sys.stdout.fileno(), look, passed)
     except ScalrBackupError as error:
-        report = Report(bytes=0, head_bytes=0, error=error.message)
+        report = Report(bytes=passed.bytes, head_bytes=0, error=error.message)
     except BrokenPipeError:
         return 1  # restic has ended, and knows better why.
     Path(job.report).write_text(json.dumps(asdict(report)), encoding="utf-8")

@@ -10,6 +10,7 @@ from enum import IntEnum
 
 from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.sql import quote_identifier, unquote_identifier
+from scalr_backup.core.text import readable
 
 VERSIONS = ((1, 14, 0), (1, 15, 0), (1, 16, 0))
 
@@ -185,7 +186,9 @@ class ArchiveHead:
         The keys are quoted like those of a manifest's row counts, ``"schema"."name"``.
         """
         return {
-            f"{quote_identifier(entry.namespace or '')}.{quote_identifier(entry.tag)}": self._sequence_value(entry)
+            readable(f"{quote_identifier(entry.namespace or '')}.{quote_identifier(entry.tag)}"): self._sequence_value(
+                entry
+            )
             for entry in self.entries
             if entry.desc == "SEQUENCE SET"
         }

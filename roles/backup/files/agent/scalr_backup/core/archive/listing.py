@@ -105,7 +105,8 @@ def _entries(dbname: str, statements: list[Statement]) -> Iterator[TocEntry]:
         elif words[0] in {"COMMENT", "SECURITY"} and "DATABASE" in words:
             yield replace(entry, desc="COMMENT", tag=f"DATABASE {dbname}")
         elif "setval" in words:
-            yield replace(entry, desc="SEQUENCE SET", **_sequence(words))
+            namespace, tag = _sequence(words)
+            yield replace(entry, desc="SEQUENCE SET", namespace=namespace, tag=tag)
 
 
 def _owner(statement: Statement) -> str:
@@ -115,12 +116,12 @@ def _owner(statement: Statement) -> str:
     return ""
 
 
-def _sequence(words: tuple[str, ...]) -> dict[str, str]:
+def _sequence(words: tuple[str, ...]) -> tuple[str, str]:
     constant = next(word for word in words if word.startswith("'"))
     found = _SEQUENCE.match(constant[1:-1].replace("''", "'"))
     if found is None:
         raise ArchiveError(f"The archive sets a sequence whose name cannot be read: {constant}.", 0)
-    return {"namespace": unquote_identifier(found[1]), "tag": unquote_identifier(found[2])}
+    return unquote_identifier(found[1]), unquote_identifier(found[2])
 
 
 def _entry(line: str) -> TocEntry | None:

@@ -7,6 +7,7 @@ Between the agent and the engine stands a proxy (socket-proxy/), which refuses w
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from docker.errors import DockerException
 
 from scalr_backup.core.endings import Command, ending
 from scalr_backup.core.errors import DockerUnreachableError
+from scalr_backup.core.text import encoded, has_strange_bytes
 from scalr_backup.tools.docker.answers import document_of, translate
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail, nothing
 from scalr_backup.tools.docker.silence import why_silent
@@ -63,7 +65,7 @@ class DockerHost:
 
         def start() -> ExecStream:
             created = self._api.exec_create(
-                container, list(argv), stdin=stdin, environment=dict(environment or {}), tty=False
+                container, speakable(argv), stdin=stdin, environment=dict(environment or {}), tty=False
             )
             connection = self._api.exec_start(created["Id"], socket=True, tty=False)
             program = argv[0].rpartition("/")[2]
@@ -109,6 +111,22 @@ class DockerHost:
         """
         result = self.run(container, ["cat", "--", path], waiting=waiting)
         return result.stdout, "" if result.exit_code == 0 else self.how_it_ended(container, "cat", result)
+
+
+def speakable(argv: Sequence[str]) -> list[str]:
+    """A command as the engine's JSON can carry it: a shell of the container puts in bytes that are no text."""
+    if not any(map(has_strange_bytes, argv)):
+        return list(argv)
+    words, beginning = [], ""
+    for number, word in enumerate(argv):
+        if has_strange_bytes(word):
+            octal = "".join(f"\\{byte:03o}" for byte in encoded(word))
+            # A shell cuts line feeds off the end of what it takes over, so that something has to stand there.
+            beginning += f"w{number}=$(printf '{octal}.') && "
+            words.append(f'"${{w{number}%.}}"')
+        else:
+            words.append(shlex.quote(word))
+    return ["sh", "-c", f"{beginning}exec {' '.join(words)}"]
 
 
 def _connect(address: str | None, timeout_seconds: int) -> docker.APIClient:

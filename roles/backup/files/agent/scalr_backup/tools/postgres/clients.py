@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from scalr_backup.core.endings import last_words
 from scalr_backup.core.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
 from scalr_backup.core.sql import connection_string
+from scalr_backup.core.text import decoded, encoded
 from scalr_backup.tools.docker.exec_stream import ExecStream
 from scalr_backup.tools.postgres.session import PSQL, PostgresServer
 
@@ -43,17 +44,24 @@ class Clients(PostgresServer):
         if not passwords:
             argv.append("--no-role-passwords")
         lock_wait = {"PGOPTIONS": f"-c lock_timeout={self._patience.lock_seconds * 1000}"}
-        result = self._run(argv, self.environment() | lock_wait, silence_seconds=self._patience.lock_seconds + 300.0)
+        # Names of roles are bytes of no known encoding where the databases are.
+        encoding = {"PGCLIENTENCODING": "SQL_ASCII"} if self._home_encoding == "SQL_ASCII" else {}
+        environment = self.environment() | lock_wait | encoding
+        result = self._run(argv, environment, silence_seconds=self._patience.lock_seconds + 300.0)
         if result.exit_code != 0:
             raise PostgresError(self._docker.how_it_ended(self.container, argv[0], result))
-        return result.stdout.decode()
+        return decoded(result.stdout)
 
-    def dump_argv(self, database: str, exported_snapshot: str) -> list[str]:
-        """The pg_dump of a backup: custom format, uncompressed so that restic can deduplicate and compress."""
+    def dump_argv(self, database: str, exported_snapshot: str, encoding: str) -> list[str]:
+        """The pg_dump of a backup: custom format, uncompressed so that restic can deduplicate and compress.
+
+        In the database's own *encoding*, nothing has to be converted, and bytes that have no meaning in it go through too.
+        """
         return [
             "pg_dump",
             "--format=custom",
             "--compress=0",
+            f"--encoding={encoding}",
             "--no-password",
             f"--lock-wait-timeout={self._patience.lock_seconds * 1000}",
             f"--snapshot={exported_snapshot}",
@@ -176,7 +184,7 @@ class Clients(PostgresServer):
             raise UnreadableArchiveError(
                 f"The target cannot read this archive: {self._docker.how_it_ended(self.container, argv[0], result)}"
             )
-        return result.stdout.decode("utf-8", "surrogateescape")
+        return decoded(result.stdout)
 
     def answers_over_tcp(self) -> bool:
         """Whether the server is up for everybody; the entry point's first, temporary server listens on no address."""
@@ -227,7 +235,7 @@ class Clients(PostgresServer):
             self.container,
             argv,
             self.environment() | {"PGOPTIONS": _READ_ONLY_OPTIONS},
-            stdin=script.encode(),
+            stdin=encoded(script),
             silence_seconds=2 * 3600.0,
             waiting=self._waiting,
         )

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import json
+
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.sql import quote_identifier, quote_literal
+from scalr_backup.core.text import readable, readable_json
 from scalr_backup.tools.postgres.session import SqlSession
 
 _USER_TABLES = """
@@ -126,7 +129,7 @@ def open_exported_snapshot(session: SqlSession) -> tuple[str, ManifestDatabase]:
     exported: str = session.query("SELECT to_jsonb(pg_export_snapshot());")[0]
     _take_time(session)
     session.query(_LOCK_TABLES)
-    description: ManifestDatabase = session.query(_DESCRIBE)[0]
+    description: ManifestDatabase = json.loads(readable_json(session.query(_DESCRIBE)[0]))
     return exported, description
 
 
@@ -149,7 +152,7 @@ def _take_time(session: SqlSession) -> None:
 def count_rows(session: SqlSession) -> RowCounts:
     """Exact row counts of every user table, as this session's transaction sees them."""
     return {
-        f"{quote_identifier(schema)}.{quote_identifier(table)}": count
+        readable(f"{quote_identifier(schema)}.{quote_identifier(table)}"): count
         for schema, table, count in session.query(_COUNT_ROWS)
     }
 
@@ -157,6 +160,6 @@ def count_rows(session: SqlSession) -> RowCounts:
 def sequence_values(session: SqlSession) -> SequenceValues:
     """The last value of every sequence, and whether it was handed out."""
     return {
-        f"{quote_identifier(schema)}.{quote_identifier(name)}": (value, called)
+        readable(f"{quote_identifier(schema)}.{quote_identifier(name)}"): (value, called)
         for schema, name, value, called in session.query(_SEQUENCE_VALUES)
     }

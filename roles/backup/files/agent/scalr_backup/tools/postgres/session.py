@@ -20,6 +20,7 @@ from scalr_backup.core.errors import DockerUnreachableError, InterruptedRunError
 from scalr_backup.core.model import Credentials, is_run_id
 from scalr_backup.core.sql import connection_string, quote_literal
 from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE
+from scalr_backup.core.text import decoded, encoded
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail
 from scalr_backup.tools.postgres.blockers import Blocker, LockWatch, blockers_sql, in_the_way
@@ -38,6 +39,11 @@ _ERROR = re.compile(r"^(?P<severity>.*?\S:  )(?P<sqlstate>(?!0[012])[0-9A-Z]{5})
 _SESSION_OPTIONS = (
     "-c search_path=pg_catalog -c standard_conforming_strings=on -c statement_timeout=0 "
     "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
+)
+# A database of SQL_ASCII holds bytes of whatever encoding, which nobody can convert: they come as they are.
+_OWN_BYTES = (
+    "SELECT pg_catalog.set_config('client_encoding', CASE pg_catalog.current_setting('server_encoding') "
+    "WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, false) AS client_encoding \\gset\n"
 )
 # PostgreSQL waits for ever on what somebody holds exclusively; a night is better spent on the others. Who tidies up after
 # being told to stop waits no longer than this.
@@ -91,6 +97,7 @@ class SqlSession:
         self._frames = stream.frames(waiting)
         self._messages = MessageTail()
         self._received = b""
+        self._preamble = _OWN_BYTES
 
     def query(self, sql: str) -> list[Any]:
         """Run SQL (or psql commands) whose rows are one JSON document each; returns the documents.
@@ -101,9 +108,10 @@ class SqlSession:
             self._watch.moved()
         end = secrets.token_hex(16)
         with suppress(OSError):  # Where psql has ended, what it said follows.
-            self._stream.write(f"{sql}\n\\echo {end}\n".encode("utf-8", "surrogateescape"))
+            self._stream.write(encoded(f"{self._preamble}{sql}\n\\echo {end}\n"))
+        self._preamble = ""
         lines = self._lines_until(end.encode())
-        return [json.loads(line) for line in lines if line]
+        return [json.loads(decoded(line)) for line in lines if line]
 
     def _lines_until(self, end: bytes) -> list[bytes]:
         marker = end + b"\n"
@@ -297,6 +305,14 @@ class PostgresServer:
         Not always template1: CREATE DATABASE copies it and fails while anyone is connected to it.
         """
         return self._remember("home", self._find_home)
+
+    @property
+    def _home_encoding(self) -> str:
+        """The encoding of the database to stand in."""
+        return self._remember("home encoding", self._find_home_encoding)
+
+    def _find_home_encoding(self) -> str:
+        return str(self.query(self._home, "SELECT to_jsonb(current_setting('server_encoding'));")[0])
 
     def _find_home(self) -> str:
         try:

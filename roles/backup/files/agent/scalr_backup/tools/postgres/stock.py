@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from scalr_backup.core.archive.listing import ListedHead, parse_listing, wanted_of_script, with_statements
 from scalr_backup.core.errors import ScalrBackupError, UnreadableArchiveError
+from scalr_backup.core.text import decoded
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
 from scalr_backup.tools.postgres.clients import Clients
 
@@ -26,7 +27,7 @@ class StockLook:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
-    def feed(self, data: bytes | bytearray | memoryview) -> None:
+    def feed(self, data: bytes) -> None:
         """Give it the next bytes; one that has ended says why in the end."""
         if self._reads:
             try:
@@ -109,7 +110,7 @@ def _list(postgres: Clients, read: bytearray, chunks: Iterator[bytes]) -> str:
         listener.join()
         if stream.wait() != 0:
             raise UnreadableArchiveError(f"The target cannot read this archive: {stream.how_it_ended(messages.text)}")
-    return said.decode("utf-8", "surrogateescape")
+    return decoded(said)
 
 
 def _feed(stream: ExecStream, reads: Callable[[], bool], read: bytearray, chunks: Iterator[bytes]) -> None:
