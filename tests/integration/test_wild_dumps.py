@@ -237,3 +237,65 @@ class TestAServerThatHasNoRoomOrIsNotUpYet:
         assert time.monotonic() - started < 120
         assert call.exit_code == 3, call.output
         assert call.data["databases"][0]["error"]["code"] == "unreachable"
+
+
+def let_in(database: DatabaseContainer, *lines: str) -> None:
+    """Let the server know who may come in which way, and forget every other."""
+    text = "\n".join((*lines, ""))
+    docker("exec", "-i", database.name, "sh", "-c", 'cat > "$PGDATA/pg_hba.conf"', stdin=text)
+    docker("exec", "--user", "postgres", database.name, "sh", "-c", 'pg_ctl reload -D "$PGDATA"')
+
+
+class TestAnotherWayIn:
+    """Wherever somebody who knows the container gets in, the agent does."""
+
+    def saved(self, agent: AgentContainer, database: DatabaseContainer) -> bool:
+        data = agent.ok("backup", "--db", database.name)
+        return bool(data["databases"]) and all(one["ok"] for one in data["databases"])
+
+    def test_over_tcp_where_there_is_no_line_for_the_socket(
+        self, agent: AgentContainer, make_database: MakeDatabase
+    ) -> None:
+        database = make_database("tcp")
+        let_in(database, "host all all all scram-sha-256")
+        assert self.saved(agent, database)
+
+    def test_as_the_account_that_the_system_knows(self, agent: AgentContainer, make_database: MakeDatabase) -> None:
+        database = make_database("peer")
+        let_in(database, "local all all peer")
+        assert self.saved(agent, database)
+
+    def test_by_the_port_of_a_label_and_variables_of_other_names(
+        self, agent: AgentContainer, make_database: MakeDatabase
+    ) -> None:
+        database = make_database(
+            "labels",
+            environment={"POSTGRES_PASSWORD": "x", "DB_USERNAME": "admin", "DB_PASSWORD": "4711"},
+            labels={
+                "scalr.backup.user_variable": "DB_USERNAME", "scalr.backup.password_variable": "DB_PASSWORD",
+                "scalr.backup.host": "localhost", "scalr.backup.port": "5432",
+            },
+        )  # fmt: skip
+        database.sql("CREATE ROLE admin SUPERUSER LOGIN PASSWORD '4711'")
+        let_in(database, "local all postgres trust", "host all admin all scram-sha-256")
+        assert self.saved(agent, database)
+
+    def test_by_a_rule_of_the_configuration(self, agent: AgentContainer, make_database: MakeDatabase) -> None:
+        database = make_database("rule", command=("postgres", "-c", "unix_socket_directories=/tmp,/var/run/postgresql"))
+        database.sql("CREATE ROLE admin SUPERUSER LOGIN")
+        let_in(database, "local all postgres reject", "local all admin trust", "host all all 127.0.0.1/32 reject")
+        assert agent.call("backup", "--db", database.name).exit_code == 3
+        agent.configure(connections={"*-rule-db": {"user": "admin", "socket": "/tmp"}})
+        assert self.saved(agent, database)
+
+    def test_without_a_password_file_that_vanished_where_nobody_asks_for_it(
+        self, agent: AgentContainer, make_database: MakeDatabase
+    ) -> None:
+        database = make_database(
+            "vanished", environment={"POSTGRES_PASSWORD": "x", "POSTGRESQL_POSTGRES_PASSWORD_FILE": "/run/secrets/gone"}
+        )
+        assert self.saved(agent, database)
+        let_in(database, "local all all scram-sha-256")
+        call = agent.call("backup", "--db", database.name)
+        assert call.exit_code == 3, call.output
+        assert "/run/secrets/gone" in call.data["databases"][0]["error"]["message"]

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import ClassVar
+
 import pytest
-from scalr_backup.actions.discovery import FILTERED, UNNAMED, Discovery, choose, judge, may_match, resolve_credentials
+from scalr_backup.actions.credentials import resolve_credentials, ways_in
+from scalr_backup.actions.discovery import FILTERED, UNNAMED, Discovery, choose, judge, may_match
 from scalr_backup.core.config import Config
-from scalr_backup.core.errors import ConfigurationError, CredentialsError, UnknownDatabaseError
+from scalr_backup.core.connection import Connection
+from scalr_backup.core.errors import ConfigurationError, CredentialsError, PostgresError, UnknownDatabaseError
 from scalr_backup.core.model import Credentials
 
 FILES = {"/run/secrets/password": "from file", "/run/secrets/user": "file_user"}
@@ -112,9 +117,116 @@ def test_credentials_by_the_images_documentation(environment, expected):
     assert resolve_credentials(environment, read_file) == expected
 
 
-def test_a_credentials_file_that_cannot_be_read_is_an_error():
+def test_a_users_file_that_cannot_be_read_is_an_error():
     with pytest.raises(CredentialsError):
-        resolve_credentials({"POSTGRES_PASSWORD_FILE": "/nowhere"}, read_file)
+        resolve_credentials({"POSTGRES_USER_FILE": "/nowhere"}, read_file)
+
+
+def test_a_passwords_file_that_cannot_be_read_is_a_problem_only_where_the_server_asks_for_it():
+    found = resolve_credentials({"POSTGRES_USER": "app", "POSTGRES_PASSWORD_FILE": "/nowhere"}, read_file)
+    assert (found.user, found.password) == ("app", None)
+    assert found.problem
+
+
+class TestAnotherWayIn:
+    """What labels and the configuration say counts before the image's own variables."""
+
+    ENVIRONMENT: ClassVar = {
+        "POSTGRES_USER": "app", "POSTGRES_PASSWORD": "p", "DB_USERNAME": "other", "DB_PASSWORD": "q", "PGPASSWORD": "r",
+    }  # fmt: skip
+
+    def test_a_label_counts_before_a_rule_and_that_before_the_variables(self):
+        rule = Connection(user="ruled", port=5433, socket="/run/db")
+        way = rule.under({"scalr.backup.user": "labelled", "scalr.backup": "true", "other": "x"}, "c")
+        found = resolve_credentials(self.ENVIRONMENT, read_file, way)
+        assert (found.user, found.password, found.port, found.host) == ("labelled", "p", 5433, "/run/db")
+
+    def test_variables_of_other_names_hold_user_and_password(self):
+        way = Connection(user_variable="DB_USERNAME", password_variable="DB_PASSWORD", database="shop")
+        found = resolve_credentials(self.ENVIRONMENT, read_file, way)
+        assert (found.user, found.password, found.home) == ("other", "q", "shop")
+
+    def test_a_password_in_a_file_of_another_name(self):
+        way = Connection(password_file="/run/secrets/password")
+        assert resolve_credentials(self.ENVIRONMENT, read_file, way).password == "from file"
+
+    def test_a_variable_that_is_not_there_is_an_error(self):
+        with pytest.raises(CredentialsError, match="no variable NOTHING"):
+            resolve_credentials(self.ENVIRONMENT, read_file, Connection(user_variable="NOTHING"))
+
+    def test_libpqs_own_password_counts_last(self):
+        assert resolve_credentials({"PGPASSWORD": "r"}, read_file).password == "r"
+
+    @pytest.mark.parametrize(("label", "value"), [("port", "many"), ("port", "70000"), ("socket", "run/postgresql")])
+    def test_a_label_that_makes_no_sense_is_an_error_that_names_it(self, label, value):
+        with pytest.raises(CredentialsError, match=f"c: the label scalr.backup.{label} makes no sense"):
+            Connection().under({f"scalr.backup.{label}": value}, "c")
+
+    def test_where_nothing_is_told_tcp_and_the_accounts_name_are_tried_after_the_socket(self):
+        told = Credentials("app", "p")
+        ways = [(way.user, way.host, way.system_user) for way in ways_in(told, None, own_network=True)]
+        assert ways == [("app", None, None), ("app", "localhost", None), ("app", None, "app")]
+
+    def test_somebody_elses_loopback_interface_is_not_tried(self):
+        assert not any(way.host for way in ways_in(Credentials("app"), None, own_network=False))
+
+    @pytest.mark.parametrize("told", [Credentials("app", host="db"), Credentials("app", system_user="app")])
+    def test_what_is_told_is_the_only_way(self, told):
+        assert ways_in(told, None, own_network=True) == [told]
+
+    def test_libpqs_own_user_is_another_way_where_no_user_is_told(self):
+        ways = ways_in(Credentials("postgres"), "admin", own_network=True)
+        assert [way.user for way in ways][:2] == ["postgres", "admin"]
+        assert all(way.user == "app" for way in ways_in(Credentials("app"), "admin", own_network=True))
+
+
+class Doors(Discovery):
+    """A server that lets in whoever comes some of the ways."""
+
+    def __init__(self, let_in, sqlstate=None):
+        super().__init__(config(), None)
+        self.let_in, self.sqlstate, self.tried = let_in, sqlstate, []
+
+    def postgres(self, _container, credentials, _application):
+        way = credentials.system_user or credentials.host or "socket"
+        self.tried.append(way)
+
+        def server_version():
+            if way not in self.let_in:
+                raise PostgresError(f"not over {way}", self.sqlstate)
+            return "17.6"
+
+        return SimpleNamespace(server_version=server_version)
+
+    def log_in(self, **told):
+        return self._log_in(judge(config(), inspect()), Credentials("app", "p", **told), "look")
+
+
+class TestLoggingIn:
+    @pytest.mark.parametrize(
+        ("let_in", "tried"),
+        [({"socket"}, ["socket"]), ({"localhost"}, ["socket", "localhost"]), ({"app"}, ["socket", "localhost", "app"])],
+    )
+    def test_takes_the_first_way_that_works(self, let_in, tried):
+        doors = Doors(let_in)
+        credentials, _postgres, version = doors.log_in()
+        assert (version, doors.tried) == ("17.6", tried)
+        assert (credentials.system_user or credentials.host or "socket") == tried[-1]
+
+    def test_that_fails_everywhere_is_told_in_the_words_of_the_first_way(self):
+        with pytest.raises(PostgresError, match="not over socket"):
+            Doors(set()).log_in()
+
+    def test_is_over_when_a_session_of_the_server_has_failed(self):
+        doors = Doors({"localhost"}, "53200")
+        with pytest.raises(PostgresError):
+            doors.log_in()
+        assert doors.tried == ["socket"]
+
+    def test_without_a_password_that_could_not_be_read_is_told_so_where_it_fails_and_nowhere_else(self):
+        with pytest.raises(CredentialsError, match="/nowhere is missing; and without it: not over socket"):
+            Doors(set()).log_in(problem="/nowhere is missing")
+        assert Doors({"socket"}).log_in(problem="/nowhere is missing")[2] == "17.6"
 
 
 def test_choosing_by_glob_and_refusing_what_fits_nothing():

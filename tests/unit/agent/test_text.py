@@ -29,7 +29,7 @@ def test_what_is_shown_is_text(text, shown):
     assert json.loads(readable_json({text: [text]}).encode().decode()) == {shown: [shown]}
 
 
-@pytest.mark.parametrize("name", ["caf\udce9", "a/b%\udcff", "plain", "\udcc3\udca9"])
+@pytest.mark.parametrize("name", ["caf\udce9", "a/b%\udcff", "plain"])
 def test_a_path_in_the_repository_is_text_and_names_the_database(name):
     path = dump_path("c", name)
     path.encode()

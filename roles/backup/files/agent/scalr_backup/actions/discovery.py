@@ -7,7 +7,7 @@ The decisions are pure functions over inspect documents; ``Discovery`` asks Dock
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -17,14 +17,17 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from scalr_backup.actions import latecomers
+from scalr_backup.actions.credentials import resolve_credentials, ways_in
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config
+from scalr_backup.core.connection import Connection
 from scalr_backup.core.errors import (
     ConfigurationError,
     ContainerGoneError,
     ContainerStoppedError,
     CredentialsError,
     InterruptedRunError,
+    PostgresError,
     ScalrBackupError,
     UnknownDatabaseError,
 )
@@ -43,14 +46,6 @@ _MOST_RECORDED = 200
 # Why a PostgreSQL container that is not excluded is not backed up.
 UNNAMED = "neither backup_containers nor a label names it"
 FILTERED = "backup_filter rejects it"
-
-# (user, password, database), each with the names that images know it by, the first found counts:
-# the official image's (docs of docker.io/postgres), then Bitnami's (docs of bitnami/postgresql).
-_USER_NAMES = ("POSTGRES_USER", "POSTGRESQL_USERNAME", "POSTGRESQL_USER")
-_PASSWORD_NAMES = ("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD")
-_DATABASE_NAMES = ("POSTGRES_DB", "POSTGRESQL_DATABASE")
-# Bitnami's images make POSTGRESQL_USERNAME an ordinary user when this one is set for the superuser.
-_SUPERUSER_PASSWORD_NAMES = ("POSTGRESQL_POSTGRES_PASSWORD", "POSTGRES_POSTGRES_PASSWORD")
 
 
 @dataclass(frozen=True)
@@ -169,7 +164,10 @@ class Discovery:
             now = judge(self._config, self._docker.inspect(container.id)) or container
             readiness = None
             if now.state == "running":
-                ready = self._docker.run(now.name, ["pg_isready", "--quiet", "--timeout=5"])
+                way = self._connection(now)
+                port = [f"--port={way.port}"] if way.port else []
+                place = [f"--host={way.place}"] if way.place else []
+                ready = self._docker.run(now.name, ["pg_isready", "--quiet", "--timeout=5", *place, *port])
                 readiness = ready.exit_code
         except ContainerStoppedError:
             return True
@@ -224,12 +222,38 @@ class Discovery:
             return container.with_status("unreachable", error.message), None
 
     def _describe(self, container: Container, application: str) -> Cluster:
-        credentials = resolve_credentials(container.environment, lambda path: self._read_file(container, path))
-        postgres = self.postgres(container, credentials, application)
-        version, found = postgres.server_version(), postgres.databases()
+        told = resolve_credentials(
+            container.environment, lambda path: self._read_file(container, path), self._connection(container)
+        )
+        credentials, postgres, version = self._log_in(container, told, application)
+        found = postgres.databases()
         kept = tuple(database for database in found if kept_since(database.name))
         databases = tuple(database for database in found if database not in kept)
         return Cluster(container, credentials, version, databases, kept)
+
+    def _connection(self, container: Container) -> Connection:
+        rules = (rule for glob, rule in self._config.connections.items() if name_fits(container.name, [glob]))
+        return next(rules, Connection()).under(container.labels, container.name)
+
+    def _log_in(self, container: Container, told: Credentials, application: str) -> tuple[Credentials, Postgres, str]:
+        """The way in that works: the one that is told, else the others that such images have; and the server's version.
+
+        Raises PostgresError with what the first way came to, or CredentialsError where a password was missing for it.
+        """
+        first: PostgresError | None = None
+        for credentials in ways_in(told, container.environment.get("PGUSER"), own_network=container.own_network):
+            postgres = self.postgres(container, credentials, application)
+            try:
+                return credentials, postgres, postgres.server_version()
+            except PostgresError as error:
+                first = first or error
+                # An error that has a code came from a session, so the way in is good.
+                if error.sqlstate is not None:
+                    break
+        assert first is not None
+        if told.problem:
+            raise CredentialsError(f"{told.problem}; and without it: {first.message}") from None
+        raise first
 
     def _read_file(self, container: Container, path: str) -> str:
         stop_if_told = partial(self._stop_if_told, container)
@@ -308,6 +332,8 @@ def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
         state=state,
         status="ok",
         environment=_environment(settings.get("Env") or ()),
+        labels=labels,
+        own_network=_has_own_network(document),
         started=_moment(document["State"].get("StartedAt")),
     )
     if reason := exclusion(config, name, labels):
@@ -339,33 +365,16 @@ def choose(
     return [match for match in matches if not patterns or name_fits(match.name, patterns)]
 
 
-def resolve_credentials(environment: Mapping[str, str], read_file: Callable[[str], str]) -> Credentials:
-    """Credentials as the images' documentation defines them, each by variable or by ``…_FILE``.
-
-    Raises CredentialsError when a file that a variable names cannot be read.
-    """
-
-    def look_up(names: Sequence[str]) -> str | None:
-        for name in names:
-            if environment.get(name):
-                return environment[name]
-            if environment.get(f"{name}_FILE"):
-                return read_file(environment[f"{name}_FILE"])
-        return None
-
-    user = look_up(_USER_NAMES) or "postgres"
-    database = look_up(_DATABASE_NAMES) or user
-    superuser_password = look_up(_SUPERUSER_PASSWORD_NAMES)
-    if superuser_password is not None:
-        return Credentials("postgres", superuser_password, database)
-    return Credentials(user, look_up(_PASSWORD_NAMES), database)
-
-
 def _passes(expression: str, document: Mapping[str, Any], name: str) -> bool:
     try:
         return bool(jmespath.search(expression, document))
     except JMESPathError as error:
         raise ConfigurationError(f"backup_filter cannot be applied to {name}: {error}") from None
+
+
+def _has_own_network(document: Mapping[str, Any]) -> bool:
+    mode = str((document.get("HostConfig") or {}).get("NetworkMode", ""))
+    return mode != "host" and not mode.startswith(("container:", "service:"))
 
 
 def _moment(text: object) -> datetime | None:

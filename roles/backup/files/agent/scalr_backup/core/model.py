@@ -119,6 +119,15 @@ class Credentials:
     user: str
     password: str | None = field(default=None, repr=False)
     database: str = "postgres"
+    # A name, an address, or the directory of a socket; without one, as libpq and the container's variables have it.
+    host: str | None = None
+    port: int | None = None
+    # The database to stand in, where that is told.
+    home: str | None = None
+    # The container's own account to be.
+    system_user: str | None = None
+    # Why there is no password although there should be one.
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,9 @@ class Container:
     status: ContainerStatus
     reason: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # Whether its loopback interface is its own, so that nobody else's server can listen there.
+    own_network: bool = True
     # Since when it has been running.
     started: datetime | None = None
 

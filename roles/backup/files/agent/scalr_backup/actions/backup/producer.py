@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -45,8 +45,7 @@ class DumpJob:
     exported_snapshot: str
     encoding: str
     application: str
-    user: str
-    password: str | None = field(repr=False)
+    credentials: Credentials
     report: str
     lock_wait_seconds: int
     silence_seconds: float
@@ -59,7 +58,8 @@ class DumpJob:
     @staticmethod
     def from_environment() -> DumpJob:
         """The job that this process was started for."""
-        return DumpJob(**json.loads(os.environ[JOB_VARIABLE]))
+        document = json.loads(os.environ[JOB_VARIABLE])
+        return DumpJob(**{**document, "credentials": Credentials(**document["credentials"])})
 
 
 @dataclass(frozen=True)
@@ -168,18 +168,13 @@ class _Proof:
 def main() -> int:
     """Run the job; the exit code is restic's cue to save or not to save."""
     job = DumpJob.from_environment()
-    credentials = Credentials(job.user, job.password, job.database)
     passed = Passed()
     try:
         docker = DockerHost()
         patience = Patience(lock_seconds=job.lock_wait_seconds)
-        postgres = Postgres(docker, job.container, credentials, job.application, patience=patience)
-        with docker.start_exec(
-            job.container,
-            postgres.dump_argv(job.database, job.exported_snapshot, job.encoding),
-            postgres.environment(),
-            silence_seconds=job.silence_seconds,
-        ) as stream:
+        postgres = Postgres(docker, job.container, job.credentials, job.application, patience=patience)
+        argv = postgres.dump_argv(job.database, job.exported_snapshot, job.encoding)
+        with postgres.start_client(argv, job.silence_seconds, stdin=False) as stream:
             look = partial(start_look, postgres, job.silence_seconds)
             report = produce(stream, sys.stdout.fileno(), look, passed)
     except ScalrBackupError as error:

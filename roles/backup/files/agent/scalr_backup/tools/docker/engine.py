@@ -33,6 +33,10 @@ class DockerHost:
     def __init__(self, timeout_seconds: int = 60) -> None:
         self._api = _connect(os.environ.get("DOCKER_HOST"), timeout_seconds)
 
+    def as_account(self, account: str) -> DockerHost:
+        """The same engine; commands in containers run as an account of theirs."""
+        return _AsAccount(self._api, account)
+
     def containers(self) -> list[dict[str, Any]]:
         """A summary of every container, running or not, as ``GET /containers/json`` gives it."""
         return list(translate(lambda: self._api.containers(all=True), "the list of containers"))
@@ -111,6 +115,31 @@ class DockerHost:
         """
         result = self.run(container, ["cat", "--", path], waiting=waiting)
         return result.stdout, "" if result.exit_code == 0 else self.how_it_ended(container, "cat", result)
+
+
+class _AsAccount(DockerHost):
+    """Whose commands run as another account of the container, by its own su; the proxy does not let the engine do that."""
+
+    def __init__(self, api: docker.APIClient, account: str) -> None:
+        self._api = api
+        self._account = account
+
+    def as_account(self, account: str) -> DockerHost:
+        """The same for another account."""
+        return _AsAccount(self._api, account)
+
+    def start_exec(
+        self,
+        container: str,
+        argv: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        stdin: bool = False,
+        silence_seconds: float = 300.0,
+    ) -> ExecStream:
+        """Start a command; raises what it does as any other account."""
+        changed = ["su", "-s", "/bin/sh", "-c", 'exec "$@"', "--", self._account, "sh", *argv]
+        return super().start_exec(container, changed, environment, stdin=stdin, silence_seconds=silence_seconds)
 
 
 def speakable(argv: Sequence[str]) -> list[str]:

@@ -168,10 +168,10 @@ class Clients(PostgresServer):
                 f"{self._docker.how_it_ended(self.container, 'pg_restore', result)}"
             )
 
-    def start_client(self, argv: Sequence[str], silence_seconds: float) -> ExecStream:
-        """Start a client program that reads its standard input."""
+    def start_client(self, argv: Sequence[str], silence_seconds: float, *, stdin: bool = True) -> ExecStream:
+        """Start a client program, which reads its standard input unless told otherwise."""
         return self._docker.start_exec(
-            self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds
+            self.container, argv, self.environment(), stdin=stdin, silence_seconds=silence_seconds
         )
 
     def read_by_client(self, argv: Sequence[str], archive: bytes) -> str:

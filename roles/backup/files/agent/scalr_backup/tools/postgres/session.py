@@ -154,7 +154,8 @@ class PostgresServer:
 
         Without *patience*, being told to stop ends no call: for tidying up afterwards.
         """
-        self._docker = docker
+        # Where the server asks the system who somebody is, whatever runs there runs as that.
+        self._docker = docker.as_account(credentials.system_user) if credentials.system_user else docker
         self.container = container
         self._credentials = credentials
         self.application = application
@@ -216,14 +217,17 @@ class PostgresServer:
 
     def environment(self) -> dict[str, str]:
         """The variables that a client program in the container needs; they hold the password."""
+        credentials = self._credentials
+        way = {"PGHOST": credentials.host, "PGPORT": str(credentials.port) if credentials.port else None}
         variables = {
-            "PGUSER": self._credentials.user,
+            **{name: value for name, value in way.items() if value},
+            "PGUSER": credentials.user,
             "PGAPPNAME": self.application,
             "PGCONNECT_TIMEOUT": "20",
             "PGCLIENTENCODING": "UTF8",
         }
-        if self._credentials.password is not None:
-            variables["PGPASSWORD"] = self._credentials.password
+        if credentials.password is not None:
+            variables["PGPASSWORD"] = credentials.password
         return variables
 
     @contextmanager
@@ -315,6 +319,8 @@ class PostgresServer:
         return str(self.query(self._home, "SELECT to_jsonb(current_setting('server_encoding'));")[0])
 
     def _find_home(self) -> str:
+        if self._credentials.home:
+            return self._credentials.home
         try:
             self.query("postgres", "SELECT to_jsonb(true);")
         except PostgresError:
