@@ -292,10 +292,13 @@ class TestAnotherWayIn:
         self, agent: AgentContainer, make_database: MakeDatabase
     ) -> None:
         database = make_database(
-            "vanished", environment={"POSTGRES_PASSWORD": "x", "POSTGRESQL_POSTGRES_PASSWORD_FILE": "/run/secrets/gone"}
+            "vanished",
+            environment={"POSTGRES_PASSWORD_FILE": "/tmp/secret"},
+            command=("sh", "-c", "echo s3cret > /tmp/secret; exec docker-entrypoint.sh postgres"),
         )
+        docker("exec", database.name, "rm", "/tmp/secret")
         assert self.saved(agent, database)
         let_in(database, "local all all scram-sha-256")
         call = agent.call("backup", "--db", database.name)
         assert call.exit_code == 3, call.output
-        assert "/run/secrets/gone" in call.data["databases"][0]["error"]["message"]
+        assert "/tmp/secret" in call.data["databases"][0]["error"]["message"]

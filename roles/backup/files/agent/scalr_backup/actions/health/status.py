@@ -199,8 +199,12 @@ def _given_up(entry: DatabaseRecord, nightly_looked: str | None) -> bool:
 
 
 def _never_was(entry: DatabaseRecord, look: LookRecord | None) -> bool:
-    """Whether a container that never answered is not there any more: nothing in it was ever saved."""
-    if not is_whole_cluster(entry) or look is None or entry["container"] in look.get("matching", [entry["container"]]):
+    """Whether a container of which nothing was ever saved is not there any more: there is nothing to do about it."""
+    if (
+        entry["last_success"] is not None
+        or look is None
+        or entry["container"] in look.get("matching", [entry["container"]])
+    ):
         return False
     return datetime.fromisoformat(look["time"]) > datetime.fromisoformat(entry["last_tried"])
 
