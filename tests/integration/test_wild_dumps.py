@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -302,3 +303,25 @@ class TestAnotherWayIn:
         call = agent.call("backup", "--db", database.name)
         assert call.exit_code == 3, call.output
         assert "/tmp/secret" in call.data["databases"][0]["error"]["message"]
+
+
+class TestWords:
+    def test_of_a_pg_restore_that_fails_early_come_through_the_proxy(
+        self, agent_image: str, prefix: str, make_database: MakeDatabase, tmp_path: Path
+    ) -> None:
+        """What is still on its way to it would reset the connection, and its words with it."""
+        database = make_database("words")
+        database.sql("CREATE TABLE t AS SELECT repeat(md5(i::text), 8) AS x FROM generate_series(1, 160000) AS i")
+        proxied = AgentContainer(tmp_path / "proxied", [f"{prefix}-*-db"], agent_image, proxied=True)
+        try:
+            proxied.start()
+            proxied.ok("init")
+            proxied.ok("backup", "--db", database.name)
+            early = 'case "$*" in *--list*) exec "$real" "$@";; esac; head -c 100000 > /dev/null; '
+            database.wrap("pg_restore", early + "echo 'pg_restore: error: canary' >&2; exit 1")
+            for _time in range(4):
+                call = proxied.call("restore", "--db", database.name, "--confirm", database.name)
+                assert call.exit_code in (1, 3), call.output
+                assert "pg_restore: error: canary" in call.output
+        finally:
+            proxied.remove()

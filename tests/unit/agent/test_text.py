@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-from types import SimpleNamespace
 
 import pytest
-from scalr_backup.core.model import dump_path, parse_dump_path
+from scalr_backup.core.model import Credentials, dump_path, parse_dump_path
 from scalr_backup.core.text import decoded, encoded, readable, readable_json
 from scalr_backup.tools.docker.engine import speakable
 from scalr_backup.tools.docker.exec_stream import STDOUT
@@ -73,5 +72,5 @@ def test_a_session_asks_for_bytes_as_they_are_and_keeps_them():
 
 
 def test_a_dump_is_in_the_databases_own_encoding():
-    clients = Clients(None, "c", SimpleNamespace(user="app", password=None), "run")
+    clients = Clients(None, "c", Credentials("app"), "run")
     assert "--encoding=SQL_ASCII" in clients.dump_argv("shop", "00000003-1", "SQL_ASCII")

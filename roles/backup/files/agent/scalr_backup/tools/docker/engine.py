@@ -7,6 +7,7 @@ Between the agent and the engine stands a proxy (socket-proxy/), which refuses w
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from scalr_backup.core.endings import Command, ending
 from scalr_backup.core.errors import DockerUnreachableError
 from scalr_backup.core.text import encoded, has_strange_bytes
 from scalr_backup.tools.docker.answers import document_of, translate
-from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail, nothing
+from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail, nothing, outlived
 from scalr_backup.tools.docker.silence import why_silent
 
 # Seconds that the socket proxy may take to be there: it and the agent start together with the engine.
@@ -61,19 +62,24 @@ class DockerHost:
         *,
         stdin: bool = False,
         silence_seconds: float = 300.0,
+        outlives: bool = False,
     ) -> ExecStream:
         """Start a command in a container; *silence_seconds* bounds the wait for each piece of output.
 
+        With *outlives*, one that may end before it has read its input has time for its last words.
+
         Raises ContainerGoneError, ContainerStoppedError or DockerUnreachableError.
         """
+        mark = secrets.token_hex(16) if outlives else ""
 
         def start() -> ExecStream:
+            command = speakable(outlived(argv, mark) if mark else argv)
             created = self._api.exec_create(
-                container, speakable(argv), stdin=stdin, environment=dict(environment or {}), tty=False
+                container, command, stdin=stdin, environment=dict(environment or {}), tty=False
             )
             connection = self._api.exec_start(created["Id"], socket=True, tty=False)
-            program = argv[0].rpartition("/")[2]
-            return ExecStream(self._api, created["Id"], connection, silence_seconds, Command(program, container))
+            subject = Command(argv[0].rpartition("/")[2], container)
+            return ExecStream(self._api, created["Id"], connection, silence_seconds, subject, mark)
 
         return translate(start, container)
 
@@ -136,10 +142,13 @@ class _AsAccount(DockerHost):
         *,
         stdin: bool = False,
         silence_seconds: float = 300.0,
+        outlives: bool = False,
     ) -> ExecStream:
         """Start a command; raises what it does as any other account."""
         changed = ["su", "-s", "/bin/sh", "-c", 'exec "$@"', "--", self._account, "sh", *argv]
-        return super().start_exec(container, changed, environment, stdin=stdin, silence_seconds=silence_seconds)
+        return super().start_exec(
+            container, changed, environment, stdin=stdin, silence_seconds=silence_seconds, outlives=outlives
+        )
 
 
 def speakable(argv: Sequence[str]) -> list[str]:

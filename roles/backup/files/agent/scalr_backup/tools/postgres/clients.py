@@ -79,7 +79,7 @@ class Clients(PostgresServer):
         sections = () if whole else ("--section=pre-data", "--section=data")
         argv = [*self._restore_argv(database, tablespaces), *sections]
         return self._docker.start_exec(
-            self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds
+            self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds, outlives=True
         )
 
     def put_head(self, name: str, head: bytes) -> tuple[str | None, int]:
@@ -143,7 +143,12 @@ class Clients(PostgresServer):
             options += " -c lc_messages=C"
         environment = self.environment() | {"PGOPTIONS": options}
         return self._docker.start_exec(
-            self.container, argv, environment, stdin=path is None, silence_seconds=silence_seconds
+            self.container,
+            argv,
+            environment,
+            stdin=path is None,
+            silence_seconds=silence_seconds,
+            outlives=path is None,
         )
 
     def _restore_argv(self, database: str, tablespaces: bool) -> list[str]:
@@ -169,9 +174,9 @@ class Clients(PostgresServer):
             )
 
     def start_client(self, argv: Sequence[str], silence_seconds: float, *, stdin: bool = True) -> ExecStream:
-        """Start a client program, which reads its standard input unless told otherwise."""
+        """Start a client program, which reads (the beginning of) its standard input unless told otherwise."""
         return self._docker.start_exec(
-            self.container, argv, self.environment(), stdin=stdin, silence_seconds=silence_seconds
+            self.container, argv, self.environment(), stdin=stdin, silence_seconds=silence_seconds, outlives=stdin
         )
 
     def read_by_client(self, argv: Sequence[str], archive: bytes) -> str:
