@@ -325,3 +325,29 @@ class TestWords:
                 assert "pg_restore: error: canary" in call.output
         finally:
             proxied.remove()
+
+
+def test_history_follows_a_container_that_is_made_anew_under_another_name(
+    agent: AgentContainer, prefix: str, make_database: MakeDatabase
+) -> None:
+    name = f"{prefix}-service-db"
+    blue = make_database("blue", labels={"scalr.backup.name": name})
+    blue.sql("CREATE TABLE t AS SELECT 1 AS x")
+    assert outcome_of_name(agent.ok("backup", "--db", name), name)["ok"]
+    blue.remove()
+    green = make_database("green", labels={"scalr.backup.name": name})
+    green.sql("CREATE TABLE t AS SELECT 2 AS x")
+    assert outcome_of_name(agent.ok("backup", "--db", green.name), name)["ok"]
+    snapshots = agent.ok("snapshots", "--db", name)["snapshots"]
+    assert {one["path"] for one in snapshots} == {f"/{name}/postgres.dump"}
+    assert len(snapshots) == 2
+    oldest = min(snapshots, key=lambda one: one["time"])
+    agent.ok("restore", "--db", name, "--snapshot", oldest["id"], "--confirm", name)
+    assert green.sql("SELECT x FROM t") == "1"
+    assert [one["container"] for one in agent.ok("status")["databases"]] == [name]
+
+
+def outcome_of_name(data: dict, name: str) -> dict:
+    """The outcome of the one database of a container."""
+    [found] = [one for one in data["databases"] if one["container"] == name]
+    return dict(found)

@@ -92,24 +92,33 @@ def test_whoever_is_not_let_in_for_another_reason_is_told_that_reason(template1)
         Door({"postgres": 'FATAL: role "app" does not exist', "template1": template1})._home  # noqa: B018
 
 
+COUNTING = SimpleNamespace(row_counts=True)
+
+
 class TestCounts:
     """A dump is whole whether its rows could be counted or not; that they could not is said wherever it matters."""
 
     def test_that_fail_are_told_and_cost_no_dump(self):
-        dumper = Dumper(None, None, None, nobody, "r", None)
+        dumper = Dumper(COUNTING, None, None, nobody, "r", None)
         failed, counted = Future(), Future()
         failed.set_exception(PostgresError("could not read block 7", "XX002"))
         counted.set_result({"t": 3})
         assert dumper._counts(failed, None) == (None, "could not read block 7")
         assert dumper._counts(counted, None) == ({"t": 3}, None)
-        assert dumper._counts(None, None) == (None, None)
+        off = Dumper(SimpleNamespace(row_counts=False), None, None, nobody, "r", None)
+        assert off._counts(None, None) == (None, None)
+
+    def test_of_a_sparing_dump_are_made_when_it_is_saved(self):
+        exporting = SimpleNamespace(query=lambda _sql: [["public", "t", 3]])
+        dumper = Dumper(COUNTING, None, None, nobody, "r", None)
+        assert dumper._counts(None, exporting) == ({'"public"."t"': 3}, None)
 
     @pytest.mark.parametrize("sqlstate", [None, "53300", "53200", "55P03", "57P01"])
     def test_that_had_no_connection_or_lock_are_made_in_the_exporting_session(self, sqlstate):
         failed = Future()
         failed.set_exception(PostgresError("zu viele Verbindungen", sqlstate))
         exporting = SimpleNamespace(query=lambda _sql: [["public", "t", 3]])
-        dumper = Dumper(None, None, None, nobody, "r", None)
+        dumper = Dumper(COUNTING, None, None, nobody, "r", None)
         assert dumper._counts(failed, exporting) == ({'"public"."t"': 3}, None)
 
     def test_that_fail_there_too_are_told(self):
@@ -118,14 +127,14 @@ class TestCounts:
 
         failed = Future()
         failed.set_exception(PostgresError("none", "53200"))
-        dumper = Dumper(None, None, None, nobody, "r", None)
+        dumper = Dumper(COUNTING, None, None, nobody, "r", None)
         assert dumper._counts(failed, SimpleNamespace(query=query)) == (None, "still none")
 
     def test_of_a_run_that_is_told_to_stop_end_it(self):
         stopped = Future()
         stopped.set_exception(InterruptedRunError("told to stop"))
         with pytest.raises(InterruptedRunError):
-            Dumper(None, None, None, nobody, "r", None)._counts(stopped, None)
+            Dumper(COUNTING, None, None, nobody, "r", None)._counts(stopped, None)
 
     def test_are_made_in_a_session_that_did_not_export_the_snapshot(self):
         """What fails in the session that exported it ends the snapshot under pg_dump."""
@@ -149,6 +158,9 @@ class TestCounts:
             yield sessions[-1]
 
         class Found(Dumper):
+            def _job(self, *_arguments):
+                return None
+
             def _save(self, *_arguments):
                 return Saved("aa", 10, 10, 5), Report(10, 3)
 
@@ -167,10 +179,11 @@ class TestCounts:
             Container("c" * 64, "scalr-shop-db", "postgres:17", "sha256:aa", "running", "ok"),
             Credentials("app", None), "17.6", (Database("shop", 10, "app", "UTF8"),),
         )  # fmt: skip
-        a_pass = Pass(Tools(SimpleNamespace(host="h", parallel=1), None, None, state, nobody, threading.Event()))
+        config = SimpleNamespace(host="h", parallel=1, start_wait_seconds=0)
+        a_pass = Pass(Tools(config, None, None, state, nobody, threading.Event()))
         now = datetime(2026, 11, 22, 3, tzinfo=UTC)
         result = PassResult("r", "nightly", "h", now, now)
-        a_pass._dump_all(SimpleNamespace(dump=lambda *_: one), PassRequest(), result, [cluster])
+        a_pass._dump_all(SimpleNamespace(dump=lambda *_, **__: one), PassRequest(), result, [cluster])
         [warning] = result.warnings
         assert warning.startswith("scalr-shop-db/shop is backed up, but its rows could not be counted")
         assert "could not read block 7" in warning

@@ -32,6 +32,7 @@ from scalr_backup.core.errors import (
     UnknownDatabaseError,
 )
 from scalr_backup.core.model import Cluster, Container, Credentials, kept_since, name_fits
+from scalr_backup.core.naming import history_name
 from scalr_backup.core.progress import Emit, log, nobody
 from scalr_backup.core.recognition import Unmatched, server_evidence
 from scalr_backup.core.records.state import LookRecord, UnmatchedRecord
@@ -112,7 +113,9 @@ class Discovery:
     def look(self) -> HostLook:
         """Look at every container of the host; nothing that does not match is inspected."""
         found = [self._look_into(summary) for summary in self._docker.containers()]
-        matches = (one for one in found if isinstance(one, Container))
+        matches = one_of_each_name([one for one in found if isinstance(one, Container)])
+        for match in matches:
+            self._know(match)
         unmatched = (one for one in found if isinstance(one, Unmatched))
         return HostLook(
             tuple(sorted(matches, key=lambda container: container.name)),
@@ -140,7 +143,7 @@ class Discovery:
         """
         named = self._named(name) if anywhere else []
         look = HostLook(tuple(named), ()) if named else self.look()
-        matches = [match for match in look.matches if match.name == name] or look.matches
+        matches = [match for match in look.matches if name in match.names] or look.matches
         container = choose(matches, [name], self._config.host, look.unmatched)[0]
         if container.status == "stopped":
             raise ContainerStoppedError(
@@ -156,6 +159,8 @@ class Discovery:
             now = judge(self._config, self._docker.inspect(container.id)) or container
         except ScalrBackupError as error:
             return container.with_status(container.status, error.message), None
+        # Another container may have been in the way of its name.
+        now = replace(now, name=container.name, called=container.called)
         return self._ask(now, application) if now.status == "ok" else (now, None)
 
     def is_coming(self, container: Container) -> bool:
@@ -178,9 +183,10 @@ class Discovery:
     def _look_into(self, summary: Mapping[str, Any]) -> Container | Unmatched | None:
         """Decide on one container of the engine's list, and inspect it only where its name and its label let us."""
         container, labels = from_summary(summary), summary.get("Labels") or {}
-        if not may_match(self._config, container.name, labels):
+        called = container.called or container.name
+        if not may_match(self._config, called, labels):
             return unmatched(self._config, summary, UNNAMED)
-        if reason := exclusion(self._config, container.name, labels):
+        if reason := exclusion(self._config, called, labels):
             return container.with_status("excluded", reason)
         try:
             return judge(self._config, self._docker.inspect(container.id)) or unmatched(self._config, summary, FILTERED)
@@ -193,7 +199,15 @@ class Discovery:
             container = judge(self._config.model_copy(update={"filter": ""}), self._docker.inspect(name))
         except ContainerGoneError:
             return []
-        return [container] if container and container.name == name else []
+        if container is None or name not in container.names:
+            return []
+        self._know(container)
+        return [container]
+
+    def _know(self, container: Container) -> None:
+        """What is asked of a container by the name of its backups goes to the container."""
+        if container.called:
+            self._docker.know(container.name, container.called)
 
     def postgres(self, container: Container, credentials: Credentials, application: str) -> Postgres:
         """A way to a cluster for one run, whose calls end when the run is told to stop."""
@@ -232,7 +246,11 @@ class Discovery:
         return Cluster(container, credentials, version, databases, kept)
 
     def _connection(self, container: Container) -> Connection:
-        rules = (rule for glob, rule in self._config.connections.items() if name_fits(container.name, [glob]))
+        rules = (
+            rule
+            for glob, rule in self._config.connections.items()
+            if name_fits(container.called or container.name, [glob])
+        )
         return next(rules, Connection()).under(container.labels, container.name)
 
     def _log_in(self, container: Container, told: Credentials, application: str) -> tuple[Credentials, Postgres, str]:
@@ -293,18 +311,22 @@ def still_unmatched(config: Config, record: LookRecord) -> list[UnmatchedRecord]
 def unmatched(config: Config, summary: Mapping[str, Any], why: str) -> Unmatched | None:
     """A container of the engine's list that is not backed up, where it runs PostgreSQL and is not excluded."""
     container = from_summary(summary)
-    if not config.report_unmatched or exclusion(config, container.name, summary.get("Labels") or {}):
+    called = container.called or container.name
+    if not config.report_unmatched or exclusion(config, called, summary.get("Labels") or {}):
         return None
     evidence = server_evidence(summary)
-    return Unmatched(container.name, container.image, container.state, evidence, why) if evidence else None
+    return Unmatched(called, container.image, container.state, evidence, why) if evidence else None
 
 
 def from_summary(summary: Mapping[str, Any]) -> Container:
     """What the engine's list says of a container; with links it has further names, of the form /other/alias."""
     names = (name.removeprefix("/") for name in summary.get("Names") or ())
+    called = next((name for name in names if "/" not in name), "")
+    name = history_name(called, summary.get("Labels") or {})
     return Container(
         id=str(summary["Id"]),
-        name=next((name for name in names if "/" not in name), ""),
+        name=name,
+        called=called if called != name else "",
         image=str(summary.get("Image", "")),
         image_id=str(summary.get("ImageID", "")),
         state=str(summary.get("State", "")),
@@ -318,15 +340,17 @@ def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
 
     Raises ConfigurationError when the filter cannot be applied to it.
     """
-    name = str(document["Name"]).removeprefix("/")
+    called = str(document["Name"]).removeprefix("/")
     settings = document.get("Config") or {}
     labels = settings.get("Labels") or {}
-    if labels.get(LABEL, "").lower() != "true" and config.filter and not _passes(config.filter, document, name):
+    if labels.get(LABEL, "").lower() != "true" and config.filter and not _passes(config.filter, document, called):
         return None
+    name = history_name(called, labels)
     state = str(document["State"]["Status"])
     container = Container(
         id=str(document["Id"]),
         name=name,
+        called=called if called != name else "",
         image=str(settings.get("Image", "")),
         image_id=str(document.get("Image", "")),
         state=state,
@@ -336,7 +360,7 @@ def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
         own_network=_has_own_network(document),
         started=_moment(document["State"].get("StartedAt")),
     )
-    if reason := exclusion(config, name, labels):
+    if reason := exclusion(config, called, labels):
         return container.with_status("excluded", reason)
     if state != "running":
         return container.with_status("stopped", f"its state is {state}")
@@ -351,7 +375,7 @@ def choose(
     Raises UnknownDatabaseError when a pattern fits none, with what to do where it fits one of the *unmatched*.
     """
     for pattern in patterns:
-        if not any(name_fits(match.name, [pattern]) for match in matches):
+        if not any(_fits(match, [pattern]) for match in matches):
             meant = next((one for one in unmatched if name_fits(one.name, [pattern])), None)
             if meant:
                 raise UnknownDatabaseError(
@@ -362,7 +386,28 @@ def choose(
             raise UnknownDatabaseError(
                 f"There is no database container {pattern!r} on {host}; the database containers there: {names}."
             )
-    return [match for match in matches if not patterns or name_fits(match.name, patterns)]
+    return [match for match in matches if not patterns or _fits(match, patterns)]
+
+
+def _fits(match: Container, patterns: Sequence[str]) -> bool:
+    return any(name_fits(name, patterns) for name in match.names)
+
+
+def one_of_each_name(matches: Sequence[Container]) -> list[Container]:
+    """The matches, each with a name of its own.
+
+    Of several that would keep their backups under one name, the one that runs is meant: the others are what it was before. Two
+    that run are two databases, and neither may write into the history of the other.
+    """
+    found: list[Container] = []
+    for name in dict.fromkeys(match.name for match in matches):
+        same = [match for match in matches if match.name == name]
+        alive = [match for match in same if match.state == "running"] or same[:1]
+        if len(alive) == 1:
+            found += alive
+        else:
+            found += [replace(match, name=match.called or match.name, called="") for match in alive]
+    return found
 
 
 def _passes(expression: str, document: Mapping[str, Any], name: str) -> bool:

@@ -40,14 +40,14 @@ def refuse_excluded(discovered: Discovered, patterns: Sequence[str], host: str) 
     """Raise UnknownDatabaseError where only what is excluded was asked for, or one such by its name."""
     for container in discovered.containers:
         is_all = all(other.status == "excluded" for other in discovered.containers)
-        if container.status == "excluded" and (container.name in patterns or (patterns and is_all)):
+        if container.status == "excluded" and (not container.names.isdisjoint(patterns) or (patterns and is_all)):
             raise UnknownDatabaseError(f"{container.name} on {host} is excluded: {container.reason}.")
 
 
 def is_failure(container: Container, patterns: Sequence[str]) -> bool:
     """Whether it is a failure that this match cannot be backed up, and not just worth a warning."""
     if container.status == "stopped":
-        return container.state not in _AT_REST or container.name in patterns
+        return container.state not in _AT_REST or not container.names.isdisjoint(patterns)
     return container.status == UNREACHABLE
 
 

@@ -132,7 +132,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Container:
-    """A container that discovery looked at."""
+    """A container that discovery looked at; its *name* is the one that its backups are kept under."""
 
     id: str
     name: str
@@ -143,10 +143,17 @@ class Container:
     reason: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     labels: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # What the engine calls it, where that is another name.
+    called: str = ""
     # Whether its loopback interface is its own, so that nobody else's server can listen there.
     own_network: bool = True
     # Since when it has been running.
     started: datetime | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All that it may be asked for by."""
+        return frozenset({self.name, self.called or self.name})
 
     def with_status(self, status: ContainerStatus, reason: str) -> Container:
         """The same container, found to be in another state."""
@@ -189,7 +196,7 @@ class Cluster:
                     [
                         "docker",
                         "exec",
-                        self.container.name,
+                        self.container.called or self.container.name,
                         "dropdb",
                         f"--username={self.credentials.user}",
                         "--",

@@ -154,6 +154,7 @@ class Dumper:
     ) -> producer.DumpJob:
         return producer.DumpJob(
             container=cluster.container.name,
+            called=cluster.container.called,
             database=database,
             exported_snapshot=exported,
             encoding=encoding,

@@ -41,6 +41,8 @@ class DumpJob:
     """One dump to read; *silence_seconds* bounds the wait for each piece of it."""
 
     container: str
+    # What the engine calls it, where that is another name.
+    called: str
     database: str
     exported_snapshot: str
     encoding: str
@@ -171,6 +173,8 @@ def main() -> int:
     passed = Passed()
     try:
         docker = DockerHost()
+        if job.called:
+            docker.know(job.container, job.called)
         patience = Patience(lock_seconds=job.lock_wait_seconds)
         postgres = Postgres(docker, job.container, job.credentials, job.application, patience=patience)
         argv = postgres.dump_argv(job.database, job.exported_snapshot, job.encoding)

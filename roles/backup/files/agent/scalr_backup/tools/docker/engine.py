@@ -33,10 +33,15 @@ class DockerHost:
 
     def __init__(self, timeout_seconds: int = 60) -> None:
         self._api = _connect(os.environ.get("DOCKER_HOST"), timeout_seconds)
+        self._called: dict[str, str] = {}
+
+    def know(self, name: str, called: str) -> None:
+        """From now on, mean the container that the engine calls otherwise by a name of ours."""
+        self._called[name] = called
 
     def as_account(self, account: str) -> DockerHost:
         """The same engine; commands in containers run as an account of theirs."""
-        return _AsAccount(self._api, account)
+        return _AsAccount(self._api, self._called, account)
 
     def containers(self) -> list[dict[str, Any]]:
         """A summary of every container, running or not, as ``GET /containers/json`` gives it."""
@@ -47,12 +52,13 @@ class DockerHost:
 
         Raises ContainerGoneError when no container has that name.
         """
-        return dict(translate(lambda: self._api.inspect_container(container), container))
+        called = self._called.get(container, container)
+        return dict(translate(lambda: self._api.inspect_container(called), container))
 
     def how_it_ended(self, container: str, program: str, result: ExecResult) -> str:
         """A sentence on how a command that was ``run`` has ended."""
-        command = Command(program, container)
-        return ending(command, result.exit_code, result.stderr, lambda: document_of(self._api, container))
+        command = Command(program, container, self._called.get(container, ""))
+        return ending(command, result.exit_code, result.stderr, lambda: document_of(self._api, command.reference))
 
     def start_exec(
         self,
@@ -71,14 +77,15 @@ class DockerHost:
         Raises ContainerGoneError, ContainerStoppedError or DockerUnreachableError.
         """
         mark = secrets.token_hex(16) if outlives else ""
+        called = self._called.get(container, "")
 
         def start() -> ExecStream:
             command = speakable(outlived(argv, mark) if mark else argv)
             created = self._api.exec_create(
-                container, command, stdin=stdin, environment=dict(environment or {}), tty=False
+                called or container, command, stdin=stdin, environment=dict(environment or {}), tty=False
             )
             connection = self._api.exec_start(created["Id"], socket=True, tty=False)
-            subject = Command(argv[0].rpartition("/")[2], container)
+            subject = Command(argv[0].rpartition("/")[2], container, called)
             return ExecStream(self._api, created["Id"], connection, silence_seconds, subject, mark)
 
         return translate(start, container)
@@ -126,13 +133,14 @@ class DockerHost:
 class _AsAccount(DockerHost):
     """Whose commands run as another account of the container, by its own su; the proxy does not let the engine do that."""
 
-    def __init__(self, api: docker.APIClient, account: str) -> None:
+    def __init__(self, api: docker.APIClient, called: dict[str, str], account: str) -> None:
         self._api = api
+        self._called = called
         self._account = account
 
     def as_account(self, account: str) -> DockerHost:
         """The same for another account."""
-        return _AsAccount(self._api, account)
+        return _AsAccount(self._api, self._called, account)
 
     def start_exec(
         self,

@@ -229,7 +229,7 @@ class ExecStream:
         try:
             return dict(translate(lambda: self._api.exec_inspect(self.exec_id), self.command.container))
         except ContainerGoneError:
-            found = condition(document_of(self._api, self.command.container))
+            found = condition(document_of(self._api, self.command.reference))
             raise CommandLostError(
                 f"{self.command} did not finish, because its container was stopped: {found}."
             ) from None
@@ -237,13 +237,13 @@ class ExecStream:
     def how_it_ended(self, said: str) -> str:
         """A sentence on how the command ended, after its output has; *said* is what it said on its standard error."""
         try:
-            return ending(self.command, self.wait(), said, lambda: document_of(self._api, self.command.container))
+            return ending(self.command, self.wait(), said, lambda: document_of(self._api, self.command.reference))
         except ScalrBackupError as error:
             return error.message
 
     def condition(self) -> str:
         """What the engine says of the command's container."""
-        return condition(document_of(self._api, self.command.container))
+        return condition(document_of(self._api, self.command.reference))
 
     @property
     def silence_seconds(self) -> float:
