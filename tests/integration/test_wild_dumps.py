@@ -164,6 +164,24 @@ class TestBytesOfNoKnownEncoding:
         assert agent.ok("status")["databases"]
         assert agent.ok("discover")["containers"]
 
+    def test_and_names_that_have_no_place_in_utf8_or_no_way_to_it_are_saved(
+        self, agent: AgentContainer, make_database: MakeDatabase
+    ) -> None:
+        """WIN1252 has a byte that is no character, and from MULE_INTERNAL no server can convert to UTF8."""
+        database = make_database("strange")
+        for encoding in ("WIN1252", "MULE_INTERNAL", "LATIN1"):
+            name = encoding.lower()
+            database.sql(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+            odd = "#" if encoding == "WIN1252" else "u"
+            create = f"""echo 'CREATE TABLE "t{odd}" AS SELECT 1 AS x' | tr '#' '\\201'"""
+            script = f"{create} | PGCLIENTENCODING={encoding} psql -X -q -v ON_ERROR_STOP=1 -U postgres {name}"
+            docker("exec", database.name, "bash", "-c", script)
+        data = agent.ok("backup", "--db", database.name)
+        assert {one["database"]: (one["ok"], one["rows"]) for one in data["databases"]} == dict.fromkeys(
+            ("win1252", "mule_internal", "latin1"), (True, 1)
+        )
+        agent.ok("restore", "--db", database.name, "--database", "win1252", "--confirm", database.name)
+
     def test_that_pg_dump_says_are_in_its_message(self, agent: AgentContainer, latin: DatabaseContainer) -> None:
         latin.wrap("pg_dump", r"printf 'pg_dump: error: priv\351\n' >&2; exit 1")
         try:
@@ -214,6 +232,7 @@ class TestAServerThatHasNoRoomOrIsNotUpYet:
             "run", "--detach", "--name", container, "--env", "POSTGRES_PASSWORD=x", *options, "postgres:17", *command
         )
         try:
+            agent.configure(start_wait_seconds=60)
             data = agent.ok("backup", "--db", container)
             assert [(one["database"], one["ok"]) for one in data["databases"]] == [("postgres", True)]
             assert data["matches"] is None

@@ -22,7 +22,7 @@ NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 
 
 class TestTheDecision:
-    @pytest.mark.parametrize("sqlstate", ["53300", "53200", "57P01", "57P03", "08006", "58030", None])
+    @pytest.mark.parametrize("sqlstate", ["53300", "53200", "57P01", "57P03", "08006", "58030", "22P05", "22021", None])
     def test_what_a_server_lacked_or_lost_is_tried_again_whatever_its_words(self, sqlstate):
         assert deserves_another(PostgresError("zu viele Verbindungen", sqlstate), had_company=False)
 

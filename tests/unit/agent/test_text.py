@@ -7,11 +7,13 @@ import json
 import subprocess
 
 import pytest
+from scalr_backup.core.errors import PostgresError
 from scalr_backup.core.model import Credentials, dump_path, parse_dump_path
 from scalr_backup.core.text import decoded, encoded, readable, readable_json
 from scalr_backup.tools.docker.engine import speakable
 from scalr_backup.tools.docker.exec_stream import STDOUT
 from scalr_backup.tools.postgres.clients import Clients
+from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.queries import count_rows
 from scalr_backup.tools.postgres.session import SqlSession
 
@@ -65,12 +67,33 @@ def test_a_session_asks_for_bytes_as_they_are_and_keeps_them():
     stream = Stream(b'["sch\xe9ma", "caf\xe9", 3]')
     session = SqlSession(stream, "c/d", lambda: None)
     assert session.query("SELECT 'caf\udce9';") == [["sch\udce9ma", "caf\udce9", 3]]
-    assert b"'SQL_ASCII' THEN 'SQL_ASCII'" in stream.written[0]
-    assert b"SELECT 'caf\xe9';" in stream.written[0]
+    assert b"THEN 'SQL_ASCII' ELSE 'UTF8'" in b"".join(stream.written)
+    assert b"SELECT 'caf\xe9';" in stream.written[-1]
+    before = len(stream.written)
     assert count_rows(session) == {r'"sch\xe9ma"."caf\xe9"': 3}
-    assert b"set_config" not in stream.written[1], "once is enough"
+    assert b"client_encoding" not in b"".join(stream.written[before:]), "once is enough"
 
 
 def test_a_dump_is_in_the_databases_own_encoding():
     clients = Clients(None, "c", Credentials("app"), "run")
     assert "--encoding=SQL_ASCII" in clients.dump_argv("shop", "00000003-1", "SQL_ASCII")
+
+
+def test_a_raw_session_has_nothing_converted():
+    stream = Stream(b'["w\x81"]')
+    assert SqlSession(stream, "c/d", lambda: None, raw=True).query("SELECT 1;") == [["w\udc81"]]
+    assert b"client_encoding" not in b"".join(stream.written)
+
+
+def test_what_cannot_be_translated_is_counted_as_it_is_written():
+    asked = []
+
+    class Server(Postgres):
+        def _count(self, _database, *, rows, raw):
+            asked.append(raw)
+            if not raw:
+                raise PostgresError("has no equivalent", "22P05")
+            return {}, {}
+
+    assert Server(None, "c", Credentials("app"), "run").count("shop", rows=True) == ({}, {})
+    assert asked == [False, True]

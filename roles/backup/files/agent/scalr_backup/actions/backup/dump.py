@@ -72,7 +72,8 @@ class Dumper:
     def dump(self, cluster: Cluster, database: str, tags: Sequence[str], *, sparing: bool = False) -> Dumped:
         """Dump a database; a snapshot remains only of a dump that is proved whole.
 
-        A *sparing* one takes no more connections at a time than it needs: the rows are counted when the dump is saved.
+        A *sparing* one takes no more connections at a time than it needs: the rows are counted when the dump is saved. And
+        it asks for names as they are written, whatever they are in another encoding.
 
         Raises a ScalrBackupError with the reason; then neither a snapshot nor a session nor a process remains.
         """
@@ -82,7 +83,7 @@ class Dumper:
         application = f"{APPLICATION_PREFIX} {self._run} {number}"
         postgres = self._discovery.postgres(cluster.container, cluster.credentials, application)
         try:
-            with postgres.session(database, tidied=False) as session, ThreadPoolExecutor(1) as aside:
+            with postgres.session(database, tidied=False, raw=sparing) as session, ThreadPoolExecutor(1) as aside:
                 exported, description = open_exported_snapshot(session)
                 counting = None
                 if self._config.row_counts and not sparing:

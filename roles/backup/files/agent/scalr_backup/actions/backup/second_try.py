@@ -20,7 +20,7 @@ from scalr_backup.core.errors import (
     PostgresError,
     ScalrBackupError,
 )
-from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE, is_passing
+from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE, is_passing, is_untranslatable
 
 
 class Company:
@@ -48,10 +48,14 @@ class Company:
 
 
 def deserves_another(error: ScalrBackupError, *, had_company: bool) -> bool:
-    """Whether a dump that failed so is tried again when the others are done."""
+    """Whether a dump that failed so is tried again when the others are done.
+
+    The second try takes fewer connections, and names as they are written: one that has no place in UTF8 has failed the first.
+    """
     if isinstance(error, DumpError):
         return error.waited_for is None and (had_company or not error.begun)
     if isinstance(error, PostgresError):
         # Whoever held a lock for a quarter of an hour is not waited for twice.
-        return error.sqlstate != LOCK_NOT_AVAILABLE and is_passing(error.sqlstate)
+        passes = error.sqlstate != LOCK_NOT_AVAILABLE and is_passing(error.sqlstate)
+        return passes or is_untranslatable(error.sqlstate)
     return isinstance(error, (CommandLostError, ContainerStoppedError))

@@ -16,7 +16,7 @@ from scalr_backup.core.errors import DamagedRelationsError, PostgresError, Unrea
 from scalr_backup.core.sql import connection_string
 from scalr_backup.core.text import decoded, encoded
 from scalr_backup.tools.docker.exec_stream import ExecStream
-from scalr_backup.tools.postgres.session import PSQL, PostgresServer
+from scalr_backup.tools.postgres.session import PSQL, WITHOUT_CONVERSION, PostgresServer
 
 # The restored database's own settings and event triggers stand in the way of neither.
 _AMCHECK_OPTIONS = (
@@ -24,6 +24,8 @@ _AMCHECK_OPTIONS = (
     "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
 )
 _READ_ONLY_OPTIONS = "-c default_transaction_read_only=on -c statement_timeout=3600000 -c client_min_messages=warning"
+# A script that is kept, and one of an operator's, is in UTF8.
+_IN_UTF8 = {"PGCLIENTENCODING": "UTF8"}
 # The archive's head, which holds no row, for the pg_restore that needs a file: in the container's memory.
 _HEAD_PREFIX = "/dev/shm/scalr_backup_"  # noqa: S108 (a tmpfs of the container's own)
 _PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1"; exit 1; }'
@@ -45,7 +47,7 @@ class Clients(PostgresServer):
             argv.append("--no-role-passwords")
         lock_wait = {"PGOPTIONS": f"-c lock_timeout={self._patience.lock_seconds * 1000}"}
         # Names of roles are bytes of no known encoding where the databases are.
-        encoding = {"PGCLIENTENCODING": "SQL_ASCII"} if self._home_encoding == "SQL_ASCII" else {}
+        encoding = {} if self._home_encoding in WITHOUT_CONVERSION else _IN_UTF8
         environment = self.environment() | lock_wait | encoding
         result = self._run(argv, environment, silence_seconds=self._patience.lock_seconds + 300.0)
         if result.exit_code != 0:
@@ -239,7 +241,7 @@ class Clients(PostgresServer):
         result = self._docker.run(
             self.container,
             argv,
-            self.environment() | {"PGOPTIONS": _READ_ONLY_OPTIONS},
+            self.environment() | {"PGOPTIONS": _READ_ONLY_OPTIONS} | _IN_UTF8,
             stdin=encoded(script),
             silence_seconds=2 * 3600.0,
             waiting=self._waiting,

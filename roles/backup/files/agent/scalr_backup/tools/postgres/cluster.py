@@ -15,6 +15,7 @@ from scalr_backup.core.errors import PostgresError, RoomUnknownError
 from scalr_backup.core.model import Database, Volume, kept_since
 from scalr_backup.core.room import DEFAULT_TABLESPACE, LogSettings, Place, Survey
 from scalr_backup.core.sql import quote_identifier, quote_literal
+from scalr_backup.core.sqlstate import is_untranslatable
 from scalr_backup.tools.docker import volumes
 from scalr_backup.tools.postgres.clients import MOST_JOBS, Clients
 from scalr_backup.tools.postgres.queries import (
@@ -223,7 +224,15 @@ class Postgres(Clients):
 
     def count(self, database: str, *, rows: bool) -> tuple[RowCounts | None, SequenceValues]:
         """Exact row counts of every user table where they are wanted, and the value of every sequence."""
-        with self.session(database, self._without_event_triggers) as session:
+        try:
+            return self._count(database, rows=rows, raw=False)
+        except PostgresError as error:
+            if not is_untranslatable(error.sqlstate):
+                raise
+        return self._count(database, rows=rows, raw=True)
+
+    def _count(self, database: str, *, rows: bool, raw: bool) -> tuple[RowCounts | None, SequenceValues]:
+        with self.session(database, self._without_event_triggers, raw=raw) as session:
             return (count_rows(session) if rows else None), sequence_values(session)
 
     def swap(self, live: str, new: str, old: str | None, properties: Sequence[str]) -> None:

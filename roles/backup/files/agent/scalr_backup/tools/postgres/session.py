@@ -40,10 +40,14 @@ _SESSION_OPTIONS = (
     "-c search_path=pg_catalog -c standard_conforming_strings=on -c statement_timeout=0 "
     "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
 )
-# A database of SQL_ASCII holds bytes of whatever encoding, which nobody can convert: they come as they are.
-_OWN_BYTES = (
-    "SELECT pg_catalog.set_config('client_encoding', CASE pg_catalog.current_setting('server_encoding') "
-    "WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, false) AS client_encoding \\gset\n"
+# A session begins with what every server can do: bytes go as they are. Where a database has a conversion to UTF8, that is
+# used, unless there is something in it that has no place in UTF8.
+_AS_IT_IS = "SQL_ASCII"
+WITHOUT_CONVERSION = frozenset({"SQL_ASCII", "MULE_INTERNAL"})
+_CONVERTED = (
+    "SELECT pg_catalog.set_config('client_encoding', CASE WHEN pg_catalog.current_setting('server_encoding') "
+    f"IN ({', '.join(map(quote_literal, sorted(WITHOUT_CONVERSION)))}) THEN '{_AS_IT_IS}' ELSE 'UTF8' END, false) "
+    "AS client_encoding \\gset\n"
 )
 # PostgreSQL waits for ever on what somebody holds exclusively; a night is better spent on the others. Who tidies up after
 # being told to stop waits no longer than this.
@@ -88,16 +92,25 @@ class SqlSession:
     """A psql that stays open, so that a transaction can stay open in it."""
 
     def __init__(
-        self, stream: ExecStream, subject: str, waiting: Callable[[], None], watch: LockWatch | None = None
+        self,
+        stream: ExecStream,
+        subject: str,
+        waiting: Callable[[], None],
+        watch: LockWatch | None = None,
+        *,
+        raw: bool = False,
     ) -> None:
-        """*waiting* is called every half second of silence; *watch* knows who is in the way meanwhile."""
+        """*waiting* is called every half second of silence; *watch* knows who is in the way meanwhile.
+
+        To a *raw* session, the server converts nothing.
+        """
         self._stream = stream
         self._subject = subject
         self._watch = watch
         self._frames = stream.frames(waiting)
         self._messages = MessageTail()
         self._received = b""
-        self._preamble = _OWN_BYTES
+        self._preamble = "" if raw else _CONVERTED
 
     def query(self, sql: str) -> list[Any]:
         """Run SQL (or psql commands) whose rows are one JSON document each; returns the documents.
@@ -224,7 +237,7 @@ class PostgresServer:
             "PGUSER": credentials.user,
             "PGAPPNAME": self.application,
             "PGCONNECT_TIMEOUT": "20",
-            "PGCLIENTENCODING": "UTF8",
+            "PGCLIENTENCODING": _AS_IT_IS,
         }
         if credentials.password is not None:
             variables["PGPASSWORD"] = credentials.password
@@ -239,8 +252,11 @@ class PostgresServer:
         silence_seconds: float = _WORK_SECONDS,
         watched: bool = True,
         tidied: bool = True,
+        raw: bool = False,
     ) -> Iterator[SqlSession]:
         """Open a psql session on a database; who is in its way is told, unless it is not *watched*.
+
+        A *raw* one gets names as they are written in the database, in whatever encoding.
 
         Raises PostgresError at its first query when the server refuses, InterruptedRunError from a query when the run is
         told to stop: nothing is left on the server then, unless it is not *tidied* because the caller sees to that.
@@ -261,7 +277,7 @@ class PostgresServer:
                 self.container, argv, environment, stdin=True, silence_seconds=silence_seconds
             ) as stream,
         ):
-            yield SqlSession(stream, f"{self.container}/{database}", wait, watch)
+            yield SqlSession(stream, f"{self.container}/{database}", wait, watch, raw=raw)
 
     def query(self, database: str, sql: str) -> list[Any]:
         """Look at something, in a session of its own; rows are JSON documents."""
