@@ -7,11 +7,12 @@ The decisions are pure functions over inspect documents; ``Discovery`` asks Dock
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jmespath
 from jmespath.exceptions import JMESPathError
@@ -22,11 +23,11 @@ from scalr_backup.core.errors import (
     ContainerGoneError,
     ContainerStoppedError,
     CredentialsError,
+    DockerUnreachableError,
     InterruptedRunError,
-    ScalrBackupError,
     UnknownDatabaseError,
 )
-from scalr_backup.core.model import Cluster, Container, Credentials, kept_since, name_fits
+from scalr_backup.core.model import Cluster, Container, Credentials, Failure, kept_since, name_fits
 from scalr_backup.core.progress import Emit, log, nobody
 from scalr_backup.core.recognition import Unmatched, server_evidence
 from scalr_backup.core.records.state import LookRecord, UnmatchedRecord
@@ -35,6 +36,12 @@ from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import LOOK, Patience, ServerFacts, run_of_application
 
 LABEL = "scalr.backup"
+
+Thing = TypeVar("Thing")
+Answer = TypeVar("Answer")
+
+# So many containers are looked at side by side: one that the engine or its server hangs on costs its own time-outs alone.
+_AT_ONCE = 8
 
 # More PostgreSQL containers that nothing backs up are not put on record.
 _MOST_RECORDED = 200
@@ -106,8 +113,8 @@ class Discovery:
         return list(self.look().matches)
 
     def look(self) -> HostLook:
-        """Look at every container of the host; nothing that does not match is inspected."""
-        found = [self._look_into(summary) for summary in self._docker.containers()]
+        """Look at every container of the host, each by itself; nothing that does not match is inspected."""
+        found = _side_by_side(self._look_into, self._docker.containers())
         matches = (one for one in found if isinstance(one, Container))
         unmatched = (one for one in found if isinstance(one, Unmatched))
         return HostLook(
@@ -122,12 +129,9 @@ class Discovery:
         """
         look = self.look()
         chosen = choose(look.matches, patterns, self._config.host, look.unmatched)
-        containers, clusters = [], []
-        for match in chosen:
-            container, cluster = self._ask(match, application) if match.status == "ok" else (match, None)
-            containers.append(container)
-            clusters += [cluster] if cluster else []
-        return Discovered(tuple(containers), tuple(clusters), look)
+        found = _side_by_side(lambda match: self._ask(match, application), chosen)
+        containers = tuple(container for container, _cluster in found)
+        return Discovered(containers, tuple(cluster for _container, cluster in found if cluster), look)
 
     def cluster(self, name: str, application: str, *, anywhere: bool = False) -> Cluster:
         """The cluster of one running container; *anywhere* takes one too that is not to be backed up.
@@ -135,7 +139,7 @@ class Discovery:
         Raises UnknownDatabaseError, ContainerStoppedError, or what keeps it from answering.
         """
         named = self._named(name) if anywhere else []
-        look = HostLook(tuple(named), ()) if named else self.look()
+        look = HostLook(tuple(named), ()) if named else self._look_at(name)
         matches = [match for match in look.matches if match.name == name] or look.matches
         container = choose(matches, [name], self._config.host, look.unmatched)[0]
         if container.status == "stopped":
@@ -144,7 +148,16 @@ class Discovery:
             )
         if container.status == "excluded" and not anywhere:
             raise UnknownDatabaseError(f"{name} on {self._config.host} is excluded: {container.reason}.")
+        if container.status == "unreachable":
+            raise DockerUnreachableError(f"{name} on {self._config.host}: {container.reason}")
         return self._describe(container, application)
+
+    def _look_at(self, name: str) -> HostLook:
+        """A look at the one container of that name; at all, where it is none to be backed up, so that it can be said what is."""
+        for summary in self._docker.containers():
+            if from_summary(summary).name == name and isinstance(found := self._look_into(summary), Container):
+                return HostLook((found,), ())
+        return self.look()
 
     def _look_into(self, summary: Mapping[str, Any]) -> Container | Unmatched | None:
         """Decide on one container of the engine's list, and inspect it only where its name and its label let us."""
@@ -157,6 +170,8 @@ class Discovery:
             return judge(self._config, self._docker.inspect(container.id)) or unmatched(self._config, summary, FILTERED)
         except ContainerGoneError:
             return None
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with this one, the others are looked at)
+            return container.with_status("unreachable", f"it cannot be inspected: {Failure.of(error).message}")
 
     def _named(self, name: str) -> list[Container]:
         """The container of exactly that name, whether it matches or not."""
@@ -181,6 +196,9 @@ class Discovery:
             raise InterruptedRunError(f"Told to stop while waiting for {container.name}.")
 
     def _ask(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
+        """What one container holds; whatever is wrong with it is its own status."""
+        if container.status != "ok":
+            return container, None
         try:
             return container, self._describe(container, application)
         except ContainerStoppedError as error:
@@ -189,8 +207,8 @@ class Discovery:
             return container.with_status("stopped", "it vanished during discovery"), None
         except InterruptedRunError:
             raise
-        except ScalrBackupError as error:
-            return container.with_status("unreachable", error.message), None
+        except Exception as error:  # noqa: BLE001 (whatever it is, the others are asked)
+            return container.with_status("unreachable", Failure.of(error).message), None
 
     def _describe(self, container: Container, application: str) -> Cluster:
         credentials = resolve_credentials(container.environment, lambda path: self._read_file(container, path))
@@ -206,6 +224,12 @@ class Discovery:
         if why:
             raise CredentialsError(f"{container.name}: the credentials file {path} cannot be read: {why}")
         return content.decode("utf-8", "replace").rstrip("\n")
+
+
+def _side_by_side(look: Callable[[Thing], Answer], things: Iterable[Thing]) -> list[Answer]:
+    """What a look at each of several things says, in their order."""
+    with ThreadPoolExecutor(_AT_ONCE) as workers:
+        return list(workers.map(look, things))
 
 
 def may_match(config: Config, name: str, labels: Mapping[str, str]) -> bool:

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, KeyRecord, SnapshotAnswer
 from scalr_backup.core.clock import utc_now
+from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.records.state import DatabaseRecord, FailureRecord, KeptCopyRecord, OutcomeRecord, VolumeRecord
 from scalr_backup.core.sql import cut_name
 
@@ -335,6 +336,13 @@ class Failure:
 
     code: str
     message: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """What an exception says; one that nobody foresaw is a failure of its own kind."""
+        if isinstance(error, ScalrBackupError):
+            return cls(error.code, error.message)
+        return cls("internal", f"Unexpected error: {type(error).__name__}: {error}")
 
     @property
     def record(self) -> FailureRecord:

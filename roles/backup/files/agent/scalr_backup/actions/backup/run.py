@@ -243,8 +243,8 @@ class Pass(UseCase):
                     if self._cancelled.is_set():
                         raise InterruptedRunError(f"{container.name}/{database}: told to stop before its turn.")
                     one = dumper.dump(cluster, database, tags)
-            except ScalrBackupError as error:
-                return self._failed(container, database, error.code, error.message)
+            except Exception as error:  # noqa: BLE001 (whatever it is, the other databases are dumped)
+                return self._failed(container, database, Failure.of(error))
             if one.count_error:
                 self._warn(result, uncounted(container.name, database, one.count_error))
             dumped[container.name, database] = one
@@ -279,8 +279,8 @@ class Pass(UseCase):
         self._emit(log("info", "database backed up", **outcome.as_dict()))
         return outcome
 
-    def _failed(self, container: Container, database: str, code: str, message: str) -> DatabaseBackup:
-        return self._tell_failed(DatabaseBackup(container.name, database, ok=False, error=Failure(code, message)))
+    def _failed(self, container: Container, database: str, failure: Failure) -> DatabaseBackup:
+        return self._tell_failed(DatabaseBackup(container.name, database, ok=False, error=failure))
 
     def _tell_failed(self, outcome: DatabaseBackup) -> DatabaseBackup:
         self._emit(log("error", "database NOT backed up", **outcome.as_dict()))
@@ -308,8 +308,8 @@ class Pass(UseCase):
             require_readable_size(content)
             with in_memory(content) as file:
                 saved = self._restic.backup_file(MANIFEST_PATH, tags, file)
-        except ScalrBackupError as error:
-            result.error = Failure("manifest", f"The manifest was not saved: {error.message}")
+        except Exception as error:  # noqa: BLE001 (the dumps are saved, and stay so whatever it is)
+            result.error = Failure("manifest", f"The manifest was not saved: {Failure.of(error).message}")
             self._emit(log("error", result.error.message, run=result.run))
         else:
             result.manifest_snapshot_id = saved.snapshot_id
@@ -349,7 +349,7 @@ class Pass(UseCase):
         """The libraries that the server loads, and its data directory; only a user who may read all settings sees them."""
         try:
             libraries, directory = postgres.settings("shared_preload_libraries", "data_directory")
-        except ScalrBackupError:
+        except Exception:  # noqa: BLE001 (the manifest of the others does without)
             return None, None
         return libraries, directory
 
@@ -357,7 +357,7 @@ class Pass(UseCase):
         """How much room a cluster has; that it cannot be measured says nothing against its backups."""
         try:
             return postgres.volume(directory) if directory else None
-        except ScalrBackupError:
+        except Exception:  # noqa: BLE001
             return None
 
     def _apply_retention(self, result: PassResult, snapshots: Sequence[Snapshot]) -> None:

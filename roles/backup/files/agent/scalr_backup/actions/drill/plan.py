@@ -45,6 +45,9 @@ _LIFE_SECONDS = 12 * 3600
 # Where Bitnami's images write besides their volume (their chart's read-only root file system has these too).
 _BITNAMI_TMPFS = tuple(f"/opt/bitnami/postgresql/{name}" for name in ("conf", "logs", "tmp"))
 
+# No directory has a longer name; a container may.
+_LONGEST_FILE_NAME = 255
+
 # What stands against a restore before it begins, and lies with the server that it was to go into.
 _OF_THE_SERVER = {NoRoomError.code, RepositoryLockedError.code}
 # What another image than the source's may lack, and the source's own would not.
@@ -168,7 +171,7 @@ def assertion_files(directory: Path, subject: DrillSubject) -> list[Path]:
     """
     _nothing, container, dump = dump_path(subject.container, subject.database).split("/")
     database = dump.removesuffix(".dump")
-    if {container, database} & {".", "..", ""}:
+    if {container, database} & {".", "..", ""} or len(container.encode()) > _LONGEST_FILE_NAME:
         return []
     files = list((directory / container / database).glob("*.sql"))
     if subject.alone:
