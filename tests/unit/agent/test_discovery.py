@@ -130,8 +130,13 @@ def test_choosing_by_glob_and_refusing_what_fits_nothing():
     matches = [judge(config(), inspect(name)) for name in ("scalr-a-db", "scalr-b-db")]
     assert [one.name for one in choose(matches, ["scalr-a*"], "h")] == ["scalr-a-db"]
     assert len(choose(matches, [], "h")) == 2
-    with pytest.raises(UnknownDatabaseError, match="scalr-a-db, scalr-b-db"):
+    with pytest.raises(UnknownDatabaseError, match="scalr-a-db, scalr-b-db") as caught:
         choose(matches, ["scalr-a-db", "scalr-c-db"], "h")
+    # Whoever asks several hosts has to know that this one has what was asked for, and did nothing.
+    assert caught.value.code == "partly_unknown"
+    with pytest.raises(UnknownDatabaseError) as caught:
+        choose(matches, ["scalr-c-db", "scalr-d-db"], "h")
+    assert caught.value.code == "unknown_database"
 
 
 class Listing:

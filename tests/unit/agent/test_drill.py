@@ -200,6 +200,12 @@ class TestContainers:
     def test_are_those_that_fit_and_an_excluded_one_that_is_meant(self):
         assert choose_containers(self.SNAPSHOTS, ("*shop*", "other"), ("oth*",), "web1") == ["other", "scalr-shop-db"]
 
+    def test_of_which_one_is_there_and_another_is_not_are_told_apart_from_none_at_all(self):
+        for patterns, code in ((("*shop*", "nope"), "partly_unknown"), (("nope", "nor this"), "unknown_database")):
+            with pytest.raises(UnknownDatabaseError) as caught:
+                choose_containers(self.SNAPSHOTS, patterns, (), "web1")
+            assert caught.value.code == code
+
     @pytest.mark.parametrize(("patterns", "said"), [(("nope-*",), "other, scalr-blog-db"), ((), "nothing to drill")])
     def test_that_are_not_there_are_an_error(self, patterns, said):
         with pytest.raises(UnknownDatabaseError, match=said):

@@ -227,6 +227,23 @@ def test_what_cannot_be_verified_is_said():
     assert warnings.count_warnings([database(row_counts={})]) == []
 
 
+def test_rows_that_no_dump_holds_and_databases_that_none_can_save_are_said():
+    lost = [{"relation": "pgmq.q_orders", "why": "extension", "extension": "pgmq", "rows": 500}]
+    manifests = SimpleNamespace(
+        describe=lambda _: {"left_out": lost},
+        cluster=lambda _: {"left_out": [{"database": "frozen", "why": "it does not allow connections"}]},
+    )
+    [rows] = warnings.left_out_warnings([database()], manifests)
+    assert rows.startswith("The snapshot ab12cd34 of shop lacks rows that pg_dump leaves out")
+    assert "pgmq.q_orders (500 rows, part of the extension pgmq)" in rows
+    [unsaved] = warnings.unsaved_warnings([snapshot(), snapshot()], manifests, is_whole_cluster=True)
+    assert unsaved == "frozen was not backed up, and is not restored: it does not allow connections."
+    assert list(warnings.unsaved_warnings([snapshot()], manifests, is_whole_cluster=False)) == []
+    empty = SimpleNamespace(describe=lambda _: {}, cluster=lambda _: {})
+    assert list(warnings.left_out_warnings([database()], empty)) == []
+    assert list(warnings.unsaved_warnings([snapshot()], empty, is_whole_cluster=True)) == []
+
+
 def test_tablespaces_that_are_gone_are_said():
     assert warnings.tablespace_warnings([database()]) == []
     [warning] = warnings.tablespace_warnings([database(tablespaces=False)])

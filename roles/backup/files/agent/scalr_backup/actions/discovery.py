@@ -25,12 +25,13 @@ from scalr_backup.core.errors import (
     CredentialsError,
     DockerUnreachableError,
     InterruptedRunError,
+    PartlyUnknownError,
     UnknownDatabaseError,
 )
 from scalr_backup.core.model import Cluster, Container, Credentials, Failure, kept_since, name_fits
 from scalr_backup.core.progress import Emit, log, nobody
 from scalr_backup.core.recognition import Unmatched, server_evidence
-from scalr_backup.core.records.state import LookRecord, UnmatchedRecord
+from scalr_backup.core.records.state import LeftOutDatabaseRecord, LookRecord, UnmatchedRecord
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import LOOK, Patience, ServerFacts, run_of_application
@@ -87,12 +88,17 @@ class Discovered:
 
     @property
     def warnings(self) -> list[str]:
-        """A sentence for each match that cannot be backed up."""
+        """A sentence for each match, and each database of one, that cannot be backed up."""
         return [
             f"{container.name} is {container.status}: {container.reason}"
             for container in self.containers
             if container.status in ("stopped", "unreachable")
-        ]
+        ] + self.left_out
+
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence for each database that cannot be saved."""
+        return [not_saved(one) for cluster in self.clusters for one in cluster.left_out_as_dicts()]
 
 
 class Discovery:
@@ -213,10 +219,10 @@ class Discovery:
     def _describe(self, container: Container, application: str) -> Cluster:
         credentials = resolve_credentials(container.environment, lambda path: self._read_file(container, path))
         postgres = self.postgres(container, credentials, application)
-        version, found = postgres.server_version(), postgres.databases()
+        version, (found, left_out) = postgres.server_version(), postgres.databases()
         kept = tuple(database for database in found if kept_since(database.name))
         databases = tuple(database for database in found if database not in kept)
-        return Cluster(container, credentials, version, databases, kept)
+        return Cluster(container, credentials, version, databases, kept, left_out)
 
     def _read_file(self, container: Container, path: str) -> str:
         stop_if_told = partial(self._stop_if_told, container)
@@ -230,6 +236,11 @@ def _side_by_side(look: Callable[[Thing], Answer], things: Iterable[Thing]) -> l
     """What a look at each of several things says, in their order."""
     with ThreadPoolExecutor(_AT_ONCE) as workers:
         return list(workers.map(look, things))
+
+
+def not_saved(one: LeftOutDatabaseRecord) -> str:
+    """The sentence for a database that no pass can save."""
+    return f"{one['container']}/{one['database']} is not backed up: {one['why']}."
 
 
 def may_match(config: Config, name: str, labels: Mapping[str, str]) -> bool:
@@ -314,21 +325,24 @@ def choose(
 ) -> list[Container]:
     """The matches that fit one of the patterns; all of them without patterns.
 
-    Raises UnknownDatabaseError when a pattern fits none, with what to do where it fits one of the *unmatched*.
+    Raises UnknownDatabaseError when a pattern fits none, with what to do where it fits one of the *unmatched*; it is a
+    PartlyUnknownError where another one fits.
     """
+    fitting = [match for match in matches if not patterns or name_fits(match.name, patterns)]
+    refusal = PartlyUnknownError if fitting else UnknownDatabaseError
     for pattern in patterns:
         if not any(name_fits(match.name, [pattern]) for match in matches):
             meant = next((one for one in unmatched if name_fits(one.name, [pattern])), None)
             if meant:
-                raise UnknownDatabaseError(
+                raise refusal(
                     f"{meant.name} on {host} runs PostgreSQL, but {meant.why}: name it in backup_containers, or label "
                     f"it {LABEL}=true."
                 )
             names = ", ".join(match.name for match in matches) or "none"
-            raise UnknownDatabaseError(
+            raise refusal(
                 f"There is no database container {pattern!r} on {host}; the database containers there: {names}."
             )
-    return [match for match in matches if not patterns or name_fits(match.name, patterns)]
+    return fitting
 
 
 def resolve_credentials(environment: Mapping[str, str], read_file: Callable[[str], str]) -> Credentials:

@@ -16,8 +16,16 @@ from urllib.parse import quote, unquote
 from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, KeyRecord, SnapshotAnswer
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import ScalrBackupError
-from scalr_backup.core.records.state import DatabaseRecord, FailureRecord, KeptCopyRecord, OutcomeRecord, VolumeRecord
-from scalr_backup.core.sql import cut_name
+from scalr_backup.core.records.left_out import LeftOutRowsRecord
+from scalr_backup.core.records.state import (
+    DatabaseRecord,
+    FailureRecord,
+    KeptCopyRecord,
+    LeftOutDatabaseRecord,
+    OutcomeRecord,
+    VolumeRecord,
+)
+from scalr_backup.core.sql import cut_name, quote_identifier
 
 ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
 
@@ -148,10 +156,19 @@ class Database:
     size_bytes: int
     owner: str
     encoding: str
+    is_template: bool = False
 
     def as_dict(self) -> FoundDatabase:
         """The database as the JSON contract shows it."""
         return {"name": self.name, "size_bytes": self.size_bytes, "owner": self.owner, "encoding": self.encoding}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A database that cannot be saved, and why; ``pg_dumpall`` leaves it out too."""
+
+    name: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -163,6 +180,11 @@ class Cluster:
     server_version: str
     databases: tuple[Database, ...]
     kept: tuple[Database, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    def left_out_as_dicts(self) -> list[LeftOutDatabaseRecord]:
+        """What cannot be saved, as the JSON contract shows it."""
+        return [{"container": self.container.name, "database": one.name, "why": one.why} for one in self.left_out]
 
     def kept_as_dicts(self) -> list[KeptCopyRecord]:
         """The kept copies as the JSON contract shows them, each with the command that drops it."""
@@ -172,21 +194,20 @@ class Cluster:
                 "database": copy.name,
                 "kept_since": since.isoformat(),
                 "size_bytes": copy.size_bytes,
-                "command": shlex.join(
-                    [
-                        "docker",
-                        "exec",
-                        self.container.name,
-                        "dropdb",
-                        f"--username={self.credentials.user}",
-                        "--",
-                        copy.name,
-                    ]
-                ),
+                "command": self._drop_command(copy),
             }
             for copy in self.kept
             if (since := kept_since(copy.name))
         ]
+
+    def _drop_command(self, database: Database) -> str:
+        """The command that drops a database; a template has to become an ordinary one first."""
+        inside = ["docker", "exec", self.container.name]
+        user, name = f"--username={self.credentials.user}", quote_identifier(database.name)
+        if not database.is_template:
+            return shlex.join([*inside, "dropdb", user, "--", database.name])
+        statements = f"--command=ALTER DATABASE {name} IS_TEMPLATE false", f"--command=DROP DATABASE {name}"
+        return shlex.join([*inside, "psql", user, "--dbname=postgres", *statements])
 
 
 @dataclass(frozen=True)
@@ -366,6 +387,8 @@ class DatabaseBackup:
     error: Failure | None = None
     # Why the rows were not counted, where they should have been; the dump is whole nevertheless.
     count_error: str | None = None
+    # Rows that pg_dump leaves out.
+    left_out: tuple[LeftOutRowsRecord, ...] = ()
 
     def as_dict(self) -> OutcomeRecord:
         """The outcome as the JSON contract shows it."""
@@ -381,4 +404,5 @@ class DatabaseBackup:
             "rows": self.rows,
             "error": self.error.record if self.error else None,
             "count_error": self.count_error,
+            "left_out": list(self.left_out),
         }

@@ -359,6 +359,7 @@ def _record_outcome(databases: dict[str, DatabaseRecord], outcome: DatabaseBacku
         entry["bytes_stored"] = outcome.bytes_stored
         entry["rows"] = outcome.rows
         entry["count_error"] = outcome.count_error
+        entry["left_out"] = list(outcome.left_out)
     whole = f"{outcome.container}/{WHOLE_CLUSTER}"
     if outcome.ok and whole in databases and is_whole_cluster(databases[whole]):
         # The cluster answers again: what was said of it as a whole is over.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,18 @@ from scalr_backup.actions.backup import producer
 from scalr_backup.actions.discovery import Discovery
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import DumpError, PostgresError, ResticError, ScalrBackupError
+from scalr_backup.core.left_out import lacks
 from scalr_backup.core.memory_file import in_memory
 from scalr_backup.core.model import Cluster, Saved, dump_path
 from scalr_backup.core.progress import Emit, log, progress
+from scalr_backup.core.records.left_out import LeftOutRowsRecord
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.records.state import DatabaseRecord
 from scalr_backup.tools.postgres.blockers import LockWatch
 from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.left_out import Candidate, hidden_words, left_out_rows, named_only, survey
 from scalr_backup.tools.postgres.queries import RowCounts, count_rows, open_exported_snapshot
-from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
+from scalr_backup.tools.postgres.session import APPLICATION_PREFIX, SqlSession
 from scalr_backup.tools.restic.repository import Restic
 
 
@@ -37,6 +40,8 @@ class Dumped:
     seconds: float
     # Why the rows were not counted, where they should have been.
     count_error: str | None = None
+    # Rows that pg_dump leaves out.
+    left_out: Sequence[LeftOutRowsRecord] = ()
 
 
 class Dumper:
@@ -74,6 +79,7 @@ class Dumper:
         try:
             with postgres.session(database, tidied=False) as session, ThreadPoolExecutor(1) as counter:
                 exported, description = open_exported_snapshot(session)
+                candidates = self._survey(session, cluster, database)
                 counting = counter.submit(count_rows, session) if self._config.row_counts else None
                 try:
                     saved, head_bytes = self._save(cluster, database, exported, postgres, tags)
@@ -85,14 +91,35 @@ class Dumper:
         except BaseException:
             self._end_leftovers(cluster, application)
             raise
+        left_out = self._left_out(postgres, database, candidates)
         description |= {
+            "left_out": left_out,
             "snapshot_id": saved.snapshot_id,
             "dump_bytes": saved.bytes_read,
             "head_bytes": head_bytes,
             "row_counts": row_counts,
             "count_error": count_error,
         }
-        return Dumped(saved, description, row_counts, time.monotonic() - started, count_error)
+        return Dumped(saved, description, row_counts, time.monotonic() - started, count_error, left_out)
+
+    def _survey(self, session: SqlSession, cluster: Cluster, database: str) -> list[Candidate]:
+        """What the dump may leave out.
+
+        Raises DumpError where pg_dump will refuse a table, perhaps only after hours.
+        """
+        candidates, hidden = survey(session)
+        if hidden:
+            words = hidden_words(hidden, cluster.credentials.user)
+            raise DumpError(f"{cluster.container.name}/{database} was not dumped: {words}")
+        return candidates
+
+    def _left_out(self, postgres: Postgres, database: str, candidates: Sequence[Candidate]) -> list[LeftOutRowsRecord]:
+        """The rows that the dump lacks; the dump is saved, and good whatever becomes of this look."""
+        try:
+            return left_out_rows(postgres, database, candidates)
+        except Exception as error:  # noqa: BLE001
+            self._emit(log("debug", f"What {postgres.container}/{database} leaves out was not counted: {error}"))
+            return named_only(candidates)
 
     def _save(
         self, cluster: Cluster, database: str, exported: str, postgres: Postgres, tags: Sequence[str]
@@ -174,6 +201,12 @@ class Dumper:
             postgres.unstoppable().end_leftovers(f"{application}$")
         except ScalrBackupError as error:
             self._emit(log("debug", f"Nothing left to end in {cluster.container.name}: {error.message}", run=self._run))
+
+
+def lacking(container: str, database: str, dumped: Dumped) -> Iterator[str]:
+    """The warning for a dump that lacks rows."""
+    if dumped.left_out:
+        yield lacks(f"The backup of {container}/{database}", dumped.left_out)
 
 
 def uncounted(container: str, database: str, reason: str) -> str:

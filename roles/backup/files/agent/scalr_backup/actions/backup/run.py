@@ -12,7 +12,7 @@ from datetime import datetime
 
 from scalr_backup import __version__
 from scalr_backup.actions import leftovers, missing
-from scalr_backup.actions.backup.dump import Dumped, Dumper, uncounted
+from scalr_backup.actions.backup.dump import Dumped, Dumper, lacking, uncounted
 from scalr_backup.actions.backup.locks import ContainerLocks
 from scalr_backup.actions.backup.manifest import require_readable_size
 from scalr_backup.actions.backup.result import PassPlan, PassRequest, PassResult
@@ -44,10 +44,7 @@ from scalr_backup.core.model import (
 )
 from scalr_backup.core.progress import log
 from scalr_backup.core.records.manifest import MANIFEST_VERSION, Manifest, ManifestCluster
-from scalr_backup.core.records.state import (
-    PassRecord,
-    RepositoryRecord,
-)
+from scalr_backup.core.records.state import MatchesRecord, PassRecord, RepositoryRecord
 from scalr_backup.tools.locks import PASS_LOCK
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
@@ -108,8 +105,9 @@ class Pass(UseCase):
         databases = [
             (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
         ]
-        is_empty = not databases and not failed
-        return PassPlan(databases, failed, missing.nothing_saved(discovered, patterns, lost) if is_empty else None)
+        if databases or failed:
+            return PassPlan(databases, failed, missing.named_and_empty(discovered, patterns))
+        return PassPlan(databases, failed, missing.nothing_saved(discovered, patterns, lost))
 
     def _record(self, result: PassResult, error: Failure | None = None) -> None:
         result.finished = utc_now()
@@ -202,7 +200,6 @@ class Pass(UseCase):
     def _judge_matches(self, request: PassRequest, result: PassResult, discovered: Discovered) -> None:
         """What does not run is a failure where it should or was asked for by name, else a warning."""
         known, stopped = self._state.known_databases(), {}
-        gone = missing.gone(discovered, known, result.started)
         for container in discovered.containers:
             if container.status == "stopped":
                 stopped[container.name] = container.state
@@ -211,14 +208,24 @@ class Pass(UseCase):
                     result.databases.append(self._tell_failed(failure))
             elif container.status == "stopped":
                 self._warn(result, f"{container.name} matches but was not backed up: {container.reason}.")
+        for sentence in discovered.left_out:
+            self._warn(result, sentence)
         if not discovered.containers:
             self._warn(result, f"No container on {self._config.host} matches; nothing was backed up.")
+        gone = missing.gone(discovered, known, result.started)
         if not request.patterns:
             for key in gone:
                 self._warn(result, f"{key} was backed up before and is gone.")
-            kept = [copy for cluster in discovered.clusters for copy in cluster.kept_as_dicts()]
-            result.matches = {"gone": gone, "stopped": list(stopped), "states": stopped, "kept": kept}
-        if not result.databases and not any(cluster.databases for cluster in discovered.clusters):
+            result.matches = {"gone": gone, "stopped": list(stopped), "states": stopped, **_beside(discovered.clusters)}
+        self._judge_emptiness(request, result, discovered, gone)
+
+    def _judge_emptiness(
+        self, request: PassRequest, result: PassResult, discovered: Discovered, gone: Sequence[str]
+    ) -> None:
+        """A pass that saves nothing, or nothing of what was asked for by name, has failed."""
+        if result.databases or any(cluster.databases for cluster in discovered.clusters):
+            result.error = missing.named_and_empty(discovered, request.patterns)
+        else:
             result.error = missing.nothing_saved(discovered, request.patterns, gone)
 
     def _dump_all(
@@ -247,6 +254,8 @@ class Pass(UseCase):
                 return self._failed(container, database, Failure.of(error))
             if one.count_error:
                 self._warn(result, uncounted(container.name, database, one.count_error))
+            for sentence in lacking(container.name, database, one):
+                self._warn(result, sentence)
             dumped[container.name, database] = one
             return self._succeeded(cluster, database, one)
 
@@ -275,6 +284,7 @@ class Pass(UseCase):
             duration_seconds=round(dumped.seconds, 1),
             rows=None if dumped.row_counts is None else sum(dumped.row_counts.values()),
             count_error=dumped.count_error,
+            left_out=tuple(dumped.left_out),
         )
         self._emit(log("info", "database backed up", **outcome.as_dict()))
         return outcome
@@ -309,8 +319,9 @@ class Pass(UseCase):
             with in_memory(content) as file:
                 saved = self._restic.backup_file(MANIFEST_PATH, tags, file)
         except Exception as error:  # noqa: BLE001 (the dumps are saved, and stay so whatever it is)
-            result.error = Failure("manifest", f"The manifest was not saved: {Failure.of(error).message}")
-            self._emit(log("error", result.error.message, run=result.run))
+            failure = Failure("manifest", f"The manifest was not saved: {Failure.of(error).message}")
+            result.error = result.error or failure
+            self._emit(log("error", failure.message, run=result.run))
         else:
             result.manifest_snapshot_id = saved.snapshot_id
 
@@ -334,6 +345,7 @@ class Pass(UseCase):
                 for database in cluster.databases
                 if (container.name, database.name) in dumped
             ],
+            "left_out": [{"database": one.name, "why": one.why} for one in cluster.left_out],
         }
 
     def _roles(self, postgres: Postgres, result: PassResult) -> str | None:
@@ -391,3 +403,11 @@ class Pass(UseCase):
             }
             if disbelief:
                 self._emit(log("error", disbelief.message, run=result.run))
+
+
+def _beside(clusters: Sequence[Cluster]) -> MatchesRecord:
+    """What there is in the clusters that a pass does not save: copies that restores have kept, and what it cannot save."""
+    return {
+        "kept": [copy for cluster in clusters for copy in cluster.kept_as_dicts()],
+        "left_out": [one for cluster in clusters for one in cluster.left_out_as_dicts()],
+    }

@@ -15,6 +15,7 @@ from scalr_backup.core.errors import (
     NoMemoryError,
     NoRoomError,
     OlderServerError,
+    PartlyUnknownError,
     RepositoryLockedError,
     UnknownDatabaseError,
     UnreadableArchiveError,
@@ -91,12 +92,14 @@ def choose_containers(
 ) -> list[str]:
     """The containers with snapshots that fit one of the patterns; without patterns all that are not excluded.
 
-    Raises UnknownDatabaseError when a pattern fits none, or when there is nothing at all.
+    Raises UnknownDatabaseError when a pattern fits none, or when there is nothing at all; PartlyUnknownError where another
+    pattern fits.
     """
     known = sorted({snapshot.container for snapshot in snapshots if snapshot.container})
+    refusal = PartlyUnknownError if any(name_fits(name, patterns) for name in known) else UnknownDatabaseError
     for pattern in patterns:
         if not any(name_fits(name, [pattern]) for name in known):
-            raise UnknownDatabaseError(
+            raise refusal(
                 f"The repository holds no snapshot of a container {pattern!r} of {host}; it holds snapshots of: "
                 f"{', '.join(known) or 'nothing'}."
             )

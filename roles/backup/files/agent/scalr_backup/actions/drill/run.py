@@ -59,6 +59,7 @@ from scalr_backup.core.errors import (
     InterruptedRunError,
     NoImageError,
     NotTriedError,
+    PartlyUnknownError,
     RepositoryUnreachableError,
     ScalrBackupError,
     ThrowawayError,
@@ -153,7 +154,8 @@ class Drill(UseCase):
             except (UnknownDatabaseError, UnknownSnapshotError) as error:
                 obstacles.append(error)
                 if container in request.patterns:
-                    result.missing.append(Failure(error.code, error.message))
+                    is_unknown = isinstance(error, UnknownDatabaseError)
+                    result.missing.append(Failure(PartlyUnknownError.code if is_unknown else error.code, error.message))
                 continue
             for sentence in chosen.warnings:
                 self._warn(result, f"{container}: {sentence}")

@@ -18,11 +18,13 @@ from scalr_backup.actions.restore.warnings import (
     age_warnings,
     count_warnings,
     extension_warnings,
+    left_out_warnings,
     spread_warnings,
     subscription_warnings,
     superuser_warnings,
     tablespace_warnings,
     unknown_role_warnings,
+    unsaved_warnings,
 )
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core import roles, room
@@ -95,6 +97,8 @@ class Planner(UseCase):
         warnings = (
             *age_warnings(databases),
             *count_warnings(databases, ground.manifests),
+            *left_out_warnings(databases, ground.manifests),
+            *unsaved_warnings(chosen.snapshots, ground.manifests, is_whole_cluster=request.is_whole_cluster),
             *tablespace_warnings(databases),
             *spread_warnings(databases, survey),
             *extension_warnings(extensions, [ground.manifests.describe(one) for one in chosen.snapshots]),
