@@ -108,6 +108,10 @@ def test_rows_that_pg_dump_leaves_out_are_counted_and_named_wherever_a_backup_is
 
     plan = agent.ok("restore", "--db", shop.name, "--database", "shop", "--plan")["plan"]
     assert any("queue.messages (500 rows" in one for one in plan["warnings"])
+    # What is gone with the live database is said before it is replaced.
+    [lost] = [one for one in plan["warnings"] if one.startswith("Replacing shop loses rows")]
+    assert "queue.messages (500 rows" in lost
+    assert "Prices" not in lost
     drilled = drill(agent, shop.name)
     assert (drilled.exit_code, of(drilled.data, "shop")["ok"]) == (0, True)
     assert any("queue.messages (500 rows" in one for one in drilled.data["warnings"])

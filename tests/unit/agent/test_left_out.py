@@ -11,7 +11,7 @@ import pytest
 from scalr_backup.actions.backup.dump import Dumper
 from scalr_backup.actions.backup.manifest import parse_manifest
 from scalr_backup.core.errors import DumpError, PostgresError
-from scalr_backup.core.left_out import MOST_COUNTED, lacks, relation_name
+from scalr_backup.core.left_out import MOST_COUNTED, lacks, lost_with, relation_name
 from scalr_backup.core.model import Cluster, Container, Credentials, Database
 from scalr_backup.core.progress import nobody
 from scalr_backup.tools.postgres import left_out
@@ -108,6 +108,14 @@ class TestSentence:
             "The backup of a/b lacks rows that pg_dump leaves out, so no restore brings them back: pgmq.q_orders (500 rows, "
             "part of the extension pgmq), public.far (a foreign table, whose rows lie elsewhere)."
         )
+
+    def test_tells_before_a_live_database_is_replaced_what_is_gone_with_it(self):
+        said = lost_with("shop", [record(), record("public.far", "foreign_table", None, None)])
+        assert said == (
+            "Replacing shop loses rows that not even a safety snapshot has, because pg_dump leaves them out: pgmq.q_orders "
+            "(500 rows, part of the extension pgmq); keep_old=true keeps them."
+        )
+        assert lost_with("shop", [record("public.far", "foreign_table", None, None)]) is None
 
     def test_is_bounded(self):
         said = lacks("It", [record(f"t{number}", rows=MOST_COUNTED + 1) for number in range(200)])

@@ -34,9 +34,25 @@ def relation_name(schema: str, name: str) -> str:
 
 def lacks(subject: str, left_out: Sequence[LeftOutRowsRecord]) -> str:
     """The sentence for a dump that lacks rows; *subject* is what lacks them, such as "The backup of a/b"."""
+    return f"{subject} lacks rows that pg_dump leaves out, so no restore brings them back: {_named(left_out)}."
+
+
+def lost_with(database: str, left_out: Sequence[LeftOutRowsRecord]) -> str | None:
+    """The sentence for a live database that is about to be replaced; None where nothing is lost that a dump would not have.
+
+    The rows of foreign tables lie elsewhere, and stay there.
+    """
+    if not (lost := [one for one in left_out if one["why"] != "foreign_table"]):
+        return None
+    return (
+        f"Replacing {database} loses rows that not even a safety snapshot has, because pg_dump leaves them out: "
+        f"{_named(lost)}; keep_old=true keeps them."
+    )
+
+
+def _named(left_out: Sequence[LeftOutRowsRecord]) -> str:
     named = ", ".join(f"{one['relation']} ({_reason(one)})" for one in left_out[:_NAMED])
-    more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-    return f"{subject} lacks rows that pg_dump leaves out, so no restore brings them back: {named}{more}."
+    return named + (f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else "")
 
 
 def _reason(one: LeftOutRowsRecord) -> str:

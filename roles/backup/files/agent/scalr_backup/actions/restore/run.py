@@ -31,7 +31,6 @@ from scalr_backup.core.errors import (
     UnknownSnapshotError,
     VerificationError,
 )
-from scalr_backup.core.left_out import lacks
 from scalr_backup.core.model import PRE_RESTORE, Failure, old_name
 from scalr_backup.core.progress import log, progress
 from scalr_backup.core.sql import cut_name
@@ -264,10 +263,6 @@ class Restore(Replacing):
             ) from None
         if dumped.count_error:
             self._warn(result, uncounted(cluster.container.name, plan.database, dumped.count_error))
-        # The rows of foreign tables lie elsewhere, and stay there.
-        if lost := [one for one in dumped.left_out if one["why"] != "foreign_table"]:
-            what = f"The safety snapshot {dumped.saved.snapshot_id[:8]} of the live {plan.database}"
-            self._warn(result, lacks(what, lost))
         return dumped.saved.snapshot_id
 
     def _swap(self, flight: InFlight, head: ArchiveHead) -> str | None:

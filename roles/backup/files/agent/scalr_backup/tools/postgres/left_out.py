@@ -18,7 +18,7 @@ from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.left_out import MADE_ANEW, MOST_COUNTED, MOST_RELATIONS, relation_name
 from scalr_backup.core.records.left_out import LeftOutRowsRecord, Why
 from scalr_backup.core.sql import quote_identifier
-from scalr_backup.tools.postgres.session import PostgresServer, SqlSession
+from scalr_backup.tools.postgres.session import ANSWER_SECONDS, PostgresServer, SqlSession
 
 # A look at what is left out must not take longer than what is saved.
 _TIMEOUT_SECONDS = 60
@@ -73,6 +73,16 @@ def survey(session: SqlSession) -> tuple[list[Candidate], list[tuple[str, str]]]
     """What a dump in this session's database may leave out, and the tables that row-level security keeps it from dumping."""
     found = session.query(f"SELECT jsonb_build_array({_CANDIDATES}, {_HIDDEN});")[0]
     return found[0], [(schema, name) for schema, name in found[1]]
+
+
+def lost_with_live(server: PostgresServer, database: str) -> list[LeftOutRowsRecord]:
+    """The rows of a database that a dump of it would leave out.
+
+    Raises PostgresError when it lets nobody in.
+    """
+    with server.session(database, silence_seconds=ANSWER_SECONDS) as session:
+        candidates, _hidden = survey(session)
+    return left_out_rows(server, database, candidates)
 
 
 def left_out_rows(server: PostgresServer, database: str, candidates: Sequence[Candidate]) -> list[LeftOutRowsRecord]:
