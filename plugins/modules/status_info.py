@@ -250,6 +250,14 @@ databases:
       description: Why the rows were not counted in the last good backup although they should have been, or null.
       type: str
       version_added: 0.4.0
+    left_out:
+      description:
+        - Relations whose rows C(pg_dump) left out of the last good backup. Each has its C(relation), in C(why) the reason
+          (C(extension), C(extension_filter), C(foreign_table), C(unlogged_on_standby) or C(system_schema)), the
+          C(extension) it belongs to, and how many C(rows), or null if they were not counted.
+      type: list
+      elements: dict
+      version_added: 0.4.0
     kept:
       description:
         - How many C(snapshots) the last retention kept, and in C(why) how many of them for which reason, such as

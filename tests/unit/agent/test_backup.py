@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -189,6 +191,88 @@ class TestCounts:
         assert "could not read block 7" in warning
         a_pass._record(result)
         assert state.known_databases()["scalr-shop-db/shop"]["count_error"] == "could not read block 7"
+
+
+class TestAnErrorThatNobodyForesaw:
+    """It is the failure of the database that it happens to: the others are saved, and so is the manifest."""
+
+    def cluster(self, name, *databases):
+        return Cluster(
+            Container("c" * 64, name, "postgres:17", "sha256:aa", "running", "ok"),
+            Credentials("app", None), "17.6", tuple(Database(one, 10, "app", "UTF8") for one in databases),
+        )  # fmt: skip
+
+    def the_pass(self, tmp_path, **tools):
+        config = SimpleNamespace(host="h", parallel=2)
+        return Pass(
+            Tools(config, tools.get("discovery"), tools.get("restic"), State(tmp_path), nobody, threading.Event())
+        )
+
+    def result(self):
+        now = datetime(2026, 11, 22, 3, tzinfo=UTC)
+        return PassResult("r", "nightly", "h", now, now)
+
+    def test_is_that_databases_failure(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("scalr_backup.actions.leftovers.clean_up", lambda *_: [])
+
+        def dump(cluster, database, tags):
+            if database == "odd":
+                raise OSError(36, "File name too long")
+            return Dumped(Saved("aa", 10, 10, 5), {}, {}, 1.0)
+
+        a_pass, result = self.the_pass(tmp_path), self.result()
+        dumped = a_pass._dump_all(
+            SimpleNamespace(dump=dump), PassRequest(), result, [self.cluster("scalr-shop-db", "odd", "shop")]
+        )
+        assert set(dumped) == {("scalr-shop-db", "shop")}
+        assert [(one.database, one.ok) for one in result.databases] == [("odd", False), ("shop", True)]
+        assert result.databases[0].error.code == "internal"
+        assert "File name too long" in result.databases[0].error.message
+        assert result.exit_code == 3
+        a_pass._record(result)
+        assert a_pass._state.known_databases()["scalr-shop-db/odd"]["error"]["code"] == "internal"
+
+    def test_a_container_with_the_longest_name_is_dumped(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("scalr_backup.actions.leftovers.clean_up", lambda *_: [])
+        result, name = self.result(), "scalr-" + "x" * 240 + "-db"
+        one = Dumped(Saved("aa", 10, 10, 5), {}, {}, 1.0)
+        self.the_pass(tmp_path)._dump_all(
+            SimpleNamespace(dump=lambda *_: one), PassRequest(), result, [self.cluster(name, "shop")]
+        )
+        assert [one.ok for one in result.databases] == [True]
+
+    def test_in_the_look_at_one_cluster_costs_the_manifest_nothing_of_the_others(self, tmp_path):
+        saved = []
+
+        def backup_file(path, tags, file):
+            saved.append(json.loads(Path(file).read_bytes()))
+            return Saved("bb", 1, 1, 1)
+
+        def postgres(container, credentials, application):
+            def fail(*_, **__):
+                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+            good = container.name == "scalr-good-db"
+            return SimpleNamespace(
+                container=container.name, globals_sql=(lambda **_: ROLES) if good else fail,
+                settings=(lambda *_: ["", "/data"]) if good else fail, volume=fail, may_read_passwords=lambda: True,
+            )  # fmt: skip
+
+        a_pass = self.the_pass(
+            tmp_path, restic=SimpleNamespace(backup_file=backup_file), discovery=SimpleNamespace(postgres=postgres)
+        )
+        result, clusters = self.result(), [self.cluster("scalr-odd-db", "a"), self.cluster("scalr-good-db", "b")]
+        dumped = {
+            (cluster.container.name, cluster.databases[0].name): Dumped(
+                Saved("aa", 10, 10, 5), {"database": cluster.databases[0].name}, {}, 1.0
+            )
+            for cluster in clusters
+        }
+        a_pass._save_manifest(PassRequest(), result, clusters, dumped)
+        assert result.error is None
+        assert [cluster["globals"] for cluster in saved[0]["clusters"]] == [None, ROLES]
+        assert [cluster["databases"][0]["database"] for cluster in saved[0]["clusters"]] == ["a", "b"]
+        assert result.roles["scalr-odd-db"].code == "roles_not_saved"
 
 
 class TestAnotherAgentOfTheSameName:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -8,7 +9,15 @@ from scalr_backup.actions.credentials import resolve_credentials, ways_in
 from scalr_backup.actions.discovery import FILTERED, UNNAMED, Discovery, choose, judge, may_match
 from scalr_backup.core.config import Config
 from scalr_backup.core.connection import Connection
-from scalr_backup.core.errors import ConfigurationError, CredentialsError, PostgresError, UnknownDatabaseError
+from scalr_backup.core.errors import (
+    CallRefusedError,
+    ConfigurationError,
+    CredentialsError,
+    DockerUnreachableError,
+    InterruptedRunError,
+    PostgresError,
+    UnknownDatabaseError,
+)
 from scalr_backup.core.model import Credentials
 
 FILES = {"/run/secrets/password": "from file", "/run/secrets/user": "file_user"}
@@ -233,8 +242,13 @@ def test_choosing_by_glob_and_refusing_what_fits_nothing():
     matches = [judge(config(), inspect(name)) for name in ("scalr-a-db", "scalr-b-db")]
     assert [one.name for one in choose(matches, ["scalr-a*"], "h")] == ["scalr-a-db"]
     assert len(choose(matches, [], "h")) == 2
-    with pytest.raises(UnknownDatabaseError, match="scalr-a-db, scalr-b-db"):
+    with pytest.raises(UnknownDatabaseError, match="scalr-a-db, scalr-b-db") as caught:
         choose(matches, ["scalr-a-db", "scalr-c-db"], "h")
+    # Whoever asks several hosts has to know that this one has what was asked for, and did nothing.
+    assert caught.value.code == "partly_unknown"
+    with pytest.raises(UnknownDatabaseError) as caught:
+        choose(matches, ["scalr-c-db", "scalr-d-db"], "h")
+    assert caught.value.code == "unknown_database"
 
 
 class Listing:
@@ -304,3 +318,83 @@ def test_whoever_asks_for_one_by_its_name_is_told_what_to_do():
         Discovery(config(), engine).clusters(["app-postgres-1"])
     with pytest.raises(UnknownDatabaseError, match="app-postgres-1 on h runs PostgreSQL"):
         Discovery(config(), engine).cluster("app-postgres-1", "test")
+
+
+class Hanging(Listing):
+    """An engine that does not answer about one container, nor runs a command in another."""
+
+    def __init__(self, *summaries, silent=(), error=None):
+        super().__init__(*summaries)
+        self._silent = silent
+        self._error = error or DockerUnreachableError("The Docker Engine does not answer: it did not answer in time.")
+
+    def inspect(self, container):
+        if container in self._silent:
+            raise self._error
+        return super().inspect(container)
+
+
+def test_one_that_cannot_be_inspected_is_unreachable_and_the_others_are_found():
+    engine = Hanging(summary("scalr-a-db"), summary("scalr-hung-db"), summary("web"), silent={"scalr-hung-db"})
+    found = Discovery(config(), engine).look()
+    assert [(one.name, one.status) for one in found.matches] == [
+        ("scalr-a-db", "ok"), ("scalr-hung-db", "unreachable"),
+    ]  # fmt: skip
+    assert found.matches[1].reason.startswith("it cannot be inspected: The Docker Engine does not answer")
+
+
+@pytest.mark.parametrize("error", [CallRefusedError("403"), KeyError("State"), ConfigurationError("no such filter")])
+def test_so_is_one_whatever_is_wrong_with_it(error):
+    engine = Hanging(summary("scalr-a-db"), summary("scalr-hung-db"), silent={"scalr-hung-db"}, error=error)
+    assert {one.name: one.status for one in Discovery(config(), engine).matches()} == {
+        "scalr-a-db": "ok", "scalr-hung-db": "unreachable",
+    }  # fmt: skip
+
+
+def test_whoever_asks_for_the_one_that_cannot_be_inspected_is_told_why():
+    engine = Hanging(summary("scalr-hung-db"), silent={"scalr-hung-db"})
+    with pytest.raises(DockerUnreachableError, match="scalr-hung-db on h: it cannot be inspected"):
+        Discovery(config(), engine).cluster("scalr-hung-db", "test")
+
+
+def test_whoever_asks_for_another_one_does_not_wait_for_it(monkeypatch):
+    engine = Hanging(summary("scalr-a-db"), summary("scalr-hung-db"))
+    monkeypatch.setattr(Discovery, "_describe", lambda _self, container, _application: container.name)
+    assert Discovery(config(), engine).cluster("scalr-a-db", "test") == "scalr-a-db"
+    assert engine.looked_into == ["scalr-a-db"]
+
+
+def test_containers_are_inspected_side_by_side_so_that_two_that_hang_cost_the_time_of_one():
+    meeting = threading.Barrier(2, timeout=10)
+
+    class Slow(Listing):
+        def inspect(self, container):
+            meeting.wait()  # Whoever waits here alone fails.
+            return super().inspect(container)
+
+    found = Discovery(config(), Slow(summary("scalr-a-db"), summary("scalr-b-db"))).matches()
+    assert [one.status for one in found] == ["ok", "ok"]
+
+
+def test_a_cluster_whose_look_fails_unforeseen_is_unreachable_and_the_others_are_described(monkeypatch):
+    def describe(self, container, application):
+        if container.name == "scalr-odd-db":
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        return container.name
+
+    monkeypatch.setattr(Discovery, "_describe", describe)
+    found = Discovery(config(), Listing(summary("scalr-a-db"), summary("scalr-odd-db"))).clusters()
+    assert found.clusters == ("scalr-a-db",)
+    assert [(one.name, one.status) for one in found.containers] == [
+        ("scalr-a-db", "ok"), ("scalr-odd-db", "unreachable"),
+    ]  # fmt: skip
+    assert "Unexpected error: UnicodeDecodeError" in found.containers[1].reason
+
+
+def test_being_told_to_stop_is_nobodys_status(monkeypatch):
+    def describe(self, container, application):
+        raise InterruptedRunError("told to stop")
+
+    monkeypatch.setattr(Discovery, "_describe", describe)
+    with pytest.raises(InterruptedRunError):
+        Discovery(config(), Listing(summary("scalr-a-db"))).clusters()

@@ -7,11 +7,12 @@ The decisions are pure functions over inspect documents; ``Discovery`` asks Dock
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jmespath
 from jmespath.exceptions import JMESPathError
@@ -26,21 +27,29 @@ from scalr_backup.core.errors import (
     ContainerGoneError,
     ContainerStoppedError,
     CredentialsError,
+    DockerUnreachableError,
     InterruptedRunError,
+    PartlyUnknownError,
     PostgresError,
     ScalrBackupError,
     UnknownDatabaseError,
 )
-from scalr_backup.core.model import Cluster, Container, Credentials, kept_since, name_fits
+from scalr_backup.core.model import Cluster, Container, Credentials, Failure, kept_since, name_fits
 from scalr_backup.core.naming import history_name
 from scalr_backup.core.progress import Emit, log, nobody
 from scalr_backup.core.recognition import Unmatched, server_evidence
-from scalr_backup.core.records.state import LookRecord, UnmatchedRecord
+from scalr_backup.core.records.state import LeftOutDatabaseRecord, LookRecord, UnmatchedRecord
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import LOOK, Patience, ServerFacts, run_of_application
 
 LABEL = "scalr.backup"
+
+Thing = TypeVar("Thing")
+Answer = TypeVar("Answer")
+
+# So many containers are looked at side by side: one that the engine or its server hangs on costs its own time-outs alone.
+_AT_ONCE = 8
 
 # More PostgreSQL containers that nothing backs up are not put on record.
 _MOST_RECORDED = 200
@@ -85,12 +94,17 @@ class Discovered:
 
     @property
     def warnings(self) -> list[str]:
-        """A sentence for each match that cannot be backed up."""
+        """A sentence for each match, and each database of one, that cannot be backed up."""
         return [
             f"{container.name} is {container.status}: {container.reason}"
             for container in self.containers
             if container.status in ("stopped", "unreachable")
-        ]
+        ] + self.left_out
+
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence for each database that cannot be saved."""
+        return [not_saved(one) for cluster in self.clusters for one in cluster.left_out_as_dicts()]
 
 
 class Discovery:
@@ -111,8 +125,8 @@ class Discovery:
         return list(self.look().matches)
 
     def look(self) -> HostLook:
-        """Look at every container of the host; nothing that does not match is inspected."""
-        found = [self._look_into(summary) for summary in self._docker.containers()]
+        """Look at every container of the host, each by itself; nothing that does not match is inspected."""
+        found = _side_by_side(self._look_into, self._docker.containers())
         matches = one_of_each_name([one for one in found if isinstance(one, Container)])
         for match in matches:
             self._know(match)
@@ -129,12 +143,9 @@ class Discovery:
         """
         look = self.look()
         chosen = choose(look.matches, patterns, self._config.host, look.unmatched)
-        containers, clusters = [], []
-        for match in chosen:
-            container, cluster = self._ask(match, application) if match.status == "ok" else (match, None)
-            containers.append(container)
-            clusters += [cluster] if cluster else []
-        return Discovered(tuple(containers), tuple(clusters), look)
+        found = _side_by_side(lambda match: self._ask(match, application), chosen)
+        containers = tuple(container for container, _cluster in found)
+        return Discovered(containers, tuple(cluster for _container, cluster in found if cluster), look)
 
     def cluster(self, name: str, application: str, *, anywhere: bool = False) -> Cluster:
         """The cluster of one running container; *anywhere* takes one too that is not to be backed up.
@@ -142,7 +153,7 @@ class Discovery:
         Raises UnknownDatabaseError, ContainerStoppedError, or what keeps it from answering.
         """
         named = self._named(name) if anywhere else []
-        look = HostLook(tuple(named), ()) if named else self.look()
+        look = HostLook(tuple(named), ()) if named else self._look_at(name)
         matches = [match for match in look.matches if name in match.names] or look.matches
         container = choose(matches, [name], self._config.host, look.unmatched)[0]
         if container.status == "stopped":
@@ -151,6 +162,8 @@ class Discovery:
             )
         if container.status == "excluded" and not anywhere:
             raise UnknownDatabaseError(f"{name} on {self._config.host} is excluded: {container.reason}.")
+        if container.status == "unreachable":
+            raise DockerUnreachableError(f"{name} on {self._config.host}: {container.reason}")
         return self._describe(container, application)
 
     def look_again(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
@@ -160,8 +173,7 @@ class Discovery:
         except ScalrBackupError as error:
             return container.with_status(container.status, error.message), None
         # Another container may have been in the way of its name.
-        now = replace(now, name=container.name, called=container.called)
-        return self._ask(now, application) if now.status == "ok" else (now, None)
+        return self._ask(replace(now, name=container.name, called=container.called), application)
 
     def is_coming(self, container: Container) -> bool:
         """Whether its server is about to answer, so that waiting for it is worth while."""
@@ -180,6 +192,19 @@ class Discovery:
             return False
         return latecomers.is_coming(now.state, readiness, now.started, utc_now())
 
+    def _look_at(self, name: str) -> HostLook:
+        """A look at the one container of that name; at all, where it is none to be backed up, so that it can be said what is.
+
+        A name that a label gives may be another container's own.
+        """
+        for summary in self._docker.containers():
+            container = from_summary(summary)
+            if container.name == name and not container.called:
+                found = self._look_into(summary)
+                if isinstance(found, Container):
+                    return HostLook((found,), ())
+        return self.look()
+
     def _look_into(self, summary: Mapping[str, Any]) -> Container | Unmatched | None:
         """Decide on one container of the engine's list, and inspect it only where its name and its label let us."""
         container, labels = from_summary(summary), summary.get("Labels") or {}
@@ -192,6 +217,8 @@ class Discovery:
             return judge(self._config, self._docker.inspect(container.id)) or unmatched(self._config, summary, FILTERED)
         except ContainerGoneError:
             return None
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with this one, the others are looked at)
+            return container.with_status("unreachable", f"it cannot be inspected: {Failure.of(error).message}")
 
     def _named(self, name: str) -> list[Container]:
         """The container of exactly that name, whether it matches or not."""
@@ -224,6 +251,9 @@ class Discovery:
             raise InterruptedRunError(f"Told to stop while waiting for {container.name}.")
 
     def _ask(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
+        """What one container holds; whatever is wrong with it is its own status."""
+        if container.status != "ok":
+            return container, None
         try:
             return container, self._describe(container, application)
         except ContainerStoppedError as error:
@@ -232,18 +262,18 @@ class Discovery:
             return container.with_status("stopped", "it vanished during discovery"), None
         except InterruptedRunError:
             raise
-        except ScalrBackupError as error:
-            return container.with_status("unreachable", error.message), None
+        except Exception as error:  # noqa: BLE001 (whatever it is, the others are asked)
+            return container.with_status("unreachable", Failure.of(error).message), None
 
     def _describe(self, container: Container, application: str) -> Cluster:
         told = resolve_credentials(
             container.environment, lambda path: self._read_file(container, path), self._connection(container)
         )
         credentials, postgres, version = self._log_in(container, told, application)
-        found = postgres.databases()
+        found, left_out = postgres.databases()
         kept = tuple(database for database in found if kept_since(database.name))
         databases = tuple(database for database in found if database not in kept)
-        return Cluster(container, credentials, version, databases, kept)
+        return Cluster(container, credentials, version, databases, kept, left_out)
 
     def _connection(self, container: Container) -> Connection:
         rules = (
@@ -279,6 +309,17 @@ class Discovery:
         if why:
             raise CredentialsError(f"{container.name}: the credentials file {path} cannot be read: {why}")
         return content.decode("utf-8", "replace").rstrip("\n")
+
+
+def _side_by_side(look: Callable[[Thing], Answer], things: Iterable[Thing]) -> list[Answer]:
+    """What a look at each of several things says, in their order."""
+    with ThreadPoolExecutor(_AT_ONCE) as workers:
+        return list(workers.map(look, things))
+
+
+def not_saved(one: LeftOutDatabaseRecord) -> str:
+    """The sentence for a database that no pass can save."""
+    return f"{one['container']}/{one['database']} is not backed up: {one['why']}."
 
 
 def may_match(config: Config, name: str, labels: Mapping[str, str]) -> bool:
@@ -372,21 +413,24 @@ def choose(
 ) -> list[Container]:
     """The matches that fit one of the patterns; all of them without patterns.
 
-    Raises UnknownDatabaseError when a pattern fits none, with what to do where it fits one of the *unmatched*.
+    Raises UnknownDatabaseError when a pattern fits none, with what to do where it fits one of the *unmatched*; it is a
+    PartlyUnknownError where another one fits.
     """
+    fitting = [match for match in matches if not patterns or _fits(match, patterns)]
+    refusal = PartlyUnknownError if fitting else UnknownDatabaseError
     for pattern in patterns:
         if not any(_fits(match, [pattern]) for match in matches):
             meant = next((one for one in unmatched if name_fits(one.name, [pattern])), None)
             if meant:
-                raise UnknownDatabaseError(
+                raise refusal(
                     f"{meant.name} on {host} runs PostgreSQL, but {meant.why}: name it in backup_containers, or label "
                     f"it {LABEL}=true."
                 )
             names = ", ".join(match.name for match in matches) or "none"
-            raise UnknownDatabaseError(
+            raise refusal(
                 f"There is no database container {pattern!r} on {host}; the database containers there: {names}."
             )
-    return [match for match in matches if not patterns or _fits(match, patterns)]
+    return fitting
 
 
 def _fits(match: Container, patterns: Sequence[str]) -> bool:

@@ -11,8 +11,16 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict
 
 from scalr_backup.core.records.history import Entry
+from scalr_backup.core.records.left_out import LeftOutRowsRecord
 from scalr_backup.core.records.reading import Moment
-from scalr_backup.core.records.state import FailureRecord, KeptCopyRecord, KeptCount, PassRecord, UnmatchedRecord
+from scalr_backup.core.records.state import (
+    FailureRecord,
+    KeptCopyRecord,
+    KeptCount,
+    LeftOutDatabaseRecord,
+    PassRecord,
+    UnmatchedRecord,
+)
 
 Severity = Literal["failure", "warning"]
 Verdict = Literal["not_safe", "incomplete", "safe", "waiting", "nothing_to_back_up"]
@@ -57,6 +65,7 @@ class JudgedDatabase(TypedDict):
     error: FailureRecord | None
     drill: JudgedDrill | None
     kept: KeptCount | None
+    left_out: NotRequired[list[LeftOutRowsRecord]]
 
 
 class JudgedCopy(TypedDict):
@@ -240,6 +249,7 @@ class FoundContainer(TypedDict):
     server_version: str | None
     databases: list[FoundDatabase]
     kept_databases: list[KeptCopyRecord]
+    left_out_databases: NotRequired[list[LeftOutDatabaseRecord]]
 
 
 class DiscoverAnswer(TypedDict):

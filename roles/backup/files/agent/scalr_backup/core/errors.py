@@ -52,6 +52,12 @@ class UnknownDatabaseError(ScalrBackupError):
     code = "unknown_database"
 
 
+class PartlyUnknownError(UnknownDatabaseError):
+    """Of several names, this host has a database container for some, and none for others: nothing was done."""
+
+    code = "partly_unknown"
+
+
 class UnknownSnapshotError(ScalrBackupError):
     """The repository has no such snapshot of this database."""
 

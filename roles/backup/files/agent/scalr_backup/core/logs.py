@@ -48,6 +48,7 @@ FIELDS = {
     "job": "what the agent does by itself: `pass`, `prune`, `check`",
     "kind": "which event a message reports, as in `backup_notify_events`",
     "key": "the beginning of a repository key's id",
+    "left_out": "relations whose rows `pg_dump` leaves out of a dump",
     "ok": "whether it succeeded",
     "port": "port at which the metrics are served",
     "phase": "what is being done: `dump`, `copy`, `forget`, `prune`, `check`",

@@ -15,8 +15,17 @@ from urllib.parse import quote, unquote
 
 from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, KeyRecord, SnapshotAnswer
 from scalr_backup.core.clock import utc_now
-from scalr_backup.core.records.state import DatabaseRecord, FailureRecord, KeptCopyRecord, OutcomeRecord, VolumeRecord
-from scalr_backup.core.sql import cut_name
+from scalr_backup.core.errors import ScalrBackupError
+from scalr_backup.core.records.left_out import LeftOutRowsRecord
+from scalr_backup.core.records.state import (
+    DatabaseRecord,
+    FailureRecord,
+    KeptCopyRecord,
+    LeftOutDatabaseRecord,
+    OutcomeRecord,
+    VolumeRecord,
+)
+from scalr_backup.core.sql import cut_name, quote_identifier
 
 ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
 
@@ -168,10 +177,19 @@ class Database:
     size_bytes: int
     owner: str
     encoding: str
+    is_template: bool = False
 
     def as_dict(self) -> FoundDatabase:
         """The database as the JSON contract shows it."""
         return {"name": self.name, "size_bytes": self.size_bytes, "owner": self.owner, "encoding": self.encoding}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A database that cannot be saved, and why; ``pg_dumpall`` leaves it out too."""
+
+    name: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -183,6 +201,11 @@ class Cluster:
     server_version: str
     databases: tuple[Database, ...]
     kept: tuple[Database, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    def left_out_as_dicts(self) -> list[LeftOutDatabaseRecord]:
+        """What cannot be saved, as the JSON contract shows it."""
+        return [{"container": self.container.name, "database": one.name, "why": one.why} for one in self.left_out]
 
     def kept_as_dicts(self) -> list[KeptCopyRecord]:
         """The kept copies as the JSON contract shows them, each with the command that drops it."""
@@ -192,21 +215,20 @@ class Cluster:
                 "database": copy.name,
                 "kept_since": since.isoformat(),
                 "size_bytes": copy.size_bytes,
-                "command": shlex.join(
-                    [
-                        "docker",
-                        "exec",
-                        self.container.called or self.container.name,
-                        "dropdb",
-                        f"--username={self.credentials.user}",
-                        "--",
-                        copy.name,
-                    ]
-                ),
+                "command": self._drop_command(copy),
             }
             for copy in self.kept
             if (since := kept_since(copy.name))
         ]
+
+    def _drop_command(self, database: Database) -> str:
+        """The command that drops a database; a template has to become an ordinary one first."""
+        inside = ["docker", "exec", self.container.called or self.container.name]
+        user, name = f"--username={self.credentials.user}", quote_identifier(database.name)
+        if not database.is_template:
+            return shlex.join([*inside, "dropdb", user, "--", database.name])
+        statements = f"--command=ALTER DATABASE {name} IS_TEMPLATE false", f"--command=DROP DATABASE {name}"
+        return shlex.join([*inside, "psql", user, "--dbname=postgres", *statements])
 
 
 @dataclass(frozen=True)
@@ -357,6 +379,13 @@ class Failure:
     code: str
     message: str
 
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """What an exception says; one that nobody foresaw is a failure of its own kind."""
+        if isinstance(error, ScalrBackupError):
+            return cls(error.code, error.message)
+        return cls("internal", f"Unexpected error: {type(error).__name__}: {error}")
+
     @property
     def record(self) -> FailureRecord:
         """As it is written down and shown."""
@@ -381,6 +410,8 @@ class DatabaseBackup:
     count_error: str | None = None
     # Why the archive's structure could not be checked; every other proof says that it is whole.
     archive_unchecked: str | None = None
+    # Rows that pg_dump leaves out.
+    left_out: tuple[LeftOutRowsRecord, ...] = ()
 
     def as_dict(self) -> OutcomeRecord:
         """The outcome as the JSON contract shows it."""
@@ -397,4 +428,5 @@ class DatabaseBackup:
             "error": self.error.record if self.error else None,
             "count_error": self.count_error,
             "archive_unchecked": self.archive_unchecked,
+            "left_out": list(self.left_out),
         }

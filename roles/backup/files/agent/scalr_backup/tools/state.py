@@ -360,6 +360,7 @@ def _record_outcome(databases: dict[str, DatabaseRecord], outcome: DatabaseBacku
         entry["rows"] = outcome.rows
         entry["count_error"] = outcome.count_error
         entry["archive_unchecked"] = outcome.archive_unchecked
+        entry["left_out"] = list(outcome.left_out)
     whole = f"{outcome.container}/{WHOLE_CLUSTER}"
     if outcome.ok and whole in databases and is_whole_cluster(databases[whole]):
         # The cluster answers again: what was said of it as a whole is over.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +15,17 @@ from scalr_backup.actions.backup import producer
 from scalr_backup.actions.discovery import Discovery
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import DumpError, InterruptedRunError, PostgresError, ResticError, ScalrBackupError
+from scalr_backup.core.left_out import lacks
 from scalr_backup.core.memory_file import in_memory
 from scalr_backup.core.model import Cluster, Saved, dump_path
 from scalr_backup.core.progress import Emit, log, progress
+from scalr_backup.core.records.left_out import LeftOutRowsRecord
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.records.state import DatabaseRecord
 from scalr_backup.core.sqlstate import is_passing
 from scalr_backup.tools.postgres.blockers import LockWatch
 from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.left_out import Candidate, hidden_words, left_out_rows, named_only, survey
 from scalr_backup.tools.postgres.queries import (
     RowCounts,
     count_rows,
@@ -45,6 +48,8 @@ class Dumped:
     count_error: str | None = None
     # Why the archive's structure could not be checked: a newer PostgreSQL wrote it.
     archive_unchecked: str | None = None
+    # Rows that pg_dump leaves out.
+    left_out: Sequence[LeftOutRowsRecord] = ()
 
 
 class Dumper:
@@ -85,6 +90,7 @@ class Dumper:
         try:
             with postgres.session(database, tidied=False, raw=sparing) as session, ThreadPoolExecutor(1) as aside:
                 exported, description = open_exported_snapshot(session)
+                candidates = self._survey(session, cluster, database)
                 counting = None
                 if self._config.row_counts and not sparing:
                     counting = aside.submit(_count, postgres, database, exported)
@@ -99,7 +105,9 @@ class Dumper:
         except BaseException:
             self._end_leftovers(cluster, application)
             raise
+        left_out = self._left_out(postgres, database, candidates)
         description |= {
+            "left_out": left_out,
             "snapshot_id": saved.snapshot_id,
             "dump_bytes": saved.bytes_read,
             "head_bytes": report.head_bytes,
@@ -108,7 +116,26 @@ class Dumper:
             "archive_unchecked": report.unchecked,
         }
         seconds = time.monotonic() - started
-        return Dumped(saved, description, row_counts, seconds, count_error, report.unchecked)
+        return Dumped(saved, description, row_counts, seconds, count_error, report.unchecked, left_out)
+
+    def _survey(self, session: SqlSession, cluster: Cluster, database: str) -> list[Candidate]:
+        """What the dump may leave out.
+
+        Raises DumpError where pg_dump will refuse a table, perhaps only after hours.
+        """
+        candidates, hidden = survey(session)
+        if hidden:
+            words = hidden_words(hidden, cluster.credentials.user)
+            raise DumpError(f"{cluster.container.name}/{database} was not dumped: {words}")
+        return candidates
+
+    def _left_out(self, postgres: Postgres, database: str, candidates: Sequence[Candidate]) -> list[LeftOutRowsRecord]:
+        """The rows that the dump lacks; the dump is saved, and good whatever becomes of this look."""
+        try:
+            return left_out_rows(postgres, database, candidates)
+        except Exception as error:  # noqa: BLE001
+            self._emit(log("debug", f"What {postgres.container}/{database} leaves out was not counted: {error}"))
+            return named_only(candidates)
 
     def _save(
         self, cluster: Cluster, job: producer.DumpJob, postgres: Postgres, tags: Sequence[str]
@@ -224,6 +251,12 @@ def unchecked(container: str, database: str, reason: str) -> str:
         f"archive_unchecked: {container}/{database} is backed up and its pg_dump succeeded, but this agent cannot check the "
         f"structure of its archive; update the agent. {reason}"
     )
+
+
+def lacking(container: str, database: str, dumped: Dumped) -> Iterator[str]:
+    """The warning for a dump that lacks rows."""
+    if dumped.left_out:
+        yield lacks(f"The backup of {container}/{database}", dumped.left_out)
 
 
 def uncounted(container: str, database: str, reason: str) -> str:

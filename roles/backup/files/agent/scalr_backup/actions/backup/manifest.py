@@ -245,6 +245,11 @@ def _require_cluster(cluster: Any) -> None:
     _require(_is_list_of(dict, cluster.get("databases")), "a cluster in it lists no databases")
     for database in cluster["databases"]:
         _require_database(database)
+    left_out = cluster.get("left_out") or []
+    _require(_is_list_of(dict, left_out), "what a cluster in it leaves out is not a list")
+    for one in left_out:
+        known = isinstance(one.get("database"), str) and isinstance(one.get("why"), str)
+        _require(known, "a database that it leaves out has no name or no reason")
 
 
 def _require_database(database: Mapping[str, Any]) -> None:
@@ -258,6 +263,13 @@ def _require_database(database: Mapping[str, Any]) -> None:
     )
     _require(counts is None or isinstance(counts, dict), "the row counts of a database in it are not an object")
     _require(all(_is_count(count) for count in (counts or {}).values()), "a row count in it is not a number")
+    left_out = database.get("left_out") or []
+    _require(_is_list_of(dict, left_out), "what a database in it leaves out is not a list")
+    for one in left_out:
+        names = isinstance(one.get("relation"), str) and isinstance(one.get("why"), str)
+        known = names and isinstance(one.get("extension"), str | None)
+        counted = one.get("rows") is None or _is_count(one["rows"])
+        _require(known and counted, "a relation whose rows a database leaves out is not as it should be")
     extensions = database.get("extensions") or []
     _require(_is_list_of(dict, extensions), "the extensions of a database in it are not a list")
     for extension in extensions:

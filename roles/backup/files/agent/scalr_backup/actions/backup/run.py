@@ -13,7 +13,7 @@ from datetime import datetime
 
 from scalr_backup import __version__
 from scalr_backup.actions import latecomers, leftovers, missing
-from scalr_backup.actions.backup.dump import Dumped, Dumper, unchecked, uncounted
+from scalr_backup.actions.backup.dump import Dumped, Dumper, lacking, unchecked, uncounted
 from scalr_backup.actions.backup.locks import ContainerLocks
 from scalr_backup.actions.backup.manifest import require_readable_size
 from scalr_backup.actions.backup.result import PassPlan, PassRequest, PassResult
@@ -48,10 +48,7 @@ from scalr_backup.core.model import (
 )
 from scalr_backup.core.progress import log
 from scalr_backup.core.records.manifest import MANIFEST_VERSION, Manifest, ManifestCluster
-from scalr_backup.core.records.state import (
-    PassRecord,
-    RepositoryRecord,
-)
+from scalr_backup.core.records.state import MatchesRecord, PassRecord, RepositoryRecord
 from scalr_backup.tools.locks import PASS_LOCK
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
@@ -115,8 +112,9 @@ class Pass(UseCase):
         databases = [
             (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
         ]
-        is_empty = not databases and not failed
-        return PassPlan(databases, failed, missing.nothing_saved(discovered, patterns, lost) if is_empty else None)
+        if databases or failed:
+            return PassPlan(databases, failed, missing.named_and_empty(discovered, patterns))
+        return PassPlan(databases, failed, missing.nothing_saved(discovered, patterns, lost))
 
     def _record(self, result: PassResult, error: Failure | None = None) -> None:
         result.finished = utc_now()
@@ -247,15 +245,24 @@ class Pass(UseCase):
     def _judge_whole(self, request: PassRequest, result: PassResult, discovered: Discovered) -> None:
         """What is no more, what restores have kept, and whether anything was to be saved at all."""
         stopped = {one.name: one.state for one in discovered.containers if one.status == "stopped"}
-        gone = missing.gone(discovered, self._state.known_databases(), result.started)
+        for sentence in discovered.left_out:
+            self._warn(result, sentence)
         if not discovered.containers:
             self._warn(result, f"No container on {self._config.host} matches; nothing was backed up.")
+        gone = missing.gone(discovered, self._state.known_databases(), result.started)
         if not request.patterns:
             for key in gone:
                 self._warn(result, f"{key} was backed up before and is gone.")
-            kept = [copy for cluster in discovered.clusters for copy in cluster.kept_as_dicts()]
-            result.matches = {"gone": gone, "stopped": list(stopped), "states": stopped, "kept": kept}
-        if not result.databases and not any(cluster.databases for cluster in discovered.clusters):
+            result.matches = {"gone": gone, "stopped": list(stopped), "states": stopped, **_beside(discovered.clusters)}
+        self._judge_emptiness(request, result, discovered, gone)
+
+    def _judge_emptiness(
+        self, request: PassRequest, result: PassResult, discovered: Discovered, gone: Sequence[str]
+    ) -> None:
+        """A pass that saves nothing, or nothing of what was asked for by name, has failed."""
+        if result.databases or any(cluster.databases for cluster in discovered.clusters):
+            result.error = missing.named_and_empty(discovered, request.patterns)
+        else:
             result.error = missing.nothing_saved(discovered, request.patterns, gone)
 
     def _dump_all(
@@ -312,22 +319,25 @@ class Pass(UseCase):
                         if self._cancelled.is_set():
                             raise InterruptedRunError(f"{container.name}/{database}: told to stop before its turn.")
                         one = dumper.dump(cluster, database, tags, sparing=last)
-                except ScalrBackupError as error:
+                except Exception as error:  # noqa: BLE001 (whatever it is, the other databases are dumped)
+                    failure = Failure.of(error)
                     if not last and self._is_worth_another(error, container, had_company()):
-                        self._emit(log("warning", f"{error.message} It is tried again, alone.", run=result.run))
+                        self._emit(log("warning", f"{failure.message} It is tried again, alone.", run=result.run))
                         return None
-                    return self._failed(container, database, error.code, error.message)
+                    return self._failed(container, database, failure)
             if one.count_error:
                 self._warn(result, uncounted(container.name, database, one.count_error))
             if one.archive_unchecked:
                 self._warn(result, unchecked(container.name, database, one.archive_unchecked))
+            for sentence in lacking(container.name, database, one):
+                self._warn(result, sentence)
             dumped[container.name, database] = one
             return self._succeeded(cluster, database, one)
 
         with ThreadPoolExecutor(self._config.parallel) as workers:
             return list(workers.map(lambda unit: dump(*unit), work))
 
-    def _is_worth_another(self, error: ScalrBackupError, container: Container, had_company: bool) -> bool:
+    def _is_worth_another(self, error: Exception, container: Container, had_company: bool) -> bool:
         if self._cancelled.is_set():
             return False
         is_of_server = isinstance(error, (DumpError, PostgresError))
@@ -357,12 +367,13 @@ class Pass(UseCase):
             rows=None if dumped.row_counts is None else sum(dumped.row_counts.values()),
             count_error=dumped.count_error,
             archive_unchecked=dumped.archive_unchecked,
+            left_out=tuple(dumped.left_out),
         )
         self._emit(log("info", "database backed up", **outcome.as_dict()))
         return outcome
 
-    def _failed(self, container: Container, database: str, code: str, message: str) -> DatabaseBackup:
-        return self._tell_failed(DatabaseBackup(container.name, database, ok=False, error=Failure(code, message)))
+    def _failed(self, container: Container, database: str, failure: Failure) -> DatabaseBackup:
+        return self._tell_failed(DatabaseBackup(container.name, database, ok=False, error=failure))
 
     def _tell_failed(self, outcome: DatabaseBackup) -> DatabaseBackup:
         self._emit(log("error", "database NOT backed up", **outcome.as_dict()))
@@ -390,9 +401,10 @@ class Pass(UseCase):
             require_readable_size(content)
             with in_memory(content) as file:
                 saved = self._restic.backup_file(MANIFEST_PATH, tags, file)
-        except ScalrBackupError as error:
-            result.error = Failure("manifest", f"The manifest was not saved: {error.message}")
-            self._emit(log("error", result.error.message, run=result.run))
+        except Exception as error:  # noqa: BLE001 (the dumps are saved, and stay so whatever it is)
+            failure = Failure("manifest", f"The manifest was not saved: {Failure.of(error).message}")
+            result.error = result.error or failure
+            self._emit(log("error", failure.message, run=result.run))
         else:
             result.manifest_snapshot_id = saved.snapshot_id
 
@@ -416,6 +428,7 @@ class Pass(UseCase):
                 for database in cluster.databases
                 if (container.name, database.name) in dumped
             ],
+            "left_out": [{"database": one.name, "why": one.why} for one in cluster.left_out],
         }
 
     def _roles(self, postgres: Postgres, result: PassResult) -> str | None:
@@ -431,7 +444,7 @@ class Pass(UseCase):
         """The libraries that the server loads, and its data directory; only a user who may read all settings sees them."""
         try:
             libraries, directory = postgres.settings("shared_preload_libraries", "data_directory")
-        except ScalrBackupError:
+        except Exception:  # noqa: BLE001 (the manifest of the others does without)
             return None, None
         return libraries, directory
 
@@ -439,7 +452,7 @@ class Pass(UseCase):
         """How much room a cluster has; that it cannot be measured says nothing against its backups."""
         try:
             return postgres.volume(directory) if directory else None
-        except ScalrBackupError:
+        except Exception:  # noqa: BLE001
             return None
 
     def _apply_retention(self, result: PassResult, snapshots: Sequence[Snapshot]) -> None:
@@ -473,3 +486,11 @@ class Pass(UseCase):
             }
             if disbelief:
                 self._emit(log("error", disbelief.message, run=result.run))
+
+
+def _beside(clusters: Sequence[Cluster]) -> MatchesRecord:
+    """What there is in the clusters that a pass does not save: copies that restores have kept, and what it cannot save."""
+    return {
+        "kept": [copy for cluster in clusters for copy in cluster.kept_as_dicts()],
+        "left_out": [one for cluster in clusters for one in cluster.left_out_as_dicts()],
+    }

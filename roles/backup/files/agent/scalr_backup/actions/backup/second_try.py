@@ -18,7 +18,6 @@ from scalr_backup.core.errors import (
     ContainerStoppedError,
     DumpError,
     PostgresError,
-    ScalrBackupError,
 )
 from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE, is_passing, is_untranslatable
 
@@ -47,7 +46,7 @@ class Company:
                 here.discard(one)
 
 
-def deserves_another(error: ScalrBackupError, *, had_company: bool) -> bool:
+def deserves_another(error: Exception, *, had_company: bool) -> bool:
     """Whether a dump that failed so is tried again when the others are done.
 
     The second try takes fewer connections, and names as they are written: one that has no place in UTF8 has failed the first.

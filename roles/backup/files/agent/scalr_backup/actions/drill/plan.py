@@ -15,6 +15,7 @@ from scalr_backup.core.errors import (
     NoMemoryError,
     NoRoomError,
     OlderServerError,
+    PartlyUnknownError,
     RepositoryLockedError,
     UnknownDatabaseError,
     UnreadableArchiveError,
@@ -44,6 +45,9 @@ _SMALL_TMPFS_BYTES = 64 * _MIB
 _LIFE_SECONDS = 12 * 3600
 # Where Bitnami's images write besides their volume (their chart's read-only root file system has these too).
 _BITNAMI_TMPFS = tuple(f"/opt/bitnami/postgresql/{name}" for name in ("conf", "logs", "tmp"))
+
+# No directory has a longer name; a container may.
+_LONGEST_FILE_NAME = 255
 
 # What stands against a restore before it begins, and lies with the server that it was to go into.
 _OF_THE_SERVER = {NoRoomError.code, RepositoryLockedError.code}
@@ -88,12 +92,14 @@ def choose_containers(
 ) -> list[str]:
     """The containers with snapshots that fit one of the patterns; without patterns all that are not excluded.
 
-    Raises UnknownDatabaseError when a pattern fits none, or when there is nothing at all.
+    Raises UnknownDatabaseError when a pattern fits none, or when there is nothing at all; PartlyUnknownError where another
+    pattern fits.
     """
     known = sorted({snapshot.container for snapshot in snapshots if snapshot.container})
+    refusal = PartlyUnknownError if any(name_fits(name, patterns) for name in known) else UnknownDatabaseError
     for pattern in patterns:
         if not any(name_fits(name, [pattern]) for name in known):
-            raise UnknownDatabaseError(
+            raise refusal(
                 f"The repository holds no snapshot of a container {pattern!r} of {host}; it holds snapshots of: "
                 f"{', '.join(known) or 'nothing'}."
             )
@@ -168,7 +174,7 @@ def assertion_files(directory: Path, subject: DrillSubject) -> list[Path]:
     """
     _nothing, container, dump = dump_path(subject.container, subject.database).split("/")
     database = dump.removesuffix(".dump")
-    if {container, database} & {".", "..", ""}:
+    if {container, database} & {".", "..", ""} or len(container.encode()) > _LONGEST_FILE_NAME:
         return []
     files = list((directory / container / database).glob("*.sql"))
     if subject.alone:

@@ -229,6 +229,7 @@ def _judge_database(
         "error": entry.get("error"),
         "drill": None if drill is None or _was_not_tried(drill) else _judge_drill(drill, now),
         "kept": kept,
+        "left_out": entry.get("left_out", []),
     }
 
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,12 +20,14 @@ from scalr_backup.actions.restore.warnings import (
     age_warnings,
     count_warnings,
     extension_warnings,
+    left_out_warnings,
     spread_warnings,
     subscription_warnings,
     superuser_warnings,
     tablespace_warnings,
     unchecked_warnings,
     unknown_role_warnings,
+    unsaved_warnings,
 )
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core import roles, room
@@ -34,15 +37,18 @@ from scalr_backup.core.errors import (
     MissingRoleError,
     NoRoomError,
     OlderServerError,
+    PostgresError,
     PreparedTransactionsError,
     UsageError,
 )
+from scalr_backup.core.left_out import lost_with
 from scalr_backup.core.model import Cluster, Snapshot
 from scalr_backup.core.progress import progress
 from scalr_backup.core.roles import Globals, MissingRoles, Role
 from scalr_backup.core.sql import quote_identifier
 from scalr_backup.core.units import human_bytes
 from scalr_backup.tools.postgres.cluster import LiveDatabase, Postgres
+from scalr_backup.tools.postgres.left_out import lost_with_live
 from scalr_backup.tools.postgres.session import LOOK
 from scalr_backup.tools.restic.repository import Restic
 
@@ -96,6 +102,9 @@ class Planner(UseCase):
         warnings = (
             *age_warnings(databases),
             *count_warnings(databases, ground.manifests),
+            *left_out_warnings(databases, ground.manifests),
+            *unsaved_warnings(chosen.snapshots, ground.manifests, is_whole_cluster=request.is_whole_cluster),
+            *self._warnings_of_what_is_lost(ground, databases),
             *tablespace_warnings(databases),
             *spread_warnings(databases, survey),
             *extension_warnings(extensions, [ground.manifests.describe(one) for one in chosen.snapshots]),
@@ -204,6 +213,16 @@ class Planner(UseCase):
             index_bytes=room.index_bytes(described, needed) if has_indexes else (),
             lies_in=_lies_in(head) if tablespaces else frozenset({room.DEFAULT_TABLESPACE}),
         )
+
+    def _warnings_of_what_is_lost(self, ground: _Groundwork, databases: Sequence[DatabasePlan]) -> Iterator[str]:
+        """Rows of live databases that are gone with them; one that lets nobody in may be replaced all the same."""
+        if ground.request.keep_old or ground.request.throwaway:
+            return
+        for plan in databases:
+            with suppress(PostgresError):
+                rows = lost_with_live(ground.postgres, plan.database) if plan.exists else []
+                if sentence := lost_with(plan.database, rows):
+                    yield sentence
 
     def _plan_roles(self, ground: _Groundwork) -> tuple[MissingRoles, list[str]]:
         """The roles that have to be made before the databases.

@@ -162,8 +162,9 @@ class Restore(Replacing):
             self._fill_and_swap(flight)
             self._retire_old(flight)
             outcome.ok = True
-        except ScalrBackupError as error:
-            outcome.error = Failure(error.code, self._with_way_back(flight, error.message))
+        except Exception as error:  # noqa: BLE001 (whatever it is, the other databases are restored)
+            failure = Failure.of(error)
+            outcome.error = Failure(failure.code, self._with_way_back(flight, failure.message))
             self._emit(log("error", f"{request.into}/{plan.database} was not restored: {outcome.error.message}"))
         outcome.duration_seconds = round(time.monotonic() - started, 1)
         return outcome

@@ -11,6 +11,7 @@ from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.core import room
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.clock import utc_now
+from scalr_backup.core.left_out import lacks
 from scalr_backup.core.model import Snapshot
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.roles import Globals, MissingRoles
@@ -82,6 +83,24 @@ def count_warnings(databases: Sequence[DatabasePlan], manifests: Manifests | Non
         for plan in databases
         if plan.row_counts is None
     ]
+
+
+def left_out_warnings(databases: Sequence[DatabasePlan], manifests: Manifests) -> Iterator[str]:
+    """Rows that were there and that no dump holds."""
+    for plan in databases:
+        if left_out := manifests.describe(plan.snapshot).get("left_out"):
+            yield lacks(f"The snapshot {plan.snapshot.short_id} of {plan.database}", left_out)
+
+
+def unsaved_warnings(snapshots: Sequence[Snapshot], manifests: Manifests, *, is_whole_cluster: bool) -> Iterator[str]:
+    """Databases of the same cluster that its passes cannot save; told to whoever restores all of it."""
+    if not is_whole_cluster:
+        return
+    told = {
+        (one["database"], one["why"]) for each in snapshots for one in manifests.cluster(each).get("left_out") or ()
+    }
+    for database, why in sorted(told):
+        yield f"{database} was not backed up, and is not restored: {why}."
 
 
 def _why_uncounted(snapshot: Snapshot, manifests: Manifests | None) -> str:

@@ -11,6 +11,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from scalr_backup.core.records.left_out import LeftOutRowsRecord
 from scalr_backup.core.records.reading import Moment
 
 # Not written while it is 1: a document without a version is one of the first.
@@ -57,14 +58,23 @@ class KeptCopyRecord(TypedDict):
     command: str
 
 
+class LeftOutDatabaseRecord(TypedDict):
+    """A database that cannot be saved, and why."""
+
+    container: str
+    database: str
+    why: str
+
+
 class MatchesRecord(TypedDict, total=False):
-    """What a pass over all containers did not find as before."""
+    """What a pass over all containers did not find as before, or cannot save."""
 
     time: Moment
     gone: list[str]
     stopped: list[str]
     states: dict[str, str]
     kept: list[KeptCopyRecord]
+    left_out: list[LeftOutDatabaseRecord]
 
 
 class UnmatchedRecord(TypedDict):
@@ -92,6 +102,7 @@ class OutcomeRecord(TypedDict):
     error: FailureRecord | None
     count_error: NotRequired[str | None]
     archive_unchecked: NotRequired[str | None]
+    left_out: NotRequired[list[LeftOutRowsRecord]]
 
 
 class CopyRecord(TypedDict):
@@ -171,6 +182,7 @@ class DatabaseRecord(TypedDict):
     rows: NotRequired[int | None]
     count_error: NotRequired[str | None]
     archive_unchecked: NotRequired[str | None]
+    left_out: NotRequired[list[LeftOutRowsRecord]]
     previous: NotRequired[FiguresRecord]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from scalr_backup.core.answers import ConnectedAnswer
 from scalr_backup.core.errors import PostgresError, RoomUnknownError
-from scalr_backup.core.model import Database, Volume, kept_since
+from scalr_backup.core.model import Database, LeftOut, Volume, kept_since
 from scalr_backup.core.room import DEFAULT_TABLESPACE, LogSettings, Place, Survey
 from scalr_backup.core.sql import quote_identifier, quote_literal
 from scalr_backup.core.sqlstate import is_untranslatable
@@ -35,6 +35,8 @@ from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREF
 # that only begins alike is not ours to drop.
 RESTORE_PREFIX = "scalr_restore_"
 _HALF_MADE = re.compile(RESTORE_PREFIX + r"(?P<day>[0-9]{8}t[0-9]{6}z)_(?P<rest>[0-9a-f]{4})_[0-9]+\Z")
+# What new databases are copied from.
+_TEMPLATE = "template1"
 # While the swap waits for somebody's lock on the database, the app cannot connect.
 _SWAP_WAIT_MILLISECONDS = 10 * 1000
 
@@ -65,14 +67,30 @@ class Postgres(Clients):
         version: str = self.query(self._home, "SELECT to_jsonb(current_setting('server_version'));")[0]
         return version.split(" ", 1)[0]
 
-    def databases(self) -> tuple[Database, ...]:
-        """Every database that allows connections and is no template, an empty ``postgres`` among others left out."""
-        found = tuple(Database(**row) for row in self.query(self._home, DATABASES))
-        found = tuple(database for database in found if not _HALF_MADE.match(database.name))
-        apps = [database.name for database in found if not kept_since(database.name)]
+    def databases(self) -> tuple[tuple[Database, ...], tuple[LeftOut, ...]]:
+        """Every database that can be saved, templates too, and those that cannot.
+
+        Neither lists a ``postgres`` among others or a ``template1`` that holds nothing of its own.
+        """
+        rows = [row for row in self.query(self._home, DATABASES) if not _HALF_MADE.match(row["name"])]
+        left_out = [LeftOut(row["name"], why) for row in rows if (why := _why_left_out(row))]
+        out = {one.name for one in left_out}
+        found = [_database(row) for row in rows if row["name"] not in out]
+        found, unseen = self._without_empty_template1(found)
+        left_out += unseen
+        apps = [one.name for one in found if not kept_since(one.name) and not one.is_template]
         if len(apps) > 1 and "postgres" in apps and self._is_empty("postgres"):
-            found = tuple(database for database in found if database.name != "postgres")
-        return found
+            found = [database for database in found if database.name != "postgres"]
+        return tuple(found), tuple(one for one in left_out if not kept_since(one.name))
+
+    def _without_empty_template1(self, found: list[Database]) -> tuple[list[Database], list[LeftOut]]:
+        others = [database for database in found if database.name != _TEMPLATE]
+        if len(others) == len(found):
+            return found, []
+        try:
+            return (others if self._is_empty(_TEMPLATE) else found), []
+        except PostgresError as error:
+            return others, [LeftOut(_TEMPLATE, f"it cannot be looked into: {error.message}")]
 
     def may_read_passwords(self) -> bool:
         """Whether the hashes of the roles' passwords can be saved: only superusers see them unless told otherwise."""
@@ -182,7 +200,7 @@ class Postgres(Clients):
         )
 
     def drop_database(self, name: str) -> None:
-        """Drop a database and end its sessions; it need not exist.
+        """Drop a database and end its sessions; it need not exist, and may be a template.
 
         A subscription keeps PostgreSQL from that, so it goes first. Its slot on the publisher stays: the same
         subscription of the database that takes this one's place has a use for it.
@@ -191,7 +209,9 @@ class Postgres(Clients):
         subscriptions = self.query(
             maintenance,
             "SELECT to_jsonb(subname) FROM pg_subscription AS s JOIN pg_database AS d ON d.oid = s.subdbid "
-            f"WHERE datname = {quote_literal(name)};",
+            f"WHERE datname = {quote_literal(name)};"
+            f"SELECT format('ALTER DATABASE %I IS_TEMPLATE false', datname) FROM pg_database "
+            f"WHERE datname = {quote_literal(name)} AND datistemplate \\gexec",
         )
         for subscription in map(quote_identifier, subscriptions):
             self.execute(
@@ -303,6 +323,17 @@ class Postgres(Clients):
 
     def _is_empty(self, database: str) -> bool:
         return bool(self.query(database, IS_EMPTY)[0])
+
+
+def _database(row: Mapping[str, Any]) -> Database:
+    return Database(row["name"], row["size_bytes"], row["owner"], row["encoding"], row["is_template"])
+
+
+def _why_left_out(row: Mapping[str, Any]) -> str | None:
+    """Why a database cannot be saved; None where it can."""
+    if not row["is_valid"]:
+        return "an interrupted DROP DATABASE has left it unusable, and nothing but dropping it is possible"
+    return None if row["allows_connections"] else "it does not allow connections (ALTER DATABASE … ALLOW_CONNECTIONS)"
 
 
 def run_of_half_made(name: str) -> str | None:

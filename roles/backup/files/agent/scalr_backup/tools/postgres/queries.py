@@ -29,22 +29,35 @@ SELECT CASE WHEN c.relpersistence = 'u' AND pg_is_in_recovery()
                         n.nspname, c.relname, n.nspname, c.relname) END
 {_USER_TABLES} ORDER BY n.nspname, c.relname \\gexec
 """
+# Whoever may not connect to a database may not know its size either. 'is_valid' is false of one whose DROP was interrupted.
 DATABASES = """
 SELECT jsonb_build_object(
          'name', datname, 'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
-         'size_bytes', pg_database_size(oid))
+         'size_bytes', CASE WHEN has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
+                            THEN pg_database_size(oid) ELSE 0 END,
+         'is_template', datistemplate, 'allows_connections', datallowconn, 'is_valid', datconnlimit <> -2)
 FROM pg_database
-WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
+WHERE datname <> 'template0'
 ORDER BY datname;
 """
-# 16384 is FirstNormalObjectId (src/include/access/transam.h): what initdb makes lies below.
-IS_EMPTY = """
-SELECT to_jsonb(NOT EXISTS (SELECT FROM pg_class WHERE oid >= 16384)
-            AND NOT EXISTS (SELECT FROM pg_proc WHERE oid >= 16384)
-            AND NOT EXISTS (SELECT FROM pg_type WHERE oid >= 16384)
-            AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384)
-            AND NOT EXISTS (SELECT FROM pg_extension WHERE oid >= 16384)
-            AND NOT EXISTS (SELECT FROM pg_largeobject_metadata));
+# 16384 is FirstNormalObjectId (src/include/access/transam.h): what initdb makes lies below. Of what it makes, the schema
+# public alone is commonly changed. Schemas of temporary tables stay when these are gone.
+_CATALOGS = (
+    "pg_class", "pg_proc", "pg_type", "pg_extension", "pg_cast", "pg_collation", "pg_conversion",
+    "pg_default_acl", "pg_event_trigger", "pg_foreign_data_wrapper", "pg_foreign_server", "pg_language", "pg_opclass",
+    "pg_operator", "pg_opfamily", "pg_publication", "pg_transform", "pg_ts_config", "pg_ts_dict", "pg_ts_parser",
+    "pg_ts_template", "pg_am",
+)  # fmt: skip
+_NOTHING_MADE = " AND ".join(f"NOT EXISTS (SELECT FROM {catalog} WHERE oid >= 16384)" for catalog in _CATALOGS)
+IS_EMPTY = f"""
+SELECT to_jsonb({_NOTHING_MADE}
+            AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_')
+            AND NOT EXISTS (SELECT FROM pg_largeobject_metadata)
+            AND NOT EXISTS (SELECT FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase
+                            WHERE d.datname = current_database())
+            AND NOT EXISTS (SELECT FROM pg_namespace AS n JOIN pg_init_privs AS i
+                              ON i.classoid = 'pg_namespace'::regclass AND i.objoid = n.oid
+                            WHERE n.nspname = 'public' AND n.nspacl IS DISTINCT FROM i.initprivs));
 """
 _DESCRIBE = """
 SELECT jsonb_build_object(
