@@ -548,7 +548,7 @@ def test_a_look_that_says_nothing_is_given_up_and_work_is_waited_for(call, limit
         limits.append(silence_seconds)
         raise SilentCommandError("psql has said nothing.")
 
-    facts = {("c", "home"): "postgres", ("c", "without event triggers"): ""}
+    facts = {("c", "home"): "postgres", ("c", "without event triggers"): "", ("c", "limits"): ""}
     postgres = Postgres(
         SimpleNamespace(start_exec=start_exec), "c", Credentials("postgres", None, "postgres"), "a", facts=facts
     )

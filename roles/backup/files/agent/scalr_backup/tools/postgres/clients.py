@@ -19,10 +19,13 @@ from scalr_backup.tools.postgres.session import PSQL, PostgresServer
 
 # The restored database's own settings and event triggers stand in the way of neither.
 _AMCHECK_OPTIONS = (
-    "-c default_transaction_read_only=off -c session_replication_role=replica -c statement_timeout=0 "
-    "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
+    "-c default_transaction_read_only=off -c session_replication_role=replica -c lock_timeout=0 "
+    "-c client_min_messages=warning"
 )
-_READ_ONLY_OPTIONS = "-c default_transaction_read_only=on -c statement_timeout=3600000 -c client_min_messages=warning"
+# An operator's SQL has an hour, whatever else is set.
+_READ_ONLY_OPTIONS = (
+    "-c default_transaction_read_only=on -c statement_timeout=3600000 -c lock_timeout=0 -c client_min_messages=warning"
+)
 # The archive's head, which holds no row, for the pg_restore that needs a file: in the container's memory.
 _HEAD_PREFIX = "/dev/shm/scalr_backup_"  # noqa: S108 (a tmpfs of the container's own)
 _PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1"; exit 1; }'
@@ -42,8 +45,8 @@ class Clients(PostgresServer):
         argv = ["pg_dumpall", "--globals-only", "--no-password", f"--database={home}"]
         if not passwords:
             argv.append("--no-role-passwords")
-        lock_wait = {"PGOPTIONS": f"-c lock_timeout={self._patience.lock_seconds * 1000}"}
-        result = self._run(argv, self.environment() | lock_wait, silence_seconds=self._patience.lock_seconds + 300.0)
+        options = {"PGOPTIONS": f"{self._without_limits} -c lock_timeout={self._patience.lock_seconds * 1000}"}
+        result = self._run(argv, self.environment() | options, silence_seconds=self._patience.lock_seconds + 300.0)
         if result.exit_code != 0:
             raise PostgresError(self._docker.how_it_ended(self.container, argv[0], result))
         return result.stdout.decode()
@@ -68,7 +71,7 @@ class Clients(PostgresServer):
         sections = ("--section=pre-data", "--section=data")
         argv = [*self._restore_argv(database, tablespaces), *sections]
         return self._docker.start_exec(
-            self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds
+            self.container, argv, self._restore_environment(), stdin=True, silence_seconds=silence_seconds
         )
 
     def put_head(self, name: str, head: bytes) -> tuple[str | None, int]:
@@ -126,14 +129,17 @@ class Clients(PostgresServer):
             argv.append(f"--use-list={use_list}")
         if path is not None:
             argv += [f"--jobs={jobs}", path]
-        options = self._without_event_triggers
-        if options:
+        return self._docker.start_exec(
+            self.container, argv, self._restore_environment(), stdin=path is None, silence_seconds=silence_seconds
+        )
+
+    def _restore_environment(self) -> dict[str, str]:
+        """The variables of a pg_restore, whatever section it restores: nothing that it makes acts on what follows."""
+        options = f"{self._without_limits} {self._without_event_triggers}"
+        if self._without_event_triggers:
             # A superuser, then, who may also choose the words of the server, in which a deadlock is recognized.
             options += " -c lc_messages=C"
-        environment = self.environment() | {"PGOPTIONS": options}
-        return self._docker.start_exec(
-            self.container, argv, environment, stdin=path is None, silence_seconds=silence_seconds
-        )
+        return self.environment() | {"PGOPTIONS": options}
 
     def _restore_argv(self, database: str, tablespaces: bool) -> list[str]:
         return [
@@ -183,7 +189,7 @@ class Clients(PostgresServer):
         result = self._docker.run(
             self.container,
             argv,
-            self.environment() | {"PGOPTIONS": _AMCHECK_OPTIONS},
+            self.environment() | {"PGOPTIONS": f"{self._without_limits} {_AMCHECK_OPTIONS}"},
             silence_seconds=24 * 3600.0,
             waiting=self._waiting,
         )
@@ -205,7 +211,7 @@ class Clients(PostgresServer):
         result = self._docker.run(
             self.container,
             argv,
-            self.environment() | {"PGOPTIONS": _READ_ONLY_OPTIONS},
+            self.environment() | {"PGOPTIONS": f"{self._without_limits} {_READ_ONLY_OPTIONS}"},
             stdin=script.encode(),
             silence_seconds=2 * 3600.0,
             waiting=self._waiting,

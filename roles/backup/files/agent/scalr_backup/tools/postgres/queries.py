@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.sql import quote_identifier
+from scalr_backup.tools.postgres.limits import BY_SEQUENTIAL_SCAN
 from scalr_backup.tools.postgres.session import SqlSession
 
 _USER_TABLES = """
@@ -118,15 +119,14 @@ def open_exported_snapshot(session: SqlSession) -> tuple[str, ManifestDatabase]:
     """
     session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
     exported: str = session.query("SELECT to_jsonb(pg_export_snapshot());")[0]
-    if session.query("SELECT to_jsonb(current_setting('server_version_num')::int);")[0] >= 170000:
-        session.query("SET transaction_timeout = 0;")
     session.query(_LOCK_TABLES)
     description: ManifestDatabase = session.query(_DESCRIBE)[0]
     return exported, description
 
 
 def count_rows(session: SqlSession) -> RowCounts:
-    """Exact row counts of every user table, as this session's transaction sees them."""
+    """Exact row counts of every user table, as this session's transaction sees them; no index is asked."""
+    session.query(BY_SEQUENTIAL_SCAN)
     return {
         f"{quote_identifier(schema)}.{quote_identifier(table)}": count
         for schema, table, count in session.query(_COUNT_ROWS)
