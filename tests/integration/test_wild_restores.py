@@ -129,6 +129,37 @@ def test_an_event_trigger_that_an_extension_brings_does_not_act_on_what_is_resto
     assert not leftovers(server)
 
 
+# -- what several jobs cannot make, and one can ------------------------------------------------------------
+
+
+def test_memory_that_helpers_would_share_and_the_container_lacks_is_done_without(
+    make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    # A join by several processes keeps its hash table in /dev/shm.
+    planner = {"enable_mergejoin": "off", "enable_nestloop": "off", "parallel_setup_cost": "0", "work_mem": "64MB"}
+    settings = [word for name, value in planner.items() for word in ("-c", f"{name}={value}")]
+    server = make_database("narrow", options=["--shm-size", "3m"], command=["postgres", *settings])
+    made(
+        server,
+        "shop",
+        """
+        SET max_parallel_workers_per_gather = 0;
+        CREATE TABLE t AS SELECT n, md5(n::text) AS word FROM generate_series(1, 300000) AS n;
+        CREATE MATERIALIZED VIEW pairs AS SELECT count(*) FROM t AS a JOIN t AS b USING (word);
+        CREATE INDEX ON t (n);
+        """,
+    )
+    refused = server.sql("REFRESH MATERIALIZED VIEW pairs", "shop", check=False)
+    assert refused == "", "without helpers it works, with them it does not"
+    save(keeper, server)
+    call = restore(keeper, server, "shop")
+    assert call.exit_code == 0, call.output
+    [warning] = call.data["warnings"]
+    assert "MATERIALIZED VIEW DATA public.pairs" in warning
+    assert "shared memory" in warning
+    assert server.sql("SELECT * FROM pairs", "shop") == "300000"
+
+
 def add_extension(server: DatabaseContainer, name: str, sql: str, **control: str) -> None:
     """Put an extension that is SQL alone into a container."""
     facts = {"default_version": "1.0", "relocatable": "false", **control}

@@ -9,49 +9,31 @@ archive's head is enough of one, which holds no row and lies in the container's 
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 
+from scalr_backup.actions.restore.finish import SILENCE_SECONDS, Finished, Finisher, TogetherError
+from scalr_backup.actions.restore.listener import Listener
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.actions.restore.verify import verified
-from scalr_backup.core.archive.head import ArchiveHead, PostData
+from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.reader import ArchiveReader, read_head
-from scalr_backup.core.errors import PostgresError, RestoreError, ScalrBackupError
+from scalr_backup.core.archive.trouble import Trouble
+from scalr_backup.core.errors import PostgresError, RestoreError
 from scalr_backup.core.progress import Emit, progress, starting_over
-from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
+from scalr_backup.tools.docker.exec_stream import ExecStream
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.restic.repository import Restic
 
-# A restored index can take hours in which pg_restore says nothing and reads nothing.
-_SILENCE_SECONDS = 24 * 3600.0
 _TELL_SECONDS = 2.0
+# How long a server may take to recover, and how often it is asked.
+_RECOVERY_SECONDS, _AGAIN_SECONDS = 120.0, 1.0
+# So many of those objects that cannot be made are named in one sentence.
+_MOST_NAMED = 5
 # Each table's data ends with a line of its own and two empty ones.
 _LINES_AFTER_DATA = 3
-# What pg_restore --verbose says of each item.
-_ITEM_OF_ONE_JOB, _ITEM_OF_SEVERAL_JOBS = b": creating ", b": finished item "
-# What a server says of it in English, which a superuser's session of ours asks for.
-_DEADLOCK = "deadlock detected"
-
-
-class _DeadlockError(RestoreError):
-    """Jobs of one pg_restore have locked each other out; one job alone cannot."""
-
-
-@dataclass(frozen=True)
-class _Step:
-    """Some of what comes after the data: how much, by how many jobs; from a head at a path, and what a list says of it.
-
-    Without a path, the head comes as a stream, and without a list all of it counts.
-    """
-
-    count: int
-    jobs: int
-    path: str | None = None
-    use_list: str | None = None
 
 
 @dataclass
@@ -81,24 +63,36 @@ class Filler:
         """
         try:
             return self._fill(plan, new)
-        except _DeadlockError as error:
-            # Each of the jobs is right, and together they are not: one by one, they cannot lock each other out.
-            self._postgres.drop_database(new)
+        except TogetherError as error:
+            self._drop_when_it_answers(new)
             self._emit(starting_over(container=self._postgres.container, database=plan.database))
             filled = self._fill(plan, new, 1)
-            again = f"Parallel jobs deadlocked in {plan.database}, so it was filled again by one: {error.message}"
+            again = f"Several jobs at once failed in {plan.database}, so it was filled again by one: {error.message}"
             return replace(filled, warnings=[again, *filled.warnings])
+
+    def _drop_when_it_answers(self, new: str) -> None:
+        """Drop a half-made database; a server that its jobs have brought down recovers first."""
+        deadline = time.monotonic() + _RECOVERY_SECONDS
+        while True:
+            self._stop_if_told()
+            try:
+                self._postgres.drop_database(new)
+            except PostgresError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
     def _fill(self, plan: DatabasePlan, new: str, most_jobs: int = sys.maxsize) -> Filled:
         seconds: dict[str, float] = {}
         with _clock(seconds, "data"):
             head, head_bytes = self._load(plan, new)
-        jobs = 1
-        post_data = head.post_data
-        if post_data.count:
+        finished = Finished()
+        if head.post_data.count:
             with _clock(seconds, "post_data"):
-                jobs = self._finish(plan, new, post_data, head_bytes, most_jobs)
-        filled = Filled(head, jobs, seconds=seconds)
+                finished = self._finish(plan, new, head, head_bytes, most_jobs)
+        filled = Filled(head, finished.jobs, seconds=seconds, warnings=finished.warnings)
         with _clock(seconds, "verify"):
             filled.verified = self._verify(plan, head, new)
         with _clock(seconds, "analyze"):
@@ -124,7 +118,7 @@ class Filler:
             chunks = source.chunks()
             head, beginning = read_head(reader, chunks)
             self._create(plan, head, new)
-            with self._postgres.start_restore(new, _SILENCE_SECONDS, tablespaces=plan.tablespaces) as target:
+            with self._postgres.start_restore(new, SILENCE_SECONDS, tablespaces=plan.tablespaces) as target:
                 self._stream(plan, reader, beginning, chunks, target)
         return head, reader.head_bytes or b""
 
@@ -150,7 +144,7 @@ class Filler:
 
         Raises RestoreError in pg_restore's words, ArchiveError or ResticError.
         """
-        listener, tell = _Listener(target), self._teller("data", plan)
+        listener, tell = Listener(target), self._teller("data", plan)
         rows = -_LINES_AFTER_DATA * len(reader.head.data_entries if reader.head else ())
         whole = False
 
@@ -159,6 +153,10 @@ class Filler:
             # The engine may keep a dead command's input open, unread, for minutes; its output it ends at once.
             if listener.finished(0):
                 raise BrokenPipeError
+            tell(bytes=reader.position, total_bytes=plan.snapshot.dump_bytes)
+
+        def while_it_finishes() -> None:
+            self._stop_if_told()
             tell(bytes=reader.position, total_bytes=plan.snapshot.dump_bytes)
 
         try:
@@ -175,71 +173,24 @@ class Filler:
             whole = True
         except (BrokenPipeError, ConnectionResetError):
             pass  # pg_restore stopped reading: its own words follow.
-        self._await(listener, target, lambda: tell(bytes=reader.position, total_bytes=plan.snapshot.dump_bytes))
+        if listener.exit_code(while_it_finishes):
+            raise listener.failure()
         if not whole:
             raise RestoreError(
                 "pg_restore ended without an error before it had read the whole archive, which cannot be right."
             )
 
-    def _finish(self, plan: DatabasePlan, new: str, post_data: PostData, head_bytes: bytes, most_jobs: int) -> int:
-        """Make indexes, keys, triggers and the like; returns how many jobs did it.
+    def _finish(self, plan: DatabasePlan, new: str, head: ArchiveHead, head_bytes: bytes, most_jobs: int) -> Finished:
+        """Make indexes, keys, triggers and the like.
 
-        Raises RestoreError in pg_restore's words.
+        Raises TogetherError, or RestoreError in pg_restore's words.
         """
-        tell, total, done = self._teller("indexes-and-constraints", plan), post_data.count, 0
-        try:
-            steps = self._steps(new, post_data, head_bytes, most_jobs)
-            for step in steps:
-                self._make(plan, new, step, head_bytes, partial(_tell_items, tell, done, total))
-                done += step.count
-        finally:
-            self._postgres.remove_heads(new)
-        return max(step.jobs for step in steps)
-
-    def _steps(self, new: str, post_data: PostData, head_bytes: bytes, most_jobs: int) -> list[_Step]:
-        """What to make one after the other: all of it by one job where several have no use, or no room."""
-        path, processors = self._postgres.put_head(new, head_bytes)
-        jobs = min(most_jobs, processors, len(post_data.at_once))
-        if path is not None and jobs > 1:
-            if not post_data.in_order:
-                return [_Step(post_data.count, jobs, path)]
-            at_once = self._postgres.put_list(f"{new}.at_once", post_data.at_once)
-            in_order = self._postgres.put_list(f"{new}.in_order", post_data.in_order)
-            if at_once is not None and in_order is not None:
-                return [
-                    _Step(len(post_data.at_once), jobs, path, at_once),
-                    _Step(len(post_data.in_order), 1, path, in_order),
-                ]
-        return [_Step(post_data.count, 1)]
-
-    def _make(self, plan: DatabasePlan, new: str, step: _Step, head_bytes: bytes, tell: Callable[[int], None]) -> None:
-        with self._postgres.start_post_data(
-            new, step.path, step.use_list, step.jobs, _SILENCE_SECONDS, tablespaces=plan.tablespaces
-        ) as target:
-            listener = _Listener(target, _ITEM_OF_ONE_JOB if step.jobs == 1 else _ITEM_OF_SEVERAL_JOBS)
-            if step.path is None:
-                try:
-                    target.write(head_bytes, self._stop_if_told)
-                    target.end_input()
-                except (BrokenPipeError, ConnectionResetError):
-                    pass  # It has read what it needs, or has failed and says so.
-            try:
-                self._await(listener, target, lambda: tell(listener.items))
-            except RestoreError as error:
-                if step.jobs > 1 and _DEADLOCK in listener.messages:
-                    raise _DeadlockError(error.message) from None
-                raise
-
-    def _await(self, listener: _Listener, target: ExecStream, tell: Callable[[], None]) -> None:
-        """Wait for pg_restore's end.
-
-        Raises RestoreError in its words.
-        """
-        while not listener.finished(0.5):
-            self._stop_if_told()
-            tell()
-        if target.wait() != 0:
-            raise RestoreError(target.how_it_ended(listener.messages))
+        tell, total = self._teller("indexes-and-constraints", plan), head.post_data.count
+        finisher = Finisher(self._postgres, plan, new, head, head_bytes, self._stop_if_told)
+        finished = finisher.finish(most_jobs, lambda items: tell(done=min(items, total), total=total))
+        if finished.troubles:
+            raise RestoreError(_not_made(plan.database, finished.troubles))
+        return finished
 
     def _verify(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> dict[str, int] | None:
         """Compare exact row counts with the manifest's, and every sequence with the archive.
@@ -281,43 +232,11 @@ class Filler:
         return tell
 
 
-class _Listener:
-    """Reads what pg_restore says while its input is written, so that neither waits for the other."""
-
-    def __init__(self, target: ExecStream, item: bytes = _ITEM_OF_ONE_JOB) -> None:
-        self.items = 0
-        self._item = item
-        self._tail = MessageTail()
-        self._error: ScalrBackupError | None = None
-        self._thread = threading.Thread(target=self._listen, args=(target,), daemon=True)
-        self._thread.start()
-
-    @property
-    def messages(self) -> str:
-        """What it said."""
-        return self._tail.text
-
-    def finished(self, seconds: float) -> bool:
-        """Wait a little for its output to end; raises what broke the connection."""
-        self._thread.join(seconds)
-        if self._error is not None:
-            raise self._error
-        return not self._thread.is_alive()
-
-    def _listen(self, target: ExecStream) -> None:
-        try:
-            for kind, data in target.frames():
-                if kind != STDOUT:
-                    self._tail.add(data)
-                    self.items += data.count(self._item)
-        except ScalrBackupError as error:
-            self._error = error
-        except ValueError:
-            pass  # The stream was closed under us: the restore has been given up.
-
-
-def _tell_items(tell: Callable[..., None], done: int, total: int, items: int) -> None:
-    tell(done=min(done + items, total), total=total)
+def _not_made(database: str, found: Sequence[Trouble]) -> str:
+    """What an archive holds and this server cannot make, the first few of them."""
+    more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    named = "; ".join(trouble.sentence for trouble in found[:_MOST_NAMED])
+    return f"{len(found)} objects of {database} cannot be restored: {named}{more}"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from scalr_backup.core.endings import last_words
 from scalr_backup.core.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
 from scalr_backup.core.sql import connection_string
-from scalr_backup.tools.docker.exec_stream import ExecStream
+from scalr_backup.tools.docker.exec_stream import ExecResult, ExecStream
 from scalr_backup.tools.postgres.session import PSQL, PostgresServer
 
 # The restored database's own settings and event triggers stand in the way of neither.
@@ -26,9 +26,13 @@ _AMCHECK_OPTIONS = (
 _READ_ONLY_OPTIONS = (
     "-c default_transaction_read_only=on -c statement_timeout=3600000 -c lock_timeout=0 -c client_min_messages=warning"
 )
+_FRUGAL_OPTIONS = "-c max_parallel_maintenance_workers=0 -c max_parallel_workers_per_gather=0"
+_STOP_AT_FIRST = "--exit-on-error"
 # The archive's head, which holds no row, for the pg_restore that needs a file: in the container's memory.
 _HEAD_PREFIX = "/dev/shm/scalr_backup_"  # noqa: S108 (a tmpfs of the container's own)
 _PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1"; exit 1; }'
+# pg_amcheck's exit code for damage; any other than 0 means that it could not look.
+_DAMAGED = 2
 # More jobs than this compete for the disk rather than share the work.
 MOST_JOBS = 8
 
@@ -117,35 +121,38 @@ class Clients(PostgresServer):
         silence_seconds: float,
         *,
         tablespaces: bool = True,
+        frugal: bool = False,
     ) -> ExecStream:
         """Start a pg_restore of what comes after the data, which tells each item on its standard error.
+
+        It goes on after an error, and says at its end how many there were: see ``core/archive/trouble.py``. One that is
+        *frugal* has no helpers in the server, which share memory that a container may not have.
 
         *path* is that of a head, and *use_list* that of a list of what to make of it, if it is not all. Without a path,
         the head is taken from standard input: several jobs need a file that can be sought in (PostgreSQL
         documentation, pg_restore, ``--jobs``).
         """
         argv = [*self._restore_argv(database, tablespaces), "--section=post-data", "--verbose"]
+        argv.remove(_STOP_AT_FIRST)
         if use_list is not None:
             argv.append(f"--use-list={use_list}")
         if path is not None:
             argv += [f"--jobs={jobs}", path]
+        environment = self._restore_environment(_FRUGAL_OPTIONS if frugal else "")
         return self._docker.start_exec(
-            self.container, argv, self._restore_environment(), stdin=path is None, silence_seconds=silence_seconds
+            self.container, argv, environment, stdin=path is None, silence_seconds=silence_seconds
         )
 
-    def _restore_environment(self) -> dict[str, str]:
+    def _restore_environment(self, options: str = "") -> dict[str, str]:
         """The variables of a pg_restore, whatever section it restores: nothing that it makes acts on what follows."""
-        options = f"{self._without_limits} {self._without_event_triggers}"
-        if self._without_event_triggers:
-            # A superuser, then, who may also choose the words of the server, in which a deadlock is recognized.
-            options += " -c lc_messages=C"
+        options = f"{self._without_limits} {self._without_event_triggers} {options}".rstrip()
         return self.environment() | {"PGOPTIONS": options}
 
     def _restore_argv(self, database: str, tablespaces: bool) -> list[str]:
         return [
             "pg_restore",
             "--format=custom",
-            "--exit-on-error",
+            _STOP_AT_FIRST,
             "--no-password",
             f"--dbname={connection_string(database)}",
             *([] if tablespaces else ["--no-tablespaces"]),
@@ -179,26 +186,26 @@ class Clients(PostgresServer):
 
         Raises DamagedRelationsError in its words.
         """
-        argv = [
-            "pg_amcheck",
-            "--install-missing",
-            "--no-password",
-            f"--jobs={jobs}",
-            connection_string(database),
-        ]
-        result = self._docker.run(
+        result = self._amcheck(database, jobs)
+        if result.exit_code not in (0, _DAMAGED) and jobs > 1:
+            # It could not look, for want of connections or of memory perhaps: one job takes less of both.
+            result = self._amcheck(database, 1)
+        if result.exit_code == _DAMAGED:
+            lines = [line.strip() for line in result.stdout.decode("utf-8", "replace").splitlines()]
+            raise DamagedRelationsError(f"pg_amcheck found damage in the restored {database}: {' '.join(lines[:4])}")
+        if result.exit_code != 0:
+            why = self._docker.how_it_ended(self.container, "pg_amcheck", result)
+            raise DamagedRelationsError(f"pg_amcheck could not check {database}: {why}")
+
+    def _amcheck(self, database: str, jobs: int) -> ExecResult:
+        argv = ["pg_amcheck", "--install-missing", "--no-password", f"--jobs={jobs}", connection_string(database)]
+        return self._docker.run(
             self.container,
             argv,
             self.environment() | {"PGOPTIONS": f"{self._without_limits} {_AMCHECK_OPTIONS}"},
             silence_seconds=24 * 3600.0,
             waiting=self._waiting,
         )
-        if result.exit_code == 2:
-            lines = [line.strip() for line in result.stdout.decode("utf-8", "replace").splitlines()]
-            raise DamagedRelationsError(f"pg_amcheck found damage in the restored {database}: {' '.join(lines[:4])}")
-        if result.exit_code != 0:
-            why = self._docker.how_it_ended(self.container, argv[0], result)
-            raise DamagedRelationsError(f"pg_amcheck could not check {database}: {why}")
 
     def run_read_only(self, database: str, sql: str) -> list[str]:
         """Run an operator's SQL where nothing can be written; every value that it returns, as text, row after row.
