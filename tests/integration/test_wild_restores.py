@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import textwrap
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -158,6 +160,117 @@ def test_memory_that_helpers_would_share_and_the_container_lacks_is_done_without
     assert "MATERIALIZED VIEW DATA public.pairs" in warning
     assert "shared memory" in warning
     assert server.sql("SELECT * FROM pairs", "shop") == "300000"
+
+
+# -- extensions that are tied to a database's name, or want to know of a restore ---------------------------
+
+
+# An extension that looks at the name as pg_cron does, and one that has to know that it is restored, as TimescaleDB does.
+TIED_SQL = """
+DO $$ BEGIN IF current_database() <> 'shop' THEN RAISE EXCEPTION 'can only create extension in database shop'; END IF; END $$;
+CREATE TABLE tied_job (n int);
+SELECT pg_extension_config_dump('tied_job', '');
+"""
+
+
+@pytest.fixture(scope="module")
+def cron_image(prefix: str) -> Iterator[str]:
+    """PostgreSQL with pg_cron, as Debian has it, and with an extension of our own that nobody knows."""
+    tag = f"scalr-test-wild-{prefix}:cron"
+    steps = f"""
+    FROM postgres:15
+    RUN apt-get update && apt-get install -y --no-install-recommends postgresql-15-cron && rm -rf /var/lib/apt/lists/*
+    RUN printf '%s' "$(echo {base64.b64encode(TIED_SQL.encode()).decode()} | base64 -d)" \\
+          > /usr/share/postgresql/15/extension/tied--1.0.sql \\
+     && printf "default_version = '1.0'\\n" > /usr/share/postgresql/15/extension/tied.control
+    """
+    docker("build", "--quiet", "--tag", tag, "-", stdin=textwrap.dedent(steps), timeout=600)
+    yield tag
+    docker("rmi", "--force", tag, check=False)
+
+
+@pytest.fixture(scope="module")
+def cron(cron_image: str, make_database: Callable[..., DatabaseContainer]) -> DatabaseContainer:
+    """A server whose database shop has pg_cron, and the other extension."""
+    preload = ["-c", "shared_preload_libraries=pg_cron", "-c", "cron.database_name=shop"]
+    server = make_database("cron", image=cron_image, command=["postgres", *preload])
+    made(
+        server,
+        "shop",
+        """
+        CREATE EXTENSION pg_cron;
+        CREATE EXTENSION tied;
+        INSERT INTO tied_job VALUES (1);
+        SELECT cron.schedule('nightly', '0 3 * * *', 'VACUUM');
+        CREATE TABLE orders AS SELECT n FROM generate_series(1, 1000) AS n;
+        """,
+    )
+    return server
+
+
+@pytest.mark.parametrize("strategy", ["beside", "replace"])
+def test_a_database_whose_extensions_look_at_its_name_comes_back(
+    strategy: str, cron: DatabaseContainer, keeper: AgentContainer
+) -> None:
+    save(keeper, cron)
+    cron.sql("DELETE FROM orders WHERE n > 10", "shop")
+    confirm = f"replace {cron.name}" if strategy == "replace" else cron.name
+    call = keeper.call(
+        "restore", "--db", cron.name, "--database", "shop", "--strategy", strategy, "--confirm", confirm
+    )  # fmt: skip
+    assert call.exit_code == 0, call.output
+    assert any(
+        "pg_cron can be created only in a database that is called shop" in one for one in call.data["plan"]["warnings"]
+    )
+    assert cron.sql("SELECT count(*) FROM orders", "shop") == "1000"
+    assert cron.sql("SELECT jobname FROM cron.job", "shop") == "nightly"
+    assert cron.sql("SELECT n FROM tied_job", "shop") == "1"
+    assert cron.sql("SELECT datconnlimit FROM pg_database WHERE datname = 'shop'") == "-1"
+    assert not leftovers(cron)
+    # And so does what was there: the way back is a restore like any other.
+    safety = outcome_of(call)["safety_snapshot_id"]
+    again = restore(keeper, cron, "shop", "--snapshot", safety[:12])
+    assert again.exit_code == 0, again.output
+    assert cron.sql("SELECT count(*) FROM orders", "shop") == "10"
+    assert restore(keeper, cron, "shop").exit_code == 0
+
+
+def test_its_drill_is_green(cron: DatabaseContainer, keeper: AgentContainer) -> None:
+    save(keeper, cron)
+    drilled = keeper.call("drill", "--db", cron.name)
+    assert drilled.exit_code == 0, drilled.output
+
+
+def test_it_cannot_come_back_under_another_name_and_nothing_is_changed(
+    cron: DatabaseContainer, keeper: AgentContainer
+) -> None:
+    save(keeper, cron)
+    before = cron.databases()
+    call = restore(keeper, cron, "shop", "--database-as", "shop_too")
+    assert call.exit_code == 1
+    assert call.error["code"] == "missing_extension"
+    assert "cron.database_name" in call.error["message"]
+    assert cron.databases() == before
+
+
+def test_a_live_database_is_not_dropped_for_an_archive_that_does_not_restore(
+    make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    server = make_database("fragile")
+    add_extension(server, "gone_soon", "CREATE FUNCTION gone_soon() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    made(server, "shop", "CREATE EXTENSION gone_soon; CREATE TABLE t AS SELECT 1 AS n")
+    save(keeper, server)
+    # The control file is there, and what it names is not.
+    add_extension(server, "gone_soon", "SELECT * FROM nobody_has_this")
+    call = keeper.call(
+        "restore", "--db", server.name, "--database", "shop", "--strategy", "replace",
+        "--confirm", f"replace {server.name}",
+    )  # fmt: skip
+    assert call.exit_code == 1, call.output
+    assert "rehearsal failed, so the live shop was not dropped" in outcome_of(call)["error"]["message"]
+    assert outcome_of(call)["dropped_first"] is False
+    assert server.sql("SELECT n FROM t", "shop") == "1"
+    assert not leftovers(server)
 
 
 def add_extension(server: DatabaseContainer, name: str, sql: str, **control: str) -> None:

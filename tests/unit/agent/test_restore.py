@@ -440,13 +440,18 @@ def test_a_question_without_an_answer_is_a_no(silence, monkeypatch):
 class Reader:
     """Reads a snapshot to its end, or fails to."""
 
-    def __init__(self, log, fails=False):
-        self.log, self.fails = log, fails
+    def __init__(self, log, fails=False, refuses=False):
+        self.log, self.fails, self.refuses = log, fails, refuses
 
     def read_through(self, _plan):
         self.log.append("read")
         if self.fails:
             raise ResticError("a pack is damaged")
+
+    def rehearse(self, _plan, new):
+        self.log.append(f"rehearse in {new}")
+        if self.refuses:
+            raise RestoreError('extension "pg_cron" is not available')
 
 
 class Dropping:
@@ -461,20 +466,27 @@ class Dropping:
         self.log.append(f"drop {name}")
 
 
-def drop_live(log, *, fails=False, cancelled=False):
+def drop_live(log, *, fails=False, cancelled=False, refuses=False):
     stop = threading.Event()
     if cancelled:
         stop.set()
     restore = Restore(Tools(None, None, None, None, lambda event: log.append(event["phase"]), stop))
     flight = in_flight(SimpleNamespace(database="shop"), postgres=Dropping(log))
-    restore._drop_live(Reader(log, fails), flight)
+    restore._drop_live(Reader(log, fails, refuses), flight)
     return flight.outcome
 
 
 def test_the_live_database_is_dropped_only_after_its_replacement_was_read_to_the_end():
     log = []
     assert drop_live(log).dropped_first is True
-    assert log == ["read", "drop", "drop shop"]
+    assert log == ["read", "rehearsal", f"rehearse in {JOURNAL.new}", "drop", "drop shop"]
+
+
+def test_a_rehearsal_that_fails_drops_nothing_and_says_so():
+    log = []
+    with pytest.raises(RestoreError, match=r"rehearsal failed, so the live shop was not dropped: .*pg_cron"):
+        drop_live(log, refuses=True)
+    assert not any(step.startswith("drop") for step in log)
 
 
 @pytest.mark.parametrize("accident", ["fails", "cancelled"])

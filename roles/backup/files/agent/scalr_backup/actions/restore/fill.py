@@ -11,16 +11,18 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
+from scalr_backup.actions.restore.extensions import InWindow, cared_for, looks_at_the_name
 from scalr_backup.actions.restore.finish import SILENCE_SECONDS, Finished, Finisher, TogetherError
 from scalr_backup.actions.restore.listener import Listener
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.actions.restore.verify import verified
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.reader import ArchiveReader, read_head
-from scalr_backup.core.archive.trouble import Trouble
+from scalr_backup.core.archive.trouble import Trouble, troubles
 from scalr_backup.core.errors import PostgresError, RestoreError
 from scalr_backup.core.progress import Emit, progress, starting_over
 from scalr_backup.tools.docker.exec_stream import ExecStream
@@ -34,6 +36,17 @@ _RECOVERY_SECONDS, _AGAIN_SECONDS = 120.0, 1.0
 _MOST_NAMED = 5
 # Each table's data ends with a line of its own and two empty ones.
 _LINES_AFTER_DATA = 3
+
+
+Made = TypeVar("Made")
+
+
+class _NamedError(RestoreError):
+    """An extension could not be created, perhaps because the database is called otherwise than it will be."""
+
+    def __init__(self, message: str, extension: str) -> None:
+        super().__init__(message)
+        self.extension = extension
 
 
 @dataclass
@@ -50,8 +63,18 @@ class Filled:
 class Filler:
     """Fills databases of one container from one repository; *stop_if_told* raises when the run is to end."""
 
-    def __init__(self, source: Restic, postgres: Postgres, emit: Emit, stop_if_told: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        source: Restic,
+        postgres: Postgres,
+        emit: Emit,
+        stop_if_told: Callable[[], None],
+        in_window: InWindow = lambda _statements: None,
+    ) -> None:
+        """*in_window* runs what has to be run in the new database while that has its final name."""
         self._source = source
+        self._in_window = in_window
+        self._named: list[str] = []
         self._postgres = postgres
         self._emit = emit
         self._stop_if_told = stop_if_told
@@ -61,14 +84,31 @@ class Filler:
 
         Raises RestoreError, ArchiveError, ResticError, or VerificationError once the database is complete.
         """
+        return self._by_name(plan, new, lambda: self._together(plan, new))
+
+    def _by_name(self, plan: DatabasePlan, new: str, make: Callable[[], Made]) -> Made:
+        """Make something of an archive; an extension that looks at the database's name is created under that first."""
+        while True:
+            try:
+                return make()
+            except _NamedError as error:
+                if error.extension in self._named:
+                    raise RestoreError(error.message) from None
+                self._named.append(error.extension)
+                self._start_over(plan, new)
+
+    def _together(self, plan: DatabasePlan, new: str) -> Filled:
         try:
             return self._fill(plan, new)
         except TogetherError as error:
-            self._drop_when_it_answers(new)
-            self._emit(starting_over(container=self._postgres.container, database=plan.database))
+            self._start_over(plan, new)
             filled = self._fill(plan, new, 1)
             again = f"Several jobs at once failed in {plan.database}, so it was filled again by one: {error.message}"
             return replace(filled, warnings=[again, *filled.warnings])
+
+    def _start_over(self, plan: DatabasePlan, new: str) -> None:
+        self._drop_when_it_answers(new)
+        self._emit(starting_over(container=self._postgres.container, database=plan.database))
 
     def _drop_when_it_answers(self, new: str) -> None:
         """Drop a half-made database; a server that its jobs have brought down recovers first."""
@@ -86,12 +126,14 @@ class Filler:
 
     def _fill(self, plan: DatabasePlan, new: str, most_jobs: int = sys.maxsize) -> Filled:
         seconds: dict[str, float] = {}
-        with _clock(seconds, "data"):
-            head, head_bytes = self._load(plan, new)
-        finished = Finished()
-        if head.post_data.count:
-            with _clock(seconds, "post_data"):
-                finished = self._finish(plan, new, head, head_bytes, most_jobs)
+        with ExitStack() as care:
+            with _clock(seconds, "data"):
+                head, head_bytes = self._load(plan, new, care)
+            finished = Finished()
+            if head.post_data.count:
+                with _clock(seconds, "post_data"):
+                    tell = self._tell_items(plan, head)
+                    finished = self._finish(plan, new, head, head_bytes, most_jobs, tell)
         filled = Filled(head, finished.jobs, seconds=seconds, warnings=finished.warnings)
         with _clock(seconds, "verify"):
             filled.verified = self._verify(plan, head, new)
@@ -111,13 +153,39 @@ class Filler:
                 tell(bytes=reader.position, total_bytes=plan.snapshot.dump_bytes)
         reader.close()
 
-    def _load(self, plan: DatabasePlan, new: str) -> tuple[ArchiveHead, bytes]:
+    def rehearse(self, plan: DatabasePlan, new: str) -> None:
+        """Make all that the archive holds but its rows in a database that is dropped again.
+
+        Raises what filling raises, but for what only rows can bring to light.
+        """
+        self._by_name(plan, new, lambda: self._rehearse(plan, new))
+
+    def _rehearse(self, plan: DatabasePlan, new: str) -> None:
+        reader = ArchiveReader()
+        with self._source.dump(plan.snapshot.id, plan.snapshot.path, glance=True) as source:
+            head, _beginning = read_head(reader, source.chunks())
+        head_bytes = reader.head_bytes or b""
+        self._create(plan, head, new)
+        with cared_for(self._postgres, new, head, self._in_window, self._named):
+            with self._postgres.start_restore(new, SILENCE_SECONDS, tablespaces=plan.tablespaces, data=False) as target:
+                listener = Listener(target)
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    target.write(head_bytes, self._stop_if_told)
+                    target.end_input()
+                if listener.exit_code(self._stop_if_told):
+                    raise self._failure(plan, head, listener)
+            if head.post_data.count:
+                self._finish(plan, new, head, head_bytes, 1, lambda _items: None)
+        self._postgres.drop_database(new)
+
+    def _load(self, plan: DatabasePlan, new: str, care: ExitStack) -> tuple[ArchiveHead, bytes]:
         """Make the database and stream what comes before the data, and the data, into it."""
         reader = ArchiveReader()
         with self._source.dump(plan.snapshot.id, plan.snapshot.path) as source:
             chunks = source.chunks()
             head, beginning = read_head(reader, chunks)
             self._create(plan, head, new)
+            care.enter_context(cared_for(self._postgres, new, head, self._in_window, self._named))
             with self._postgres.start_restore(new, SILENCE_SECONDS, tablespaces=plan.tablespaces) as target:
                 self._stream(plan, reader, beginning, chunks, target)
         return head, reader.head_bytes or b""
@@ -174,20 +242,37 @@ class Filler:
         except (BrokenPipeError, ConnectionResetError):
             pass  # pg_restore stopped reading: its own words follow.
         if listener.exit_code(while_it_finishes):
-            raise listener.failure()
+            raise self._failure(plan, reader.head, listener)
         if not whole:
             raise RestoreError(
                 "pg_restore ended without an error before it had read the whole archive, which cannot be right."
             )
 
-    def _finish(self, plan: DatabasePlan, new: str, head: ArchiveHead, head_bytes: bytes, most_jobs: int) -> Finished:
+    def _failure(self, plan: DatabasePlan, head: ArchiveHead | None, listener: Listener) -> RestoreError:
+        """Why pg_restore stopped before all was made and loaded."""
+        failure = listener.failure()
+        found = troubles(listener.messages, head) if head else ()
+        extension = looks_at_the_name(found, plan.database)
+        return _NamedError(failure.message, extension) if extension else failure
+
+    def _tell_items(self, plan: DatabasePlan, head: ArchiveHead) -> Callable[[int], None]:
+        tell, total = self._teller("indexes-and-constraints", plan), head.post_data.count
+        return lambda items: tell(done=min(items, total), total=total)
+
+    def _finish(
+        self,
+        plan: DatabasePlan,
+        new: str,
+        head: ArchiveHead,
+        head_bytes: bytes,
+        most_jobs: int,
+        tell: Callable[[int], None],
+    ) -> Finished:
         """Make indexes, keys, triggers and the like.
 
         Raises TogetherError, or RestoreError in pg_restore's words.
         """
-        tell, total = self._teller("indexes-and-constraints", plan), head.post_data.count
-        finisher = Finisher(self._postgres, plan, new, head, head_bytes, self._stop_if_told)
-        finished = finisher.finish(most_jobs, lambda items: tell(done=min(items, total), total=total))
+        finished = Finisher(self._postgres, plan, new, head, head_bytes, self._stop_if_told).finish(most_jobs, tell)
         if finished.troubles:
             raise RestoreError(_not_made(plan.database, finished.troubles))
         return finished

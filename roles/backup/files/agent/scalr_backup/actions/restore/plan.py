@@ -12,6 +12,7 @@ from functools import partial
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore import selection
+from scalr_backup.actions.restore.extensions import require_home, window_warnings
 from scalr_backup.actions.restore.known_roles import known_roles
 from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, RestoreRequest, needs
 from scalr_backup.actions.restore.warnings import (
@@ -23,6 +24,7 @@ from scalr_backup.actions.restore.warnings import (
     superuser_warnings,
     tablespace_warnings,
     unknown_role_warnings,
+    unrehearsed_warnings,
 )
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core import roles, room
@@ -36,6 +38,7 @@ from scalr_backup.core.errors import (
     PreparedTransactionsError,
     UsageError,
 )
+from scalr_backup.core.extensions import homes
 from scalr_backup.core.model import Cluster, Snapshot
 from scalr_backup.core.progress import progress
 from scalr_backup.core.roles import Globals, MissingRoles, Role
@@ -86,6 +89,7 @@ class Planner(UseCase):
         postgres, chosen, heads = ground.postgres, ground.chosen, ground.heads
         extensions = postgres.available_extensions() if any(head.extensions for head in heads) else {}
         _require_extensions(extensions, request, heads)
+        _require_homes(ground)
         databases = self._plan_databases(ground)
         missing, role_warnings = self._plan_roles(ground)
         # What a killed restore left goes before this one begins.
@@ -99,6 +103,8 @@ class Planner(UseCase):
             *spread_warnings(databases, survey),
             *extension_warnings(extensions, [ground.manifests.describe(one) for one in chosen.snapshots]),
             *subscription_warnings(heads),
+            *([] if request.throwaway else window_warnings(self._tied(ground, databases))),
+            *unrehearsed_warnings(request, databases, self._state.read().get("drills", {})),
             *role_warnings,
             *chosen.warnings,
         )
@@ -115,6 +121,11 @@ class Planner(UseCase):
             chosen.reference,
             chosen.missing,
         )
+
+    def _tied(self, ground: _Groundwork, databases: Sequence[DatabasePlan]) -> dict[str, tuple[str, ...]]:
+        """The extensions of those databases that are replaced."""
+        pairs = zip(databases, ground.heads, strict=True)
+        return {plan.database: head.extensions for plan, head in pairs if plan.exists}
 
     def _groundwork(self, request: RestoreRequest, cluster: Cluster, snapshots: Sequence[Snapshot]) -> _Groundwork:
         """Choose, and read the heads and beside them the manifests of what is chosen."""
@@ -296,6 +307,17 @@ def _require_extensions(available: Collection[str], request: RestoreRequest, hea
             f"The image of {request.into} has no extension {', '.join(missing)}, which the snapshot needs; restore "
             "into a container whose image has it."
         )
+
+
+def _require_homes(ground: _Groundwork) -> None:
+    """Refuse databases whose extensions can be created only in another. Raises MissingExtensionError."""
+    settings = sorted({setting for head in ground.heads for setting in homes(head.extensions).values()})
+    if not settings:
+        return
+    known = ground.postgres.readable_settings(settings)
+    for snapshot, head in zip(ground.chosen.snapshots, ground.heads, strict=True):
+        name = ground.request.database_as or snapshot.dump_of[1]
+        require_home(known, ground.request.into, name, head.extensions)
 
 
 def require_swappable(database: str, live: LiveDatabase | None) -> None:

@@ -9,8 +9,10 @@ so in words, the live one goes first: after it has been saved, and after the sna
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.dump import Dumper, uncounted
@@ -21,6 +23,7 @@ from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, Re
 from scalr_backup.actions.restore.result import DatabaseRestore, RestoreResult
 from scalr_backup.actions.restore.room_watch import RoomWatch
 from scalr_backup.actions.restore.swap import SwapUnknownError, has_swapped
+from scalr_backup.actions.restore.window import run_under_final_name
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.errors import (
@@ -173,8 +176,7 @@ class Restore(Replacing):
         request, plan, outcome = flight.request, flight.plan, flight.outcome
         try:
             if request.strategy == REPLACE and plan.exists:
-                filler = Filler(self._source, flight.postgres, self._emit, self._stop_if_told)
-                self._drop_live(filler, flight)
+                self._drop_live(self._filler(flight, self._stop_if_told), flight)
             filled = self._fill(flight)
             outcome.verified, outcome.jobs, outcome.seconds = filled.verified, filled.jobs, filled.seconds
             for sentence in filled.warnings:
@@ -219,16 +221,32 @@ class Restore(Replacing):
                 watch.check()
 
             try:
-                return Filler(self._source, flight.postgres, self._emit, stop_if_told).fill(plan, new)
+                return self._filler(flight, stop_if_told).fill(plan, new)
             except ScalrBackupError:
                 if watch.gave_up is not None:
                     raise watch.gave_up from None
                 raise
 
+    def _filler(self, flight: InFlight, stop_if_told: Callable[[], None]) -> Filler:
+        in_window = partial(run_under_final_name, self._state, flight.postgres, flight.tidier, flight.journal)
+        return Filler(self._source, flight.postgres, self._emit, stop_if_told, in_window)
+
     def _drop_live(self, filler: Filler, flight: InFlight) -> None:
-        """Make room by dropping the live database, after the snapshot has proved readable to its end."""
+        """Make room by dropping the live database, after the snapshot has proved readable to its end.
+
+        And after all that it holds but its rows has been made on this very server: extensions, roles, types, functions,
+        indexes. What only rows bring to light, a drill does: the plan says whether there was one.
+        """
         plan, postgres = flight.plan, flight.postgres
         filler.read_through(plan)
+        self._stop_if_told()
+        self._emit(progress("rehearsal", container=postgres.container, database=plan.database))
+        try:
+            filler.rehearse(plan, flight.journal.new)
+        except RestoreError as error:
+            raise RestoreError(
+                f"The rehearsal failed, so the live {plan.database} was not dropped: {error.message}"
+            ) from None
         self._stop_if_told()
         self._emit(progress("drop", container=postgres.container, database=plan.database))
         postgres.drop_database(plan.database)

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from scalr_backup.actions.backup.manifest import Manifests
-from scalr_backup.actions.restore.request import DatabasePlan
+from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, RestoreRequest
 from scalr_backup.core import room
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.model import Snapshot
 from scalr_backup.core.records.manifest import ManifestDatabase
+from scalr_backup.core.records.state import DrillRecord
 from scalr_backup.core.roles import Globals, MissingRoles
 from scalr_backup.core.units import human_age
 
@@ -53,6 +54,21 @@ def superuser_warnings(source: Globals, missing: MissingRoles) -> Iterator[str]:
     has_more = sum(role.superuser for role in source.roles.values()) > 1
     if has_more and (superusers := [role.name for role in missing.roles if role.superuser]):
         yield f"The roles to be created include superusers: {', '.join(superusers)}."
+
+
+def unrehearsed_warnings(
+    request: RestoreRequest, databases: Sequence[DatabasePlan], drills: Mapping[str, DrillRecord]
+) -> list[str]:
+    """Live databases that are dropped although nobody knows whether the rows of their snapshots load."""
+    if request.strategy != REPLACE:
+        return []
+    passed = {drill.get("snapshot_id") for drill in drills.values() if drill["ok"]}
+    return [
+        f"No drill on record has restored the snapshot {plan.snapshot.short_id} of {plan.database}. All but its rows is "
+        "rehearsed before the live database is dropped; whether its rows load is then unknown: drill it first (drill.yml)."
+        for plan in databases
+        if plan.exists and not passed & plan.snapshot.ids
+    ]
 
 
 def age_warnings(databases: Sequence[DatabasePlan]) -> list[str]:

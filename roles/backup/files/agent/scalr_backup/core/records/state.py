@@ -218,6 +218,7 @@ class RestoreRecord(KeptRecord):
 
     new: str
     keep_old: bool
+    aside: NotRequired[str]
 
 
 class UndoRecord(TypedDict):

@@ -67,12 +67,14 @@ class Clients(PostgresServer):
             f"--dbname={connection_string(database)}",
         ]
 
-    def start_restore(self, database: str, silence_seconds: float, *, tablespaces: bool = True) -> ExecStream:
+    def start_restore(
+        self, database: str, silence_seconds: float, *, tablespaces: bool = True, data: bool = True
+    ) -> ExecStream:
         """Start a pg_restore that makes *database*'s objects and fills them from its standard input.
 
-        It stops at the first error. Indexes, keys and the like come afterwards, see ``start_post_data``.
+        Without *data* they stay empty. It stops at the first error. Indexes, keys and the like come afterwards, see ``start_post_data``.
         """
-        sections = ("--section=pre-data", "--section=data")
+        sections = ("--section=pre-data", *(["--section=data"] if data else []))
         argv = [*self._restore_argv(database, tablespaces), *sections]
         return self._docker.start_exec(
             self.container, argv, self._restore_environment(), stdin=True, silence_seconds=silence_seconds

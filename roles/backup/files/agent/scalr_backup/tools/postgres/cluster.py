@@ -29,6 +29,7 @@ from scalr_backup.tools.postgres.queries import (
     sequence_values,
 )
 from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREFIX
+from scalr_backup.tools.postgres.window import window_script
 
 # Half-made databases of a restore: this, the run's id and a number. Nothing else is called so; a user's database
 # that only begins alike is not ours to drop.
@@ -93,10 +94,16 @@ class Postgres(Clients):
         return LiveDatabase(size[0], sum(one["sessions"] for one in connected), tuple(connected), prepared)
 
     def settings(self, *names: str) -> list[str]:
-        """Settings of the server, such as ``shared_preload_libraries``."""
+        """Settings of the server, such as ``shared_preload_libraries``; raises PostgresError where one may not be read."""
         rows = ", ".join(f"({number}, {quote_literal(name)})" for number, name in enumerate(names))
         sql = f"SELECT to_jsonb(current_setting(name)) FROM (VALUES {rows}) AS wanted (number, name) ORDER BY number;"
         return self.query(self._home, sql)
+
+    def readable_settings(self, names: Sequence[str]) -> dict[str, str]:
+        """Those of these settings that the server knows, and that the agent's user may read."""
+        listed = ", ".join(map(quote_literal, names))
+        rows = f"SELECT jsonb_build_array(name, setting) FROM pg_settings WHERE name IN ({listed});"
+        return dict(self.query(self._home, rows))
 
     def volume(self, directory: str) -> Volume | None:
         """The file system that a directory of the container lies on; None when that is unknown.
@@ -172,6 +179,11 @@ class Postgres(Clients):
             # Nor does psql show the line that the server complains of.
             session.query("\\set VERBOSITY terse\n" + SILENCE_THE_LOG)
             session.query("BEGIN;\n" + "\n".join(statements) + "\nCOMMIT;")
+
+    def lets_nobody_in(self, name: str) -> bool:
+        """Whether a database allows no connections but a superuser's."""
+        sql = f"SELECT to_jsonb(datconnlimit = 0) FROM pg_database WHERE datname = {quote_literal(name)};"
+        return self.query(self._maintenance_database(name), sql) == [True]
 
     def rename_database(self, name: str, new_name: str) -> None:
         """Rename a database that is not in use."""
@@ -251,6 +263,48 @@ class Postgres(Clients):
             self.unstoppable().session(maintenance) as session,
         ):
             session.query(script)
+
+    def while_named(self, live: str, new: str, aside: str | None, statements: Sequence[str]) -> tuple[bool, str]:
+        """Run statements in the database *new* while it is called *live*, and the live one *aside*, for a moment.
+
+        Returns whether the names are as they were, and what went wrong, if something did; see ``window_script``.
+        Raises what keeps the answer from coming; the names then tell how far it came.
+        """
+        home = self._maintenance_database(live)
+        # A limit of connections keeps everybody out but superusers, of whom we have to be one.
+        script = window_script(live, new, aside, home, statements, guarded=bool(self._without_event_triggers))
+        # Once begun, it waits for its answer, even when told to stop: it takes a moment.
+        with self.unstoppable().session(home) as session:
+            said: dict[str, Any] = session.query(script)[-1]
+        return bool(said["back"]), str(said["failed"])
+
+    def set_until_full(self, database: str, settings: Mapping[str, str]) -> tuple[str, ...]:
+        """Give a database those settings that the server knows; returns their names."""
+        names = ", ".join(map(quote_literal, settings))
+        known = self.query(self._home, f"SELECT to_jsonb(name) FROM pg_settings WHERE name IN ({names}) ORDER BY name;")
+        name = quote_identifier(database)
+        self.execute(
+            self._maintenance_database(database),
+            *(f"ALTER DATABASE {name} SET {one} = {quote_literal(settings[one])}" for one in known),
+        )
+        return tuple(known)
+
+    def reset(self, database: str, settings: Sequence[str]) -> None:
+        """Take such settings away; what the archive has of them comes with its other properties."""
+        name = quote_identifier(database)
+        self.execute(self._maintenance_database(database), *(f"ALTER DATABASE {name} RESET {one}" for one in settings))
+
+    def call_of_extension(self, database: str, extension: str, function: str) -> None:
+        """Call a function of an extension, which has no arguments, in a database that is full."""
+        with self.session(database) as session:
+            [schema] = session.query(
+                "SELECT to_jsonb(nspname) FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace "
+                f"WHERE extname = {quote_literal(extension)};"
+            )
+            call = f"{quote_identifier(schema)}.{quote_identifier(function)}()"
+            # What it calls in turn may be found by the extension's schema alone.
+            session.query(f"SET search_path = {quote_identifier(schema)}, pg_catalog;")
+            session.query(f"SELECT count(*) AS called FROM {call} \\gset")
 
     @contextmanager
     def _sessions_ended(self, maintenance: str, databases: Sequence[str]) -> Iterator[None]:
