@@ -229,7 +229,7 @@ plan:
       type: list
       elements: str
     free_bytes:
-      description: Free space on the volumes that the rows go to. It is null for an undo if the container does not report it.
+      description: Free space on the volumes that the rows go to. It is null where the container does not report it.
       type: int
       sample: 53687091200
     room:

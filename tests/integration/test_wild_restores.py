@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.containers import AgentContainer, Call, DatabaseContainer, docker
+from tests.support.containers import AgentContainer, Call, DatabaseContainer, docker, wait_until
 from tests.support.restores import leftovers, outcome_of
 
 
@@ -271,6 +271,65 @@ def test_a_live_database_is_not_dropped_for_an_archive_that_does_not_restore(
     assert outcome_of(call)["dropped_first"] is False
     assert server.sql("SELECT n FROM t", "shop") == "1"
     assert not leftovers(server)
+
+
+# -- a user who is no superuser ----------------------------------------------------------------------------
+
+
+def test_a_user_who_may_not_read_everything_restores_what_is_theirs(
+    make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    # Bitnami's variables name the app's user; the official image, which this one is, does not know them.
+    names = {"POSTGRES_PASSWORD": "s3cret", "POSTGRESQL_USERNAME": "app", "POSTGRESQL_PASSWORD": "theirs"}
+    server = make_database("modest", environment=names)
+    server.sql("CREATE ROLE app LOGIN CREATEDB PASSWORD 'theirs'; CREATE DATABASE shop OWNER app")
+    content = "CREATE TABLE t AS SELECT n FROM generate_series(1, 500) AS n; CREATE INDEX ON t (n)"
+    server.sql(f"SET ROLE app; CREATE SCHEMA app; SET search_path = app; {content}", "shop")
+    assert (
+        "permission denied"
+        in docker(
+            "exec", server.name, "psql", "-U", "app", "-d", "shop", "-c", "SHOW data_directory", check=False
+        ).stderr
+    )
+    keeper.ok("backup", "--db", server.name)
+    server.sql("DELETE FROM app.t WHERE n > 5", "shop")
+    call = restore(keeper, server, "shop")
+    assert call.exit_code == 0, call.output
+    assert server.sql("SELECT count(*) FROM app.t", "shop") == "500"
+    assert not leftovers(server)
+
+
+# -- consumers of a database's changes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_replication_slots_that_are_lost_are_named_with_their_consumers(
+    keep: bool, make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    server = make_database(f"slots{keep}", command=["postgres", "-c", "wal_level=logical"])
+    made(
+        server,
+        "shop",
+        "CREATE TABLE t AS SELECT 1 AS n; SELECT pg_create_logical_replication_slot('quiet', 'test_decoding')",
+    )
+    server.sql("SELECT pg_create_logical_replication_slot('busy', 'test_decoding')", "shop")
+    reader = ["pg_recvlogical", "-U", "postgres", "-d", "dbname=shop application_name=debezium", "--slot", "busy"]
+    docker("exec", "--detach", server.name, *reader, "--start", "-f", "/dev/null", "--no-loop")
+    wait_until(lambda: server.sql("SELECT active FROM pg_replication_slots WHERE slot_name = 'busy'") == "t", "is read")
+    save(keeper, server)
+    options = ["--keep-old"] if keep else []
+    call = restore(keeper, server, "shop", *options)
+    assert call.exit_code == 0, call.output
+    planned = {one["name"]: one for one in call.data["plan"]["databases"][0]["slots"]}
+    assert planned.keys() == {"busy", "quiet"}
+    assert "debezium" in planned["busy"]["consumer"]
+    assert planned["quiet"] == {"name": "quiet", "plugin": "test_decoding", "active": False, "consumer": None}
+    [warning] = [one for one in call.data["plan"]["warnings"] if "replication slots" in one]
+    assert "busy (test_decoding, read by postgres debezium from local)" in warning
+    left = server.sql("SELECT string_agg(slot_name, ' ' ORDER BY slot_name) FROM pg_replication_slots")
+    lost = {one["name"] for one in outcome_of(call)["lost_slots"]}
+    assert (left, lost) == (("busy quiet", set()) if keep else ("", {"busy", "quiet"}))
+    assert any("were dropped with it" in one for one in call.data["warnings"]) is not keep
 
 
 def add_extension(server: DatabaseContainer, name: str, sql: str, **control: str) -> None:

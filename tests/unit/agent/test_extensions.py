@@ -17,13 +17,24 @@ from scalr_backup.actions.restore.extensions import (
     require_home,
     window_warnings,
 )
-from scalr_backup.actions.restore.warnings import unrehearsed_warnings
+from scalr_backup.actions.restore.plan import require_room
+from scalr_backup.actions.restore.request import RestoreRequest
+from scalr_backup.actions.restore.warnings import slot_warnings, unknown_room_warnings, unrehearsed_warnings
 from scalr_backup.actions.restore.window import run_under_final_name
 from scalr_backup.core.archive.trouble import Trouble
-from scalr_backup.core.errors import DockerUnreachableError, MissingExtensionError, RestoreError
+from scalr_backup.core.errors import (
+    DockerUnreachableError,
+    MissingExtensionError,
+    PostgresError,
+    RestoreError,
+    RoomUnknownError,
+)
 from scalr_backup.core.extensions import NEEDS, settings_of_a_drill
-from scalr_backup.core.model import Snapshot, dump_path
+from scalr_backup.core.model import Credentials, Snapshot, dump_path
+from scalr_backup.core.room import Claim
+from scalr_backup.tools.docker.exec_stream import ExecResult
 from scalr_backup.tools.docker.throwaway import Image
+from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.window import window_script
 from scalr_backup.tools.state import RestoreJournal, State
 
@@ -234,6 +245,97 @@ def test_a_lost_answer_is_looked_after_at_once(tmp_path):
     with pytest.raises(RestoreError, match="gone"):
         run_under_final_name(State(tmp_path), server, server, JOURNAL, [])
     assert server.names == {"shop": "live", NEW: "half-made"}
+
+
+# -- what may not be read ----------------------------------------------------------------------------------
+
+
+def test_a_server_that_hides_its_directory_is_found_by_its_processes_or_else_not_judged():
+    known = {
+        "directory": None, "limit_bytes": 1, "kept_bytes": 0, "kept_for_slots": -1, "sort_bytes": 64, "checksums": False,
+        "archive_fails": None, "slots": [], "tablespaces": {"fast": 16500},
+    }  # fmt: skip
+    said = []
+
+    def run(_container, argv, *_arguments, **_options):
+        said.append(argv)
+        return ExecResult(0, places, "")
+
+    def server():
+        postgres = Postgres(
+            SimpleNamespace(run=run), "c", Credentials("app"), "scalr-backup r", facts={("c", "home"): "postgres"}
+        )
+        postgres.query = lambda *_arguments: [dict(known)]
+        return postgres
+
+    places = b""
+    survey = server().room()
+    assert "pg_read_all_settings TO app" in survey.unknown
+    [warning] = unknown_room_warnings(survey)
+    assert "was not checked" in warning
+    require_room([SimpleNamespace(claim=Claim(10**15))], survey, RestoreRequest("c"))
+    places = b"/bitnami/postgresql/data\n/bitnami/postgresql/data\n"
+    with suppress(RoomUnknownError):
+        server().room()
+    assert "/bitnami/postgresql/data/pg_wal" in said[-1]
+
+
+# -- replication slots -------------------------------------------------------------------------------------
+
+SLOTS = (
+    {"name": "busy", "plugin": "pgoutput", "active": True, "consumer": "app debezium from 10.0.0.7"},
+    {"name": "quiet", "plugin": "wal2json", "active": False, "consumer": None},
+)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_plan_names_the_slots_and_who_reads_them(keep):
+    plans = [
+        SimpleNamespace(database="shop", live=SimpleNamespace(slots=SLOTS)),
+        SimpleNamespace(database="blog", live=SimpleNamespace(slots=())),
+        SimpleNamespace(database="gone", live=None),
+    ]
+    [warning] = slot_warnings(RestoreRequest("c", keep_old=keep), plans)
+    assert "busy (pgoutput, read by app debezium from 10.0.0.7), quiet (wal2json, read by nobody now)" in warning
+    assert ("stay with" in warning) is keep
+    assert ("keep_old=true" in warning) is not keep
+
+
+def dropping(codes):
+    """A cluster whose drops fail with these codes first; what it was asked to do."""
+    done = []
+    postgres = Postgres(None, "c", Credentials("postgres"), "scalr-backup r", facts={("c", "home"): "postgres"})
+
+    class Dropping(type(postgres)):
+        def query(self, *_arguments):
+            return []
+
+        def unstoppable(self, application=None):
+            return self
+
+        def execute(self, _database, *_statements):
+            done.append("drop")
+            if codes:
+                raise PostgresError("database is used by an active logical replication slot", codes.pop(0))
+
+        def end_sessions(self, _database):
+            done.append("end")
+
+    postgres.__class__ = Dropping
+    return postgres, done
+
+
+def test_a_database_whose_slot_is_read_is_dropped_once_its_reader_is_ended():
+    postgres, done = dropping(["55006", "55006"])
+    postgres.drop_database("shop")
+    assert done == ["drop", "end", "drop", "end", "drop"]
+
+
+def test_a_drop_that_is_refused_for_another_reason_is_not_tried_again():
+    postgres, done = dropping(["42501"])
+    with pytest.raises(PostgresError):
+        postgres.drop_database("shop")
+    assert done == ["drop"]
 
 
 # -- dropping the live database first ----------------------------------------------------------------------

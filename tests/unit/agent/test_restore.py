@@ -462,6 +462,9 @@ class Dropping:
     def __init__(self, log):
         self.log = log
 
+    def slots(self, _database):
+        return ()
+
     def drop_database(self, name):
         self.log.append(f"drop {name}")
 

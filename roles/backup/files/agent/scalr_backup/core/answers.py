@@ -381,6 +381,15 @@ class ConnectedAnswer(TypedDict):
     sessions: int
 
 
+class SlotAnswer(TypedDict):
+    """A logical replication slot of a database, and who reads it; null where nobody does, or who may not be seen."""
+
+    name: str
+    plugin: str | None
+    active: bool
+    consumer: str | None
+
+
 class PlannedSnapshot(TypedDict):
     """The snapshot that a database would be restored from."""
 
@@ -403,6 +412,7 @@ class LiveAnswer(TypedDict):
     size_bytes: int | None
     sessions: int
     connected: list[ConnectedAnswer]
+    slots: NotRequired[list[SlotAnswer]]
 
 
 class PlannedDatabase(LiveAnswer):
@@ -460,6 +470,7 @@ class RestoredAnswer(TypedDict):
     safety_snapshot_id: str | None
     old_database: str | None
     kept_database: str | None
+    lost_slots: NotRequired[list[SlotAnswer]]
     dropped_first: bool
     verified: dict[str, int] | None
     jobs: int

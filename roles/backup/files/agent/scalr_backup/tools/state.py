@@ -67,10 +67,11 @@ class RestoreJournal:
     @property
     def record(self) -> RestoreRecord:
         """As it is written down."""
-        return {
+        record: RestoreRecord = {
             "run": self.run, "container": self.container, "database": self.database, "new": self.new, "old": self.old,
-            "keep_old": self.keep_old, **({"aside": self.aside} if self.aside else {}),
+            "keep_old": self.keep_old,
         }  # fmt: skip
+        return record | {"aside": self.aside} if self.aside else record
 
     @property
     def kept(self) -> KeptDatabase:

@@ -19,11 +19,13 @@ from scalr_backup.actions.restore.warnings import (
     age_warnings,
     count_warnings,
     extension_warnings,
+    slot_warnings,
     spread_warnings,
     subscription_warnings,
     superuser_warnings,
     tablespace_warnings,
     unknown_role_warnings,
+    unknown_room_warnings,
     unrehearsed_warnings,
 )
 from scalr_backup.actions.use_case import Tools, UseCase
@@ -101,8 +103,10 @@ class Planner(UseCase):
             *count_warnings(databases, ground.manifests),
             *tablespace_warnings(databases),
             *spread_warnings(databases, survey),
+            *unknown_room_warnings(survey),
             *extension_warnings(extensions, [ground.manifests.describe(one) for one in chosen.snapshots]),
             *subscription_warnings(heads),
+            *slot_warnings(request, databases),
             *([] if request.throwaway else window_warnings(self._tied(ground, databases))),
             *unrehearsed_warnings(request, databases, self._state.read().get("drills", {})),
             *role_warnings,
@@ -252,6 +256,8 @@ def require_room(
 
     Raises NoRoomError with the way out.
     """
+    if survey.unknown is not None:
+        return
     wanted = needs(databases, survey, request)
     lacking = room.shortage([plan.claim for plan in databases], survey, wanted, spare_bytes)
     if lacking is None:

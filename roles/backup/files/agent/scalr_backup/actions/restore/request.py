@@ -158,6 +158,13 @@ class Plan:
         return self.survey.places_of([database.claim for database in self.databases])
 
     @property
+    def free_bytes(self) -> int | None:
+        """The room on the volumes that the rows go to; None where that is unknown."""
+        if self.survey.unknown is not None:
+            return None
+        return sum(place.free_bytes for place in self.places) + self.spare_bytes
+
+    @property
     def needs(self) -> room.RoomNeeds:
         """What the restore takes of its volumes."""
         return needs(self.databases, self.survey, self.request)
@@ -176,7 +183,7 @@ class Plan:
             "roles": [*self.roles.names],
             "databases": [database.as_dict() for database in self.databases],
             "missing": [*self.missing],
-            "free_bytes": sum(place.free_bytes for place in self.places) + self.spare_bytes,
+            "free_bytes": self.free_bytes,
             "room": self.needs.as_dict(),
             "warnings": list(self.warnings),
         }
@@ -189,6 +196,7 @@ def live_as_dict(live: LiveDatabase | None) -> LiveAnswer:
         "size_bytes": live.size_bytes if live else None,
         "sessions": live.sessions if live else 0,
         "connected": list(live.connected) if live else [],
+        "slots": list(live.slots) if live else [],
     }
 
 

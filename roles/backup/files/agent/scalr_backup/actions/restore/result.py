@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from scalr_backup.core.answers import PlanAnswer, RestoreAnswer, RestoredAnswer
+from scalr_backup.core.answers import PlanAnswer, RestoreAnswer, RestoredAnswer, SlotAnswer
 from scalr_backup.core.errors import ExitCode
 from scalr_backup.core.model import Failure
 
@@ -21,6 +21,8 @@ class DatabaseRestore:
     safety_snapshot_id: str | None = None
     old_database: str | None = None
     kept_database: str | None = None
+    # The logical replication slots that went with the replaced database.
+    lost_slots: list[SlotAnswer] = field(default_factory=list)
     dropped_first: bool = False
     verified: dict[str, int] | None = None
     jobs: int = 1
@@ -37,6 +39,7 @@ class DatabaseRestore:
             "safety_snapshot_id": self.safety_snapshot_id,
             "old_database": self.old_database,
             "kept_database": self.kept_database,
+            "lost_slots": self.lost_slots,
             "dropped_first": self.dropped_first,
             "verified": self.verified,
             "jobs": self.jobs,

@@ -9,7 +9,7 @@ so in words, the live one goes first: after it has been saved, and after the sna
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +23,10 @@ from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, Re
 from scalr_backup.actions.restore.result import DatabaseRestore, RestoreResult
 from scalr_backup.actions.restore.room_watch import RoomWatch
 from scalr_backup.actions.restore.swap import SwapUnknownError, has_swapped
+from scalr_backup.actions.restore.warnings import AFTER_LOST_SLOTS, slots_in_words
 from scalr_backup.actions.restore.window import run_under_final_name
 from scalr_backup.actions.use_case import Tools
+from scalr_backup.core.answers import SlotAnswer
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.errors import (
     InterruptedRunError,
@@ -212,7 +214,7 @@ class Restore(Replacing):
         """
         request, plan, new, whole = flight.request, flight.plan, flight.journal.new, flight.result.plan
         live = "" if request.strategy == REPLACE else f"the live {plan.database} is as it was; "
-        places = {place.volume: place for place in (whole.survey.log, *whole.places)}
+        places = {} if whole.survey.unknown else {one.volume: one for one in (whole.survey.log, *whole.places)}
         looker = flight.postgres.unstoppable()
         with RoomWatch(looker, [*places.values()], new, f"{live}{ways_out(request)}.") as watch:
 
@@ -249,8 +251,25 @@ class Restore(Replacing):
             ) from None
         self._stop_if_told()
         self._emit(progress("drop", container=postgres.container, database=plan.database))
+        slots = self._slots(flight, plan.database)
         postgres.drop_database(plan.database)
         flight.outcome.dropped_first = True
+        self._tell_lost(flight, slots)
+
+    def _slots(self, flight: InFlight, database: str) -> tuple[SlotAnswer, ...]:
+        """The replication slots that go with a database; one that came after the plan counts, too."""
+        with suppress(ScalrBackupError):
+            return flight.postgres.slots(database)
+        return flight.plan.live.slots if flight.plan.live else ()
+
+    def _tell_lost(self, flight: InFlight, slots: Sequence[SlotAnswer]) -> None:
+        if slots:
+            flight.outcome.lost_slots += slots
+            self._warn(
+                flight.result,
+                f"The replication slots of the replaced {flight.plan.database} were dropped with it: {slots_in_words(slots)}. "
+                f"{AFTER_LOST_SLOTS}",
+            )
 
     def _with_way_back(self, flight: InFlight, message: str) -> str:
         outcome = flight.outcome
@@ -309,6 +328,7 @@ class Restore(Replacing):
         if outcome.old_database is not None and journal.keep_old:
             self._state.keep(journal.kept)
         elif outcome.old_database is not None:
+            slots = self._slots(flight, journal.old)
             try:
                 flight.postgres.drop_database(journal.old)
             except ScalrBackupError as error:
@@ -319,6 +339,7 @@ class Restore(Replacing):
                 )
                 return
             outcome.old_database = None
+            self._tell_lost(flight, slots)
         self._state.close_journal(journal)
 
     def _keep_for_inspection(self, flight: InFlight) -> str | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from scalr_backup.core.answers import ConnectedAnswer
+from scalr_backup.core.answers import ConnectedAnswer, SlotAnswer
 from scalr_backup.core.errors import PostgresError, RoomUnknownError
 from scalr_backup.core.model import Database, Volume, kept_since
-from scalr_backup.core.room import DEFAULT_TABLESPACE, LogSettings, Place, Survey
+from scalr_backup.core.room import DEFAULT_TABLESPACE, NOWHERE, LogSettings, Place, Survey
 from scalr_backup.core.sql import quote_identifier, quote_literal
 from scalr_backup.tools.docker import volumes
 from scalr_backup.tools.postgres.clients import MOST_JOBS, Clients
@@ -23,6 +24,7 @@ from scalr_backup.tools.postgres.queries import (
     IS_EMPTY,
     ROOM_OF_SERVER,
     SILENCE_THE_LOG,
+    SLOTS,
     RowCounts,
     SequenceValues,
     count_rows,
@@ -35,6 +37,9 @@ from scalr_backup.tools.postgres.window import window_script
 # that only begins alike is not ours to drop.
 RESTORE_PREFIX = "scalr_restore_"
 _HALF_MADE = re.compile(RESTORE_PREFIX + r"(?P<day>[0-9]{8}t[0-9]{6}z)_(?P<rest>[0-9a-f]{4})_[0-9]+\Z")
+# PostgreSQL documentation, "Error Codes"; and how often and how soon a database is tried again that is in use.
+_OBJECT_IN_USE = "55006"
+_DROP_TRIES, _BETWEEN_DROPS_SECONDS = 20, 0.2
 # While the swap waits for somebody's lock on the database, the app cannot connect.
 _SWAP_WAIT_MILLISECONDS = 10 * 1000
 
@@ -47,6 +52,8 @@ class LiveDatabase:
     sessions: int
     connected: tuple[ConnectedAnswer, ...] = ()
     prepared_transactions: int = 0
+    # The logical replication slots that go with it when it is dropped.
+    slots: tuple[SlotAnswer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,9 +96,15 @@ class Postgres(Clients):
             [prepared] = session.query(
                 f"SELECT to_jsonb(count(*)) FROM pg_prepared_xacts WHERE database = {quote_literal(name)};"
             )
+            slots = session.query(SLOTS.format(name=quote_literal(name)))
         if not size:
             return None
-        return LiveDatabase(size[0], sum(one["sessions"] for one in connected), tuple(connected), prepared)
+        sessions = sum(one["sessions"] for one in connected)
+        return LiveDatabase(size[0], sessions, tuple(connected), prepared, tuple(slots))
+
+    def slots(self, database: str) -> tuple[SlotAnswer, ...]:
+        """The logical replication slots of a database; told to a run that is to stop as well."""
+        return tuple(self.unstoppable().query(self._home, SLOTS.format(name=quote_literal(database))))
 
     def settings(self, *names: str) -> list[str]:
         """Settings of the server, such as ``shared_preload_libraries``; raises PostgresError where one may not be read."""
@@ -119,6 +132,9 @@ class Postgres(Clients):
         Raises RoomUnknownError when neither ``df`` nor ``stat`` works.
         """
         known = self.query(self._home, ROOM_OF_SERVER)[0]
+        known["directory"] = known["directory"] or volumes.data_directory(self._docker, self.container)
+        if known["directory"] is None:
+            return _unknown_room(known, self.container, self._credentials.user)
         log = f"{known['directory']}/pg_wal"
         directories = {DEFAULT_TABLESPACE: known["directory"]} | {
             name: f"{known['directory']}/pg_tblspc/{oid}" for name, oid in known["tablespaces"].items()
@@ -213,7 +229,17 @@ class Postgres(Clients):
             )
         # One whose DROP is interrupted would remain, and accept no connections.
         drop = f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)"
-        self.unstoppable().execute(maintenance, drop)
+        patient = self.unstoppable()
+        for left in reversed(range(_DROP_TRIES)):
+            try:
+                patient.execute(maintenance, drop)
+                return
+            except PostgresError as error:
+                # FORCE does not end who reads a replication slot of the database, and who does comes back at once.
+                if not left or error.sqlstate != _OBJECT_IN_USE:
+                    raise
+            patient.end_sessions(name)
+            time.sleep(_BETWEEN_DROPS_SECONDS)
 
     def create_database(self, name: str, create_sql: str, owner: str) -> None:
         """Create a database by the archive's own definition and give it to its owner."""
@@ -354,6 +380,19 @@ def run_of_half_made(name: str) -> str | None:
     """The id of the run that a half-made database is of; None for any other name."""
     match = _HALF_MADE.match(name)
     return f"{match['day'].upper()}-{match['rest']}" if match else None
+
+
+def _unknown_room(known: Mapping[str, Any], container: str, user: str) -> Survey:
+    """What is to be had where nobody says where the server's volumes are."""
+    return Survey(
+        log=NOWHERE,
+        tablespaces={DEFAULT_TABLESPACE: NOWHERE, **dict.fromkeys(known["tablespaces"], NOWHERE)},
+        settings=_log_settings(known),
+        log_bytes=0,
+        sort_memory_bytes=known["sort_bytes"],
+        processors=1,
+        unknown=f"The user {user} of {container} may not read data_directory (GRANT pg_read_all_settings TO {user} allows it)",
+    )
 
 
 def _log_settings(known: Mapping[str, Any]) -> LogSettings:
