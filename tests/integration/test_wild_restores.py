@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -330,6 +331,133 @@ def test_replication_slots_that_are_lost_are_named_with_their_consumers(
     lost = {one["name"] for one in outcome_of(call)["lost_slots"]}
     assert (left, lost) == (("busy quiet", set()) if keep else ("", {"busy", "quiet"}))
     assert any("were dropped with it" in one for one in call.data["warnings"]) is not keep
+
+
+# -- objects that no restore can make again ----------------------------------------------------------------
+
+
+STALE = """
+CREATE TABLE customers (id int PRIMARY KEY);
+CREATE TABLE orders (id int PRIMARY KEY, customer int);
+INSERT INTO orders VALUES (1, 7);
+ALTER TABLE orders ADD CONSTRAINT orders_customer FOREIGN KEY (customer) REFERENCES customers NOT VALID;
+UPDATE pg_constraint SET convalidated = true WHERE conname = 'orders_customer';
+CREATE TABLE tokens (id int, expires timestamptz, CONSTRAINT fresh CHECK (expires > now()));
+INSERT INTO tokens VALUES (1, now() + interval '1 second');
+CREATE FUNCTION rate() RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN base(); END';
+CREATE FUNCTION base() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 2';
+CREATE TABLE prices (n int, total int GENERATED ALWAYS AS (n * rate()) STORED);
+INSERT INTO prices (n) VALUES (21);
+CREATE FUNCTION waiting() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM orders';
+CREATE MATERIALIZED VIEW backlog AS SELECT waiting() AS n;
+"""
+
+
+@pytest.fixture(scope="module")
+def stale(plain: DatabaseContainer, keeper: AgentContainer) -> DatabaseContainer:
+    """A database that was right when it was made, and is not now."""
+    made(plain, "stale", STALE)
+    time.sleep(1.5)
+    save(keeper, plain)
+    return plain
+
+
+def test_a_restore_stops_at_what_cannot_be_made_and_tells_what_mends_it(
+    stale: DatabaseContainer, keeper: AgentContainer
+) -> None:
+    before = stale.fingerprint("stale")
+    call = restore(keeper, stale, "stale")
+    assert call.exit_code == 1, call.output
+    [lost] = outcome_of(call)["objects"]
+    assert lost["outcome"] == "failed"
+    assert lost["mend"] in call.error["message"]
+    assert "on_error=skip" in call.error["message"]
+    assert stale.fingerprint("stale") == before
+    assert not leftovers(stale)
+
+
+def test_a_drill_names_the_object_and_the_sql_that_mends_it(stale: DatabaseContainer, keeper: AgentContainer) -> None:
+    drilled = keeper.call("drill", "--db", stale.name, "--database", "stale")
+    assert drilled.exit_code == 3, drilled.output
+    [outcome] = drilled.data["databases"]
+    assert outcome["tried"] is True
+    [lost] = outcome["objects"]
+    assert lost["object"].startswith("TABLE DATA public.")
+    assert lost["mend"] in outcome["error"]["message"]
+
+
+def test_a_restore_that_may_go_on_brings_back_every_row_and_lists_the_rest(
+    stale: DatabaseContainer, keeper: AgentContainer
+) -> None:
+    before = stale.fingerprint("stale")
+    call = restore(keeper, stale, "stale", "--on-error", "skip")
+    assert call.exit_code == 0, call.output
+    fates = {one["object"]: one["outcome"] for one in outcome_of(call)["objects"]}
+    assert fates == {
+        "FK CONSTRAINT public.orders orders_customer": "not_valid",
+        "TABLE DATA public.tokens": "not_valid",
+        "TABLE DATA public.prices": "mended",
+        "MATERIALIZED VIEW DATA public.backlog": "mended",
+    }
+    assert len(call.data["warnings"]) == 4
+    assert stale.fingerprint("stale") == before
+    assert (
+        stale.sql("SELECT conname FROM pg_constraint WHERE NOT convalidated ORDER BY 1", "stale")
+        == "fresh\norders_customer"
+    )
+    assert stale.sql("SELECT n FROM backlog", "stale") == "1"
+    assert stale.sql("SELECT count(*) FROM pg_proc WHERE proconfig IS NOT NULL AND oid >= 16384", "stale") == "0"
+    # From now on it is saved so that it restores; what was told to mend it, mends the rest.
+    for one in outcome_of(call)["objects"]:
+        if one["outcome"] == "mended":
+            stale.sql(one["mend"], "stale")
+    save(keeper, stale)
+    assert restore(keeper, stale, "stale").exit_code == 0
+
+
+# -- databases that need each other ------------------------------------------------------------------------
+
+
+NEEDS = """
+CREATE EXTENSION postgres_fdw;
+CREATE EXTENSION dblink;
+CREATE TABLE own AS SELECT {own} AS n;
+CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname '{other}');
+CREATE USER MAPPING FOR postgres SERVER other OPTIONS (user 'postgres', password_required 'false');
+CREATE FOREIGN TABLE theirs (n int) SERVER other OPTIONS (table_name 'own');
+"""
+
+
+def test_databases_that_read_from_each_other_come_back_into_an_empty_cluster(
+    make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    server = make_database("couple")
+    for name, other, own in (("alpha", "beta", 1), ("beta", "alpha", 2)):
+        made(server, name, NEEDS.format(other=other, own=own))
+    server.sql("CREATE MATERIALIZED VIEW seen AS SELECT n FROM theirs", "alpha")
+    server.sql(
+        "CREATE MATERIALIZED VIEW seen AS SELECT n FROM dblink('dbname=alpha user=postgres', 'SELECT n FROM own') AS x(n int)",
+        "beta",
+    )
+    server.sql("CREATE DATABASE gamma")
+    save(keeper, server)
+    drilled = keeper.call("drill", "--db", server.name)
+    assert drilled.exit_code == 0, drilled.output
+    for outcome in drilled.data["databases"]:
+        fates = {one["object"]: one["outcome"] for one in outcome["objects"]}
+        expected = {} if outcome["database"] == "gamma" else {"MATERIALIZED VIEW DATA public.seen": "unreachable"}
+        assert fates == expected, outcome["database"]
+    assert any("a drill has only this one" in one for one in drilled.data["warnings"])
+    # Each finds the other gone.
+    for name in ("alpha", "beta"):
+        server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+    call = keeper.call("restore", "--db", server.name, "--no-safety-snapshot", "--confirm", server.name)
+    assert call.exit_code == 0, call.output
+    assert not any(one["objects"] for one in call.data["databases"])
+    assert server.sql("SELECT n FROM seen", "alpha") == "2"
+    assert server.sql("SELECT n FROM seen", "beta") == "1"
+    assert {"alpha", "beta", "gamma", "postgres"} == server.databases()
+    assert not leftovers(server)
 
 
 def add_extension(server: DatabaseContainer, name: str, sql: str, **control: str) -> None:

@@ -132,7 +132,7 @@ def test_what_several_jobs_could_not_make_is_made_by_one_that_has_no_helpers():
     assert finished.troubles == []
     assert finished.jobs == 1
     [warning] = finished.warnings
-    assert warning.startswith("1 objects of shop could not be made by several jobs at once and were made by one: FK")
+    assert warning.startswith("Several jobs at once could not make 1 object of shop; one job then did: FK")
 
 
 def test_what_one_job_cannot_make_either_is_left_and_told():
@@ -149,6 +149,11 @@ def test_an_end_that_does_not_tell_what_was_made_asks_for_all_of_it_again_by_one
     with pytest.raises(RestoreError) as caught:
         finish(Runs(said), most_jobs=1)
     assert not isinstance(caught.value, TogetherError), "one that was alone is not tried again"
+
+
+def test_a_server_that_was_brought_down_is_not_judged_by_its_recovery():
+    with pytest.raises(TogetherError):
+        finish(Runs(KEY_FAILS + ignored(2), "pg_restore: error: FATAL:  the database system is in recovery mode"))
 
 
 def test_one_job_alone_is_frugal_from_the_start_and_its_errors_are_final():

@@ -77,7 +77,7 @@ class TestBackwards:
     def test_a_restore_whose_jobs_failed_together_starts_over(self, monkeypatch):
         told = []
 
-        def fill_or_fail(_filler, _plan, _new, most_jobs=9):
+        def fill_or_fail(_filler, _plan, _new, _lenience, most_jobs=9):
             if most_jobs > 1:
                 raise fill.TogetherError("a worker process died")
             told.append(progress("data", **SHOP))

@@ -14,6 +14,7 @@ import pytest
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore.fill import Filler
+from scalr_backup.actions.restore.lenience import Lenience
 from scalr_backup.actions.restore.request import RestoreRequest
 from scalr_backup.actions.restore.result import DatabaseRestore
 from scalr_backup.actions.restore.run import InFlight, Restore
@@ -258,7 +259,11 @@ def test_what_a_swap_has_made_is_left_alone_while_nobody_knows_its_outcome(monke
 
     restore = Restore(Tools(SimpleNamespace(), None, None, None, nobody, threading.Event()))
     monkeypatch.setattr(
-        restore, "_fill", lambda _flight: SimpleNamespace(verified=None, jobs=1, seconds={}, warnings=[], head=None)
+        restore,
+        "_fill",
+        lambda _flight: SimpleNamespace(
+            verified=None, jobs=1, seconds={}, warnings=[], objects=[], unreachable=[], head=None
+        ),
     )
     monkeypatch.setattr(restore, "_swap", unknown)
     removed = []
@@ -359,7 +364,9 @@ def test_a_pg_restore_that_died_is_not_written_to_for_minutes():
     fill = Filler(None, SimpleNamespace(container="scalr-shop-db"), lambda event: None, lambda: None)
     started = time.monotonic()
     with pytest.raises(RestoreError, match="exit code 1: pg_restore: error: could not read from input file"):
-        fill._stream(SimpleNamespace(database="shop"), ArchiveReader(), b"head", iter(()), DiedWithItsInputOpen())
+        fill._stream(
+            SimpleNamespace(database="shop"), ArchiveReader(), b"head", iter(()), DiedWithItsInputOpen(), Lenience("s", skip=False)
+        )  # fmt: skip
     assert time.monotonic() - started < 5
 
 

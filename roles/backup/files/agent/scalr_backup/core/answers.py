@@ -12,7 +12,14 @@ from typing_extensions import TypedDict
 
 from scalr_backup.core.records.history import Entry
 from scalr_backup.core.records.reading import Moment
-from scalr_backup.core.records.state import FailureRecord, KeptCopyRecord, KeptCount, PassRecord, UnmatchedRecord
+from scalr_backup.core.records.state import (
+    FailureRecord,
+    KeptCopyRecord,
+    KeptCount,
+    ObjectRecord,
+    PassRecord,
+    UnmatchedRecord,
+)
 
 Severity = Literal["failure", "warning"]
 Verdict = Literal["not_safe", "incomplete", "safe", "waiting", "nothing_to_back_up"]
@@ -137,6 +144,7 @@ class DrilledAnswer(TypedDict):
     assertions: dict[str, int]
     error: FailureRecord | None
     own_image: bool
+    objects: NotRequired[list[ObjectRecord]]
 
 
 class DrillAnswer(TypedDict):
@@ -471,6 +479,7 @@ class RestoredAnswer(TypedDict):
     old_database: str | None
     kept_database: str | None
     lost_slots: NotRequired[list[SlotAnswer]]
+    objects: NotRequired[list[ObjectRecord]]
     dropped_first: bool
     verified: dict[str, int] | None
     jobs: int

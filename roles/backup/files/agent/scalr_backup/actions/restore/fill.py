@@ -17,14 +17,16 @@ from typing import TypeVar
 
 from scalr_backup.actions.restore.extensions import InWindow, cared_for, looks_at_the_name
 from scalr_backup.actions.restore.finish import SILENCE_SECONDS, Finished, Finisher, TogetherError
+from scalr_backup.actions.restore.lenience import Lenience, LoosenedError, in_words
 from scalr_backup.actions.restore.listener import Listener
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.actions.restore.verify import verified
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.reader import ArchiveReader, read_head
-from scalr_backup.core.archive.trouble import Trouble, troubles
+from scalr_backup.core.archive.trouble import are_all_named, troubles
 from scalr_backup.core.errors import PostgresError, RestoreError
 from scalr_backup.core.progress import Emit, progress, starting_over
+from scalr_backup.core.records.state import ObjectRecord
 from scalr_backup.tools.docker.exec_stream import ExecStream
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.restic.repository import Restic
@@ -32,8 +34,6 @@ from scalr_backup.tools.restic.repository import Restic
 _TELL_SECONDS = 2.0
 # How long a server may take to recover, and how often it is asked.
 _RECOVERY_SECONDS, _AGAIN_SECONDS = 120.0, 1.0
-# So many of those objects that cannot be made are named in one sentence.
-_MOST_NAMED = 5
 # Each table's data ends with a line of its own and two empty ones.
 _LINES_AFTER_DATA = 3
 
@@ -58,6 +58,9 @@ class Filled:
     verified: dict[str, int] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    # What is not as it was saved.
+    objects: list[ObjectRecord] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
 
 
 class Filler:
@@ -70,8 +73,16 @@ class Filler:
         emit: Emit,
         stop_if_told: Callable[[], None],
         in_window: InWindow = lambda _statements: None,
+        *,
+        skip: bool = False,
+        alone: bool = False,
     ) -> None:
-        """*in_window* runs what has to be run in the new database while that has its final name."""
+        """*in_window* runs what has to be run in the new database while that has its final name.
+
+        *skip* lets a restore go on without objects that cannot be made, and one that is *alone* without those that need
+        another database.
+        """
+        self._skip, self._alone = skip, alone
         self._source = source
         self._in_window = in_window
         self._named: list[str] = []
@@ -84,7 +95,16 @@ class Filler:
 
         Raises RestoreError, ArchiveError, ResticError, or VerificationError once the database is complete.
         """
-        return self._by_name(plan, new, lambda: self._together(plan, new))
+        lenience = Lenience(plan.database, skip=self._skip, alone=self._alone)
+        return self._by_name(plan, new, lambda: self._loosened(plan, new, lenience))
+
+    def _loosened(self, plan: DatabasePlan, new: str, lenience: Lenience) -> Filled:
+        """Fill a database, and again as long as one more object can be kept from standing in its rows' way."""
+        while True:
+            try:
+                return self._together(plan, new, lenience)
+            except LoosenedError:
+                self._start_over(plan, new)
 
     def _by_name(self, plan: DatabasePlan, new: str, make: Callable[[], Made]) -> Made:
         """Make something of an archive; an extension that looks at the database's name is created under that first."""
@@ -97,12 +117,12 @@ class Filler:
                 self._named.append(error.extension)
                 self._start_over(plan, new)
 
-    def _together(self, plan: DatabasePlan, new: str) -> Filled:
+    def _together(self, plan: DatabasePlan, new: str, lenience: Lenience) -> Filled:
         try:
-            return self._fill(plan, new)
+            return self._fill(plan, new, lenience)
         except TogetherError as error:
             self._start_over(plan, new)
-            filled = self._fill(plan, new, 1)
+            filled = self._fill(plan, new, lenience, 1)
             again = f"Several jobs at once failed in {plan.database}, so it was filled again by one: {error.message}"
             return replace(filled, warnings=[again, *filled.warnings])
 
@@ -124,22 +144,33 @@ class Filler:
             else:
                 return
 
-    def _fill(self, plan: DatabasePlan, new: str, most_jobs: int = sys.maxsize) -> Filled:
+    def _fill(self, plan: DatabasePlan, new: str, lenience: Lenience, most_jobs: int = sys.maxsize) -> Filled:
         seconds: dict[str, float] = {}
+        lenience.begin()
         with ExitStack() as care:
             with _clock(seconds, "data"):
-                head, head_bytes = self._load(plan, new, care)
+                head, head_bytes = self._load(plan, new, care, lenience)
             finished = Finished()
             if head.post_data.count:
                 with _clock(seconds, "post_data"):
-                    tell = self._tell_items(plan, head)
-                    finished = self._finish(plan, new, head, head_bytes, most_jobs, tell)
-        filled = Filled(head, finished.jobs, seconds=seconds, warnings=finished.warnings)
+                    finisher = Finisher(self._postgres, plan, new, head, head_bytes, self._stop_if_told)
+                    finished = finisher.finish(most_jobs, self._tell_items(plan, head))
+                    lenience.judge_finished(finished.troubles, head, self._postgres, new)
+            self._alter(new, lenience.after)
+        warnings = finished.warnings + [in_words(one) for one in lenience.objects]
+        filled = Filled(head, finished.jobs, None, seconds, warnings, lenience.objects, lenience.unreachable)
         with _clock(seconds, "verify"):
             filled.verified = self._verify(plan, head, new)
         with _clock(seconds, "analyze"):
             filled.warnings += self._analyze(plan, new)
         return filled
+
+    def _alter(self, new: str, statements: Sequence[str]) -> None:
+        try:
+            if statements:
+                self._postgres.alter(new, statements)
+        except PostgresError as error:
+            raise RestoreError(f"What on_error=skip asks for could not be done: {error.message}") from None
 
     def read_through(self, plan: DatabasePlan) -> None:
         """Read a snapshot to its end without using it: what follows must not fail because the archive is incomplete.
@@ -161,33 +192,49 @@ class Filler:
         self._by_name(plan, new, lambda: self._rehearse(plan, new))
 
     def _rehearse(self, plan: DatabasePlan, new: str) -> None:
-        reader = ArchiveReader()
+        reader, lenience = ArchiveReader(), Lenience(plan.database, skip=self._skip, alone=self._alone)
         with self._source.dump(plan.snapshot.id, plan.snapshot.path, glance=True) as source:
             head, _beginning = read_head(reader, source.chunks())
         head_bytes = reader.head_bytes or b""
         self._create(plan, head, new)
         with cared_for(self._postgres, new, head, self._in_window, self._named):
-            with self._postgres.start_restore(new, SILENCE_SECONDS, tablespaces=plan.tablespaces, data=False) as target:
-                listener = Listener(target)
-                with suppress(BrokenPipeError, ConnectionResetError):
-                    target.write(head_bytes, self._stop_if_told)
-                    target.end_input()
-                if listener.exit_code(self._stop_if_told):
-                    raise self._failure(plan, head, listener)
+            self._make_empty(plan, new, head, head_bytes, lenience)
             if head.post_data.count:
-                self._finish(plan, new, head, head_bytes, 1, lambda _items: None)
+                finisher = Finisher(self._postgres, plan, new, head, head_bytes, self._stop_if_told)
+                lenience.judge_finished(finisher.finish(1, lambda _items: None).troubles, head, self._postgres, new)
         self._postgres.drop_database(new)
 
-    def _load(self, plan: DatabasePlan, new: str, care: ExitStack) -> tuple[ArchiveHead, bytes]:
+    def _make_empty(
+        self, plan: DatabasePlan, new: str, head: ArchiveHead, head_bytes: bytes, lenience: Lenience
+    ) -> None:
+        """Make what comes before the data; the head alone has it."""
+        with self._postgres.start_restore(
+            new, SILENCE_SECONDS, tablespaces=plan.tablespaces, sections=("pre-data",), go_on=lenience.skip
+        ) as target:
+            listener = Listener(target)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                target.write(head_bytes, self._stop_if_told)
+                target.end_input()
+            if listener.exit_code(self._stop_if_told):
+                self._judge(plan, head, listener, lenience)
+
+    def _load(self, plan: DatabasePlan, new: str, care: ExitStack, lenience: Lenience) -> tuple[ArchiveHead, bytes]:
         """Make the database and stream what comes before the data, and the data, into it."""
         reader = ArchiveReader()
+        sections: tuple[str, ...] = ("pre-data", "data")
         with self._source.dump(plan.snapshot.id, plan.snapshot.path) as source:
             chunks = source.chunks()
             head, beginning = read_head(reader, chunks)
             self._create(plan, head, new)
             care.enter_context(cared_for(self._postgres, new, head, self._in_window, self._named))
-            with self._postgres.start_restore(new, SILENCE_SECONDS, tablespaces=plan.tablespaces) as target:
-                self._stream(plan, reader, beginning, chunks, target)
+            if lenience.before:
+                self._make_empty(plan, new, head, reader.head_bytes or b"", lenience)
+                self._alter(new, lenience.before)
+                sections = ("data",)
+            with self._postgres.start_restore(
+                new, SILENCE_SECONDS, tablespaces=plan.tablespaces, sections=sections, go_on=lenience.skip
+            ) as target:
+                self._stream(plan, reader, beginning, chunks, target, lenience)
         return head, reader.head_bytes or b""
 
     def _create(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> None:
@@ -207,6 +254,7 @@ class Filler:
         beginning: bytes,
         chunks: Iterator[bytes],
         target: ExecStream,
+        lenience: Lenience,
     ) -> None:
         """Copy the archive into pg_restore, verify that it is whole, and wait for pg_restore's verdict.
 
@@ -242,40 +290,35 @@ class Filler:
         except (BrokenPipeError, ConnectionResetError):
             pass  # pg_restore stopped reading: its own words follow.
         if listener.exit_code(while_it_finishes):
-            raise self._failure(plan, reader.head, listener)
+            if reader.head is None:
+                raise listener.failure()
+            self._judge(plan, reader.head, listener, lenience)
         if not whole:
             raise RestoreError(
                 "pg_restore ended without an error before it had read the whole archive, which cannot be right."
             )
 
-    def _failure(self, plan: DatabasePlan, head: ArchiveHead | None, listener: Listener) -> RestoreError:
-        """Why pg_restore stopped before all was made and loaded."""
-        failure = listener.failure()
-        found = troubles(listener.messages, head) if head else ()
-        extension = looks_at_the_name(found, plan.database)
-        return _NamedError(failure.message, extension) if extension else failure
+    def _judge(self, plan: DatabasePlan, head: ArchiveHead, listener: Listener, lenience: Lenience) -> None:
+        """Decide about a pg_restore that did not make or load everything.
+
+        Raises RestoreError unless it may go on.
+        """
+        # Told to stop, or ended by whoever watches the room: that is why.
+        self._stop_if_told()
+        failure, found = listener.failure(), troubles(listener.messages, head)
+        if extension := looks_at_the_name(found, plan.database):
+            raise _NamedError(failure.message, extension)
+        if not found:
+            raise failure
+        if not lenience.skip:
+            raise lenience.refusal(found, head, failure.message)
+        if not are_all_named(listener.messages, len(found), 1):
+            raise failure
+        lenience.judge_loaded(found, head)
 
     def _tell_items(self, plan: DatabasePlan, head: ArchiveHead) -> Callable[[int], None]:
         tell, total = self._teller("indexes-and-constraints", plan), head.post_data.count
         return lambda items: tell(done=min(items, total), total=total)
-
-    def _finish(
-        self,
-        plan: DatabasePlan,
-        new: str,
-        head: ArchiveHead,
-        head_bytes: bytes,
-        most_jobs: int,
-        tell: Callable[[int], None],
-    ) -> Finished:
-        """Make indexes, keys, triggers and the like.
-
-        Raises TogetherError, or RestoreError in pg_restore's words.
-        """
-        finished = Finisher(self._postgres, plan, new, head, head_bytes, self._stop_if_told).finish(most_jobs, tell)
-        if finished.troubles:
-            raise RestoreError(_not_made(plan.database, finished.troubles))
-        return finished
 
     def _verify(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> dict[str, int] | None:
         """Compare exact row counts with the manifest's, and every sequence with the archive.
@@ -315,13 +358,6 @@ class Filler:
 
         self._emit(progress(phase, **names))
         return tell
-
-
-def _not_made(database: str, found: Sequence[Trouble]) -> str:
-    """What an archive holds and this server cannot make, the first few of them."""
-    more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-    named = "; ".join(trouble.sentence for trouble in found[:_MOST_NAMED])
-    return f"{len(found)} objects of {database} cannot be restored: {named}{more}"
 
 
 @contextmanager

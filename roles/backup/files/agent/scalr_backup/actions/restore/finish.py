@@ -15,7 +15,7 @@ from functools import partial
 from scalr_backup.actions.restore.listener import ITEM_OF_ONE_JOB, ITEM_OF_SEVERAL_JOBS, Listener
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.core.archive.head import ArchiveHead
-from scalr_backup.core.archive.trouble import Trouble, are_all_named, troubles
+from scalr_backup.core.archive.trouble import Trouble, are_all_named, so_many, troubles
 from scalr_backup.core.errors import RestoreError
 from scalr_backup.tools.postgres.cluster import Postgres
 
@@ -112,13 +112,17 @@ class Finisher:
         use_list = self._list("again", [trouble.entry.dump_id for trouble in found])
         if use_list is None:
             raise TogetherError(found[0].sentence)
-        remain = self._make(replace(step, jobs=1, use_list=use_list, frugal=True), lambda _items: None)
+        try:
+            remain = self._make(replace(step, jobs=1, use_list=use_list, frugal=True), lambda _items: None)
+        except RestoreError as error:
+            # A server that was brought down takes nobody in before it has recovered.
+            raise TogetherError(error.message) from None
         left = {trouble.entry.dump_id for trouble in remain}
         if made := [trouble for trouble in found if trouble.entry.dump_id not in left]:
             # So many that nobody wants to read them, perhaps: the first tells what it was.
             finished.warnings.append(
-                f"{len(made)} objects of {self._plan.database} could not be made by several jobs at once and were made by "
-                f"one: {made[0].sentence}"
+                f"Several jobs at once could not make {so_many(len(made))} of {self._plan.database}; one job then did: "
+                f"{made[0].sentence}"
             )
             finished.jobs = 1
         return remain
@@ -146,11 +150,11 @@ class Finisher:
 
             if listener.exit_code(wait) == 0:
                 return ()
+            # Told to stop, or ended by whoever watches the room: that is why, and nothing is tried again.
+            self._stop_if_told()
             found = troubles(listener.messages, self._head)
             if are_all_named(listener.messages, len(found), step.jobs):
                 return found
-            # Told to stop, or ended by whoever watches the room: that is why, and nothing is tried again.
-            self._stop_if_told()
             failure = listener.failure()
             raise failure if step.frugal else TogetherError(failure.message)
 

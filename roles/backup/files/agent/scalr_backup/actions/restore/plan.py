@@ -215,6 +215,7 @@ class Planner(UseCase):
             row_counts=described.get("row_counts"),
             index_bytes=room.index_bytes(described, needed) if has_indexes else (),
             lies_in=_lies_in(head) if tablespaces else frozenset({room.DEFAULT_TABLESPACE}),
+            reaches_out=head.reaches_out,
         )
 
     def _plan_roles(self, ground: _Groundwork) -> tuple[MissingRoles, list[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from scalr_backup.core.endings import last_words
 from scalr_backup.core.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
@@ -68,14 +68,22 @@ class Clients(PostgresServer):
         ]
 
     def start_restore(
-        self, database: str, silence_seconds: float, *, tablespaces: bool = True, data: bool = True
+        self,
+        database: str,
+        silence_seconds: float,
+        *,
+        tablespaces: bool = True,
+        sections: Sequence[str] = ("pre-data", "data"),
+        go_on: bool = False,
     ) -> ExecStream:
         """Start a pg_restore that makes *database*'s objects and fills them from its standard input.
 
-        Without *data* they stay empty. It stops at the first error. Indexes, keys and the like come afterwards, see ``start_post_data``.
+        It stops at the first error unless it is to *go on*, and says at its end how many there were. Indexes, keys and the
+        like come afterwards, see ``start_post_data``.
         """
-        sections = ("--section=pre-data", *(["--section=data"] if data else []))
-        argv = [*self._restore_argv(database, tablespaces), *sections]
+        argv = [*self._restore_argv(database, tablespaces), *(f"--section={section}" for section in sections)]
+        if go_on:
+            argv.remove(_STOP_AT_FIRST)
         return self._docker.start_exec(
             self.container, argv, self._restore_environment(), stdin=True, silence_seconds=silence_seconds
         )

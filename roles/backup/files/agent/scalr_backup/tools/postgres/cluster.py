@@ -320,6 +320,12 @@ class Postgres(Clients):
         name = quote_identifier(database)
         self.execute(self._maintenance_database(database), *(f"ALTER DATABASE {name} RESET {one}" for one in settings))
 
+    def alter(self, database: str, statements: Sequence[str]) -> None:
+        """Run statements in a half-made database, whose event triggers keep still."""
+        with self.session(database, self._without_event_triggers) as session:
+            for statement in statements:
+                session.query(f"{statement};")
+
     def call_of_extension(self, database: str, extension: str, function: str) -> None:
         """Call a function of an extension, which has no arguments, in a database that is full."""
         with self.session(database) as session:
