@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 class Needs:
     """What one extension needs.
 
-    *while_filling* are settings of the new database until it is full, where the server knows them. *after* are functions of
+    *while_filling* are settings of the new database until it is full. *after* are functions of
     the extension without arguments, called once it is. *home* is the server's setting that names the only database in which
     the extension can be created. *settings* are others of the server that it cannot be created or restored without.
     """

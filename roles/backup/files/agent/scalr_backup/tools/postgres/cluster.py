@@ -305,9 +305,12 @@ class Postgres(Clients):
         return bool(said["back"]), str(said["failed"])
 
     def set_until_full(self, database: str, settings: Mapping[str, str]) -> tuple[str, ...]:
-        """Give a database those settings that the server knows; returns their names."""
-        names = ", ".join(map(quote_literal, settings))
-        known = self.query(self._home, f"SELECT to_jsonb(name) FROM pg_settings WHERE name IN ({names}) ORDER BY name;")
+        """Give a database settings; returns their names.
+
+        A library that is loaded only with its extension has no settings before, which a superuser may set all the same;
+        anybody else gives those that the server knows.
+        """
+        known = [*settings] if self._without_event_triggers else [*self.readable_settings([*settings])]
         name = quote_identifier(database)
         self.execute(
             self._maintenance_database(database),
