@@ -22,6 +22,7 @@ from scalr_backup.tools.postgres.queries import (
     CONNECTED,
     DATABASES,
     IS_EMPTY,
+    MAY_END,
     ROOM_OF_SERVER,
     SILENCE_THE_LOG,
     SLOTS,
@@ -165,7 +166,7 @@ class Postgres(Clients):
         self.query(
             self._maintenance_database(database),
             "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
-            f"WHERE datname = {quote_literal(database)} AND pid <> pg_backend_pid();",
+            f"WHERE datname = {quote_literal(database)} AND pid <> pg_backend_pid() AND {MAY_END};",
         )
 
     def roles(self) -> RolesOnTarget:
@@ -346,7 +347,7 @@ class Postgres(Clients):
         names = ", ".join(quote_literal(name) for name in databases)
         end_sessions = (
             "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
-            f"WHERE datname IN ({names}) AND pid <> pg_backend_pid();"
+            f"WHERE datname IN ({names}) AND pid <> pg_backend_pid() AND {MAY_END};"
         )
         done = threading.Event()
         with self.unstoppable().session(maintenance, watched=False) as session:

@@ -78,6 +78,12 @@ FROM pg_stat_activity
 WHERE datname = {name} AND backend_type = 'client backend' AND application_name NOT LIKE '{ours}%'
 GROUP BY usename, application_name, client_addr ORDER BY count(*) DESC, 1;
 """
+# Whom the agent's user may end: another's session is an error, and of autovacuum a rename itself gets rid.
+MAY_END = (
+    "((SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR (COALESCE(pg_has_role(usesysid, 'MEMBER'), false) "
+    "OR usesysid IS NOT NULL AND pg_has_role('pg_signal_backend', 'MEMBER')) "
+    "AND NOT EXISTS (SELECT FROM pg_roles WHERE oid = usesysid AND rolsuper))"
+)
 # A slot that is read has a process of the server behind it. Temporary ones end with their session, as sessions do.
 SLOTS = """
 SELECT jsonb_build_object(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scalr_backup.core.sql import connection_string, quote_identifier, quote_literal
+from scalr_backup.tools.postgres.queries import MAY_END
 
 # How often a rename is tried while others are connected: each try ends them first, and then waits 5 s for the last.
 _TRIES = 12
@@ -61,7 +62,7 @@ def _until(look: str, names: Sequence[str], renames: str) -> str:
     listed = ", ".join(map(quote_literal, names))
     end = (
         "SELECT count(pg_terminate_backend(pid)) AS ended FROM pg_stat_activity "
-        f"WHERE datname IN ({listed}) AND pid <> pg_backend_pid() \\gset\n"
+        f"WHERE datname IN ({listed}) AND pid <> pg_backend_pid() AND {MAY_END} \\gset\n"
     )
     once = f"\\if :done\n\\else\n{end}BEGIN;\nSET LOCAL lock_timeout = {_WAIT_MILLISECONDS};\n{renames}COMMIT;\n{look}\\endif\n"
     return "\\set done f\n" + once * _TRIES
