@@ -163,6 +163,12 @@ class TestCounts:
             def _job(self, *_arguments):
                 return None
 
+            def _survey(self, *_arguments):
+                return []
+
+            def _left_out(self, *_arguments):
+                return []
+
             def _save(self, *_arguments):
                 return Saved("aa", 10, 10, 5), Report(10, 3)
 
@@ -203,7 +209,7 @@ class TestAnErrorThatNobodyForesaw:
         )  # fmt: skip
 
     def the_pass(self, tmp_path, **tools):
-        config = SimpleNamespace(host="h", parallel=2)
+        config = SimpleNamespace(host="h", parallel=2, start_wait_seconds=0)
         return Pass(
             Tools(config, tools.get("discovery"), tools.get("restic"), State(tmp_path), nobody, threading.Event())
         )
@@ -215,7 +221,7 @@ class TestAnErrorThatNobodyForesaw:
     def test_is_that_databases_failure(self, tmp_path, monkeypatch):
         monkeypatch.setattr("scalr_backup.actions.leftovers.clean_up", lambda *_: [])
 
-        def dump(cluster, database, tags):
+        def dump(cluster, database, tags, **_options):
             if database == "odd":
                 raise OSError(36, "File name too long")
             return Dumped(Saved("aa", 10, 10, 5), {}, {}, 1.0)
@@ -237,7 +243,7 @@ class TestAnErrorThatNobodyForesaw:
         result, name = self.result(), "scalr-" + "x" * 240 + "-db"
         one = Dumped(Saved("aa", 10, 10, 5), {}, {}, 1.0)
         self.the_pass(tmp_path)._dump_all(
-            SimpleNamespace(dump=lambda *_: one), PassRequest(), result, [self.cluster(name, "shop")]
+            SimpleNamespace(dump=lambda *_, **__: one), PassRequest(), result, [self.cluster(name, "shop")]
         )
         assert [one.ok for one in result.databases] == [True]
 

@@ -18,6 +18,7 @@ from scalr_backup.core.records.state import (
     KeptCopyRecord,
     KeptCount,
     LeftOutDatabaseRecord,
+    ObjectRecord,
     PassRecord,
     UnmatchedRecord,
 )
@@ -147,6 +148,7 @@ class DrilledAnswer(TypedDict):
     assertions: dict[str, int]
     error: FailureRecord | None
     own_image: bool
+    objects: NotRequired[list[ObjectRecord]]
 
 
 class DrillAnswer(TypedDict):
@@ -392,6 +394,15 @@ class ConnectedAnswer(TypedDict):
     sessions: int
 
 
+class SlotAnswer(TypedDict):
+    """A logical replication slot of a database, and who reads it; null where nobody does, or who may not be seen."""
+
+    name: str
+    plugin: str | None
+    active: bool
+    consumer: str | None
+
+
 class PlannedSnapshot(TypedDict):
     """The snapshot that a database would be restored from."""
 
@@ -414,6 +425,7 @@ class LiveAnswer(TypedDict):
     size_bytes: int | None
     sessions: int
     connected: list[ConnectedAnswer]
+    slots: NotRequired[list[SlotAnswer]]
 
 
 class PlannedDatabase(LiveAnswer):
@@ -471,6 +483,8 @@ class RestoredAnswer(TypedDict):
     safety_snapshot_id: str | None
     old_database: str | None
     kept_database: str | None
+    lost_slots: NotRequired[list[SlotAnswer]]
+    objects: NotRequired[list[ObjectRecord]]
     dropped_first: bool
     verified: dict[str, int] | None
     jobs: int

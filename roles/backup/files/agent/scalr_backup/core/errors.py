@@ -7,8 +7,11 @@ It never holds a secret.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import ClassVar
+
+from scalr_backup.core.records.state import ObjectRecord
 
 
 class ExitCode(IntEnum):
@@ -215,6 +218,14 @@ class RestoreError(ScalrBackupError):
     """A restore failed before the swap; the live database is as it was."""
 
     code = "restore_failed"
+
+
+class UnrestorableError(RestoreError):
+    """The archive holds objects that this server cannot make; each with what is known of it."""
+
+    def __init__(self, message: str, objects: Sequence[ObjectRecord] = ()) -> None:
+        super().__init__(message)
+        self.objects = list(objects)
 
 
 class VerificationError(ScalrBackupError):

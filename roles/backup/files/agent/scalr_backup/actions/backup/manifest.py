@@ -241,6 +241,9 @@ def _require_cluster(cluster: Any) -> None:
     _require(isinstance(cluster.get("container"), str), "a cluster in it has no container")
     for name in ("image", "image_id", "server_version", "shared_preload_libraries", "globals"):
         _require(isinstance(cluster.get(name), str | None), f"the {name} of a cluster in it is not a string")
+    settings = cluster.get("settings", {})
+    _require(isinstance(settings, dict), "the settings of a cluster in it are not an object")
+    _require(all(isinstance(one, str) for one in settings.values()), "a setting of a cluster in it is not a string")
     _require(_is_list_of(str, cluster.get("all_databases", [])), "the names of a cluster's databases are not strings")
     _require(_is_list_of(dict, cluster.get("databases")), "a cluster in it lists no databases")
     for database in cluster["databases"]:

@@ -33,6 +33,7 @@ from scalr_backup.core.errors import (
     TwoHostsError,
     UnknownDatabaseError,
 )
+from scalr_backup.core.extensions import SHARED_SETTINGS
 from scalr_backup.core.memory_file import in_memory
 from scalr_backup.core.model import (
     AGENT_TAG,
@@ -420,6 +421,7 @@ class Pass(UseCase):
             "image_id": container.image_id,
             "server_version": cluster.server_version,
             "shared_preload_libraries": libraries,
+            "settings": self._shared_settings(postgres),
             "globals": globals_sql,
             # Those whose dump failed too: what a later pass no longer lists was dropped.
             "all_databases": [one.database for one in result.databases if one.container == container.name],
@@ -447,6 +449,13 @@ class Pass(UseCase):
         except Exception:  # noqa: BLE001 (the manifest of the others does without)
             return None, None
         return libraries, directory
+
+    def _shared_settings(self, postgres: Postgres) -> dict[str, str]:
+        """What the server of a drill has to have in common with this one, as far as the agent's user may read it."""
+        try:
+            return postgres.readable_settings(SHARED_SETTINGS)
+        except Exception:  # noqa: BLE001 (the manifest of the others does without)
+            return {}
 
     def _volume(self, postgres: Postgres, directory: str | None) -> Volume | None:
         """How much room a cluster has; that it cannot be measured says nothing against its backups."""

@@ -21,6 +21,7 @@ from scalr_backup.core.errors import (
     UnreadableArchiveError,
     UnreadableManifestError,
 )
+from scalr_backup.core.extensions import settings_of_a_drill
 from scalr_backup.core.model import Snapshot, dump_path, name_fits
 from scalr_backup.core.records.manifest import ManifestCluster, ManifestDatabase
 from scalr_backup.core.room import RESERVE_BYTES, LogSettings, index_bytes, log_bytes, sort_bytes
@@ -154,6 +155,9 @@ def throwaway(subject: DrillSubject, image: Image, name: str, password: str, lab
     arguments: tuple[str, ...] = _SERVER_OPTIONS
     if libraries := subject.cluster.get("shared_preload_libraries"):
         arguments = (*arguments, "-c", f"shared_preload_libraries={libraries}")
+    extensions = [one["name"] for one in subject.described.get("extensions") or ()]
+    shared = settings_of_a_drill(subject.cluster.get("settings") or {}, extensions, subject.database)
+    arguments = (*arguments, *(word for name, value in shared.items() for word in ("-c", f"{name}={value}")))
     return Throwaway(
         name=name,
         image=image,

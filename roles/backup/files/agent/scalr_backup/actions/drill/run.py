@@ -347,6 +347,7 @@ class Drill(UseCase):
         for sentence in (*restored.plan.warnings, *restored.warnings):
             self._warn(result, f"{subject.container}: {sentence}")
         (database,) = restored.databases
+        outcome.objects = database.objects
         if database.error is not None:
             raise _RestoreFailedError(database.error)
         outcome.recovery_seconds = database.duration_seconds

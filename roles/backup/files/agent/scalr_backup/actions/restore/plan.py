@@ -13,6 +13,7 @@ from functools import partial
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore import selection
+from scalr_backup.actions.restore.extensions import require_home, window_warnings
 from scalr_backup.actions.restore.known_roles import known_roles
 from scalr_backup.actions.restore.opened import open_archive
 from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, RestoreRequest, needs
@@ -21,12 +22,15 @@ from scalr_backup.actions.restore.warnings import (
     count_warnings,
     extension_warnings,
     left_out_warnings,
+    slot_warnings,
     spread_warnings,
     subscription_warnings,
     superuser_warnings,
     tablespace_warnings,
     unchecked_warnings,
     unknown_role_warnings,
+    unknown_room_warnings,
+    unrehearsed_warnings,
     unsaved_warnings,
 )
 from scalr_backup.actions.use_case import Tools, UseCase
@@ -41,6 +45,7 @@ from scalr_backup.core.errors import (
     PreparedTransactionsError,
     UsageError,
 )
+from scalr_backup.core.extensions import homes
 from scalr_backup.core.left_out import lost_with
 from scalr_backup.core.model import Cluster, Snapshot
 from scalr_backup.core.progress import progress
@@ -93,6 +98,7 @@ class Planner(UseCase):
         postgres, chosen, heads = ground.postgres, ground.chosen, ground.heads
         extensions = postgres.available_extensions() if any(head.extensions for head in heads) else {}
         _require_extensions(extensions, request, heads)
+        _require_homes(ground)
         databases = self._plan_databases(ground)
         missing, role_warnings = self._plan_roles(ground)
         # What a killed restore left goes before this one begins.
@@ -107,9 +113,13 @@ class Planner(UseCase):
             *self._warnings_of_what_is_lost(ground, databases),
             *tablespace_warnings(databases),
             *spread_warnings(databases, survey),
+            *unknown_room_warnings(survey),
             *extension_warnings(extensions, [ground.manifests.describe(one) for one in chosen.snapshots]),
             *subscription_warnings(heads),
             *unchecked_warnings(databases, heads),
+            *slot_warnings(request, databases),
+            *([] if request.throwaway else window_warnings(self._tied(ground, databases))),
+            *unrehearsed_warnings(request, databases, self._state.read().get("drills", {})),
             *role_warnings,
             *chosen.warnings,
         )
@@ -126,6 +136,11 @@ class Planner(UseCase):
             chosen.reference,
             chosen.missing,
         )
+
+    def _tied(self, ground: _Groundwork, databases: Sequence[DatabasePlan]) -> dict[str, tuple[str, ...]]:
+        """The extensions of those databases that are replaced."""
+        pairs = zip(databases, ground.heads, strict=True)
+        return {plan.database: head.extensions for plan, head in pairs if plan.exists}
 
     def _groundwork(self, request: RestoreRequest, cluster: Cluster, snapshots: Sequence[Snapshot]) -> _Groundwork:
         """Choose, and read the heads and beside them the manifests of what is chosen."""
@@ -212,6 +227,7 @@ class Planner(UseCase):
             row_counts=described.get("row_counts"),
             index_bytes=room.index_bytes(described, needed) if has_indexes else (),
             lies_in=_lies_in(head) if tablespaces else frozenset({room.DEFAULT_TABLESPACE}),
+            reaches_out=head.reaches_out,
         )
 
     def _warnings_of_what_is_lost(self, ground: _Groundwork, databases: Sequence[DatabasePlan]) -> Iterator[str]:
@@ -263,6 +279,8 @@ def require_room(
 
     Raises NoRoomError with the way out.
     """
+    if survey.unknown is not None:
+        return
     wanted = needs(databases, survey, request)
     lacking = room.shortage([plan.claim for plan in databases], survey, wanted, spare_bytes)
     if lacking is None:
@@ -318,6 +336,17 @@ def _require_extensions(available: Collection[str], request: RestoreRequest, hea
             f"The image of {request.into} has no extension {', '.join(missing)}, which the snapshot needs; restore "
             "into a container whose image has it."
         )
+
+
+def _require_homes(ground: _Groundwork) -> None:
+    """Refuse databases whose extensions can be created only in another. Raises MissingExtensionError."""
+    settings = sorted({setting for head in ground.heads for setting in homes(head.extensions).values()})
+    if not settings:
+        return
+    known = ground.postgres.readable_settings(settings)
+    for snapshot, head in zip(ground.chosen.snapshots, ground.heads, strict=True):
+        name = ground.request.database_as or snapshot.dump_of[1]
+        require_home(known, ground.request.into, name, head.extensions)
 
 
 def require_swappable(database: str, live: LiveDatabase | None) -> None:

@@ -197,5 +197,6 @@ class Undo(Replacing):
 def _free_bytes(postgres: Postgres) -> int | None:
     """How much room there is; swapping names needs none, so not knowing is no obstacle."""
     with suppress(ScalrBackupError):
-        return postgres.room().tablespaces[DEFAULT_TABLESPACE].free_bytes
+        survey = postgres.room()
+        return None if survey.unknown else survey.tablespaces[DEFAULT_TABLESPACE].free_bytes
     return None

@@ -155,6 +155,11 @@ class ArchiveHead:
         return tuple(entry.tag for entry in self.entries if entry.desc == "EXTENSION")
 
     @property
+    def reaches_out(self) -> bool:
+        """Whether the database has ways to read from others: foreign servers, or an extension that connects."""
+        return "dblink" in self.extensions or any(entry.desc == "SERVER" for entry in self.entries)
+
+    @property
     def owners(self) -> frozenset[str]:
         """The roles that own something in the archive, the database itself included."""
         return frozenset(entry.owner for entry in self.entries if entry.owner)

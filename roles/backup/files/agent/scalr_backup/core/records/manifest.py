@@ -62,6 +62,8 @@ class ManifestCluster(TypedDict, total=False):
     image_id: str | None
     server_version: str | None
     shared_preload_libraries: str | None
+    # Those that decide whether what the server holds can be restored; since 0.5.0.
+    settings: dict[str, str]
     globals: str | None
     # Saved or not; since 0.4.0.
     all_databases: list[str] | None

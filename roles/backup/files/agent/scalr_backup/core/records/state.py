@@ -29,6 +29,19 @@ class FailureRecord(TypedDict):
     message: str
 
 
+class ObjectRecord(TypedDict):
+    """An object that could not be restored as it was saved: why, what became of it, and SQL that mends the live one.
+
+    The outcome is ``failed``, ``not_valid`` (a constraint that does not look at the rows that are there), ``mended`` (made with
+    a search path that it lacks by itself), ``unreachable`` (a drill has no other database than this one) or ``left_out``.
+    """
+
+    object: str
+    cause: str
+    mend: str | None
+    outcome: str
+
+
 # -- passes ------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +226,7 @@ class DrillRecord(TypedDict):
     rows: NotRequired[int | None]
     amcheck: NotRequired[str | None]
     assertions: NotRequired[dict[str, int]]
+    objects: NotRequired[list[ObjectRecord]]
 
 
 # -- restores ----------------------------------------------------------------------------------------------
@@ -232,6 +246,7 @@ class RestoreRecord(KeptRecord):
 
     new: str
     keep_old: bool
+    aside: NotRequired[str]
 
 
 class UndoRecord(TypedDict):

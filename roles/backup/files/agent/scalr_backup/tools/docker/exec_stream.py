@@ -304,15 +304,16 @@ class _Silence:
 
 
 class MessageTail:
-    """The end of a command's standard error."""
+    """The end of a command's standard error, at most so many bytes of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = _MESSAGE_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._tail = bytearray()
 
     def add(self, data: bytes) -> None:
         """Keep these bytes and forget the oldest."""
         self._tail += data
-        del self._tail[:-_MESSAGE_BYTES]
+        del self._tail[: -self._most_bytes]
 
     @property
     def text(self) -> str:

@@ -15,20 +15,27 @@ from scalr_backup.core.endings import last_words
 from scalr_backup.core.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
 from scalr_backup.core.sql import connection_string
 from scalr_backup.core.text import decoded, encoded
-from scalr_backup.tools.docker.exec_stream import ExecStream
+from scalr_backup.tools.docker.exec_stream import ExecResult, ExecStream
 from scalr_backup.tools.postgres.session import PSQL, WITHOUT_CONVERSION, PostgresServer
 
 # The restored database's own settings and event triggers stand in the way of neither.
 _AMCHECK_OPTIONS = (
-    "-c default_transaction_read_only=off -c session_replication_role=replica -c statement_timeout=0 "
-    "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
+    "-c default_transaction_read_only=off -c session_replication_role=replica -c lock_timeout=0 "
+    "-c client_min_messages=warning"
 )
-_READ_ONLY_OPTIONS = "-c default_transaction_read_only=on -c statement_timeout=3600000 -c client_min_messages=warning"
 # A script that is kept, and one of an operator's, is in UTF8.
 _IN_UTF8 = {"PGCLIENTENCODING": "UTF8"}
+# An operator's SQL has an hour, whatever else is set.
+_READ_ONLY_OPTIONS = (
+    "-c default_transaction_read_only=on -c statement_timeout=3600000 -c lock_timeout=0 -c client_min_messages=warning"
+)
+_FRUGAL_OPTIONS = "-c max_parallel_maintenance_workers=0 -c max_parallel_workers_per_gather=0"
+_STOP_AT_FIRST = "--exit-on-error"
 # The archive's head, which holds no row, for the pg_restore that needs a file: in the container's memory.
 _HEAD_PREFIX = "/dev/shm/scalr_backup_"  # noqa: S108 (a tmpfs of the container's own)
 _PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1"; exit 1; }'
+# pg_amcheck's exit code for damage; any other than 0 means that it could not look.
+_DAMAGED = 2
 # More jobs than this compete for the disk rather than share the work.
 MOST_JOBS = 8
 
@@ -45,10 +52,10 @@ class Clients(PostgresServer):
         argv = ["pg_dumpall", "--globals-only", "--no-password", f"--database={home}"]
         if not passwords:
             argv.append("--no-role-passwords")
-        lock_wait = {"PGOPTIONS": f"-c lock_timeout={self._patience.lock_seconds * 1000}"}
+        options = {"PGOPTIONS": f"{self._without_limits} -c lock_timeout={self._patience.lock_seconds * 1000}"}
         # Names of roles are bytes of no known encoding where the databases are.
         encoding = {} if self._home_encoding in WITHOUT_CONVERSION else _IN_UTF8
-        environment = self.environment() | lock_wait | encoding
+        environment = self.environment() | options | encoding
         result = self._run(argv, environment, silence_seconds=self._patience.lock_seconds + 300.0)
         if result.exit_code != 0:
             raise PostgresError(self._docker.how_it_ended(self.container, argv[0], result))
@@ -71,17 +78,29 @@ class Clients(PostgresServer):
         ]
 
     def start_restore(
-        self, database: str, silence_seconds: float, *, tablespaces: bool = True, whole: bool = False
+        self,
+        database: str,
+        silence_seconds: float,
+        *,
+        tablespaces: bool = True,
+        sections: Sequence[str] = ("pre-data", "data"),
+        go_on: bool = False,
     ) -> ExecStream:
         """Start a pg_restore that makes *database*'s objects and fills them from its standard input.
 
-        It stops at the first error. Indexes, keys and the like come afterwards, see ``start_post_data``, unless the
-        *whole* archive is restored at once.
+        It stops at the first error unless it is to *go on*, and says at its end how many there were. Indexes, keys and the
+        like come afterwards, see ``start_post_data``.
         """
-        sections = () if whole else ("--section=pre-data", "--section=data")
-        argv = [*self._restore_argv(database, tablespaces), *sections]
+        argv = [*self._restore_argv(database, tablespaces), *(f"--section={section}" for section in sections)]
+        if go_on:
+            argv.remove(_STOP_AT_FIRST)
         return self._docker.start_exec(
-            self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds, outlives=True
+            self.container,
+            argv,
+            self._restore_environment(),
+            stdin=True,
+            silence_seconds=silence_seconds,
+            outlives=True,
         )
 
     def put_head(self, name: str, head: bytes) -> tuple[str | None, int]:
@@ -127,23 +146,24 @@ class Clients(PostgresServer):
         silence_seconds: float,
         *,
         tablespaces: bool = True,
+        frugal: bool = False,
     ) -> ExecStream:
         """Start a pg_restore of what comes after the data, which tells each item on its standard error.
+
+        It goes on after an error, and says at its end how many there were: see ``core/archive/trouble.py``. One that is
+        *frugal* has no helpers in the server, which share memory that a container may not have.
 
         *path* is that of a head, and *use_list* that of a list of what to make of it, if it is not all. Without a path,
         the head is taken from standard input: several jobs need a file that can be sought in (PostgreSQL
         documentation, pg_restore, ``--jobs``).
         """
         argv = [*self._restore_argv(database, tablespaces), "--section=post-data", "--verbose"]
+        argv.remove(_STOP_AT_FIRST)
         if use_list is not None:
             argv.append(f"--use-list={use_list}")
         if path is not None:
             argv += [f"--jobs={jobs}", path]
-        options = self._without_event_triggers
-        if options:
-            # A superuser, then, who may also choose the words of the server, in which a deadlock is recognized.
-            options += " -c lc_messages=C"
-        environment = self.environment() | {"PGOPTIONS": options}
+        environment = self._restore_environment(_FRUGAL_OPTIONS if frugal else "")
         return self._docker.start_exec(
             self.container,
             argv,
@@ -153,11 +173,16 @@ class Clients(PostgresServer):
             outlives=path is None,
         )
 
+    def _restore_environment(self, options: str = "") -> dict[str, str]:
+        """The variables of a pg_restore, whatever section it restores: nothing that it makes acts on what follows."""
+        options = f"{self._without_limits} {self._without_event_triggers} {options}".rstrip()
+        return self.environment() | {"PGOPTIONS": options}
+
     def _restore_argv(self, database: str, tablespaces: bool) -> list[str]:
         return [
             "pg_restore",
             "--format=custom",
-            "--exit-on-error",
+            _STOP_AT_FIRST,
             "--no-password",
             f"--dbname={connection_string(database)}",
             *([] if tablespaces else ["--no-tablespaces"]),
@@ -209,26 +234,26 @@ class Clients(PostgresServer):
 
         Raises DamagedRelationsError in its words.
         """
-        argv = [
-            "pg_amcheck",
-            "--install-missing",
-            "--no-password",
-            f"--jobs={jobs}",
-            connection_string(database),
-        ]
-        result = self._docker.run(
-            self.container,
-            argv,
-            self.environment() | {"PGOPTIONS": _AMCHECK_OPTIONS},
-            silence_seconds=24 * 3600.0,
-            waiting=self._waiting,
-        )
-        if result.exit_code == 2:
+        result = self._amcheck(database, jobs)
+        if result.exit_code not in (0, _DAMAGED) and jobs > 1:
+            # It could not look, for want of connections or of memory perhaps: one job takes less of both.
+            result = self._amcheck(database, 1)
+        if result.exit_code == _DAMAGED:
             lines = [line.strip() for line in result.stdout.decode("utf-8", "replace").splitlines()]
             raise DamagedRelationsError(f"pg_amcheck found damage in the restored {database}: {' '.join(lines[:4])}")
         if result.exit_code != 0:
-            why = self._docker.how_it_ended(self.container, argv[0], result)
+            why = self._docker.how_it_ended(self.container, "pg_amcheck", result)
             raise DamagedRelationsError(f"pg_amcheck could not check {database}: {why}")
+
+    def _amcheck(self, database: str, jobs: int) -> ExecResult:
+        argv = ["pg_amcheck", "--install-missing", "--no-password", f"--jobs={jobs}", connection_string(database)]
+        return self._docker.run(
+            self.container,
+            argv,
+            self.environment() | {"PGOPTIONS": f"{self._without_limits} {_AMCHECK_OPTIONS}"},
+            silence_seconds=24 * 3600.0,
+            waiting=self._waiting,
+        )
 
     def run_read_only(self, database: str, sql: str) -> list[str]:
         """Run an operator's SQL where nothing can be written; every value that it returns, as text, row after row.
@@ -241,7 +266,7 @@ class Clients(PostgresServer):
         result = self._docker.run(
             self.container,
             argv,
-            self.environment() | {"PGOPTIONS": _READ_ONLY_OPTIONS} | _IN_UTF8,
+            self.environment() | {"PGOPTIONS": f"{self._without_limits} {_READ_ONLY_OPTIONS}"} | _IN_UTF8,
             stdin=encoded(script),
             silence_seconds=2 * 3600.0,
             waiting=self._waiting,

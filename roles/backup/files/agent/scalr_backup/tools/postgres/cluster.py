@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from scalr_backup.core.answers import ConnectedAnswer
+from scalr_backup.core.answers import ConnectedAnswer, SlotAnswer
 from scalr_backup.core.errors import PostgresError, RoomUnknownError
 from scalr_backup.core.model import Database, LeftOut, Volume, kept_since
-from scalr_backup.core.room import DEFAULT_TABLESPACE, LogSettings, Place, Survey
+from scalr_backup.core.room import DEFAULT_TABLESPACE, NOWHERE, LogSettings, Place, Survey
 from scalr_backup.core.sql import quote_identifier, quote_literal
 from scalr_backup.core.sqlstate import is_untranslatable
 from scalr_backup.tools.docker import volumes
@@ -22,14 +23,17 @@ from scalr_backup.tools.postgres.queries import (
     CONNECTED,
     DATABASES,
     IS_EMPTY,
+    MAY_END,
     ROOM_OF_SERVER,
     SILENCE_THE_LOG,
+    SLOTS,
     RowCounts,
     SequenceValues,
     count_rows,
     sequence_values,
 )
 from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREFIX
+from scalr_backup.tools.postgres.window import window_script
 
 # Half-made databases of a restore: this, the run's id and a number. Nothing else is called so; a user's database
 # that only begins alike is not ours to drop.
@@ -37,6 +41,9 @@ RESTORE_PREFIX = "scalr_restore_"
 _HALF_MADE = re.compile(RESTORE_PREFIX + r"(?P<day>[0-9]{8}t[0-9]{6}z)_(?P<rest>[0-9a-f]{4})_[0-9]+\Z")
 # What new databases are copied from.
 _TEMPLATE = "template1"
+# PostgreSQL documentation, "Error Codes"; and how often and how soon a database is tried again that is in use.
+_OBJECT_IN_USE = "55006"
+_DROP_TRIES, _BETWEEN_DROPS_SECONDS = 20, 0.2
 # While the swap waits for somebody's lock on the database, the app cannot connect.
 _SWAP_WAIT_MILLISECONDS = 10 * 1000
 
@@ -49,6 +56,8 @@ class LiveDatabase:
     sessions: int
     connected: tuple[ConnectedAnswer, ...] = ()
     prepared_transactions: int = 0
+    # The logical replication slots that go with it when it is dropped.
+    slots: tuple[SlotAnswer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,15 +116,27 @@ class Postgres(Clients):
             [prepared] = session.query(
                 f"SELECT to_jsonb(count(*)) FROM pg_prepared_xacts WHERE database = {quote_literal(name)};"
             )
+            slots = session.query(SLOTS.format(name=quote_literal(name)))
         if not size:
             return None
-        return LiveDatabase(size[0], sum(one["sessions"] for one in connected), tuple(connected), prepared)
+        sessions = sum(one["sessions"] for one in connected)
+        return LiveDatabase(size[0], sessions, tuple(connected), prepared, tuple(slots))
+
+    def slots(self, database: str) -> tuple[SlotAnswer, ...]:
+        """The logical replication slots of a database; told to a run that is to stop as well."""
+        return tuple(self.unstoppable().query(self._home, SLOTS.format(name=quote_literal(database))))
 
     def settings(self, *names: str) -> list[str]:
-        """Settings of the server, such as ``shared_preload_libraries``."""
+        """Settings of the server, such as ``shared_preload_libraries``; raises PostgresError where one may not be read."""
         rows = ", ".join(f"({number}, {quote_literal(name)})" for number, name in enumerate(names))
         sql = f"SELECT to_jsonb(current_setting(name)) FROM (VALUES {rows}) AS wanted (number, name) ORDER BY number;"
         return self.query(self._home, sql)
+
+    def readable_settings(self, names: Sequence[str]) -> dict[str, str]:
+        """Those of these settings that the server knows, and that the agent's user may read."""
+        listed = ", ".join(map(quote_literal, names))
+        rows = f"SELECT jsonb_build_array(name, setting) FROM pg_settings WHERE name IN ({listed});"
+        return dict(self.query(self._home, rows))
 
     def volume(self, directory: str) -> Volume | None:
         """The file system that a directory of the container lies on; None when that is unknown.
@@ -131,6 +152,9 @@ class Postgres(Clients):
         Raises RoomUnknownError when neither ``df`` nor ``stat`` works.
         """
         known = self.query(self._home, ROOM_OF_SERVER)[0]
+        known["directory"] = known["directory"] or volumes.data_directory(self._docker, self.container)
+        if known["directory"] is None:
+            return _unknown_room(known, self.container, self._credentials.user)
         log = f"{known['directory']}/pg_wal"
         directories = {DEFAULT_TABLESPACE: known["directory"]} | {
             name: f"{known['directory']}/pg_tblspc/{oid}" for name, oid in known["tablespaces"].items()
@@ -161,7 +185,7 @@ class Postgres(Clients):
         self.query(
             self._maintenance_database(database),
             "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
-            f"WHERE datname = {quote_literal(database)} AND pid <> pg_backend_pid();",
+            f"WHERE datname = {quote_literal(database)} AND pid <> pg_backend_pid() AND {MAY_END};",
         )
 
     def roles(self) -> RolesOnTarget:
@@ -191,6 +215,11 @@ class Postgres(Clients):
             # Nor does psql show the line that the server complains of.
             session.query("\\set VERBOSITY terse\n" + SILENCE_THE_LOG)
             session.query("BEGIN;\n" + "\n".join(statements) + "\nCOMMIT;")
+
+    def lets_nobody_in(self, name: str) -> bool:
+        """Whether a database allows no connections but a superuser's."""
+        sql = f"SELECT to_jsonb(datconnlimit = 0) FROM pg_database WHERE datname = {quote_literal(name)};"
+        return self.query(self._maintenance_database(name), sql) == [True]
 
     def rename_database(self, name: str, new_name: str) -> None:
         """Rename a database that is not in use."""
@@ -222,7 +251,17 @@ class Postgres(Clients):
             )
         # One whose DROP is interrupted would remain, and accept no connections.
         drop = f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)"
-        self.unstoppable().execute(maintenance, drop)
+        patient = self.unstoppable()
+        for left in reversed(range(_DROP_TRIES)):
+            try:
+                patient.execute(maintenance, drop)
+                return
+            except PostgresError as error:
+                # FORCE does not end who reads a replication slot of the database, and who does comes back at once.
+                if not left or error.sqlstate != _OBJECT_IN_USE:
+                    raise
+            patient.end_sessions(name)
+            time.sleep(_BETWEEN_DROPS_SECONDS)
 
     def create_database(self, name: str, create_sql: str, owner: str) -> None:
         """Create a database by the archive's own definition and give it to its owner."""
@@ -281,12 +320,63 @@ class Postgres(Clients):
         ):
             session.query(script)
 
+    def while_named(self, live: str, new: str, aside: str | None, statements: Sequence[str]) -> tuple[bool, str]:
+        """Run statements in the database *new* while it is called *live*, and the live one *aside*, for a moment.
+
+        Returns whether the names are as they were, and what went wrong, if something did; see ``window_script``.
+        Raises what keeps the answer from coming; the names then tell how far it came.
+        """
+        home = self._maintenance_database(live)
+        # A limit of connections keeps everybody out but superusers, of whom we have to be one.
+        script = window_script(live, new, aside, home, statements, guarded=bool(self._without_event_triggers))
+        # Once begun, it waits for its answer, even when told to stop: it takes a moment.
+        with self.unstoppable().session(home) as session:
+            said: dict[str, Any] = session.query(script)[-1]
+        return bool(said["back"]), str(said["failed"])
+
+    def set_until_full(self, database: str, settings: Mapping[str, str]) -> tuple[str, ...]:
+        """Give a database settings; returns their names.
+
+        A library that is loaded only with its extension has no settings before, which a superuser may set all the same;
+        anybody else gives those that the server knows.
+        """
+        known = [*settings] if self._without_event_triggers else [*self.readable_settings([*settings])]
+        name = quote_identifier(database)
+        self.execute(
+            self._maintenance_database(database),
+            *(f"ALTER DATABASE {name} SET {one} = {quote_literal(settings[one])}" for one in known),
+        )
+        return tuple(known)
+
+    def reset(self, database: str, settings: Sequence[str]) -> None:
+        """Take such settings away; what the archive has of them comes with its other properties."""
+        name = quote_identifier(database)
+        self.execute(self._maintenance_database(database), *(f"ALTER DATABASE {name} RESET {one}" for one in settings))
+
+    def alter(self, database: str, statements: Sequence[str]) -> None:
+        """Run statements in a half-made database, whose event triggers keep still."""
+        with self.session(database, self._without_event_triggers) as session:
+            for statement in statements:
+                session.query(f"{statement};")
+
+    def call_of_extension(self, database: str, extension: str, function: str) -> None:
+        """Call a function of an extension, which has no arguments, in a database that is full."""
+        with self.session(database) as session:
+            [schema] = session.query(
+                "SELECT to_jsonb(nspname) FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace "
+                f"WHERE extname = {quote_literal(extension)};"
+            )
+            call = f"{quote_identifier(schema)}.{quote_identifier(function)}()"
+            # What it calls in turn may be found by the extension's schema alone.
+            session.query(f"SET search_path = {quote_identifier(schema)}, pg_catalog;")
+            session.query(f"SELECT count(*) AS called FROM {call} \\gset")
+
     @contextmanager
     def _sessions_ended(self, maintenance: str, databases: Sequence[str]) -> Iterator[None]:
         names = ", ".join(quote_literal(name) for name in databases)
         end_sessions = (
             "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
-            f"WHERE datname IN ({names}) AND pid <> pg_backend_pid();"
+            f"WHERE datname IN ({names}) AND pid <> pg_backend_pid() AND {MAY_END};"
         )
         done = threading.Event()
         with self.unstoppable().session(maintenance, watched=False) as session:
@@ -340,6 +430,19 @@ def run_of_half_made(name: str) -> str | None:
     """The id of the run that a half-made database is of; None for any other name."""
     match = _HALF_MADE.match(name)
     return f"{match['day'].upper()}-{match['rest']}" if match else None
+
+
+def _unknown_room(known: Mapping[str, Any], container: str, user: str) -> Survey:
+    """What is to be had where nobody says where the server's volumes are."""
+    return Survey(
+        log=NOWHERE,
+        tablespaces={DEFAULT_TABLESPACE: NOWHERE, **dict.fromkeys(known["tablespaces"], NOWHERE)},
+        settings=_log_settings(known),
+        log_bytes=0,
+        sort_memory_bytes=known["sort_bytes"],
+        processors=1,
+        unknown=f"The user {user} of {container} may not read data_directory (GRANT pg_read_all_settings TO {user} allows it)",
+    )
 
 
 def _log_settings(known: Mapping[str, Any]) -> LogSettings:

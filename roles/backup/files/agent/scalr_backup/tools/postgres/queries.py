@@ -8,6 +8,7 @@ import json
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.sql import quote_identifier, quote_literal
 from scalr_backup.core.text import readable, readable_json
+from scalr_backup.tools.postgres.limits import BY_SEQUENTIAL_SCAN
 from scalr_backup.tools.postgres.session import SqlSession
 
 _USER_TABLES = """
@@ -97,6 +98,21 @@ FROM pg_stat_activity
 WHERE datname = {name} AND backend_type = 'client backend' AND application_name NOT LIKE '{ours}%'
 GROUP BY usename, application_name, client_addr ORDER BY count(*) DESC, 1;
 """
+# Whom the agent's user may end: another's session is an error, and of autovacuum a rename itself gets rid.
+MAY_END = (
+    "((SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR (COALESCE(pg_has_role(usesysid, 'MEMBER'), false) "
+    "OR usesysid IS NOT NULL AND pg_has_role('pg_signal_backend', 'MEMBER')) "
+    "AND NOT EXISTS (SELECT FROM pg_roles WHERE oid = usesysid AND rolsuper))"
+)
+# A slot that is read has a process of the server behind it. Temporary ones end with their session, as sessions do.
+SLOTS = """
+SELECT jsonb_build_object(
+  'name', s.slot_name, 'plugin', s.plugin, 'active', s.active,
+  'consumer', NULLIF(concat_ws(' ', a.usename, NULLIF(a.application_name, ''),
+                               CASE WHEN a.pid IS NOT NULL THEN 'from ' || COALESCE(host(a.client_addr), 'local') END), ''))
+FROM pg_replication_slots AS s LEFT JOIN pg_stat_activity AS a ON a.pid = s.active_pid
+WHERE s.slot_type = 'logical' AND NOT s.temporary AND s.database = {name} ORDER BY s.slot_name;
+"""
 # Whoever may make roles sees to it that their passwords' hashes do not go to the server's log.
 SILENCE_THE_LOG = """
 SELECT jsonb_build_array(
@@ -107,19 +123,19 @@ SELECT jsonb_build_array(
 FROM pg_roles WHERE rolname = current_user AND rolsuper;
 """
 
-# What decides how much a restore takes. An archive without a way, or whose last try failed, keeps the log for ever, and
-# so does a slot that nobody reads.
+# What decides how much a restore takes, as far as the agent's user may see it: what it may not see, is null. An archive
+# without a way, or whose last try failed, keeps the log for ever, and so does a slot that nobody reads.
 ROOM_OF_SERVER = """
 SELECT jsonb_build_object(
-  'directory', current_setting('data_directory'),
+  'directory', (SELECT setting FROM pg_settings WHERE name = 'data_directory'),
   'limit_bytes', pg_size_bytes(current_setting('max_wal_size')),
   'kept_bytes', pg_size_bytes(current_setting('wal_keep_size')),
   'kept_for_slots', (SELECT setting::bigint * 1024 * 1024 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
   'sort_bytes', pg_size_bytes(current_setting('maintenance_work_mem')),
   'checksums', 'on' IN (current_setting('data_checksums'), current_setting('wal_log_hints')),
-  'archive_fails', current_setting('archive_mode') <> 'off' AND (
-    '' = ALL (ARRAY[current_setting('archive_command'), COALESCE(current_setting('archive_library', true), '')])
-    OR (SELECT COALESCE(last_failed_time > COALESCE(last_archived_time, '-infinity'), false) FROM pg_stat_archiver)),
+  'archive_fails', (SELECT current_setting('archive_mode') <> 'off' AND (
+    (SELECT bool_and(setting = '') FROM pg_settings WHERE name IN ('archive_command', 'archive_library'))
+    OR (SELECT COALESCE(last_failed_time > COALESCE(last_archived_time, '-infinity'), false) FROM pg_stat_archiver))),
   'slots', COALESCE((SELECT jsonb_agg(slot_name ORDER BY slot_name) FROM pg_replication_slots
                      WHERE NOT active AND restart_lsn IS NOT NULL), '[]'),
   'tablespaces', COALESCE((SELECT jsonb_object_agg(spcname, oid::bigint) FROM pg_tablespace
@@ -140,7 +156,6 @@ def open_exported_snapshot(session: SqlSession) -> tuple[str, ManifestDatabase]:
     """
     session.query(_BEGIN)
     exported: str = session.query("SELECT to_jsonb(pg_export_snapshot());")[0]
-    _take_time(session)
     session.query(_LOCK_TABLES)
     description: ManifestDatabase = json.loads(readable_json(session.query(_DESCRIBE)[0]))
     return exported, description
@@ -153,17 +168,12 @@ def join_exported_snapshot(session: SqlSession, exported: str) -> None:
     may fail is done in another one.
     """
     session.query(f"{_BEGIN} SET TRANSACTION SNAPSHOT {quote_literal(exported)};")
-    _take_time(session)
     session.query(_LOCK_TABLES)
 
 
-def _take_time(session: SqlSession) -> None:
-    if session.query("SELECT to_jsonb(current_setting('server_version_num')::int);")[0] >= 170000:
-        session.query("SET transaction_timeout = 0;")
-
-
 def count_rows(session: SqlSession) -> RowCounts:
-    """Exact row counts of every user table, as this session's transaction sees them."""
+    """Exact row counts of every user table, as this session's transaction sees them; no index is asked."""
+    session.query(BY_SEQUENTIAL_SCAN)
     return {
         readable(f"{quote_identifier(schema)}.{quote_identifier(table)}"): count
         for schema, table, count in session.query(_COUNT_ROWS)

@@ -24,6 +24,7 @@ from scalr_backup.core.text import decoded, encoded
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail
 from scalr_backup.tools.postgres.blockers import Blocker, LockWatch, blockers_sql, in_the_way
+from scalr_backup.tools.postgres.limits import KNOWN_LIMITS, LIFT_LIMITS, without_limits
 
 # Every connection of a run carries the run's id, so that what a killed run left behind can be distinguished from the app's.
 APPLICATION_PREFIX = "scalr-backup"
@@ -35,7 +36,7 @@ PSQL = ("psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-p
 # An error with its SQLSTATE: the words before and after it are in the server's language. The classes 00 to 02 are no errors.
 _VERBOSE = "--set=VERBOSITY=verbose"
 _ERROR = re.compile(r"^(?P<severity>.*?\S:  )(?P<sqlstate>(?!0[012])[0-9A-Z]{5}): (?P<message>.*)$", re.MULTILINE)
-# Only the server's own functions and operators, and no limit that the cluster sets for its apps.
+# Only the server's own functions and operators; the limits that every server knows are lifted before the others.
 _SESSION_OPTIONS = (
     "-c search_path=pg_catalog -c standard_conforming_strings=on -c statement_timeout=0 "
     "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
@@ -110,7 +111,8 @@ class SqlSession:
         self._frames = stream.frames(waiting)
         self._messages = MessageTail()
         self._received = b""
-        self._preamble = "" if raw else _CONVERTED
+        # At once, as a session that waits for its first query may have a limit, too.
+        self._write(LIFT_LIMITS if raw else f"{LIFT_LIMITS}{_CONVERTED}")
 
     def query(self, sql: str) -> list[Any]:
         """Run SQL (or psql commands) whose rows are one JSON document each; returns the documents.
@@ -120,11 +122,13 @@ class SqlSession:
         if self._watch is not None:
             self._watch.moved()
         end = secrets.token_hex(16)
-        with suppress(OSError):  # Where psql has ended, what it said follows.
-            self._stream.write(encoded(f"{self._preamble}{sql}\n\\echo {end}\n"))
-        self._preamble = ""
+        self._write(f"{sql}\n\\echo {end}\n")
         lines = self._lines_until(end.encode())
         return [json.loads(decoded(line)) for line in lines if line]
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # Where psql has ended, what it said follows.
+            self._stream.write(encoded(text))
 
     def _lines_until(self, end: bytes) -> list[bytes]:
         marker = end + b"\n"
@@ -358,6 +362,11 @@ class PostgresServer:
         if key not in self._facts:
             self._facts[key] = find()
         return self._facts[key]
+
+    @property
+    def _without_limits(self) -> str:
+        """The options of a client program that no limit of the cluster, of a database or of a role may end."""
+        return self._remember("limits", lambda: without_limits(self.query(self._home, KNOWN_LIMITS)))
 
     @property
     def _without_event_triggers(self) -> str:
