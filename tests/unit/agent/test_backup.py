@@ -138,8 +138,9 @@ class TestCounts:
         with pytest.raises(InterruptedRunError):
             Dumper(COUNTING, None, None, nobody, "r", None)._counts(stopped, None)
 
-    def test_are_made_in_a_session_that_did_not_export_the_snapshot(self):
+    def test_are_made_in_a_session_that_did_not_export_the_snapshot(self, monkeypatch):
         """What fails in the session that exported it ends the snapshot under pg_dump."""
+        monkeypatch.setattr("scalr_backup.actions.backup.dump.survey", lambda _session: ([], []))
         sessions = []
 
         class Session:
@@ -262,6 +263,7 @@ class TestAnErrorThatNobodyForesaw:
             return SimpleNamespace(
                 container=container.name, globals_sql=(lambda **_: ROLES) if good else fail,
                 settings=(lambda *_: ["", "/data"]) if good else fail, volume=fail, may_read_passwords=lambda: True,
+                readable_settings=fail,
             )  # fmt: skip
 
         a_pass = self.the_pass(

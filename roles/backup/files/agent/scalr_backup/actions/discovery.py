@@ -31,14 +31,13 @@ from scalr_backup.core.errors import (
     InterruptedRunError,
     PartlyUnknownError,
     PostgresError,
-    ScalrBackupError,
     UnknownDatabaseError,
 )
 from scalr_backup.core.model import Cluster, Container, Credentials, Failure, kept_since, name_fits
 from scalr_backup.core.naming import history_name
 from scalr_backup.core.progress import Emit, log, nobody
 from scalr_backup.core.recognition import Unmatched, server_evidence
-from scalr_backup.core.records.state import LeftOutDatabaseRecord, LookRecord, UnmatchedRecord
+from scalr_backup.core.records.state import LeftOutDatabaseRecord, LookRecord, MatchesRecord, UnmatchedRecord
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import LOOK, Patience, ServerFacts, run_of_application
@@ -100,6 +99,14 @@ class Discovered:
             for container in self.containers
             if container.status in ("stopped", "unreachable")
         ] + self.left_out
+
+    @property
+    def beside(self) -> MatchesRecord:
+        """What there is in the clusters that a pass does not save: copies that restores have kept, and what it cannot save."""
+        return {
+            "kept": [copy for cluster in self.clusters for copy in cluster.kept_as_dicts()],
+            "left_out": [one for cluster in self.clusters for one in cluster.left_out_as_dicts()],
+        }
 
     @property
     def left_out(self) -> list[str]:
@@ -170,8 +177,8 @@ class Discovery:
         """One match that could not be asked, as it is now."""
         try:
             now = judge(self._config, self._docker.inspect(container.id)) or container
-        except ScalrBackupError as error:
-            return container.with_status(container.status, error.message), None
+        except Exception as error:  # noqa: BLE001 (whatever it is, the others are asked)
+            return container.with_status(container.status, Failure.of(error).message), None
         # Another container may have been in the way of its name.
         return self._ask(replace(now, name=container.name, called=container.called), application)
 
@@ -188,7 +195,7 @@ class Discovery:
                 readiness = ready.exit_code
         except ContainerStoppedError:
             return True
-        except ScalrBackupError:
+        except Exception:  # noqa: BLE001 (then it is not waited for)
             return False
         return latecomers.is_coming(now.state, readiness, now.started, utc_now())
 

@@ -97,7 +97,7 @@ def named_and_empty(discovered: Discovered, patterns: Sequence[str]) -> Failure 
     empty = [
         cluster.container.name
         for cluster in discovered.clusters
-        if cluster.container.name in patterns and not cluster.databases
+        if not cluster.container.names.isdisjoint(patterns) and not cluster.databases
     ]
     if not empty:
         return None

@@ -343,34 +343,6 @@ class UnlockAnswer(TypedDict):
     removed: int
 
 
-class KeyRecord(TypedDict):
-    """A password's key to the repository."""
-
-    id: str
-    user: str
-    host: str
-    created: str
-    current: bool
-
-
-class KeysAnswer(TypedDict):
-    """``key list``."""
-
-    repository: str
-    repository_id: str
-    keys: list[KeyRecord]
-    shared_with: list[str]
-    current: str | None
-
-
-class KeyAddedAnswer(TypedDict):
-    """``key add``."""
-
-    repository_id: str
-    key: str
-    added: bool
-
-
 class ValidAddressesAnswer(TypedDict):
     """``validate --addresses``."""
 
@@ -501,9 +473,3 @@ class RestoreAnswer(TypedDict):
     databases: list[RestoredAnswer]
     roles_created: list[str]
     warnings: list[str]
-
-
-class KeysRemovedAnswer(TypedDict):
-    """``key remove``: the ids of the keys."""
-
-    removed: list[str]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Needs:
+class ExtensionNeeds:
     """What one extension needs.
 
     *while_filling* are settings of the new database until it is full. *after* are functions of
@@ -26,18 +26,18 @@ class Needs:
     settings: tuple[str, ...] = ()
 
 
-NOTHING = Needs()
-NEEDS: Mapping[str, Needs] = {
+NOTHING = ExtensionNeeds()
+NEEDS: Mapping[str, ExtensionNeeds] = {
     # https://www.tigerdata.com/docs: timescaledb_pre_restore() sets this and ends its workers, of which a new database has
     # none. It has to be set before the extension is created, whose event triggers and catalogs act otherwise.
-    "timescaledb": Needs(while_filling={"timescaledb.restoring": "on"}, after=("timescaledb_post_restore",)),
+    "timescaledb": ExtensionNeeds(while_filling={"timescaledb.restoring": "on"}, after=("timescaledb_post_restore",)),
     # https://github.com/citusdata/pg_cron: one database of a cluster has it.
-    "pg_cron": Needs(home="cron.database_name"),
+    "pg_cron": ExtensionNeeds(home="cron.database_name"),
     # Its script refuses to run while pgaudit logs everything, as that takes hours.
-    "postgis": Needs(while_filling={"pgaudit.log": "none"}),
-    "postgis_raster": Needs(while_filling={"pgaudit.log": "none"}),
-    "postgis_topology": Needs(while_filling={"pgaudit.log": "none"}),
-    "postgis_tiger_geocoder": Needs(while_filling={"pgaudit.log": "none"}),
+    "postgis": ExtensionNeeds(while_filling={"pgaudit.log": "none"}),
+    "postgis_raster": ExtensionNeeds(while_filling={"pgaudit.log": "none"}),
+    "postgis_topology": ExtensionNeeds(while_filling={"pgaudit.log": "none"}),
+    "postgis_tiger_geocoder": ExtensionNeeds(while_filling={"pgaudit.log": "none"}),
 }
 
 # Settings of a server, beside those that extensions name, that decide whether what it holds can be restored: libraries

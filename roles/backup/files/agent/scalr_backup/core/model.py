@@ -13,9 +13,10 @@ from fnmatch import fnmatchcase
 from typing import Literal
 from urllib.parse import quote, unquote
 
-from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, KeyRecord, SnapshotAnswer
+from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, SnapshotAnswer
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import ScalrBackupError
+from scalr_backup.core.key_answers import KeyRecord
 from scalr_backup.core.records.left_out import LeftOutRowsRecord
 from scalr_backup.core.records.state import (
     DatabaseRecord,

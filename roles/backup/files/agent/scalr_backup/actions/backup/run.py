@@ -49,7 +49,7 @@ from scalr_backup.core.model import (
 )
 from scalr_backup.core.progress import log
 from scalr_backup.core.records.manifest import MANIFEST_VERSION, Manifest, ManifestCluster
-from scalr_backup.core.records.state import MatchesRecord, PassRecord, RepositoryRecord
+from scalr_backup.core.records.state import PassRecord, RepositoryRecord
 from scalr_backup.tools.locks import PASS_LOCK
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
@@ -254,7 +254,7 @@ class Pass(UseCase):
         if not request.patterns:
             for key in gone:
                 self._warn(result, f"{key} was backed up before and is gone.")
-            result.matches = {"gone": gone, "stopped": list(stopped), "states": stopped, **_beside(discovered.clusters)}
+            result.matches = {"gone": gone, "stopped": list(stopped), "states": stopped, **discovered.beside}
         self._judge_emptiness(request, result, discovered, gone)
 
     def _judge_emptiness(
@@ -495,11 +495,3 @@ class Pass(UseCase):
             }
             if disbelief:
                 self._emit(log("error", disbelief.message, run=result.run))
-
-
-def _beside(clusters: Sequence[Cluster]) -> MatchesRecord:
-    """What there is in the clusters that a pass does not save: copies that restores have kept, and what it cannot save."""
-    return {
-        "kept": [copy for cluster in clusters for copy in cluster.kept_as_dicts()],
-        "left_out": [one for cluster in clusters for one in cluster.left_out_as_dicts()],
-    }
