@@ -141,6 +141,13 @@ databases:
       description: How much of it was new to the repository.
       type: int
       sample: 1048576
+    left_out:
+      description:
+        - Relations whose rows C(pg_dump) leaves out. Each has its C(relation), in C(why) the reason, the C(extension) it
+          belongs to, and how many C(rows), or null if they were not counted.
+      type: list
+      elements: dict
+      version_added: 0.4.0
     rows:
       description: How many rows the dump holds, if they were counted.
       type: int

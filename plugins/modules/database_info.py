@@ -134,6 +134,12 @@ containers:
       type: list
       elements: dict
       version_added: 0.4.0
+    left_out_databases:
+      description:
+        - Databases that cannot be backed up. Each has its C(container), C(database), and in C(why) the reason.
+      type: list
+      elements: dict
+      version_added: 0.4.0
 """
 
 from ansible.module_utils.basic import AnsibleModule

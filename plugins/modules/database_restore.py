@@ -78,6 +78,15 @@ options:
     type: bool
     default: false
     version_added: 0.4.0
+  on_error:
+    description:
+      - What to do if an object of the snapshot cannot be restored as it was saved, such as a foreign key that rows violate.
+      - With V(stop), the restore fails, and says what would mend it. This is the default.
+      - With V(skip), a foreign key or a check that rows violate is restored as C(NOT VALID), and other objects are left out.
+        All are listed in RV(databases[].objects). Tables, rows, sequences and row-level security are never left out.
+    type: str
+    choices: [stop, skip]
+    version_added: 0.5.0
   undo:
     description:
       - Id of a restore, as in RV(run). The databases that it replaced and kept are swapped back.
@@ -211,6 +220,12 @@ plan:
           description: Who they are. Dictionaries with C(user), C(application), C(address) and C(sessions).
           type: list
           elements: dict
+        slots:
+          description:
+            - Its logical replication slots, which a restore drops unless it keeps the database. Dictionaries with C(name),
+              C(plugin), C(active) and C(consumer).
+          type: list
+          elements: dict
         snapshot:
           description:
             - The snapshot, with C(id), C(short_id), C(time), C(age_seconds), C(dump_bytes), C(run) and C(reason). It is null
@@ -229,7 +244,7 @@ plan:
       type: list
       elements: str
     free_bytes:
-      description: Free space on the volumes that the rows go to. It is null for an undo if the container does not report it.
+      description: Free space on the volumes that the rows go to. It is null where the container does not report it.
       type: int
       sample: 53687091200
     room:
@@ -281,6 +296,18 @@ databases:
       description:
         - Name under which a new database that failed verification was kept for inspection, or null.
       type: str
+    objects:
+      description:
+        - Objects that were not restored as they were saved. Dictionaries with C(object), C(cause), C(mend) (SQL for the
+          database that was backed up, or null) and C(outcome) (V(failed), V(not_valid), V(mended) or V(left_out)).
+      type: list
+      elements: dict
+    lost_slots:
+      description:
+        - The logical replication slots that were dropped with the replaced database. Dictionaries with C(name), C(plugin),
+          C(active) and C(consumer).
+      type: list
+      elements: dict
     verified:
       description:
         - What was compared with the manifest, C(tables) and C(rows), or null if there was nothing to compare with.
@@ -330,6 +357,7 @@ def main() -> None:
             database_as={"type": "str"},
             strategy={"type": "str", "choices": ["beside", "replace"], "default": "beside"},
             without_manifest={"type": "bool", "default": False},
+            on_error={"type": "str", "choices": ["stop", "skip"]},
             undo={"type": "str"},
             confirm={"type": "str"},
             keep_old={"type": "bool", "default": False},
@@ -362,6 +390,7 @@ def arguments(module: AnsibleModule) -> list[str]:
         *option("confirm", wanted["confirm"]),
         *flag("keep-old", wanted["keep_old"]),
         *flag("without-manifest", wanted["without_manifest"]),
+        *option("on-error", wanted["on_error"]),
         *flag("no-safety-snapshot", not wanted["safety_snapshot"]),
         *flag("plan", module.check_mode),
     ]

@@ -240,9 +240,23 @@ databases:
       description: Size of its dump.
       type: int
       sample: 204010923
+    archive_unchecked:
+      description:
+        - Why the structure of the last good backup could not be checked, or null. A PostgreSQL that is newer than the agent
+          wrote it, and only its own programs have checked it.
+      type: str
+      version_added: 0.5.0
     count_error:
       description: Why the rows were not counted in the last good backup although they should have been, or null.
       type: str
+      version_added: 0.4.0
+    left_out:
+      description:
+        - Relations whose rows C(pg_dump) left out of the last good backup. Each has its C(relation), in C(why) the reason
+          (C(extension), C(extension_filter), C(foreign_table), C(unlogged_on_standby) or C(system_schema)), the
+          C(extension) it belongs to, and how many C(rows), or null if they were not counted.
+      type: list
+      elements: dict
       version_added: 0.4.0
     kept:
       description:

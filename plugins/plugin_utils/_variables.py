@@ -50,6 +50,7 @@ PLAYBOOKS: Mapping[str, Mapping[str, str]] = {
         "keep_old": FLAG,
         "safety_snapshot": FLAG,
         "without_manifest": FLAG,
+        "on_error": TEXT,
         "confirm": TEXT,
         "undo": TEXT,
         **_SOURCE,

@@ -687,6 +687,29 @@ class TestRestore:
         assert "DROPPED FIRST" in run.text
         assert site.shop.fingerprint("shop") == before
 
+    def test_where_an_object_cannot_be_made_again(self, site: Site) -> None:
+        site.shop.sql(
+            """
+            CREATE TABLE parts (id int PRIMARY KEY);
+            CREATE TABLE uses AS SELECT 7 AS part;
+            ALTER TABLE uses ADD CONSTRAINT uses_part FOREIGN KEY (part) REFERENCES parts NOT VALID;
+            UPDATE pg_constraint SET convalidated = true WHERE conname = 'uses_part';
+            """,
+            "shop",
+        )
+        try:
+            site.controller.play("backup")
+            command = documented("ansible-playbook restore.yml -e db=scalr-foo-db -e on_error=skip", site.names)
+            refused = site.controller.shell(f"{command} -e confirm={site.shop.name} -e on_error=stop", exit_code=2)
+            run = site.controller.shell(f"{command} -e confirm={site.shop.name}")
+            assert "DROP CONSTRAINT uses_part, ADD CONSTRAINT uses_part" in refused.text
+            assert "NOT VALID" in run.text
+            assert site.shop.sql("SELECT convalidated FROM pg_constraint WHERE conname = 'uses_part'", "shop") == "f"
+            assert site.shop.sql("SELECT part FROM uses", "shop") == "7"
+        finally:
+            site.shop.sql("DROP TABLE uses, parts", "shop")
+            site.controller.play("backup")
+
 
 class TestDrill:
     """drill.yml, and what starts it every month."""

@@ -532,7 +532,8 @@ def test_a_failure_after_the_drop_names_the_way_back(town: Town) -> None:
     town.home.sql(SPOIL, "shop")
     spoilt = portrait(town.home, "shop")
     options = ["--db", town.home.name, "--database", "shop", "--snapshot", town.shop, "--strategy", "replace"]
-    town.home.wrap("pg_restore", FAILS)
+    # The rehearsal before the drop has no rows to fail on.
+    town.home.wrap("pg_restore", f'case "$*" in *--section=data*) ;; *) exec "$real" "$@";; esac\n{FAILS}')
     call = town.agent.call("restore", *options, "--confirm", f"replace {town.home.name}")
     town.home.unwrap("pg_restore")
     assert call.exit_code == 1, call.output

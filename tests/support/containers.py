@@ -268,6 +268,8 @@ class AgentContainer:
             "repository_on_host_accepted": True,
             # Other tests run databases on the same engine, which are nobody's business here.
             "report_unmatched": False,
+            # A server that does not answer is often what a test is about: only where it is one that starts, it is waited for.
+            "start_wait_seconds": 0,
         }
         self._has_repository = False
         self._config_directory = directory / "config"

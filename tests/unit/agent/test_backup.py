@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.backup.dump import Dumped, Dumper
+from scalr_backup.actions.backup.producer import Report
 from scalr_backup.actions.backup.result import PassRequest, PassResult
 from scalr_backup.actions.backup.run import Pass
 from scalr_backup.actions.backup.saved_roles import SavedRoles, read_roles
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.errors import (
     ContainerGoneError,
+    InterruptedRunError,
     PostgresError,
     RepositoryUnreachableError,
     TwoHostsError,
@@ -89,17 +94,91 @@ def test_whoever_is_not_let_in_for_another_reason_is_told_that_reason(template1)
         Door({"postgres": 'FATAL: role "app" does not exist', "template1": template1})._home  # noqa: B018
 
 
+COUNTING = SimpleNamespace(row_counts=True)
+
+
 class TestCounts:
     """A dump is whole whether its rows could be counted or not; that they could not is said wherever it matters."""
 
     def test_that_fail_are_told_and_cost_no_dump(self):
-        dumper = Dumper(None, None, None, nobody, "r", None)
+        dumper = Dumper(COUNTING, None, None, nobody, "r", None)
         failed, counted = Future(), Future()
-        failed.set_exception(PostgresError("could not read block 7"))
+        failed.set_exception(PostgresError("could not read block 7", "XX002"))
         counted.set_result({"t": 3})
-        assert dumper._counts(failed) == (None, "could not read block 7")
-        assert dumper._counts(counted) == ({"t": 3}, None)
-        assert dumper._counts(None) == (None, None)
+        assert dumper._counts(failed, None) == (None, "could not read block 7")
+        assert dumper._counts(counted, None) == ({"t": 3}, None)
+        off = Dumper(SimpleNamespace(row_counts=False), None, None, nobody, "r", None)
+        assert off._counts(None, None) == (None, None)
+
+    def test_of_a_sparing_dump_are_made_when_it_is_saved(self):
+        exporting = SimpleNamespace(query=lambda _sql: [["public", "t", 3]])
+        dumper = Dumper(COUNTING, None, None, nobody, "r", None)
+        assert dumper._counts(None, exporting) == ({'"public"."t"': 3}, None)
+
+    @pytest.mark.parametrize("sqlstate", [None, "53300", "53200", "55P03", "57P01"])
+    def test_that_had_no_connection_or_lock_are_made_in_the_exporting_session(self, sqlstate):
+        failed = Future()
+        failed.set_exception(PostgresError("zu viele Verbindungen", sqlstate))
+        exporting = SimpleNamespace(query=lambda _sql: [["public", "t", 3]])
+        dumper = Dumper(COUNTING, None, None, nobody, "r", None)
+        assert dumper._counts(failed, exporting) == ({'"public"."t"': 3}, None)
+
+    def test_that_fail_there_too_are_told(self):
+        def query(_sql):
+            raise PostgresError("still none")
+
+        failed = Future()
+        failed.set_exception(PostgresError("none", "53200"))
+        dumper = Dumper(COUNTING, None, None, nobody, "r", None)
+        assert dumper._counts(failed, SimpleNamespace(query=query)) == (None, "still none")
+
+    def test_of_a_run_that_is_told_to_stop_end_it(self):
+        stopped = Future()
+        stopped.set_exception(InterruptedRunError("told to stop"))
+        with pytest.raises(InterruptedRunError):
+            Dumper(COUNTING, None, None, nobody, "r", None)._counts(stopped, None)
+
+    def test_are_made_in_a_session_that_did_not_export_the_snapshot(self, monkeypatch):
+        """What fails in the session that exported it ends the snapshot under pg_dump."""
+        monkeypatch.setattr("scalr_backup.actions.backup.dump.survey", lambda _session: ([], []))
+        sessions = []
+
+        class Session:
+            def __init__(self):
+                self.asked = []
+
+            def query(self, sql):
+                self.asked.append(sql)
+                if "pg_export_snapshot" in sql:
+                    return ["00000003-1"]
+                if "SET TRANSACTION SNAPSHOT '00000003-1'" in sql:
+                    raise PostgresError("cannot access temporary or unlogged relations during recovery", "0A000")
+                return [{"database": "shop", "encoding": "UTF8"}] if "'database'" in sql else [170000]
+
+        @contextmanager
+        def session(*_arguments, **_options):
+            sessions.append(Session())
+            yield sessions[-1]
+
+        class Found(Dumper):
+            def _job(self, *_arguments):
+                return None
+
+            def _survey(self, *_arguments):
+                return []
+
+            def _left_out(self, *_arguments):
+                return []
+
+            def _save(self, *_arguments):
+                return Saved("aa", 10, 10, 5), Report(10, 3)
+
+        discovery = SimpleNamespace(postgres=lambda *_: SimpleNamespace(session=session))
+        cluster = SimpleNamespace(container=SimpleNamespace(name="c"), credentials=None)
+        dumped = Found(SimpleNamespace(row_counts=True), discovery, None, nobody, "r").dump(cluster, "shop", [])
+        assert dumped.count_error == "cannot access temporary or unlogged relations during recovery"
+        assert len(sessions) == 2
+        assert not any("count(*)" in sql for sql in sessions[0].asked)
 
     def test_that_failed_are_a_warning_of_the_pass_and_on_record(self, tmp_path, monkeypatch):
         monkeypatch.setattr("scalr_backup.actions.leftovers.clean_up", lambda *_: [])
@@ -109,15 +188,99 @@ class TestCounts:
             Container("c" * 64, "scalr-shop-db", "postgres:17", "sha256:aa", "running", "ok"),
             Credentials("app", None), "17.6", (Database("shop", 10, "app", "UTF8"),),
         )  # fmt: skip
-        a_pass = Pass(Tools(SimpleNamespace(host="h", parallel=1), None, None, state, nobody, threading.Event()))
+        config = SimpleNamespace(host="h", parallel=1, start_wait_seconds=0)
+        a_pass = Pass(Tools(config, None, None, state, nobody, threading.Event()))
         now = datetime(2026, 11, 22, 3, tzinfo=UTC)
         result = PassResult("r", "nightly", "h", now, now)
-        a_pass._dump_all(SimpleNamespace(dump=lambda *_: one), PassRequest(), result, [cluster])
+        a_pass._dump_all(SimpleNamespace(dump=lambda *_, **__: one), PassRequest(), result, [cluster])
         [warning] = result.warnings
         assert warning.startswith("scalr-shop-db/shop is backed up, but its rows could not be counted")
         assert "could not read block 7" in warning
         a_pass._record(result)
         assert state.known_databases()["scalr-shop-db/shop"]["count_error"] == "could not read block 7"
+
+
+class TestAnErrorThatNobodyForesaw:
+    """It is the failure of the database that it happens to: the others are saved, and so is the manifest."""
+
+    def cluster(self, name, *databases):
+        return Cluster(
+            Container("c" * 64, name, "postgres:17", "sha256:aa", "running", "ok"),
+            Credentials("app", None), "17.6", tuple(Database(one, 10, "app", "UTF8") for one in databases),
+        )  # fmt: skip
+
+    def the_pass(self, tmp_path, **tools):
+        config = SimpleNamespace(host="h", parallel=2, start_wait_seconds=0)
+        return Pass(
+            Tools(config, tools.get("discovery"), tools.get("restic"), State(tmp_path), nobody, threading.Event())
+        )
+
+    def result(self):
+        now = datetime(2026, 11, 22, 3, tzinfo=UTC)
+        return PassResult("r", "nightly", "h", now, now)
+
+    def test_is_that_databases_failure(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("scalr_backup.actions.leftovers.clean_up", lambda *_: [])
+
+        def dump(cluster, database, tags, **_options):
+            if database == "odd":
+                raise OSError(36, "File name too long")
+            return Dumped(Saved("aa", 10, 10, 5), {}, {}, 1.0)
+
+        a_pass, result = self.the_pass(tmp_path), self.result()
+        dumped = a_pass._dump_all(
+            SimpleNamespace(dump=dump), PassRequest(), result, [self.cluster("scalr-shop-db", "odd", "shop")]
+        )
+        assert set(dumped) == {("scalr-shop-db", "shop")}
+        assert [(one.database, one.ok) for one in result.databases] == [("odd", False), ("shop", True)]
+        assert result.databases[0].error.code == "internal"
+        assert "File name too long" in result.databases[0].error.message
+        assert result.exit_code == 3
+        a_pass._record(result)
+        assert a_pass._state.known_databases()["scalr-shop-db/odd"]["error"]["code"] == "internal"
+
+    def test_a_container_with_the_longest_name_is_dumped(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("scalr_backup.actions.leftovers.clean_up", lambda *_: [])
+        result, name = self.result(), "scalr-" + "x" * 240 + "-db"
+        one = Dumped(Saved("aa", 10, 10, 5), {}, {}, 1.0)
+        self.the_pass(tmp_path)._dump_all(
+            SimpleNamespace(dump=lambda *_, **__: one), PassRequest(), result, [self.cluster(name, "shop")]
+        )
+        assert [one.ok for one in result.databases] == [True]
+
+    def test_in_the_look_at_one_cluster_costs_the_manifest_nothing_of_the_others(self, tmp_path):
+        saved = []
+
+        def backup_file(path, tags, file):
+            saved.append(json.loads(Path(file).read_bytes()))
+            return Saved("bb", 1, 1, 1)
+
+        def postgres(container, credentials, application):
+            def fail(*_, **__):
+                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+            good = container.name == "scalr-good-db"
+            return SimpleNamespace(
+                container=container.name, globals_sql=(lambda **_: ROLES) if good else fail,
+                settings=(lambda *_: ["", "/data"]) if good else fail, volume=fail, may_read_passwords=lambda: True,
+                readable_settings=fail,
+            )  # fmt: skip
+
+        a_pass = self.the_pass(
+            tmp_path, restic=SimpleNamespace(backup_file=backup_file), discovery=SimpleNamespace(postgres=postgres)
+        )
+        result, clusters = self.result(), [self.cluster("scalr-odd-db", "a"), self.cluster("scalr-good-db", "b")]
+        dumped = {
+            (cluster.container.name, cluster.databases[0].name): Dumped(
+                Saved("aa", 10, 10, 5), {"database": cluster.databases[0].name}, {}, 1.0
+            )
+            for cluster in clusters
+        }
+        a_pass._save_manifest(PassRequest(), result, clusters, dumped)
+        assert result.error is None
+        assert [cluster["globals"] for cluster in saved[0]["clusters"]] == [None, ROLES]
+        assert [cluster["databases"][0]["database"] for cluster in saved[0]["clusters"]] == ["a", "b"]
+        assert result.roles["scalr-odd-db"].code == "roles_not_saved"
 
 
 class TestAnotherAgentOfTheSameName:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from scalr_backup.tools.postgres.blockers import LOCK_NOT_AVAILABLE, Blocker, LockWatch, in_the_way
+from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE
+from scalr_backup.tools.postgres.blockers import Blocker, LockWatch, in_the_way
 from scalr_backup.tools.postgres.session import explain_failure
 
 ORDERS = "the table public.orders"

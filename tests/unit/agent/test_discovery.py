@@ -1,9 +1,23 @@
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
+from typing import ClassVar
+
 import pytest
-from scalr_backup.actions.discovery import FILTERED, UNNAMED, Discovery, choose, judge, may_match, resolve_credentials
+from scalr_backup.actions.credentials import resolve_credentials, ways_in
+from scalr_backup.actions.discovery import FILTERED, UNNAMED, Discovery, choose, judge, may_match
 from scalr_backup.core.config import Config
-from scalr_backup.core.errors import ConfigurationError, CredentialsError, UnknownDatabaseError
+from scalr_backup.core.connection import Connection
+from scalr_backup.core.errors import (
+    CallRefusedError,
+    ConfigurationError,
+    CredentialsError,
+    DockerUnreachableError,
+    InterruptedRunError,
+    PostgresError,
+    UnknownDatabaseError,
+)
 from scalr_backup.core.model import Credentials
 
 FILES = {"/run/secrets/password": "from file", "/run/secrets/user": "file_user"}
@@ -112,17 +126,129 @@ def test_credentials_by_the_images_documentation(environment, expected):
     assert resolve_credentials(environment, read_file) == expected
 
 
-def test_a_credentials_file_that_cannot_be_read_is_an_error():
+def test_a_users_file_that_cannot_be_read_is_an_error():
     with pytest.raises(CredentialsError):
-        resolve_credentials({"POSTGRES_PASSWORD_FILE": "/nowhere"}, read_file)
+        resolve_credentials({"POSTGRES_USER_FILE": "/nowhere"}, read_file)
+
+
+def test_a_passwords_file_that_cannot_be_read_is_a_problem_only_where_the_server_asks_for_it():
+    found = resolve_credentials({"POSTGRES_USER": "app", "POSTGRES_PASSWORD_FILE": "/nowhere"}, read_file)
+    assert (found.user, found.password) == ("app", None)
+    assert found.problem
+
+
+class TestAnotherWayIn:
+    """What labels and the configuration say counts before the image's own variables."""
+
+    ENVIRONMENT: ClassVar = {
+        "POSTGRES_USER": "app", "POSTGRES_PASSWORD": "p", "DB_USERNAME": "other", "DB_PASSWORD": "q", "PGPASSWORD": "r",
+    }  # fmt: skip
+
+    def test_a_label_counts_before_a_rule_and_that_before_the_variables(self):
+        rule = Connection(user="ruled", port=5433, socket="/run/db")
+        way = rule.under({"scalr.backup.user": "labelled", "scalr.backup": "true", "other": "x"}, "c")
+        found = resolve_credentials(self.ENVIRONMENT, read_file, way)
+        assert (found.user, found.password, found.port, found.host) == ("labelled", "p", 5433, "/run/db")
+
+    def test_variables_of_other_names_hold_user_and_password(self):
+        way = Connection(user_variable="DB_USERNAME", password_variable="DB_PASSWORD", database="shop")
+        found = resolve_credentials(self.ENVIRONMENT, read_file, way)
+        assert (found.user, found.password, found.home) == ("other", "q", "shop")
+
+    def test_a_password_in_a_file_of_another_name(self):
+        way = Connection(password_file="/run/secrets/password")
+        assert resolve_credentials(self.ENVIRONMENT, read_file, way).password == "from file"
+
+    def test_a_variable_that_is_not_there_is_an_error(self):
+        with pytest.raises(CredentialsError, match="no variable NOTHING"):
+            resolve_credentials(self.ENVIRONMENT, read_file, Connection(user_variable="NOTHING"))
+
+    def test_libpqs_own_password_counts_last(self):
+        assert resolve_credentials({"PGPASSWORD": "r"}, read_file).password == "r"
+
+    @pytest.mark.parametrize(("label", "value"), [("port", "many"), ("port", "70000"), ("socket", "run/postgresql")])
+    def test_a_label_that_makes_no_sense_is_an_error_that_names_it(self, label, value):
+        with pytest.raises(CredentialsError, match=f"c: the label scalr.backup.{label} makes no sense"):
+            Connection().under({f"scalr.backup.{label}": value}, "c")
+
+    def test_where_nothing_is_told_tcp_and_the_accounts_name_are_tried_after_the_socket(self):
+        told = Credentials("app", "p")
+        ways = [(way.user, way.host, way.system_user) for way in ways_in(told, None, own_network=True)]
+        assert ways == [("app", None, None), ("app", "localhost", None), ("app", None, "app")]
+
+    def test_somebody_elses_loopback_interface_is_not_tried(self):
+        assert not any(way.host for way in ways_in(Credentials("app"), None, own_network=False))
+
+    @pytest.mark.parametrize("told", [Credentials("app", host="db"), Credentials("app", system_user="app")])
+    def test_what_is_told_is_the_only_way(self, told):
+        assert ways_in(told, None, own_network=True) == [told]
+
+    def test_libpqs_own_user_is_another_way_where_no_user_is_told(self):
+        ways = ways_in(Credentials("postgres"), "admin", own_network=True)
+        assert [way.user for way in ways][:2] == ["postgres", "admin"]
+        assert all(way.user == "app" for way in ways_in(Credentials("app"), "admin", own_network=True))
+
+
+class Doors(Discovery):
+    """A server that lets in whoever comes some of the ways."""
+
+    def __init__(self, let_in, sqlstate=None):
+        super().__init__(config(), None)
+        self.let_in, self.sqlstate, self.tried = let_in, sqlstate, []
+
+    def postgres(self, _container, credentials, _application):
+        way = credentials.system_user or credentials.host or "socket"
+        self.tried.append(way)
+
+        def server_version():
+            if way not in self.let_in:
+                raise PostgresError(f"not over {way}", self.sqlstate)
+            return "17.6"
+
+        return SimpleNamespace(server_version=server_version)
+
+    def log_in(self, **told):
+        return self._log_in(judge(config(), inspect()), Credentials("app", "p", **told), "look")
+
+
+class TestLoggingIn:
+    @pytest.mark.parametrize(
+        ("let_in", "tried"),
+        [({"socket"}, ["socket"]), ({"localhost"}, ["socket", "localhost"]), ({"app"}, ["socket", "localhost", "app"])],
+    )
+    def test_takes_the_first_way_that_works(self, let_in, tried):
+        doors = Doors(let_in)
+        credentials, _postgres, version = doors.log_in()
+        assert (version, doors.tried) == ("17.6", tried)
+        assert (credentials.system_user or credentials.host or "socket") == tried[-1]
+
+    def test_that_fails_everywhere_is_told_in_the_words_of_the_first_way(self):
+        with pytest.raises(PostgresError, match="not over socket"):
+            Doors(set()).log_in()
+
+    def test_is_over_when_a_session_of_the_server_has_failed(self):
+        doors = Doors({"localhost"}, "53200")
+        with pytest.raises(PostgresError):
+            doors.log_in()
+        assert doors.tried == ["socket"]
+
+    def test_without_a_password_that_could_not_be_read_is_told_so_where_it_fails_and_nowhere_else(self):
+        with pytest.raises(CredentialsError, match="/nowhere is missing; and without it: not over socket"):
+            Doors(set()).log_in(problem="/nowhere is missing")
+        assert Doors({"socket"}).log_in(problem="/nowhere is missing")[2] == "17.6"
 
 
 def test_choosing_by_glob_and_refusing_what_fits_nothing():
     matches = [judge(config(), inspect(name)) for name in ("scalr-a-db", "scalr-b-db")]
     assert [one.name for one in choose(matches, ["scalr-a*"], "h")] == ["scalr-a-db"]
     assert len(choose(matches, [], "h")) == 2
-    with pytest.raises(UnknownDatabaseError, match="scalr-a-db, scalr-b-db"):
+    with pytest.raises(UnknownDatabaseError, match="scalr-a-db, scalr-b-db") as caught:
         choose(matches, ["scalr-a-db", "scalr-c-db"], "h")
+    # Whoever asks several hosts has to know that this one has what was asked for, and did nothing.
+    assert caught.value.code == "partly_unknown"
+    with pytest.raises(UnknownDatabaseError) as caught:
+        choose(matches, ["scalr-c-db", "scalr-d-db"], "h")
+    assert caught.value.code == "unknown_database"
 
 
 class Listing:
@@ -192,3 +318,83 @@ def test_whoever_asks_for_one_by_its_name_is_told_what_to_do():
         Discovery(config(), engine).clusters(["app-postgres-1"])
     with pytest.raises(UnknownDatabaseError, match="app-postgres-1 on h runs PostgreSQL"):
         Discovery(config(), engine).cluster("app-postgres-1", "test")
+
+
+class Hanging(Listing):
+    """An engine that does not answer about one container, nor runs a command in another."""
+
+    def __init__(self, *summaries, silent=(), error=None):
+        super().__init__(*summaries)
+        self._silent = silent
+        self._error = error or DockerUnreachableError("The Docker Engine does not answer: it did not answer in time.")
+
+    def inspect(self, container):
+        if container in self._silent:
+            raise self._error
+        return super().inspect(container)
+
+
+def test_one_that_cannot_be_inspected_is_unreachable_and_the_others_are_found():
+    engine = Hanging(summary("scalr-a-db"), summary("scalr-hung-db"), summary("web"), silent={"scalr-hung-db"})
+    found = Discovery(config(), engine).look()
+    assert [(one.name, one.status) for one in found.matches] == [
+        ("scalr-a-db", "ok"), ("scalr-hung-db", "unreachable"),
+    ]  # fmt: skip
+    assert found.matches[1].reason.startswith("it cannot be inspected: The Docker Engine does not answer")
+
+
+@pytest.mark.parametrize("error", [CallRefusedError("403"), KeyError("State"), ConfigurationError("no such filter")])
+def test_so_is_one_whatever_is_wrong_with_it(error):
+    engine = Hanging(summary("scalr-a-db"), summary("scalr-hung-db"), silent={"scalr-hung-db"}, error=error)
+    assert {one.name: one.status for one in Discovery(config(), engine).matches()} == {
+        "scalr-a-db": "ok", "scalr-hung-db": "unreachable",
+    }  # fmt: skip
+
+
+def test_whoever_asks_for_the_one_that_cannot_be_inspected_is_told_why():
+    engine = Hanging(summary("scalr-hung-db"), silent={"scalr-hung-db"})
+    with pytest.raises(DockerUnreachableError, match="scalr-hung-db on h: it cannot be inspected"):
+        Discovery(config(), engine).cluster("scalr-hung-db", "test")
+
+
+def test_whoever_asks_for_another_one_does_not_wait_for_it(monkeypatch):
+    engine = Hanging(summary("scalr-a-db"), summary("scalr-hung-db"))
+    monkeypatch.setattr(Discovery, "_describe", lambda _self, container, _application: container.name)
+    assert Discovery(config(), engine).cluster("scalr-a-db", "test") == "scalr-a-db"
+    assert engine.looked_into == ["scalr-a-db"]
+
+
+def test_containers_are_inspected_side_by_side_so_that_two_that_hang_cost_the_time_of_one():
+    meeting = threading.Barrier(2, timeout=10)
+
+    class Slow(Listing):
+        def inspect(self, container):
+            meeting.wait()  # Whoever waits here alone fails.
+            return super().inspect(container)
+
+    found = Discovery(config(), Slow(summary("scalr-a-db"), summary("scalr-b-db"))).matches()
+    assert [one.status for one in found] == ["ok", "ok"]
+
+
+def test_a_cluster_whose_look_fails_unforeseen_is_unreachable_and_the_others_are_described(monkeypatch):
+    def describe(self, container, application):
+        if container.name == "scalr-odd-db":
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        return container.name
+
+    monkeypatch.setattr(Discovery, "_describe", describe)
+    found = Discovery(config(), Listing(summary("scalr-a-db"), summary("scalr-odd-db"))).clusters()
+    assert found.clusters == ("scalr-a-db",)
+    assert [(one.name, one.status) for one in found.containers] == [
+        ("scalr-a-db", "ok"), ("scalr-odd-db", "unreachable"),
+    ]  # fmt: skip
+    assert "Unexpected error: UnicodeDecodeError" in found.containers[1].reason
+
+
+def test_being_told_to_stop_is_nobodys_status(monkeypatch):
+    def describe(self, container, application):
+        raise InterruptedRunError("told to stop")
+
+    monkeypatch.setattr(Discovery, "_describe", describe)
+    with pytest.raises(InterruptedRunError):
+        Discovery(config(), Listing(summary("scalr-a-db"))).clusters()

@@ -200,6 +200,12 @@ class TestContainers:
     def test_are_those_that_fit_and_an_excluded_one_that_is_meant(self):
         assert choose_containers(self.SNAPSHOTS, ("*shop*", "other"), ("oth*",), "web1") == ["other", "scalr-shop-db"]
 
+    def test_of_which_one_is_there_and_another_is_not_are_told_apart_from_none_at_all(self):
+        for patterns, code in ((("*shop*", "nope"), "partly_unknown"), (("nope", "nor this"), "unknown_database")):
+            with pytest.raises(UnknownDatabaseError) as caught:
+                choose_containers(self.SNAPSHOTS, patterns, (), "web1")
+            assert caught.value.code == code
+
     @pytest.mark.parametrize(("patterns", "said"), [(("nope-*",), "other, scalr-blog-db"), ((), "nothing to drill")])
     def test_that_are_not_there_are_an_error(self, patterns, said):
         with pytest.raises(UnknownDatabaseError, match=said):
@@ -222,6 +228,9 @@ class TestAssertions:
             place.mkdir(exist_ok=True)
             (place / "a.sql").touch()
         assert assertion_files(directory, subject(snapshot(container, database), alone=True)) == []
+
+    def test_of_a_name_that_is_too_long_for_a_directory_are_none(self, tmp_path):
+        assert assertion_files(tmp_path, subject(snapshot("x" * 300), alone=True)) == []
 
     def test_of_a_name_with_a_slash_are_one_directory(self, tmp_path):
         (tmp_path / "scalr-shop-db" / "a%2Fb").mkdir(parents=True)
@@ -384,6 +393,24 @@ class TestState:
         assert state.journals("scalr-shop-db")
         assert [path.name for path in (tmp_path / "locks").glob("container-*")] == ["container-scalr-shop-db"]
 
+    def test_a_leftover_that_cannot_be_removed_keeps_nobody_from_being_drilled(self, tmp_path):
+        state = State(tmp_path)
+        mine = {drill.RUN_LABEL: "r0", drill.AGENT_LABEL: state.agent_id()}
+        docker = FakeDocker({})
+        docker.summaries = [{"Id": "hung", "Labels": mine}, {"Id": "mine", "Labels": mine}]
+        remove = docker.remove_container
+
+        def remove_container(container: str) -> None:
+            if container == "hung":
+                raise DockerUnreachableError("It did not answer in time.")
+            remove(container)
+
+        docker.remove_container = remove_container  # type: ignore[method-assign]
+        result = DrillResult("r", "web1", NOW, NOW)
+        make_drill(docker, state)._remove_leftovers(result)
+        assert docker.removed == ["mine"]
+        assert "could not be removed, and the next drill tries again: It did not answer" in result.warnings[0]
+
     def test_tells_its_own_leftovers_from_those_of_other_agents(self, tmp_path):
         state, docker = State(tmp_path), FakeDocker({})
         docker.summaries = [
@@ -438,6 +465,16 @@ class TestFailure:
         outcome = DatabaseDrill("c", "d", "id", NOW)
         for error in (DockerUnreachableError("."), RepositoryUnreachableError(".")):
             assert asked._speaks_of_the_backup(error, subject(), outcome) is not silent
+
+    def test_that_nobody_foresaw_is_that_databases_and_of_its_own_kind(self, monkeypatch):
+        def image(*_):
+            raise KeyError("Config")
+
+        made = make_drill(FakeDocker({}))
+        monkeypatch.setattr(made, "_image", image)
+        outcome = made._drill(DrillRequest(), DrillResult("r", "web1", NOW, NOW), subject(), 1)
+        assert (outcome.ok, outcome.tried, outcome.error.code) == (False, False, "internal")
+        assert "KeyError" in outcome.error.message
 
     def test_is_told_in_the_words_of_the_restore_whatever_these_are(self, monkeypatch):
         """A table may be called anything, so no word of a sentence is a place to cut it."""

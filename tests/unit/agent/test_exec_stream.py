@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from docker.errors import NotFound
 from scalr_backup.core.endings import Command
 from scalr_backup.core.errors import CommandLostError, DockerUnreachableError, SilentCommandError
 from scalr_backup.tools.docker import exec_stream
-from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream
+from scalr_backup.tools.docker.exec_stream import STDERR, STDOUT, ExecStream, outlived
 
 
 class Engine:
@@ -43,11 +44,11 @@ def _asks_often(monkeypatch):
     monkeypatch.setattr(exec_stream, "_ASK_SECONDS", 0.0)
 
 
-def stream_over(ours, engine, silence_seconds=60.0):
+def stream_over(ours, engine, silence_seconds=60.0, mark=""):
     reader = ours.makefile("rb")
     response = SimpleNamespace(raw=SimpleNamespace(_fp=SimpleNamespace(fp=reader)), close=reader.close)
     connection = SimpleNamespace(_response=response, _sock=ours)
-    return ExecStream(engine, "id", connection, silence_seconds, Command("psql", "scalr-shop-db"))
+    return ExecStream(engine, "id", connection, silence_seconds, Command("psql", "scalr-shop-db"), mark)
 
 
 def frame(data):
@@ -150,3 +151,34 @@ def test_a_command_that_was_killed(sockets):
 def test_who_is_silent_is_named(sockets):
     with pytest.raises(SilentCommandError, match=r"^psql in scalr-shop-db has said nothing for 0 s\.$"):
         list(stream_over(sockets[0], Engine(True), 0.0).frames())
+
+
+class TestACommandThatEndsBeforeItsInput:
+    """A shell stays behind and reads the rest, so that no reset connection swallows the command's last words."""
+
+    def test_says_so_and_reads_the_rest(self):
+        argv = outlived(["sh", "-c", "head -c 1 > /dev/null; echo out; echo words >&2; exit 3"], "mark")
+        done = subprocess.run(argv, input=b"x" * 1_000_000, capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (3, b"out\nmark\n", b"words\n")
+
+    @pytest.mark.parametrize("pieces", [[b"out\nmark\n"], [b"out\nma", b"rk\n"], [b"o", b"ut\n", b"mark", b"\n"]])
+    def test_has_its_output_without_the_mark_and_is_written_to_no_more(self, sockets, pieces):
+        ours, engines = sockets
+        for piece in pieces:
+            engines.sendall(frame(piece))
+        engines.sendall(struct.pack(">BxxxL", STDERR, 5) + b"words")
+        engines.shutdown(socket.SHUT_WR)
+        stream = stream_over(ours, Engine(False), mark="mark")
+        received = list(stream.frames())
+        assert b"".join(data for kind, data in received if kind == STDOUT) == b"out\n"
+        assert b"".join(data for kind, data in received if kind == STDERR) == b"words"
+        with pytest.raises(BrokenPipeError):
+            stream.write(b"more")
+        assert engines.recv(1) == b"", "the shell sees that nothing more comes"
+
+    def test_loses_nothing_where_the_mark_never_comes(self, sockets):
+        ours, engines = sockets
+        engines.sendall(frame(b"out\nmar"))
+        engines.shutdown(socket.SHUT_WR)
+        received = list(stream_over(ours, Engine(False), mark="mark").frames())
+        assert b"".join(data for _kind, data in received) == b"out\nmar"

@@ -100,6 +100,14 @@ WRONG = {
         {"databases": shop(rows=None, count_error="permission denied for table t")}, "warning",
         "ansible-playbook scalr.backup.backup --limit web1 -e db=scalr-shop-db",
     ),
+    "archive_unchecked": (
+        {"databases": shop(archive_unchecked="At byte 8 the archive cannot be read: its version is 1.17.0.")}, "warning",
+        "ansible-playbook scalr.backup.site --limit web1",
+    ),
+    "rows_left_out": (
+        {"databases": shop(left_out=[{"relation": "pgmq.q", "why": "extension", "extension": "pgmq", "rows": 5}])}, "warning",
+        "docker exec scalr-backup scalr-backup snapshots --db scalr-shop-db",
+    ),
     "drill_overdue": (
         {"databases": shop(first_success=ago(days=41))}, "warning", "ansible-playbook scalr.backup.drill --limit web1",
     ),
@@ -136,6 +144,10 @@ WRONG = {
     "database_gone": (
         {"matches": {"gone": ["scalr-wiki-db/wiki"], "stopped": [], "time": ago(hours=9)}}, "warning",
         "docker exec scalr-backup scalr-backup snapshots --db scalr-wiki-db",
+    ),
+    "database_left_out": (
+        {"matches": {"left_out": [{"container": "scalr-shop-db", "database": "frozen", "why": "it does not allow connections"}]}},
+        "warning", "docker exec scalr-backup scalr-backup discover",
     ),
     "container_stopped": (
         {"matches": {"gone": [], "stopped": ["scalr-blog-db"], "time": ago(hours=9)}}, "warning",

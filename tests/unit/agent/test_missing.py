@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from scalr_backup.actions.discovery import Discovered, HostLook
-from scalr_backup.actions.missing import failures, gone, is_failure, nothing_saved, refuse_excluded
-from scalr_backup.core.errors import UnknownDatabaseError
-from scalr_backup.core.model import Cluster, Container, Credentials, Database
+from scalr_backup.actions.missing import failures, gone, is_failure, named_and_empty, nothing_saved, refuse_excluded
+from scalr_backup.core.errors import PartlyUnknownError, UnknownDatabaseError
+from scalr_backup.core.model import Cluster, Container, Credentials, Database, LeftOut
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -100,6 +100,32 @@ def test_gone_is_what_was_saved_lately_and_nobody_sees_nor_accounts_for():
 def test_nothing_saved_is_a_failure_where_there_was_something_to_save(found, patterns, lost, said):
     failure = nothing_saved(found, patterns, lost)
     assert (failure and failure.message) == said
+
+
+def test_one_that_was_asked_for_by_name_and_holds_nothing_fails_a_pass_that_saves_another():
+    full, empty = container(), container(name="scalr-b-db")
+    clusters = (
+        Cluster(full, Credentials("u"), "17", (Database("shop", 1, "o", "UTF8"),)),
+        Cluster(empty, Credentials("u"), "17", ()),
+    )
+    found = Discovered((full, empty), clusters, HostLook((full, empty), ()))
+    failure = named_and_empty(found, ["scalr-a-db", "scalr-b-db"])
+    assert failure.code == "nothing_saved"
+    assert "scalr-b-db" in failure.message
+    assert named_and_empty(found, ["scalr-*"]) is None
+    assert named_and_empty(found, []) is None
+
+
+def test_what_lets_nobody_in_any_more_is_not_gone():
+    one = container()
+    left_out = Cluster(one, Credentials("u"), "17", (), left_out=(LeftOut("shop", "it does not allow connections"),))
+    assert gone(Discovered((one,), (left_out,), HostLook((one,), ())), known("shop"), NOW) == []
+
+
+def test_an_excluded_one_beside_others_is_told_apart_from_one_that_no_host_has():
+    found = discovered(container("running", "excluded"), container(name="scalr-b-db"))
+    with pytest.raises(PartlyUnknownError, match="scalr-a-db on web1 is excluded"):
+        refuse_excluded(found, ["scalr-a-db", "scalr-b-db"], "web1")
 
 
 @pytest.mark.parametrize("pattern", ["scalr-a-db", "scalr-*"])

@@ -32,6 +32,7 @@ WRITTEN = {
     "keep_old": ["--keep-old"],
     "safety_snapshot": ["--no-safety-snapshot"],
     "without_manifest": ["--without-manifest"],
+    "on_error": ["--on-error=skip"],
     "accept_late": ["--accept-late"],
     "remove_future": ["--remove-future"],
     "keep": ["--keep=daily=3"],

@@ -63,7 +63,7 @@ def told_to_stop():
 
 
 def cluster(server, patience):
-    facts = {("c", "home"): "postgres", ("c", "without event triggers"): ""}
+    facts = {("c", "home"): "postgres", ("c", "without event triggers"): "", ("c", "limits"): ""}
     return Postgres(
         server, "c", Credentials("postgres", None, "postgres"), "scalr-backup r 1", facts=facts, patience=patience
     )

@@ -74,12 +74,12 @@ class TestBackwards:
         assert course.take(starting_over(**SHOP))
         assert course.take(progress("data", **SHOP, bytes=1))
 
-    def test_a_restore_whose_jobs_locked_each_other_out_starts_over(self, monkeypatch):
+    def test_a_restore_whose_jobs_failed_together_starts_over(self, monkeypatch):
         told = []
 
-        def fill_or_fail(_filler, _plan, _new, most_jobs=9):
+        def fill_or_fail(_filler, _plan, _new, _lenience, most_jobs=9):
             if most_jobs > 1:
-                raise fill._DeadlockError("deadlock detected")
+                raise fill.TogetherError("a worker process died")
             told.append(progress("data", **SHOP))
             return fill.Filled(None)
 

@@ -14,6 +14,7 @@ import pytest
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore.fill import Filler
+from scalr_backup.actions.restore.lenience import Lenience
 from scalr_backup.actions.restore.request import RestoreRequest
 from scalr_backup.actions.restore.result import DatabaseRestore
 from scalr_backup.actions.restore.run import InFlight, Restore
@@ -258,7 +259,11 @@ def test_what_a_swap_has_made_is_left_alone_while_nobody_knows_its_outcome(monke
 
     restore = Restore(Tools(SimpleNamespace(), None, None, None, nobody, threading.Event()))
     monkeypatch.setattr(
-        restore, "_fill", lambda _flight: SimpleNamespace(verified=None, jobs=1, seconds={}, warnings=[], head=None)
+        restore,
+        "_fill",
+        lambda _flight: SimpleNamespace(
+            verified=None, jobs=1, seconds={}, warnings=[], objects=[], unreachable=[], head=None
+        ),
     )
     monkeypatch.setattr(restore, "_swap", unknown)
     removed = []
@@ -359,7 +364,9 @@ def test_a_pg_restore_that_died_is_not_written_to_for_minutes():
     fill = Filler(None, SimpleNamespace(container="scalr-shop-db"), lambda event: None, lambda: None)
     started = time.monotonic()
     with pytest.raises(RestoreError, match="exit code 1: pg_restore: error: could not read from input file"):
-        fill._stream(SimpleNamespace(database="shop"), ArchiveReader(), b"head", iter(()), DiedWithItsInputOpen())
+        fill._stream(
+            SimpleNamespace(database="shop"), ArchiveReader(), b"head", iter(()), DiedWithItsInputOpen(), Lenience("s", skip=False)
+        )  # fmt: skip
     assert time.monotonic() - started < 5
 
 
@@ -440,13 +447,18 @@ def test_a_question_without_an_answer_is_a_no(silence, monkeypatch):
 class Reader:
     """Reads a snapshot to its end, or fails to."""
 
-    def __init__(self, log, fails=False):
-        self.log, self.fails = log, fails
+    def __init__(self, log, fails=False, refuses=False):
+        self.log, self.fails, self.refuses = log, fails, refuses
 
     def read_through(self, _plan):
         self.log.append("read")
         if self.fails:
             raise ResticError("a pack is damaged")
+
+    def rehearse(self, _plan, new):
+        self.log.append(f"rehearse in {new}")
+        if self.refuses:
+            raise RestoreError('extension "pg_cron" is not available')
 
 
 class Dropping:
@@ -457,24 +469,34 @@ class Dropping:
     def __init__(self, log):
         self.log = log
 
+    def slots(self, _database):
+        return ()
+
     def drop_database(self, name):
         self.log.append(f"drop {name}")
 
 
-def drop_live(log, *, fails=False, cancelled=False):
+def drop_live(log, *, fails=False, cancelled=False, refuses=False):
     stop = threading.Event()
     if cancelled:
         stop.set()
     restore = Restore(Tools(None, None, None, None, lambda event: log.append(event["phase"]), stop))
     flight = in_flight(SimpleNamespace(database="shop"), postgres=Dropping(log))
-    restore._drop_live(Reader(log, fails), flight)
+    restore._drop_live(Reader(log, fails, refuses), flight)
     return flight.outcome
 
 
 def test_the_live_database_is_dropped_only_after_its_replacement_was_read_to_the_end():
     log = []
     assert drop_live(log).dropped_first is True
-    assert log == ["read", "drop", "drop shop"]
+    assert log == ["read", "rehearsal", f"rehearse in {JOURNAL.new}", "drop", "drop shop"]
+
+
+def test_a_rehearsal_that_fails_drops_nothing_and_says_so():
+    log = []
+    with pytest.raises(RestoreError, match=r"rehearsal failed, so the live shop was not dropped: .*pg_cron"):
+        drop_live(log, refuses=True)
+    assert not any(step.startswith("drop") for step in log)
 
 
 @pytest.mark.parametrize("accident", ["fails", "cancelled"])
@@ -548,7 +570,7 @@ def test_a_look_that_says_nothing_is_given_up_and_work_is_waited_for(call, limit
         limits.append(silence_seconds)
         raise SilentCommandError("psql has said nothing.")
 
-    facts = {("c", "home"): "postgres", ("c", "without event triggers"): ""}
+    facts = {("c", "home"): "postgres", ("c", "without event triggers"): "", ("c", "limits"): ""}
     postgres = Postgres(
         SimpleNamespace(start_exec=start_exec), "c", Credentials("postgres", None, "postgres"), "a", facts=facts
     )

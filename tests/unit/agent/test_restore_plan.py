@@ -11,7 +11,13 @@ from scalr_backup.actions.restore import plan as restore_plan
 from scalr_backup.actions.restore import warnings
 from scalr_backup.actions.restore.plan import major, require_room
 from scalr_backup.actions.restore.request import DatabasePlan, Plan, RestoreRequest
-from scalr_backup.core.errors import MissingExtensionError, NoRoomError, PreparedTransactionsError, UsageError
+from scalr_backup.core.errors import (
+    MissingExtensionError,
+    NoRoomError,
+    PostgresError,
+    PreparedTransactionsError,
+    UsageError,
+)
 from scalr_backup.core.model import Snapshot
 from scalr_backup.core.roles import Globals, Membership, MissingRoles, Role
 from scalr_backup.core.room import LogSettings, Place, Survey
@@ -225,6 +231,42 @@ def test_what_cannot_be_verified_is_said():
     assert "ab12cd34 of shop" in warning
     # A database without tables has been counted.
     assert warnings.count_warnings([database(row_counts={})]) == []
+
+
+def test_rows_that_no_dump_holds_and_databases_that_none_can_save_are_said():
+    lost = [{"relation": "pgmq.q_orders", "why": "extension", "extension": "pgmq", "rows": 500}]
+    manifests = SimpleNamespace(
+        describe=lambda _: {"left_out": lost},
+        cluster=lambda _: {"left_out": [{"database": "frozen", "why": "it does not allow connections"}]},
+    )
+    [rows] = warnings.left_out_warnings([database()], manifests)
+    assert rows.startswith("The snapshot ab12cd34 of shop lacks rows that pg_dump leaves out")
+    assert "pgmq.q_orders (500 rows, part of the extension pgmq)" in rows
+    [unsaved] = warnings.unsaved_warnings([snapshot(), snapshot()], manifests, is_whole_cluster=True)
+    assert unsaved == "frozen was not backed up, and is not restored: it does not allow connections."
+    assert list(warnings.unsaved_warnings([snapshot()], manifests, is_whole_cluster=False)) == []
+    empty = SimpleNamespace(describe=lambda _: {}, cluster=lambda _: {})
+    assert list(warnings.left_out_warnings([database()], empty)) == []
+    assert list(warnings.unsaved_warnings([snapshot()], empty, is_whole_cluster=True)) == []
+
+
+def test_rows_that_are_gone_with_the_live_database_are_said_before_it_is_replaced(monkeypatch):
+    def rows(_postgres, name):
+        if name == "closed":
+            raise PostgresError("closed does not accept connections")
+        return [{"relation": "pgmq.q", "why": "extension", "extension": "pgmq", "rows": 5}] if name == "shop" else []
+
+    monkeypatch.setattr(restore_plan, "lost_with_live", rows)
+    live = LiveDatabase(1, 0)
+    plans = [database(name, live=live) for name in ("closed", "plain", "shop")] + [database("new")]
+
+    def said(**options):
+        ground = SimpleNamespace(request=RestoreRequest("c", **options), postgres=None)
+        return list(restore_plan.Planner._warnings_of_what_is_lost(None, ground, plans))
+
+    [sentence] = said()
+    assert sentence.startswith("Replacing shop loses rows")
+    assert said(keep_old=True) == []
 
 
 def test_tablespaces_that_are_gone_are_said():

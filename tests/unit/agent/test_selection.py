@@ -437,3 +437,48 @@ def test_a_list_of_what_there_is_not_says_what_there_is():
         of_database(dumps, C, "nope")
     with pytest.raises(UnknownDatabaseError, match=r"no snapshot of a database 'nope'; it holds: blog, ledger, shop"):
         of_database(dumps, None, "nope")
+
+
+class TestAnHourThatDaylightSavingRepeats:
+    """In Paris, 2026-10-25 02:30 came twice: at 00:30 UTC and at 01:30 UTC."""
+
+    NIGHT = (
+        snapshot("a111", "2026-10-25T00:20:00", run="before"),
+        snapshot("b222", "2026-10-25T00:40:00", run="first"),
+        snapshot("c333", "2026-10-25T01:20:00", run="second"),
+    )
+
+    def chosen(self, wanted):
+        found = select(self.NIGHT, C, None, wanted, "Europe/Paris", NOW)
+        return [one.id[:4] for one in found.snapshots], found.warnings
+
+    def test_is_the_earlier_one_which_is_said_with_the_way_to_the_later(self):
+        ids_, warnings = self.chosen("2026-10-25 02:30")
+        assert ids_ == ["a111"]
+        assert warnings[-1] == (
+            "2026-10-25 02:30 happened twice in Europe/Paris, because the clocks went back: the earlier one was taken, "
+            "00:30 UTC. For the later one, give 2026-10-25 02:30+01:00."
+        )
+        later, silent = self.chosen("2026-10-25 02:30+01:00")
+        assert (later, silent) == (["c333"], ())
+
+    def test_ends_with_its_last_minute_and_not_an_hour_later(self):
+        assert self.chosen("2026-10-25 02:59")[0] == ["b222"]
+
+    def test_is_told_apart_in_a_list(self):
+        message = refusal(UnknownSnapshotError, "ffff", snapshots=self.NIGHT, timezone="Europe/Paris")
+        assert "c333" in message
+        assert "02:20:00+01:00" in message
+        assert "02:40:00+02:00" in message
+
+    def test_a_time_that_never_was_is_said_too(self):
+        spring = (snapshot("d444", "2026-03-28T03:00:00"),)
+        found = select(spring, C, None, "2026-03-29 02:30", "Europe/Paris", NOW)
+        assert found.warnings[-1] == (
+            "2026-03-29 02:30 never happened in Europe/Paris, because the clocks went forward: it was taken for 03:30."
+        )
+
+    @pytest.mark.parametrize("wanted", ["2026-10-25", "2026-10-25 01:30", "2026-10-25 03:00", "latest", "a111"])
+    def test_of_any_other_time_nothing_is_said(self, wanted):
+        found = select((snapshot("a111", "2026-10-20T00:00:00"),), C, None, wanted, "Europe/Paris", NOW)
+        assert not any("Europe/Paris" in warning for warning in found.warnings)

@@ -205,3 +205,19 @@ def test_the_verb_tells_by_its_exit_code_too_and_by_its_result_in_any_case(tmp_p
     assert (told["error"] or {}).get("code") == (None if good else "not_safe")
     assert told["data"]["databases"][0]["database"] == "shop"
     assert CliRunner().invoke(cli.app, ["status"]).exit_code == code
+
+
+@pytest.mark.parametrize("database", ["*", "shop"])
+def test_a_container_of_which_nothing_was_ever_saved_is_over_when_it_is_removed(database):
+    state = document(entry(), entry("scalr-new-db", database, ok=False, good=None, tried=3, error="no"))
+    state["look"] = {"time": ago(hours=1), "matching": ["scalr-shop-db", "scalr-new-db"], "unmatched": []}
+    assert not judged(state).healthy
+    state["look"]["matching"] = ["scalr-shop-db"]
+    assert judged(state).healthy
+    assert [one["container"] for one in judged(state).databases] == ["scalr-shop-db"]
+
+
+def test_a_container_that_was_saved_once_is_not_over_because_it_is_gone():
+    state = document(entry(), entry("scalr-new-db", ok=False, good=40, tried=3, error="no"))
+    state["look"] = {"time": ago(hours=1), "matching": ["scalr-shop-db"], "unmatched": []}
+    assert not judged(state).healthy

@@ -157,6 +157,8 @@ def test_a_restore_that_is_undone_says_what_comes_back(docker, run_module):
         ({"undo": "r", "target": "t", "database": "d"}, "undo cannot be combined with database, target: an undo swaps"),
         ({"undo": "r", "keep_old": True}, "undo cannot be combined with keep_old: an undo swaps"),
         ({"db": "c", "keep_old": True, "strategy": "replace"}, "keep_old works only with strategy=beside."),
+        ({"undo": "r", "on_error": "skip"}, "undo cannot be combined with on_error: an undo swaps"),
+        ({"db": "c", "on_error": "ignore"}, "value of on_error must be one of: stop, skip, got: ignore"),
         ({"undo": "r", "without_manifest": True}, "undo cannot be combined with without_manifest: an undo swaps"),
         ({"db": "c", "strategy": "bravely"}, "value of strategy must be one of: beside, replace, got: bravely"),
     ],

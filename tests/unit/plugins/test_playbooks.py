@@ -289,6 +289,23 @@ def test_backup_of_one_container_is_no_failure_of_the_hosts_without_it(fleet):
     assert web1.verb == ["backup", "--db=scalr-foo-db", "--reason=manual"]
 
 
+@pytest.mark.parametrize("playbook", ["backup", "drill"])
+def test_a_host_that_has_one_of_two_containers_and_did_nothing_is_a_failure(fleet, playbook):
+    web1, web2 = fleet.host("web1"), fleet.host("web2")
+    for host in (web1, web2):
+        host.agents_image_is("sha256:5f0c")
+    to = "exec" if playbook == "backup" else "drill"
+    web1.agent_returns({"databases": []}, to=to)
+    sentence = "There is no database container 'scalr-bar-db' on web2; the database containers there: scalr-foo-db."
+    web2.agent_returns({}, to=to, exit_code=1, error=("partly_unknown", sentence))
+
+    run = fleet.run(playbook, db="scalr-foo-db,scalr-bar-db")
+
+    assert run.returncode == 2
+    assert sentence in run.stdout
+    assert "1 failed" in run.stdout
+
+
 def test_backup_of_a_container_that_no_host_has_says_what_each_has(fleet):
     for name in ["web1", "web2"]:
         sentence = f"{name} has only scalr-{name}-db."

@@ -7,48 +7,54 @@ The decisions are pure functions over inspect documents; ``Discovery`` asks Dock
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jmespath
 from jmespath.exceptions import JMESPathError
 
+from scalr_backup.actions import latecomers
+from scalr_backup.actions.credentials import resolve_credentials, ways_in
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config
+from scalr_backup.core.connection import Connection
 from scalr_backup.core.errors import (
     ConfigurationError,
     ContainerGoneError,
     ContainerStoppedError,
     CredentialsError,
+    DockerUnreachableError,
     InterruptedRunError,
-    ScalrBackupError,
+    PartlyUnknownError,
+    PostgresError,
     UnknownDatabaseError,
 )
-from scalr_backup.core.model import Cluster, Container, Credentials, kept_since, name_fits
+from scalr_backup.core.model import Cluster, Container, Credentials, Failure, kept_since, name_fits
+from scalr_backup.core.naming import history_name
 from scalr_backup.core.progress import Emit, log, nobody
 from scalr_backup.core.recognition import Unmatched, server_evidence
-from scalr_backup.core.records.state import LookRecord, UnmatchedRecord
+from scalr_backup.core.records.state import LeftOutDatabaseRecord, LookRecord, MatchesRecord, UnmatchedRecord
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import LOOK, Patience, ServerFacts, run_of_application
 
 LABEL = "scalr.backup"
 
+Thing = TypeVar("Thing")
+Answer = TypeVar("Answer")
+
+# So many containers are looked at side by side: one that the engine or its server hangs on costs its own time-outs alone.
+_AT_ONCE = 8
+
 # More PostgreSQL containers that nothing backs up are not put on record.
 _MOST_RECORDED = 200
 # Why a PostgreSQL container that is not excluded is not backed up.
 UNNAMED = "neither backup_containers nor a label names it"
 FILTERED = "backup_filter rejects it"
-
-# (user, password, database), each with the names that images know it by, the first found counts:
-# the official image's (docs of docker.io/postgres), then Bitnami's (docs of bitnami/postgresql).
-_USER_NAMES = ("POSTGRES_USER", "POSTGRESQL_USERNAME", "POSTGRESQL_USER")
-_PASSWORD_NAMES = ("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD")
-_DATABASE_NAMES = ("POSTGRES_DB", "POSTGRESQL_DATABASE")
-# Bitnami's images make POSTGRESQL_USERNAME an ordinary user when this one is set for the superuser.
-_SUPERUSER_PASSWORD_NAMES = ("POSTGRESQL_POSTGRES_PASSWORD", "POSTGRES_POSTGRES_PASSWORD")
 
 
 @dataclass(frozen=True)
@@ -78,14 +84,34 @@ class Discovered:
     clusters: tuple[Cluster, ...]
     look: HostLook
 
+    def with_answers(self, answers: Mapping[str, tuple[Container, Cluster | None]]) -> Discovered:
+        """The same with what some of the containers, by their names, have answered since."""
+        containers = tuple(answers[one.name][0] if one.name in answers else one for one in self.containers)
+        late = [cluster for _container, cluster in answers.values() if cluster]
+        clusters = sorted((*self.clusters, *late), key=lambda cluster: cluster.container.name)
+        return replace(self, containers=containers, clusters=tuple(clusters))
+
     @property
     def warnings(self) -> list[str]:
-        """A sentence for each match that cannot be backed up."""
+        """A sentence for each match, and each database of one, that cannot be backed up."""
         return [
             f"{container.name} is {container.status}: {container.reason}"
             for container in self.containers
             if container.status in ("stopped", "unreachable")
-        ]
+        ] + self.left_out
+
+    @property
+    def beside(self) -> MatchesRecord:
+        """What there is in the clusters that a pass does not save: copies that restores have kept, and what it cannot save."""
+        return {
+            "kept": [copy for cluster in self.clusters for copy in cluster.kept_as_dicts()],
+            "left_out": [one for cluster in self.clusters for one in cluster.left_out_as_dicts()],
+        }
+
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence for each database that cannot be saved."""
+        return [not_saved(one) for cluster in self.clusters for one in cluster.left_out_as_dicts()]
 
 
 class Discovery:
@@ -106,9 +132,11 @@ class Discovery:
         return list(self.look().matches)
 
     def look(self) -> HostLook:
-        """Look at every container of the host; nothing that does not match is inspected."""
-        found = [self._look_into(summary) for summary in self._docker.containers()]
-        matches = (one for one in found if isinstance(one, Container))
+        """Look at every container of the host, each by itself; nothing that does not match is inspected."""
+        found = _side_by_side(self._look_into, self._docker.containers())
+        matches = one_of_each_name([one for one in found if isinstance(one, Container)])
+        for match in matches:
+            self._know(match)
         unmatched = (one for one in found if isinstance(one, Unmatched))
         return HostLook(
             tuple(sorted(matches, key=lambda container: container.name)),
@@ -122,12 +150,9 @@ class Discovery:
         """
         look = self.look()
         chosen = choose(look.matches, patterns, self._config.host, look.unmatched)
-        containers, clusters = [], []
-        for match in chosen:
-            container, cluster = self._ask(match, application) if match.status == "ok" else (match, None)
-            containers.append(container)
-            clusters += [cluster] if cluster else []
-        return Discovered(tuple(containers), tuple(clusters), look)
+        found = _side_by_side(lambda match: self._ask(match, application), chosen)
+        containers = tuple(container for container, _cluster in found)
+        return Discovered(containers, tuple(cluster for _container, cluster in found if cluster), look)
 
     def cluster(self, name: str, application: str, *, anywhere: bool = False) -> Cluster:
         """The cluster of one running container; *anywhere* takes one too that is not to be backed up.
@@ -135,8 +160,8 @@ class Discovery:
         Raises UnknownDatabaseError, ContainerStoppedError, or what keeps it from answering.
         """
         named = self._named(name) if anywhere else []
-        look = HostLook(tuple(named), ()) if named else self.look()
-        matches = [match for match in look.matches if match.name == name] or look.matches
+        look = HostLook(tuple(named), ()) if named else self._look_at(name)
+        matches = [match for match in look.matches if name in match.names] or look.matches
         container = choose(matches, [name], self._config.host, look.unmatched)[0]
         if container.status == "stopped":
             raise ContainerStoppedError(
@@ -144,19 +169,63 @@ class Discovery:
             )
         if container.status == "excluded" and not anywhere:
             raise UnknownDatabaseError(f"{name} on {self._config.host} is excluded: {container.reason}.")
+        if container.status == "unreachable":
+            raise DockerUnreachableError(f"{name} on {self._config.host}: {container.reason}")
         return self._describe(container, application)
+
+    def look_again(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
+        """One match that could not be asked, as it is now."""
+        try:
+            now = judge(self._config, self._docker.inspect(container.id)) or container
+        except Exception as error:  # noqa: BLE001 (whatever it is, the others are asked)
+            return container.with_status(container.status, Failure.of(error).message), None
+        # Another container may have been in the way of its name.
+        return self._ask(replace(now, name=container.name, called=container.called), application)
+
+    def is_coming(self, container: Container) -> bool:
+        """Whether its server is about to answer, so that waiting for it is worth while."""
+        try:
+            now = judge(self._config, self._docker.inspect(container.id)) or container
+            readiness = None
+            if now.state == "running":
+                way = self._connection(now)
+                port = [f"--port={way.port}"] if way.port else []
+                place = [f"--host={way.place}"] if way.place else []
+                ready = self._docker.run(now.name, ["pg_isready", "--quiet", "--timeout=5", *place, *port])
+                readiness = ready.exit_code
+        except ContainerStoppedError:
+            return True
+        except Exception:  # noqa: BLE001 (then it is not waited for)
+            return False
+        return latecomers.is_coming(now.state, readiness, now.started, utc_now())
+
+    def _look_at(self, name: str) -> HostLook:
+        """A look at the one container of that name; at all, where it is none to be backed up, so that it can be said what is.
+
+        A name that a label gives may be another container's own.
+        """
+        for summary in self._docker.containers():
+            container = from_summary(summary)
+            if container.name == name and not container.called:
+                found = self._look_into(summary)
+                if isinstance(found, Container):
+                    return HostLook((found,), ())
+        return self.look()
 
     def _look_into(self, summary: Mapping[str, Any]) -> Container | Unmatched | None:
         """Decide on one container of the engine's list, and inspect it only where its name and its label let us."""
         container, labels = from_summary(summary), summary.get("Labels") or {}
-        if not may_match(self._config, container.name, labels):
+        called = container.called or container.name
+        if not may_match(self._config, called, labels):
             return unmatched(self._config, summary, UNNAMED)
-        if reason := exclusion(self._config, container.name, labels):
+        if reason := exclusion(self._config, called, labels):
             return container.with_status("excluded", reason)
         try:
             return judge(self._config, self._docker.inspect(container.id)) or unmatched(self._config, summary, FILTERED)
         except ContainerGoneError:
             return None
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with this one, the others are looked at)
+            return container.with_status("unreachable", f"it cannot be inspected: {Failure.of(error).message}")
 
     def _named(self, name: str) -> list[Container]:
         """The container of exactly that name, whether it matches or not."""
@@ -164,7 +233,15 @@ class Discovery:
             container = judge(self._config.model_copy(update={"filter": ""}), self._docker.inspect(name))
         except ContainerGoneError:
             return []
-        return [container] if container and container.name == name else []
+        if container is None or name not in container.names:
+            return []
+        self._know(container)
+        return [container]
+
+    def _know(self, container: Container) -> None:
+        """What is asked of a container by the name of its backups goes to the container."""
+        if container.called:
+            self._docker.know(container.name, container.called)
 
     def postgres(self, container: Container, credentials: Credentials, application: str) -> Postgres:
         """A way to a cluster for one run, whose calls end when the run is told to stop."""
@@ -181,6 +258,9 @@ class Discovery:
             raise InterruptedRunError(f"Told to stop while waiting for {container.name}.")
 
     def _ask(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
+        """What one container holds; whatever is wrong with it is its own status."""
+        if container.status != "ok":
+            return container, None
         try:
             return container, self._describe(container, application)
         except ContainerStoppedError as error:
@@ -189,16 +269,46 @@ class Discovery:
             return container.with_status("stopped", "it vanished during discovery"), None
         except InterruptedRunError:
             raise
-        except ScalrBackupError as error:
-            return container.with_status("unreachable", error.message), None
+        except Exception as error:  # noqa: BLE001 (whatever it is, the others are asked)
+            return container.with_status("unreachable", Failure.of(error).message), None
 
     def _describe(self, container: Container, application: str) -> Cluster:
-        credentials = resolve_credentials(container.environment, lambda path: self._read_file(container, path))
-        postgres = self.postgres(container, credentials, application)
-        version, found = postgres.server_version(), postgres.databases()
+        told = resolve_credentials(
+            container.environment, lambda path: self._read_file(container, path), self._connection(container)
+        )
+        credentials, postgres, version = self._log_in(container, told, application)
+        found, left_out = postgres.databases()
         kept = tuple(database for database in found if kept_since(database.name))
         databases = tuple(database for database in found if database not in kept)
-        return Cluster(container, credentials, version, databases, kept)
+        return Cluster(container, credentials, version, databases, kept, left_out)
+
+    def _connection(self, container: Container) -> Connection:
+        rules = (
+            rule
+            for glob, rule in self._config.connections.items()
+            if name_fits(container.called or container.name, [glob])
+        )
+        return next(rules, Connection()).under(container.labels, container.name)
+
+    def _log_in(self, container: Container, told: Credentials, application: str) -> tuple[Credentials, Postgres, str]:
+        """The way in that works: the one that is told, else the others that such images have; and the server's version.
+
+        Raises PostgresError with what the first way came to, or CredentialsError where a password was missing for it.
+        """
+        first: PostgresError | None = None
+        for credentials in ways_in(told, container.environment.get("PGUSER"), own_network=container.own_network):
+            postgres = self.postgres(container, credentials, application)
+            try:
+                return credentials, postgres, postgres.server_version()
+            except PostgresError as error:
+                first = first or error
+                # An error that has a code came from a session, so the way in is good.
+                if error.sqlstate is not None:
+                    break
+        assert first is not None
+        if told.problem:
+            raise CredentialsError(f"{told.problem}; and without it: {first.message}") from None
+        raise first
 
     def _read_file(self, container: Container, path: str) -> str:
         stop_if_told = partial(self._stop_if_told, container)
@@ -206,6 +316,17 @@ class Discovery:
         if why:
             raise CredentialsError(f"{container.name}: the credentials file {path} cannot be read: {why}")
         return content.decode("utf-8", "replace").rstrip("\n")
+
+
+def _side_by_side(look: Callable[[Thing], Answer], things: Iterable[Thing]) -> list[Answer]:
+    """What a look at each of several things says, in their order."""
+    with ThreadPoolExecutor(_AT_ONCE) as workers:
+        return list(workers.map(look, things))
+
+
+def not_saved(one: LeftOutDatabaseRecord) -> str:
+    """The sentence for a database that no pass can save."""
+    return f"{one['container']}/{one['database']} is not backed up: {one['why']}."
 
 
 def may_match(config: Config, name: str, labels: Mapping[str, str]) -> bool:
@@ -238,18 +359,22 @@ def still_unmatched(config: Config, record: LookRecord) -> list[UnmatchedRecord]
 def unmatched(config: Config, summary: Mapping[str, Any], why: str) -> Unmatched | None:
     """A container of the engine's list that is not backed up, where it runs PostgreSQL and is not excluded."""
     container = from_summary(summary)
-    if not config.report_unmatched or exclusion(config, container.name, summary.get("Labels") or {}):
+    called = container.called or container.name
+    if not config.report_unmatched or exclusion(config, called, summary.get("Labels") or {}):
         return None
     evidence = server_evidence(summary)
-    return Unmatched(container.name, container.image, container.state, evidence, why) if evidence else None
+    return Unmatched(called, container.image, container.state, evidence, why) if evidence else None
 
 
 def from_summary(summary: Mapping[str, Any]) -> Container:
     """What the engine's list says of a container; with links it has further names, of the form /other/alias."""
     names = (name.removeprefix("/") for name in summary.get("Names") or ())
+    called = next((name for name in names if "/" not in name), "")
+    name = history_name(called, summary.get("Labels") or {})
     return Container(
         id=str(summary["Id"]),
-        name=next((name for name in names if "/" not in name), ""),
+        name=name,
+        called=called if called != name else "",
         image=str(summary.get("Image", "")),
         image_id=str(summary.get("ImageID", "")),
         state=str(summary.get("State", "")),
@@ -263,22 +388,27 @@ def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
 
     Raises ConfigurationError when the filter cannot be applied to it.
     """
-    name = str(document["Name"]).removeprefix("/")
+    called = str(document["Name"]).removeprefix("/")
     settings = document.get("Config") or {}
     labels = settings.get("Labels") or {}
-    if labels.get(LABEL, "").lower() != "true" and config.filter and not _passes(config.filter, document, name):
+    if labels.get(LABEL, "").lower() != "true" and config.filter and not _passes(config.filter, document, called):
         return None
+    name = history_name(called, labels)
     state = str(document["State"]["Status"])
     container = Container(
         id=str(document["Id"]),
         name=name,
+        called=called if called != name else "",
         image=str(settings.get("Image", "")),
         image_id=str(document.get("Image", "")),
         state=state,
         status="ok",
         environment=_environment(settings.get("Env") or ()),
+        labels=labels,
+        own_network=_has_own_network(document),
+        started=_moment(document["State"].get("StartedAt")),
     )
-    if reason := exclusion(config, name, labels):
+    if reason := exclusion(config, called, labels):
         return container.with_status("excluded", reason)
     if state != "running":
         return container.with_status("stopped", f"its state is {state}")
@@ -290,43 +420,45 @@ def choose(
 ) -> list[Container]:
     """The matches that fit one of the patterns; all of them without patterns.
 
-    Raises UnknownDatabaseError when a pattern fits none, with what to do where it fits one of the *unmatched*.
+    Raises UnknownDatabaseError when a pattern fits none, with what to do where it fits one of the *unmatched*; it is a
+    PartlyUnknownError where another one fits.
     """
+    fitting = [match for match in matches if not patterns or _fits(match, patterns)]
+    refusal = PartlyUnknownError if fitting else UnknownDatabaseError
     for pattern in patterns:
-        if not any(name_fits(match.name, [pattern]) for match in matches):
+        if not any(_fits(match, [pattern]) for match in matches):
             meant = next((one for one in unmatched if name_fits(one.name, [pattern])), None)
             if meant:
-                raise UnknownDatabaseError(
+                raise refusal(
                     f"{meant.name} on {host} runs PostgreSQL, but {meant.why}: name it in backup_containers, or label "
                     f"it {LABEL}=true."
                 )
             names = ", ".join(match.name for match in matches) or "none"
-            raise UnknownDatabaseError(
+            raise refusal(
                 f"There is no database container {pattern!r} on {host}; the database containers there: {names}."
             )
-    return [match for match in matches if not patterns or name_fits(match.name, patterns)]
+    return fitting
 
 
-def resolve_credentials(environment: Mapping[str, str], read_file: Callable[[str], str]) -> Credentials:
-    """Credentials as the images' documentation defines them, each by variable or by ``…_FILE``.
+def _fits(match: Container, patterns: Sequence[str]) -> bool:
+    return any(name_fits(name, patterns) for name in match.names)
 
-    Raises CredentialsError when a file that a variable names cannot be read.
+
+def one_of_each_name(matches: Sequence[Container]) -> list[Container]:
+    """The matches, each with a name of its own.
+
+    Of several that would keep their backups under one name, the one that runs is meant: the others are what it was before. Two
+    that run are two databases, and neither may write into the history of the other.
     """
-
-    def look_up(names: Sequence[str]) -> str | None:
-        for name in names:
-            if environment.get(name):
-                return environment[name]
-            if environment.get(f"{name}_FILE"):
-                return read_file(environment[f"{name}_FILE"])
-        return None
-
-    user = look_up(_USER_NAMES) or "postgres"
-    database = look_up(_DATABASE_NAMES) or user
-    superuser_password = look_up(_SUPERUSER_PASSWORD_NAMES)
-    if superuser_password is not None:
-        return Credentials("postgres", superuser_password, database)
-    return Credentials(user, look_up(_PASSWORD_NAMES), database)
+    found: list[Container] = []
+    for name in dict.fromkeys(match.name for match in matches):
+        same = [match for match in matches if match.name == name]
+        alive = [match for match in same if match.state == "running"] or same[:1]
+        if len(alive) == 1:
+            found += alive
+        else:
+            found += [replace(match, name=match.called or match.name, called="") for match in alive]
+    return found
 
 
 def _passes(expression: str, document: Mapping[str, Any], name: str) -> bool:
@@ -334,6 +466,19 @@ def _passes(expression: str, document: Mapping[str, Any], name: str) -> bool:
         return bool(jmespath.search(expression, document))
     except JMESPathError as error:
         raise ConfigurationError(f"backup_filter cannot be applied to {name}: {error}") from None
+
+
+def _has_own_network(document: Mapping[str, Any]) -> bool:
+    mode = str((document.get("HostConfig") or {}).get("NetworkMode", ""))
+    return mode != "host" and not mode.startswith(("container:", "service:"))
+
+
+def _moment(text: object) -> datetime | None:
+    """A moment in the engine's notation, whose fractions of a second are too fine for Python."""
+    try:
+        return datetime.fromisoformat(str(text)[:19]).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _environment(entries: Sequence[str]) -> dict[str, str]:

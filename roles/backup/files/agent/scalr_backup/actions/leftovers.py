@@ -65,7 +65,45 @@ def superfluous(journal: RestoreJournal, names: Collection[str]) -> str | None:
     return None
 
 
+def put_back(postgres: Postgres, journal: RestoreJournal) -> str | None:
+    """End the moment in which a new database stood under the live one's name; returns what stands against it.
+
+    A new database in that moment lets nobody in (see ``window_script``): any other of that name is somebody's own.
+    """
+    names = postgres.database_names()
+    is_aside = journal.aside is not None and journal.aside in names
+    if not is_aside and (journal.new in names or journal.database not in names):
+        return None
+    if journal.database not in names:
+        postgres.rename_database(str(journal.aside), journal.database)
+        return None
+    if journal.new in names or not postgres.lets_nobody_in(journal.database):
+        return (
+            f"somebody has made another {journal.database} meanwhile, so rename {journal.aside} yourself"
+            if is_aside
+            else None
+        )
+    if is_aside:
+        postgres.swap(journal.database, str(journal.aside), journal.new, ())
+    else:
+        postgres.rename_database(journal.database, journal.new)
+    return None
+
+
 def _finish(state: State, journal: RestoreJournal, postgres: Postgres) -> list[str]:
+    if journal.aside is None:
+        return _finish_named(state, journal, postgres)
+    where = f"The restore {journal.run} of {journal.container}/{journal.database} was killed while names were changed"
+    try:
+        obstacle = put_back(postgres, journal)
+    except PostgresError as error:
+        obstacle = error.message
+    if obstacle is not None:
+        return [f"{where}, and they could not be changed back: {obstacle}"]
+    return [f"{where}; they are as they were.", *_finish_named(state, journal, postgres)]
+
+
+def _finish_named(state: State, journal: RestoreJournal, postgres: Postgres) -> list[str]:
     names = postgres.database_names()
     name = superfluous(journal, names)
     restore = f"The restore {journal.run} of {journal.container}/{journal.database}"

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from scalr_backup.actions.discovery import Discovered
 from scalr_backup.core import remedies
-from scalr_backup.core.errors import ContainerStoppedError, UnknownDatabaseError
+from scalr_backup.core.errors import ContainerStoppedError, PartlyUnknownError, UnknownDatabaseError
 from scalr_backup.core.model import WHOLE_CLUSTER, Container, DatabaseBackup, Failure, is_whole_cluster, kept_since
 from scalr_backup.core.records.state import DatabaseRecord
 
@@ -37,17 +37,18 @@ def code_of(state: str) -> str:
 
 
 def refuse_excluded(discovered: Discovered, patterns: Sequence[str], host: str) -> None:
-    """Raise UnknownDatabaseError where only what is excluded was asked for, or one such by its name."""
+    """Raise UnknownDatabaseError where only what is excluded was asked for, PartlyUnknownError for one such by its name."""
+    is_all = all(other.status == "excluded" for other in discovered.containers)
+    refusal = UnknownDatabaseError if is_all else PartlyUnknownError
     for container in discovered.containers:
-        is_all = all(other.status == "excluded" for other in discovered.containers)
-        if container.status == "excluded" and (container.name in patterns or (patterns and is_all)):
-            raise UnknownDatabaseError(f"{container.name} on {host} is excluded: {container.reason}.")
+        if container.status == "excluded" and (not container.names.isdisjoint(patterns) or (patterns and is_all)):
+            raise refusal(f"{container.name} on {host} is excluded: {container.reason}.")
 
 
 def is_failure(container: Container, patterns: Sequence[str]) -> bool:
     """Whether it is a failure that this match cannot be backed up, and not just worth a warning."""
     if container.status == "stopped":
-        return container.state not in _AT_REST or container.name in patterns
+        return container.state not in _AT_REST or not container.names.isdisjoint(patterns)
     return container.status == UNREACHABLE
 
 
@@ -75,7 +76,9 @@ def _held(container: str, known: Known) -> list[str]:
 def gone(discovered: Discovered, known: Known, now: datetime) -> list[str]:
     """Databases that had good backups lately and can no longer be seen."""
     seen = {
-        (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
+        (cluster.container.name, name)
+        for cluster in discovered.clusters
+        for name in (*(one.name for one in cluster.databases), *(one.name for one in cluster.left_out))
     }
     accounted_for = {container.name for container in discovered.containers if container.status != "ok"}
     return [
@@ -87,6 +90,18 @@ def gone(discovered: Discovered, known: Known, now: datetime) -> list[str]:
         and entry["container"] not in accounted_for
         and not kept_since(entry["database"])
     ]
+
+
+def named_and_empty(discovered: Discovered, patterns: Sequence[str]) -> Failure | None:
+    """Why a pass has failed that was to save a container by its name which holds nothing that can be saved."""
+    empty = [
+        cluster.container.name
+        for cluster in discovered.clusters
+        if not cluster.container.names.isdisjoint(patterns) and not cluster.databases
+    ]
+    if not empty:
+        return None
+    return Failure(NOTHING_SAVED, f"Nothing was backed up of {', '.join(empty)}: no database there can be backed up.")
 
 
 def nothing_saved(discovered: Discovered, patterns: Sequence[str], lost: Sequence[str]) -> Failure | None:

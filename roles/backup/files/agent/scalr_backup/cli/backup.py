@@ -141,6 +141,7 @@ def _discovered(host: str, found: Discovered, due: str, note: str) -> DiscoverAn
                 "server_version": cluster.server_version if cluster else None,
                 "databases": [database.as_dict() for database in cluster.databases] if cluster else [],
                 "kept_databases": cluster.kept_as_dicts() if cluster else [],
+                "left_out_databases": cluster.left_out_as_dicts() if cluster else [],
             }
         )
     unmatched = [container.as_dict() for container in found.look.unmatched]

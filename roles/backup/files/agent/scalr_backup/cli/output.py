@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from scalr_backup.cli.tables import TABLES
 from scalr_backup.core.errors import ExitCode
 from scalr_backup.core.model import Failure
 from scalr_backup.core.progress import Course, Event, Pace, amount_of, total_of
+from scalr_backup.core.text import readable_json
 from scalr_backup.core.units import human_bytes, human_elapsed, human_rate, human_time_left, printable
 
 # Lines of progress in --json: no more than one per second and kind, so that a log stays readable.
@@ -87,7 +87,7 @@ class JsonOutput:
         return due
 
     def _print(self, document: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.write(readable_json(document) + "\n")
         sys.stdout.flush()
 
 

@@ -21,9 +21,10 @@ from scalr_backup.cli.call import Copy, DryRun, FromSecrets, Json, Scheduled, ru
 from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import stopping
-from scalr_backup.core.answers import CheckAnswer, KeysRemovedAnswer, PruneAnswer, UnlockAnswer
+from scalr_backup.core.answers import CheckAnswer, PruneAnswer, UnlockAnswer
 from scalr_backup.core.config import Config, Keep, parse_config
 from scalr_backup.core.errors import AppendOnlyError, ExitCode, InterruptedRunError, UsageError
+from scalr_backup.core.key_answers import KeysRemovedAnswer
 from scalr_backup.core.secrets import other_secrets, parse_given, parse_password
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import State

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from scalr_backup.actions.drill.result import DrillRequest
-from scalr_backup.actions.restore.request import BESIDE, Plan, RestoreRequest
+from scalr_backup.actions.restore.request import BESIDE, STOP, Plan, RestoreRequest
 from scalr_backup.actions.restore.result import RestoreResult, preview
 from scalr_backup.actions.restore.run import Restore
 from scalr_backup.actions.restore.undo import UndoPlan, UndoRequest
@@ -65,6 +65,10 @@ def restore_verb(
             help="Ignore the manifest, if it cannot be read: row counts are not verified, roles come from another one.",
         ),
     ] = False,
+    on_error: Annotated[
+        str | None,
+        typer.Option(help="stop (default), or skip: leave out objects that cannot be restored, never rows."),
+    ] = None,
     undo_run: Annotated[
         str | None, typer.Option("--undo", help="Swap back the databases that this restore run kept.")
     ] = None,
@@ -78,7 +82,7 @@ def restore_verb(
         # The options were checked: unless a restore is undone, there is a container.
         request = RestoreRequest(
             db or "", database, snapshot, confirm, keep_old, not no_safety_snapshot, target, database_as, from_host,
-            strategy, without_manifest,
+            strategy, without_manifest, on_error or STOP,
         )  # fmt: skip
         with _source(agent, from_repository, from_secrets, from_copy) as source:
             return _restore(agent.restore(source), request, only_plan=plan, ask=not json)

@@ -11,8 +11,17 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict
 
 from scalr_backup.core.records.history import Entry
+from scalr_backup.core.records.left_out import LeftOutRowsRecord
 from scalr_backup.core.records.reading import Moment
-from scalr_backup.core.records.state import FailureRecord, KeptCopyRecord, KeptCount, PassRecord, UnmatchedRecord
+from scalr_backup.core.records.state import (
+    FailureRecord,
+    KeptCopyRecord,
+    KeptCount,
+    LeftOutDatabaseRecord,
+    ObjectRecord,
+    PassRecord,
+    UnmatchedRecord,
+)
 
 Severity = Literal["failure", "warning"]
 Verdict = Literal["not_safe", "incomplete", "safe", "waiting", "nothing_to_back_up"]
@@ -53,9 +62,11 @@ class JudgedDatabase(TypedDict):
     bytes_read: int | None
     rows: int | None
     count_error: str | None
+    archive_unchecked: str | None
     error: FailureRecord | None
     drill: JudgedDrill | None
     kept: KeptCount | None
+    left_out: NotRequired[list[LeftOutRowsRecord]]
 
 
 class JudgedCopy(TypedDict):
@@ -137,6 +148,7 @@ class DrilledAnswer(TypedDict):
     assertions: dict[str, int]
     error: FailureRecord | None
     own_image: bool
+    objects: NotRequired[list[ObjectRecord]]
 
 
 class DrillAnswer(TypedDict):
@@ -239,6 +251,7 @@ class FoundContainer(TypedDict):
     server_version: str | None
     databases: list[FoundDatabase]
     kept_databases: list[KeptCopyRecord]
+    left_out_databases: NotRequired[list[LeftOutDatabaseRecord]]
 
 
 class DiscoverAnswer(TypedDict):
@@ -330,34 +343,6 @@ class UnlockAnswer(TypedDict):
     removed: int
 
 
-class KeyRecord(TypedDict):
-    """A password's key to the repository."""
-
-    id: str
-    user: str
-    host: str
-    created: str
-    current: bool
-
-
-class KeysAnswer(TypedDict):
-    """``key list``."""
-
-    repository: str
-    repository_id: str
-    keys: list[KeyRecord]
-    shared_with: list[str]
-    current: str | None
-
-
-class KeyAddedAnswer(TypedDict):
-    """``key add``."""
-
-    repository_id: str
-    key: str
-    added: bool
-
-
 class ValidAddressesAnswer(TypedDict):
     """``validate --addresses``."""
 
@@ -379,6 +364,15 @@ class ConnectedAnswer(TypedDict):
     application: str
     address: str
     sessions: int
+
+
+class SlotAnswer(TypedDict):
+    """A logical replication slot of a database, and who reads it; null where nobody does, or who may not be seen."""
+
+    name: str
+    plugin: str | None
+    active: bool
+    consumer: str | None
 
 
 class PlannedSnapshot(TypedDict):
@@ -403,6 +397,7 @@ class LiveAnswer(TypedDict):
     size_bytes: int | None
     sessions: int
     connected: list[ConnectedAnswer]
+    slots: NotRequired[list[SlotAnswer]]
 
 
 class PlannedDatabase(LiveAnswer):
@@ -460,6 +455,8 @@ class RestoredAnswer(TypedDict):
     safety_snapshot_id: str | None
     old_database: str | None
     kept_database: str | None
+    lost_slots: NotRequired[list[SlotAnswer]]
+    objects: NotRequired[list[ObjectRecord]]
     dropped_first: bool
     verified: dict[str, int] | None
     jobs: int
@@ -476,9 +473,3 @@ class RestoreAnswer(TypedDict):
     databases: list[RestoredAnswer]
     roles_created: list[str]
     warnings: list[str]
-
-
-class KeysRemovedAnswer(TypedDict):
-    """``key remove``: the ids of the keys."""
-
-    removed: list[str]

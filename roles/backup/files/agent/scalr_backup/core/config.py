@@ -8,7 +8,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import jmespath
@@ -17,6 +17,7 @@ from jmespath.exceptions import ArityError, JMESPathError, JMESPathTypeError, Pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from scalr_backup.core.clock import utc_now
+from scalr_backup.core.connection import Connection
 from scalr_backup.core.errors import ConfigurationError
 
 CONFIG_FILE = Path(os.environ.get("SCALR_BACKUP_CONFIG", "/etc/scalr-backup/config.json"))
@@ -31,6 +32,9 @@ _HOURS_OF_UNITS = (366 * 24, 31 * 24, 24, 1)
 _MOST_KEPT = 1_000_000
 # Names that zoneinfo finds on a disk, and that mean the clock of whatever machine it is on: in a container, nobody's.
 _CLOCKS_OF_A_MACHINE = {"localtime", "posixrules", "Factory"}
+
+
+Patterns = TypeVar("Patterns", tuple[str, ...], dict[str, Connection])
 
 
 class Keep(BaseModel):
@@ -80,6 +84,8 @@ class Config(BaseModel):
     containers: tuple[str, ...] = ("scalr-*-db", "scalr-auth-postgres")
     exclude: tuple[str, ...] = ()
     filter: str = ""
+    # How clusters are reached whose containers do not say it themselves; the first glob that fits a container's name counts.
+    connections: dict[str, Connection] = {}
     # Whether PostgreSQL containers that nothing backs up are reported.
     report_unmatched: bool = True
     schedule: str = "0 3 * * *"
@@ -129,6 +135,8 @@ class Config(BaseModel):
     answer_seconds: Annotated[int, Field(ge=5)] = 120
     # Seconds that a dump or a restore waits for a lock that somebody holds in the database.
     lock_wait_seconds: Annotated[int, Field(ge=1)] = 15 * 60
+    # Seconds that a pass, when all else is saved, waits for servers that are just starting or recovering.
+    start_wait_seconds: Annotated[int, Field(ge=0, le=3600)] = 60
     # Seconds without a byte after which a dump or a restore counts as stalled.
     stall_seconds: Annotated[int, Field(ge=5)] = 1800
     # Seconds after which prune and check are ended, whatever they say.
@@ -139,9 +147,9 @@ class Config(BaseModel):
     def _repository_is_somewhere(cls, repository: str) -> str:
         return _somewhere(repository)
 
-    @field_validator("containers", "exclude")
+    @field_validator("containers", "exclude", "connections")
     @classmethod
-    def _container_globs(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    def _container_globs(cls, patterns: Patterns) -> Patterns:
         for pattern in patterns:
             if not _CONTAINER_GLOB.match(pattern):
                 raise ValueError(f"{pattern!r} is neither a container name nor a glob")

@@ -26,6 +26,13 @@ class Command:
 
     program: str
     container: str
+    # What the engine calls the container, where that is another name.
+    called: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What the engine is asked about."""
+        return self.called or self.container
 
     def __str__(self) -> str:
         return f"{self.program} in {self.container}"

@@ -7,8 +7,11 @@ It never holds a secret.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import ClassVar
+
+from scalr_backup.core.records.state import ObjectRecord
 
 
 class ExitCode(IntEnum):
@@ -50,6 +53,12 @@ class UnknownDatabaseError(ScalrBackupError):
     """No database container or database has this name."""
 
     code = "unknown_database"
+
+
+class PartlyUnknownError(UnknownDatabaseError):
+    """Of several names, this host has a database container for some, and none for others: nothing was done."""
+
+    code = "partly_unknown"
 
 
 class UnknownSnapshotError(ScalrBackupError):
@@ -125,6 +134,12 @@ class DumpError(ScalrBackupError):
     """A dump did not reach the repository whole; no snapshot of it remains."""
 
     code = "dump_failed"
+
+    def __init__(self, message: str, *, begun: bool = True, waited_for: str | None = None) -> None:
+        """*begun* says that pg_dump had written something, and *waited_for* who held a lock that it needed."""
+        super().__init__(message)
+        self.begun = begun
+        self.waited_for = waited_for
 
 
 class UnreadableArchiveError(ScalrBackupError):
@@ -203,6 +218,14 @@ class RestoreError(ScalrBackupError):
     """A restore failed before the swap; the live database is as it was."""
 
     code = "restore_failed"
+
+
+class UnrestorableError(RestoreError):
+    """The archive holds objects that this server cannot make; each with what is known of it."""
+
+    def __init__(self, message: str, objects: Sequence[ObjectRecord] = ()) -> None:
+        super().__init__(message)
+        self.objects = list(objects)
 
 
 class VerificationError(ScalrBackupError):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from scalr_backup.core.text import readable_json
+
 if TYPE_CHECKING:
     import structlog
 
@@ -25,6 +27,7 @@ FIELDS = {
     "level": "severity, see above",
     "event": "what happened, a sentence; `result` is the result of a job, `progress` is how far it has got",
     "agent_version": "the version of the agent",
+    "archive_unchecked": "why the structure of a dump was not checked; null if it was",
     "bytes": "bytes done so far",
     "bytes_added": "bytes that a dump added to the repository",
     "bytes_per_second": "the speed of the last seconds",
@@ -45,6 +48,7 @@ FIELDS = {
     "job": "what the agent does by itself: `pass`, `prune`, `check`",
     "kind": "which event a message reports, as in `backup_notify_events`",
     "key": "the beginning of a repository key's id",
+    "left_out": "relations whose rows `pg_dump` leaves out of a dump",
     "ok": "whether it succeeded",
     "port": "port at which the metrics are served",
     "phase": "what is being done: `dump`, `copy`, `forget`, `prune`, `check`",
@@ -79,7 +83,7 @@ def make_logger() -> structlog.stdlib.BoundLogger:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(ensure_ascii=False),
+            structlog.processors.JSONRenderer(serializer=readable_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS["info"]),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),

@@ -13,10 +13,20 @@ from fnmatch import fnmatchcase
 from typing import Literal
 from urllib.parse import quote, unquote
 
-from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, KeyRecord, SnapshotAnswer
+from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, SnapshotAnswer
 from scalr_backup.core.clock import utc_now
-from scalr_backup.core.records.state import DatabaseRecord, FailureRecord, KeptCopyRecord, OutcomeRecord, VolumeRecord
-from scalr_backup.core.sql import cut_name
+from scalr_backup.core.errors import ScalrBackupError
+from scalr_backup.core.key_answers import KeyRecord
+from scalr_backup.core.records.left_out import LeftOutRowsRecord
+from scalr_backup.core.records.state import (
+    DatabaseRecord,
+    FailureRecord,
+    KeptCopyRecord,
+    LeftOutDatabaseRecord,
+    OutcomeRecord,
+    VolumeRecord,
+)
+from scalr_backup.core.sql import cut_name, quote_identifier
 
 ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
 
@@ -38,7 +48,7 @@ _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # the name; a user's database that only sounds alike is not ours to leave out.
 _KEPT_COPY = re.compile(r".+_(?:before_restore|restored)_(\d{8}t\d{6}z)-[0-9a-f]{4}\Z", re.DOTALL)
 # A database's name is one component of a snapshot's path: these characters would be more, or end it.
-_UNSAFE_IN_PATH = re.compile(r"[%/\x00-\x1f\x7f]")
+_UNSAFE_IN_PATH = re.compile("[%/\x00-\x1f\x7f\udc80-\udcff]")
 
 
 def is_whole_cluster(entry: DatabaseRecord | JudgedDatabase) -> bool:
@@ -88,9 +98,9 @@ def started_at(run: str) -> datetime | None:
 def dump_path(container: str, database: str) -> str:
     """The path of a database's dump in the repository.
 
-    Names stand as they are; only ``/``, ``%`` and control characters are percent-encoded.
+    Names stand as they are; only ``/``, ``%``, control characters and bytes that are no UTF-8 are percent-encoded.
     """
-    encoded = _UNSAFE_IN_PATH.sub(lambda match: quote(match.group(), safe=""), database)
+    encoded = _UNSAFE_IN_PATH.sub(lambda match: quote(match.group(), safe="", errors="surrogateescape"), database)
     return f"/{container}/{encoded}.dump"
 
 
@@ -109,7 +119,7 @@ def parse_dump_path(path: str) -> tuple[str, str] | None:
     parts = path.split("/")
     if len(parts) != 3 or parts[0] or not parts[1] or not parts[2].endswith(".dump"):
         return None
-    return parts[1], unquote(parts[2].removesuffix(".dump"))
+    return parts[1], unquote(parts[2].removesuffix(".dump"), errors="surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -119,11 +129,20 @@ class Credentials:
     user: str
     password: str | None = field(default=None, repr=False)
     database: str = "postgres"
+    # A name, an address, or the directory of a socket; without one, as libpq and the container's variables have it.
+    host: str | None = None
+    port: int | None = None
+    # The database to stand in, where that is told.
+    home: str | None = None
+    # The container's own account to be.
+    system_user: str | None = None
+    # Why there is no password although there should be one.
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
 class Container:
-    """A container that discovery looked at."""
+    """A container that discovery looked at; its *name* is the one that its backups are kept under."""
 
     id: str
     name: str
@@ -133,6 +152,18 @@ class Container:
     status: ContainerStatus
     reason: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # What the engine calls it, where that is another name.
+    called: str = ""
+    # Whether its loopback interface is its own, so that nobody else's server can listen there.
+    own_network: bool = True
+    # Since when it has been running.
+    started: datetime | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All that it may be asked for by."""
+        return frozenset({self.name, self.called or self.name})
 
     def with_status(self, status: ContainerStatus, reason: str) -> Container:
         """The same container, found to be in another state."""
@@ -147,10 +178,19 @@ class Database:
     size_bytes: int
     owner: str
     encoding: str
+    is_template: bool = False
 
     def as_dict(self) -> FoundDatabase:
         """The database as the JSON contract shows it."""
         return {"name": self.name, "size_bytes": self.size_bytes, "owner": self.owner, "encoding": self.encoding}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A database that cannot be saved, and why; ``pg_dumpall`` leaves it out too."""
+
+    name: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -162,6 +202,11 @@ class Cluster:
     server_version: str
     databases: tuple[Database, ...]
     kept: tuple[Database, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    def left_out_as_dicts(self) -> list[LeftOutDatabaseRecord]:
+        """What cannot be saved, as the JSON contract shows it."""
+        return [{"container": self.container.name, "database": one.name, "why": one.why} for one in self.left_out]
 
     def kept_as_dicts(self) -> list[KeptCopyRecord]:
         """The kept copies as the JSON contract shows them, each with the command that drops it."""
@@ -171,21 +216,20 @@ class Cluster:
                 "database": copy.name,
                 "kept_since": since.isoformat(),
                 "size_bytes": copy.size_bytes,
-                "command": shlex.join(
-                    [
-                        "docker",
-                        "exec",
-                        self.container.name,
-                        "dropdb",
-                        f"--username={self.credentials.user}",
-                        "--",
-                        copy.name,
-                    ]
-                ),
+                "command": self._drop_command(copy),
             }
             for copy in self.kept
             if (since := kept_since(copy.name))
         ]
+
+    def _drop_command(self, database: Database) -> str:
+        """The command that drops a database; a template has to become an ordinary one first."""
+        inside = ["docker", "exec", self.container.called or self.container.name]
+        user, name = f"--username={self.credentials.user}", quote_identifier(database.name)
+        if not database.is_template:
+            return shlex.join([*inside, "dropdb", user, "--", database.name])
+        statements = f"--command=ALTER DATABASE {name} IS_TEMPLATE false", f"--command=DROP DATABASE {name}"
+        return shlex.join([*inside, "psql", user, "--dbname=postgres", *statements])
 
 
 @dataclass(frozen=True)
@@ -336,6 +380,13 @@ class Failure:
     code: str
     message: str
 
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """What an exception says; one that nobody foresaw is a failure of its own kind."""
+        if isinstance(error, ScalrBackupError):
+            return cls(error.code, error.message)
+        return cls("internal", f"Unexpected error: {type(error).__name__}: {error}")
+
     @property
     def record(self) -> FailureRecord:
         """As it is written down and shown."""
@@ -358,6 +409,10 @@ class DatabaseBackup:
     error: Failure | None = None
     # Why the rows were not counted, where they should have been; the dump is whole nevertheless.
     count_error: str | None = None
+    # Why the archive's structure could not be checked; every other proof says that it is whole.
+    archive_unchecked: str | None = None
+    # Rows that pg_dump leaves out.
+    left_out: tuple[LeftOutRowsRecord, ...] = ()
 
     def as_dict(self) -> OutcomeRecord:
         """The outcome as the JSON contract shows it."""
@@ -373,4 +428,6 @@ class DatabaseBackup:
             "rows": self.rows,
             "error": self.error.record if self.error else None,
             "count_error": self.count_error,
+            "archive_unchecked": self.archive_unchecked,
+            "left_out": list(self.left_out),
         }

@@ -56,7 +56,9 @@ _CURES = {
     "repository_unreadable": ("check.yml says which; for an append-only host, Coming back says how to undo the damage"),
     "restic": "read its error; check.yml says whether the repository is intact",
     "restic_version": "set backup_restic_image to 0.19 or newer",
-    "restore_failed": "read pg_restore's error in the message",
+    "restore_failed": (
+        "read pg_restore's error in the message; if it names an object, see objects that no restore can make again"
+    ),
     "roles_not_saved": "read pg_dumpall's error in the message; run backup.yml again",
     "too_many_keys": "remove some, see keys",
     "two_hosts": "give each host its own name or its own repository",

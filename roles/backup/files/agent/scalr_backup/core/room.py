@@ -78,12 +78,18 @@ class Survey:
     log_bytes: int
     sort_memory_bytes: int
     processors: int
+    # Why nothing is known of the volumes, where that is so: their places are then nowhere, and have no end.
+    unknown: str | None = None
 
     def places_of(self, claims: Iterable[Claim]) -> tuple[Place, ...]:
         """Where the rows of these databases may go, one place of each volume."""
         names = {name for claim in claims for name in claim.tablespaces} or {DEFAULT_TABLESPACE}
         places = [place for name, place in self.tablespaces.items() if name in names]
         return tuple({place.volume: place for place in places}.values())
+
+
+# Where a server's volumes are that its user may not be told of.
+NOWHERE = Place("an unknown directory", "unknown", "", 2**62, 2**62)
 
 
 @dataclass(frozen=True)

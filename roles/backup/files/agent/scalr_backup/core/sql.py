@@ -92,7 +92,7 @@ def cut_name(database: str, suffix: str) -> str:
 
     A cut name carries a hash of the whole one: long names that begin alike stay apart.
     """
-    encoded = database.encode()
+    encoded = database.encode("utf-8", "surrogateescape")
     if len(encoded) > NAME_BYTES - len(suffix):
         suffix = f"_{hashlib.sha256(encoded).hexdigest()[:6]}{suffix}"
     return encoded[: NAME_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix

@@ -112,6 +112,7 @@ _RESTORE = Rules(
                 "keep_old",
                 "safety_snapshot",
                 "without_manifest",
+                "on_error",
             ),
             "an undo swaps back every database that the restore kept, and keeps what it replaces",
         ),

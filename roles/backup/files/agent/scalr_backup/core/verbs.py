@@ -11,9 +11,6 @@ from scalr_backup.core.answers import (
     ForgetAnswer,
     HealthAnswer,
     HistoryAnswer,
-    KeyAddedAnswer,
-    KeysAnswer,
-    KeysRemovedAnswer,
     NotifyAnswer,
     OpenedAnswer,
     PinAnswer,
@@ -27,6 +24,7 @@ from scalr_backup.core.answers import (
     ValidAddressesAnswer,
     ValidAnswer,
 )
+from scalr_backup.core.key_answers import KeyAddedAnswer, KeysAnswer, KeysRemovedAnswer
 from scalr_backup.core.records.state import CopyRecord, PassRecord
 
 # What each verb may answer; a verb that failed before it had an answer has none.

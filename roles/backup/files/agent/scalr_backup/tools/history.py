@@ -20,6 +20,7 @@ from scalr_backup.core.model import DatabaseBackup
 from scalr_backup.core.records.history import BACKUP, DRILL, PASS, BackupLine, DrillLine, Entry, Line, PassLine
 from scalr_backup.core.records.reading import faults
 from scalr_backup.core.records.state import DrillRecord, PassRecord, RepositoryRecord
+from scalr_backup.core.text import readable_json
 
 # A year and a month, so that this month can be laid beside the same one of last year.
 KEEP = timedelta(days=400)
@@ -42,7 +43,7 @@ class History:
 
         Raises OSError when the disk does not take them.
         """
-        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries]
+        lines = [readable_json(entry) + "\n" for entry in entries]
         if not lines:
             return
         with self._lock.open("a", encoding="utf-8") as lock:
@@ -84,7 +85,7 @@ class History:
         kept = [entry for entry in self._entries() if _time_of(entry) >= horizon]
         new = self._file.with_suffix(".new")
         with new.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept)
+            file.writelines(readable_json(entry) + "\n" for entry in kept)
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._file)

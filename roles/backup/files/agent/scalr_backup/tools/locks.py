@@ -7,6 +7,7 @@ A lock is the kernel's (flock): it goes with the process that holds it, however 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +18,19 @@ from scalr_backup.core.errors import BusyError, InterruptedRunError
 
 PASS_LOCK = "pass"  # noqa: S105 (a pass over all databases)
 DRILL_LOCK = "drill"
+_CONTAINER = "container-"
+# A file's name has 255 bytes at most, and Docker sets no limit to a container's.
+_LONGEST_NAME = 200
+_DIGEST_CHARACTERS = 32
 
 
 def container_lock(container: str) -> str:
-    """The name of the lock on a database container."""
-    return f"container-{container}"
+    """The name of the lock on a database container; a long one is cut, and carries a hash of the whole."""
+    name = container.encode()
+    if len(name) > _LONGEST_NAME:
+        beginning = name[: _LONGEST_NAME - _DIGEST_CHARACTERS - 1].decode("utf-8", "ignore")
+        container = f"{beginning}-{hashlib.sha256(name).hexdigest()[:_DIGEST_CHARACTERS]}"
+    return f"{_CONTAINER}{container}"
 
 
 class Locks:
@@ -112,5 +121,5 @@ def _acquire(file: TextIO, name: str, wait_seconds: float, cancelled: Callable[[
 
 def _busy_sentence(name: str, holder: str) -> str:
     already = {PASS_LOCK: "A pass is already running", DRILL_LOCK: "A drill is already running"}
-    what = already.get(name) or f"{name.removeprefix('container-')} is in use"
+    what = already.get(name) or f"{name.removeprefix(_CONTAINER)} is in use"
     return f"{what}: {holder}; try again when it has ended."

@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from scalr_backup.core.errors import ConfigurationError
+from scalr_backup.core.text import readable
 
 if TYPE_CHECKING:
     from apprise import NotifyBase
@@ -68,8 +69,8 @@ class Service:
         try:
             service = _instance(self._url)
             delivered = service is not None and service.notify(
-                body=message.body,
-                title=message.title,
+                body=readable(message.body),
+                title=readable(message.title),
                 notify_type=_TYPES.get(message.kind, "info"),
             )
         except Exception as error:  # noqa: BLE001 (a plug-in's own error may quote the address, so only its kind is told)

@@ -53,21 +53,25 @@ class RestoreJournal:
     new: str
     old: str
     keep_old: bool
+    # While the new database stands under the live one's name for a moment: what the live one is called then.
+    aside: str | None = None
 
     @classmethod
     def of(cls, record: RestoreRecord) -> RestoreJournal:
         """As it was written down."""
         return cls(
-            record["run"], record["container"], record["database"], record["new"], record["old"], record["keep_old"]
-        )
+            record["run"], record["container"], record["database"], record["new"], record["old"], record["keep_old"],
+            record.get("aside"),
+        )  # fmt: skip
 
     @property
     def record(self) -> RestoreRecord:
         """As it is written down."""
-        return {
+        record: RestoreRecord = {
             "run": self.run, "container": self.container, "database": self.database, "new": self.new, "old": self.old,
             "keep_old": self.keep_old,
         }  # fmt: skip
+        return record | {"aside": self.aside} if self.aside else record
 
     @property
     def kept(self) -> KeptDatabase:
@@ -359,6 +363,8 @@ def _record_outcome(databases: dict[str, DatabaseRecord], outcome: DatabaseBacku
         entry["bytes_stored"] = outcome.bytes_stored
         entry["rows"] = outcome.rows
         entry["count_error"] = outcome.count_error
+        entry["archive_unchecked"] = outcome.archive_unchecked
+        entry["left_out"] = list(outcome.left_out)
     whole = f"{outcome.container}/{WHOLE_CLUSTER}"
     if outcome.ok and whole in databases and is_whole_cluster(databases[whole]):
         # The cluster answers again: what was said of it as a whole is over.

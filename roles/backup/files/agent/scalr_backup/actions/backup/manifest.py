@@ -30,6 +30,7 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import MANIFEST_PATH, PRE_RESTORE, Snapshot
 from scalr_backup.core.records.manifest import MANIFEST_VERSION, ManifestCluster, ManifestDatabase
+from scalr_backup.core.text import encoded
 from scalr_backup.core.units import human_bytes
 from scalr_backup.tools.restic.repository import Restic
 
@@ -205,8 +206,8 @@ def parse_manifest(content: bytes, run: str) -> tuple[ManifestCluster, ...]:
     Raises ValueError where it is not the manifest of this run.
     """
     document = json.loads(content)
-    # A lone surrogate is JSON, and no text that could be sent on or shown.
-    json.dumps(document, ensure_ascii=False).encode()
+    # A lone surrogate is JSON, and no text that could be sent on or shown. But those of the roles' script are bytes.
+    encoded(json.dumps(document, ensure_ascii=False))
     _require(isinstance(document, dict), "it is not an object")
     version = document.get("manifest_version", MANIFEST_VERSION)
     _require(_is_count(version), "its version is not a number")
@@ -240,10 +241,18 @@ def _require_cluster(cluster: Any) -> None:
     _require(isinstance(cluster.get("container"), str), "a cluster in it has no container")
     for name in ("image", "image_id", "server_version", "shared_preload_libraries", "globals"):
         _require(isinstance(cluster.get(name), str | None), f"the {name} of a cluster in it is not a string")
+    settings = cluster.get("settings", {})
+    _require(isinstance(settings, dict), "the settings of a cluster in it are not an object")
+    _require(all(isinstance(one, str) for one in settings.values()), "a setting of a cluster in it is not a string")
     _require(_is_list_of(str, cluster.get("all_databases", [])), "the names of a cluster's databases are not strings")
     _require(_is_list_of(dict, cluster.get("databases")), "a cluster in it lists no databases")
     for database in cluster["databases"]:
         _require_database(database)
+    left_out = cluster.get("left_out") or []
+    _require(_is_list_of(dict, left_out), "what a cluster in it leaves out is not a list")
+    for one in left_out:
+        known = isinstance(one.get("database"), str) and isinstance(one.get("why"), str)
+        _require(known, "a database that it leaves out has no name or no reason")
 
 
 def _require_database(database: Mapping[str, Any]) -> None:
@@ -257,6 +266,13 @@ def _require_database(database: Mapping[str, Any]) -> None:
     )
     _require(counts is None or isinstance(counts, dict), "the row counts of a database in it are not an object")
     _require(all(_is_count(count) for count in (counts or {}).values()), "a row count in it is not a number")
+    left_out = database.get("left_out") or []
+    _require(_is_list_of(dict, left_out), "what a database in it leaves out is not a list")
+    for one in left_out:
+        names = isinstance(one.get("relation"), str) and isinstance(one.get("why"), str)
+        known = names and isinstance(one.get("extension"), str | None)
+        counted = one.get("rows") is None or _is_count(one["rows"])
+        _require(known and counted, "a relation whose rows a database leaves out is not as it should be")
     extensions = database.get("extensions") or []
     _require(_is_list_of(dict, extensions), "the extensions of a database in it are not a list")
     for extension in extensions:

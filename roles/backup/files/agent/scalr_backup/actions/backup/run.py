@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from scalr_backup import __version__
-from scalr_backup.actions import leftovers, missing
-from scalr_backup.actions.backup.dump import Dumped, Dumper, uncounted
+from scalr_backup.actions import latecomers, leftovers, missing
+from scalr_backup.actions.backup.dump import Dumped, Dumper, lacking, unchecked, uncounted
 from scalr_backup.actions.backup.locks import ContainerLocks
 from scalr_backup.actions.backup.manifest import require_readable_size
 from scalr_backup.actions.backup.result import PassPlan, PassRequest, PassResult
 from scalr_backup.actions.backup.saved_roles import read_roles
+from scalr_backup.actions.backup.second_try import Company, deserves_another
 from scalr_backup.actions.discovery import Discovered
 from scalr_backup.actions.repository import maintenance
 from scalr_backup.actions.repository.copy import Copier
@@ -24,11 +26,14 @@ from scalr_backup.actions.retention import policy as retention
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import (
+    DumpError,
     InterruptedRunError,
+    PostgresError,
     ScalrBackupError,
     TwoHostsError,
     UnknownDatabaseError,
 )
+from scalr_backup.core.extensions import SHARED_SETTINGS
 from scalr_backup.core.memory_file import in_memory
 from scalr_backup.core.model import (
     AGENT_TAG,
@@ -44,13 +49,13 @@ from scalr_backup.core.model import (
 )
 from scalr_backup.core.progress import log
 from scalr_backup.core.records.manifest import MANIFEST_VERSION, Manifest, ManifestCluster
-from scalr_backup.core.records.state import (
-    PassRecord,
-    RepositoryRecord,
-)
+from scalr_backup.core.records.state import PassRecord, RepositoryRecord
 from scalr_backup.tools.locks import PASS_LOCK
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
+
+# Between two looks at a server that is starting.
+_PAUSE_SECONDS = 3.0
 
 
 class Pass(UseCase):
@@ -108,8 +113,9 @@ class Pass(UseCase):
         databases = [
             (cluster.container.name, database.name) for cluster in discovered.clusters for database in cluster.databases
         ]
-        is_empty = not databases and not failed
-        return PassPlan(databases, failed, missing.nothing_saved(discovered, patterns, lost) if is_empty else None)
+        if databases or failed:
+            return PassPlan(databases, failed, missing.named_and_empty(discovered, patterns))
+        return PassPlan(databases, failed, missing.nothing_saved(discovered, patterns, lost))
 
     def _record(self, result: PassResult, error: Failure | None = None) -> None:
         result.finished = utc_now()
@@ -135,10 +141,17 @@ class Pass(UseCase):
         discovered = self._discovery.clusters(request.patterns, f"{APPLICATION_PREFIX} {result.run} look")
         missing.refuse_excluded(discovered, request.patterns, self._config.host)
         self._note_look(result, discovered)
-        self._judge_matches(request, result, discovered)
+        late = [container for container in discovered.containers if latecomers.may_come(container)]
+        self._judge(request, result, [one for one in discovered.containers if one not in late])
         known = self._state.known_databases()
         dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, known)
         dumped = self._dump_all(dumper, request, result, discovered.clusters)
+        if late and not self._cancelled.is_set():
+            answers = self._ask_again(late, result)
+            dumped |= self._dump_all(dumper, request, result, [one for _container, one in answers.values() if one])
+            discovered = discovered.with_answers(answers)
+            self._judge(request, result, [container for container, _cluster in answers.values()])
+        self._judge_whole(request, result, discovered)
         if self._cancelled.is_set():
             raise InterruptedRunError("The pass was told to stop; what it had saved by then is kept.")
         if dumped:
@@ -199,26 +212,58 @@ class Pass(UseCase):
         self._state.put(look=discovered.look.as_record(utc_now()))
         result.unmatched = [container.as_dict() for container in discovered.look.unmatched]
 
-    def _judge_matches(self, request: PassRequest, result: PassResult, discovered: Discovered) -> None:
+    def _ask_again(self, late: Sequence[Container], result: PassResult) -> dict[str, tuple[Container, Cluster | None]]:
+        """What containers that had no server to ask answer now; one that is just starting has a while for it."""
+        answers: dict[str, tuple[Container, Cluster | None]] = {}
+        deadline = time.monotonic() + self._config.start_wait_seconds
+        waiting = list(late)
+        while waiting:
+            for container in waiting:
+                answers[container.name] = self._discovery.look_again(
+                    container, f"{APPLICATION_PREFIX} {result.run} look"
+                )
+            silent = [container for container in waiting if answers[container.name][1] is None]
+            if time.monotonic() >= deadline:
+                break
+            waiting = [container for container in silent if self._discovery.is_coming(container)]
+            if waiting:
+                names = ", ".join(container.name for container in waiting)
+                self._emit(log("info", f"Waiting for {names} to start.", run=result.run))
+                if self._cancelled.wait(_PAUSE_SECONDS):
+                    break
+        return answers
+
+    def _judge(self, request: PassRequest, result: PassResult, containers: Sequence[Container]) -> None:
         """What does not run is a failure where it should or was asked for by name, else a warning."""
-        known, stopped = self._state.known_databases(), {}
-        gone = missing.gone(discovered, known, result.started)
-        for container in discovered.containers:
-            if container.status == "stopped":
-                stopped[container.name] = container.state
+        known = self._state.known_databases()
+        for container in containers:
             if missing.is_failure(container, request.patterns):
                 for failure in missing.failures(container, known):
                     result.databases.append(self._tell_failed(failure))
             elif container.status == "stopped":
                 self._warn(result, f"{container.name} matches but was not backed up: {container.reason}.")
+
+    def _judge_whole(self, request: PassRequest, result: PassResult, discovered: Discovered) -> None:
+        """What is no more, what restores have kept, and whether anything was to be saved at all."""
+        stopped = {one.name: one.state for one in discovered.containers if one.status == "stopped"}
+        for sentence in discovered.left_out:
+            self._warn(result, sentence)
         if not discovered.containers:
             self._warn(result, f"No container on {self._config.host} matches; nothing was backed up.")
+        gone = missing.gone(discovered, self._state.known_databases(), result.started)
         if not request.patterns:
             for key in gone:
                 self._warn(result, f"{key} was backed up before and is gone.")
-            kept = [copy for cluster in discovered.clusters for copy in cluster.kept_as_dicts()]
-            result.matches = {"gone": gone, "stopped": list(stopped), "states": stopped, "kept": kept}
-        if not result.databases and not any(cluster.databases for cluster in discovered.clusters):
+            result.matches = {"gone": gone, "stopped": list(stopped), "states": stopped, **discovered.beside}
+        self._judge_emptiness(request, result, discovered, gone)
+
+    def _judge_emptiness(
+        self, request: PassRequest, result: PassResult, discovered: Discovered, gone: Sequence[str]
+    ) -> None:
+        """A pass that saves nothing, or nothing of what was asked for by name, has failed."""
+        if result.databases or any(cluster.databases for cluster in discovered.clusters):
+            result.error = missing.named_and_empty(discovered, request.patterns)
+        else:
             result.error = missing.nothing_saved(discovered, request.patterns, gone)
 
     def _dump_all(
@@ -231,28 +276,75 @@ class Pass(UseCase):
             for database in cluster.databases
             if database.name not in self._superfluous(cluster)
         ]
+        dumped: dict[tuple[str, str], Dumped] = {}
+        outcomes = self._round(dumper, tags, result, work, dumped, last=False)
+        again = [number for number, outcome in enumerate(outcomes) if outcome is None]
+        # One by one: what others had of the server's connections, locks and memory is free now.
+        deadline = time.monotonic() + self._config.start_wait_seconds
+        for number in again:
+            self._await_server(work[number][0].container, deadline)
+            outcomes[number] = self._round(dumper, tags, result, [work[number]], dumped, last=True)[0]
+        result.databases += [outcome for outcome in outcomes if outcome]
+        return dumped
+
+    def _await_server(self, container: Container, deadline: float) -> None:
+        """Wait for a server that is starting again, within bounds."""
+        while (
+            time.monotonic() < deadline
+            and self._discovery.is_coming(container)
+            and not self._cancelled.wait(_PAUSE_SECONDS)
+        ):
+            pass
+
+    def _round(
+        self,
+        dumper: Dumper,
+        tags: Sequence[str],
+        result: PassResult,
+        work: Sequence[tuple[Cluster, str]],
+        dumped: dict[tuple[str, str], Dumped],
+        *,
+        last: bool,
+    ) -> list[DatabaseBackup | None]:
+        """Dump side by side, or in the *last* round sparingly; no outcome for what is to be tried again."""
         locks = ContainerLocks(
             self._state, result.run, Counter(cluster.container.name for cluster, _name in work), self._cancelled
         )
-        dumped: dict[tuple[str, str], Dumped] = {}
+        company = Company()
 
-        def dump(cluster: Cluster, database: str) -> DatabaseBackup:
+        def dump(cluster: Cluster, database: str) -> DatabaseBackup | None:
             container = cluster.container
-            try:
-                with locks.hold(container.name, lambda: self._end_leftovers(cluster, result)):
-                    if self._cancelled.is_set():
-                        raise InterruptedRunError(f"{container.name}/{database}: told to stop before its turn.")
-                    one = dumper.dump(cluster, database, tags)
-            except ScalrBackupError as error:
-                return self._failed(container, database, error.code, error.message)
+            with company.at_work(container.name) as had_company:
+                try:
+                    with locks.hold(container.name, lambda: self._end_leftovers(cluster, result)):
+                        if self._cancelled.is_set():
+                            raise InterruptedRunError(f"{container.name}/{database}: told to stop before its turn.")
+                        one = dumper.dump(cluster, database, tags, sparing=last)
+                except Exception as error:  # noqa: BLE001 (whatever it is, the other databases are dumped)
+                    failure = Failure.of(error)
+                    if not last and self._is_worth_another(error, container, had_company()):
+                        self._emit(log("warning", f"{failure.message} It is tried again, alone.", run=result.run))
+                        return None
+                    return self._failed(container, database, failure)
             if one.count_error:
                 self._warn(result, uncounted(container.name, database, one.count_error))
+            if one.archive_unchecked:
+                self._warn(result, unchecked(container.name, database, one.archive_unchecked))
+            for sentence in lacking(container.name, database, one):
+                self._warn(result, sentence)
             dumped[container.name, database] = one
             return self._succeeded(cluster, database, one)
 
         with ThreadPoolExecutor(self._config.parallel) as workers:
-            result.databases += workers.map(lambda unit: dump(*unit), work)
-        return dumped
+            return list(workers.map(lambda unit: dump(*unit), work))
+
+    def _is_worth_another(self, error: Exception, container: Container, had_company: bool) -> bool:
+        if self._cancelled.is_set():
+            return False
+        is_of_server = isinstance(error, (DumpError, PostgresError))
+        return deserves_another(error, had_company=had_company) or (
+            is_of_server and self._discovery.is_coming(container)
+        )
 
     def _superfluous(self, cluster: Cluster) -> set[str | None]:
         """What restores have replaced and not dropped yet: it goes before the dumps begin."""
@@ -275,12 +367,14 @@ class Pass(UseCase):
             duration_seconds=round(dumped.seconds, 1),
             rows=None if dumped.row_counts is None else sum(dumped.row_counts.values()),
             count_error=dumped.count_error,
+            archive_unchecked=dumped.archive_unchecked,
+            left_out=tuple(dumped.left_out),
         )
         self._emit(log("info", "database backed up", **outcome.as_dict()))
         return outcome
 
-    def _failed(self, container: Container, database: str, code: str, message: str) -> DatabaseBackup:
-        return self._tell_failed(DatabaseBackup(container.name, database, ok=False, error=Failure(code, message)))
+    def _failed(self, container: Container, database: str, failure: Failure) -> DatabaseBackup:
+        return self._tell_failed(DatabaseBackup(container.name, database, ok=False, error=failure))
 
     def _tell_failed(self, outcome: DatabaseBackup) -> DatabaseBackup:
         self._emit(log("error", "database NOT backed up", **outcome.as_dict()))
@@ -308,9 +402,10 @@ class Pass(UseCase):
             require_readable_size(content)
             with in_memory(content) as file:
                 saved = self._restic.backup_file(MANIFEST_PATH, tags, file)
-        except ScalrBackupError as error:
-            result.error = Failure("manifest", f"The manifest was not saved: {error.message}")
-            self._emit(log("error", result.error.message, run=result.run))
+        except Exception as error:  # noqa: BLE001 (the dumps are saved, and stay so whatever it is)
+            failure = Failure("manifest", f"The manifest was not saved: {Failure.of(error).message}")
+            result.error = result.error or failure
+            self._emit(log("error", failure.message, run=result.run))
         else:
             result.manifest_snapshot_id = saved.snapshot_id
 
@@ -326,6 +421,7 @@ class Pass(UseCase):
             "image_id": container.image_id,
             "server_version": cluster.server_version,
             "shared_preload_libraries": libraries,
+            "settings": self._shared_settings(postgres),
             "globals": globals_sql,
             # Those whose dump failed too: what a later pass no longer lists was dropped.
             "all_databases": [one.database for one in result.databases if one.container == container.name],
@@ -334,6 +430,7 @@ class Pass(UseCase):
                 for database in cluster.databases
                 if (container.name, database.name) in dumped
             ],
+            "left_out": [{"database": one.name, "why": one.why} for one in cluster.left_out],
         }
 
     def _roles(self, postgres: Postgres, result: PassResult) -> str | None:
@@ -349,15 +446,22 @@ class Pass(UseCase):
         """The libraries that the server loads, and its data directory; only a user who may read all settings sees them."""
         try:
             libraries, directory = postgres.settings("shared_preload_libraries", "data_directory")
-        except ScalrBackupError:
+        except Exception:  # noqa: BLE001 (the manifest of the others does without)
             return None, None
         return libraries, directory
+
+    def _shared_settings(self, postgres: Postgres) -> dict[str, str]:
+        """What the server of a drill has to have in common with this one, as far as the agent's user may read it."""
+        try:
+            return postgres.readable_settings(SHARED_SETTINGS)
+        except Exception:  # noqa: BLE001 (the manifest of the others does without)
+            return {}
 
     def _volume(self, postgres: Postgres, directory: str | None) -> Volume | None:
         """How much room a cluster has; that it cannot be measured says nothing against its backups."""
         try:
             return postgres.volume(directory) if directory else None
-        except ScalrBackupError:
+        except Exception:  # noqa: BLE001
             return None
 
     def _apply_retention(self, result: PassResult, snapshots: Sequence[Snapshot]) -> None:

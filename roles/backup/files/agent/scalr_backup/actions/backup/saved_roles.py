@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scalr_backup.core.errors import InterruptedRunError, PostgresError, RolesNotSavedError, ScalrBackupError
+from scalr_backup.core.errors import InterruptedRunError, PostgresError, RolesNotSavedError
 from scalr_backup.core.model import Failure
 from scalr_backup.core.roles import parse_globals
 from scalr_backup.tools.postgres.cluster import Postgres
@@ -35,8 +35,9 @@ def read_roles(postgres: Postgres) -> SavedRoles:
             raise RolesNotSavedError("pg_dumpall wrote none.")
     except InterruptedRunError:
         raise
-    except ScalrBackupError as error:
-        message = f"The databases of {postgres.container} were saved, but its roles were not: {error.message}"
+    except Exception as error:  # noqa: BLE001 (whatever it is, the manifest is saved without them)
+        reason = Failure.of(error).message
+        message = f"The databases of {postgres.container} were saved, but its roles were not: {reason}"
         return SavedRoles(None, Failure(RolesNotSavedError.code, message))
     return saved
 

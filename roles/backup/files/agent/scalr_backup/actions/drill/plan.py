@@ -15,11 +15,13 @@ from scalr_backup.core.errors import (
     NoMemoryError,
     NoRoomError,
     OlderServerError,
+    PartlyUnknownError,
     RepositoryLockedError,
     UnknownDatabaseError,
     UnreadableArchiveError,
     UnreadableManifestError,
 )
+from scalr_backup.core.extensions import settings_of_a_drill
 from scalr_backup.core.model import Snapshot, dump_path, name_fits
 from scalr_backup.core.records.manifest import ManifestCluster, ManifestDatabase
 from scalr_backup.core.room import RESERVE_BYTES, LogSettings, index_bytes, log_bytes, sort_bytes
@@ -44,6 +46,9 @@ _SMALL_TMPFS_BYTES = 64 * _MIB
 _LIFE_SECONDS = 12 * 3600
 # Where Bitnami's images write besides their volume (their chart's read-only root file system has these too).
 _BITNAMI_TMPFS = tuple(f"/opt/bitnami/postgresql/{name}" for name in ("conf", "logs", "tmp"))
+
+# No directory has a longer name; a container may.
+_LONGEST_FILE_NAME = 255
 
 # What stands against a restore before it begins, and lies with the server that it was to go into.
 _OF_THE_SERVER = {NoRoomError.code, RepositoryLockedError.code}
@@ -88,12 +93,14 @@ def choose_containers(
 ) -> list[str]:
     """The containers with snapshots that fit one of the patterns; without patterns all that are not excluded.
 
-    Raises UnknownDatabaseError when a pattern fits none, or when there is nothing at all.
+    Raises UnknownDatabaseError when a pattern fits none, or when there is nothing at all; PartlyUnknownError where another
+    pattern fits.
     """
     known = sorted({snapshot.container for snapshot in snapshots if snapshot.container})
+    refusal = PartlyUnknownError if any(name_fits(name, patterns) for name in known) else UnknownDatabaseError
     for pattern in patterns:
         if not any(name_fits(name, [pattern]) for name in known):
-            raise UnknownDatabaseError(
+            raise refusal(
                 f"The repository holds no snapshot of a container {pattern!r} of {host}; it holds snapshots of: "
                 f"{', '.join(known) or 'nothing'}."
             )
@@ -148,6 +155,9 @@ def throwaway(subject: DrillSubject, image: Image, name: str, password: str, lab
     arguments: tuple[str, ...] = _SERVER_OPTIONS
     if libraries := subject.cluster.get("shared_preload_libraries"):
         arguments = (*arguments, "-c", f"shared_preload_libraries={libraries}")
+    extensions = [one["name"] for one in subject.described.get("extensions") or ()]
+    shared = settings_of_a_drill(subject.cluster.get("settings") or {}, extensions, subject.database)
+    arguments = (*arguments, *(word for name, value in shared.items() for word in ("-c", f"{name}={value}")))
     return Throwaway(
         name=name,
         image=image,
@@ -168,7 +178,7 @@ def assertion_files(directory: Path, subject: DrillSubject) -> list[Path]:
     """
     _nothing, container, dump = dump_path(subject.container, subject.database).split("/")
     database = dump.removesuffix(".dump")
-    if {container, database} & {".", "..", ""}:
+    if {container, database} & {".", "..", ""} or len(container.encode()) > _LONGEST_FILE_NAME:
         return []
     files = list((directory / container / database).glob("*.sql"))
     if subject.alone:

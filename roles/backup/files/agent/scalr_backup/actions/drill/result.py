@@ -10,6 +10,7 @@ from scalr_backup.actions.restore import selection
 from scalr_backup.core.answers import DrillAnswer, DrilledAnswer
 from scalr_backup.core.errors import ExitCode
 from scalr_backup.core.model import Failure
+from scalr_backup.core.records.state import ObjectRecord
 
 AMCHECK_PASSED, AMCHECK_FAILED, AMCHECK_MISSING = "passed", "failed", "not in the image"
 
@@ -47,6 +48,8 @@ class DatabaseDrill:
     assertions: dict[str, int] = field(default_factory=lambda: {"passed": 0, "failed": 0})
     error: Failure | None = None
     own_image: bool = True
+    # What could not be made as it was saved.
+    objects: list[ObjectRecord] = field(default_factory=list)
 
     def as_dict(self) -> DrilledAnswer:
         """The outcome as the JSON contract shows it."""
@@ -65,6 +68,7 @@ class DatabaseDrill:
             "assertions": self.assertions,
             "error": self.error.record if self.error else None,
             "own_image": self.own_image,
+            "objects": self.objects,
         }
 
 

@@ -59,6 +59,7 @@ from scalr_backup.core.errors import (
     InterruptedRunError,
     NoImageError,
     NotTriedError,
+    PartlyUnknownError,
     RepositoryUnreachableError,
     ScalrBackupError,
     ThrowawayError,
@@ -153,7 +154,8 @@ class Drill(UseCase):
             except (UnknownDatabaseError, UnknownSnapshotError) as error:
                 obstacles.append(error)
                 if container in request.patterns:
-                    result.missing.append(Failure(error.code, error.message))
+                    is_unknown = isinstance(error, UnknownDatabaseError)
+                    result.missing.append(Failure(PartlyUnknownError.code if is_unknown else error.code, error.message))
                 continue
             for sentence in chosen.warnings:
                 self._warn(result, f"{container}: {sentence}")
@@ -207,27 +209,28 @@ class Drill(UseCase):
             outcome.ok = True
         except InterruptedRunError:
             raise
-        except ScalrBackupError as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, the other databases are drilled)
             # An error may also be what it looks like when the drill is told to stop.
             self._stop_if_told()
             outcome.tried = outcome.tried and self._speaks_of_the_backup(error, subject, outcome)
-            outcome.error = Failure(error.code, error.message)
+            outcome.error = Failure.of(error)
             level, fate = ("error", "failed its drill") if outcome.tried else ("warning", "could not be drilled")
-            self._emit(log(level, f"{subject.container}/{subject.database} {fate}: {error.message}"))
+            self._emit(log(level, f"{subject.container}/{subject.database} {fate}: {outcome.error.message}"))
         return outcome
 
-    def _speaks_of_the_backup(self, error: ScalrBackupError, subject: DrillSubject, outcome: DatabaseDrill) -> bool:
+    def _speaks_of_the_backup(self, error: Exception, subject: DrillSubject, outcome: DatabaseDrill) -> bool:
         """Whether a drill that was begun has failed for a reason that may lie with the backup.
 
         A server that goes away may have been brought down by what was restored into it, and a store may not have what it
         should. So one that does not answer is asked again: one that stays silent is itself to blame.
         """
-        if isinstance(error, NotTriedError) or not speaks_of_the_backup(error.code, own_image=outcome.own_image):
+        code = Failure.of(error).code
+        if isinstance(error, NotTriedError) or not speaks_of_the_backup(code, own_image=outcome.own_image):
             return False
         try:
-            if error.code == DockerUnreachableError.code:
+            if code == DockerUnreachableError.code:
                 self._docker.containers()
-            if error.code == RepositoryUnreachableError.code:
+            if code == RepositoryUnreachableError.code:
                 self._source.snapshots(subject.snapshot.host)
         except (DockerUnreachableError, RepositoryUnreachableError):
             return False
@@ -344,6 +347,7 @@ class Drill(UseCase):
         for sentence in (*restored.plan.warnings, *restored.warnings):
             self._warn(result, f"{subject.container}: {sentence}")
         (database,) = restored.databases
+        outcome.objects = database.objects
         if database.error is not None:
             raise _RestoreFailedError(database.error)
         outcome.recovery_seconds = database.duration_seconds
@@ -423,9 +427,15 @@ class Drill(UseCase):
         agent_id = self._state.agent_id()
         for summary in self._docker.containers():
             labels = summary.get("Labels") or {}
-            if RUN_LABEL in labels and labels.get(AGENT_LABEL) == agent_id:
+            if RUN_LABEL not in labels or labels.get(AGENT_LABEL) != agent_id:
+                continue
+            what = f"The throwaway container of the killed drill {labels[RUN_LABEL]}"
+            try:
                 self._docker.remove_container(summary["Id"])
-                self._warn(result, f"The throwaway container of the killed drill {labels[RUN_LABEL]} was removed.")
+            except ScalrBackupError as error:
+                self._warn(result, f"{what} could not be removed, and the next drill tries again: {error.message}")
+            else:
+                self._warn(result, f"{what} was removed.")
 
     def _tell(self, phase: str, subject: DrillSubject, **facts: Any) -> None:
         self._emit(progress(phase, container=subject.container, database=subject.database, **facts))

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from scalr_backup.actions.discovery import FILTERED
+from scalr_backup.actions.discovery import FILTERED, not_saved
 from scalr_backup.actions.health.finding import FAILURE, WARNING, Cause, Finding, LastGood, Subject
 from scalr_backup.actions.missing import code_of
 from scalr_backup.core import remedies
 from scalr_backup.core.answers import JudgedCopy, JudgedDatabase
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import ForgedSnapshotsError
+from scalr_backup.core.left_out import lacks
 from scalr_backup.core.model import kept_since
 from scalr_backup.core.recognition import WHAT_TO_DO, sentence
 from scalr_backup.core.records.state import (
@@ -76,6 +77,8 @@ def find(
         *_of_roles(config, document.get("roles") or {}, databases),
         *_of_drills(config, databases),
         *_of_uncounted(config, databases),
+        *_of_unchecked(config, databases),
+        *_of_left_out(databases),
         *_of_untested(config, document, databases, now),
         *_of_pass(config, document),
         *_of_running(config, document.get("running", {}), now),
@@ -202,6 +205,18 @@ def _of_drills(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[
             )  # fmt: skip
 
 
+def _of_unchecked(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:
+    """Dumps of a PostgreSQL that is newer than this agent."""
+    for database in databases:
+        if database["archive_unchecked"]:
+            message = (
+                f"The last backup of {_name(database)} is of a format that this agent does not know, so only pg_dump and "
+                f"pg_restore have checked it: {database['archive_unchecked']}"
+            )
+            command = _playbook("site", config)
+            yield Finding("archive_unchecked", WARNING, "archive", message, command, **_subject(database))
+
+
 def _of_uncounted(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:
     """Good dumps whose rows should have been counted and were not."""
     for database in databases:
@@ -212,6 +227,15 @@ def _of_uncounted(config: Config, databases: Sequence[JudgedDatabase]) -> Iterat
             )
             command = _playbook("backup", config, database["container"])
             yield Finding("rows_not_counted", WARNING, "counts", message, command, **_subject(database))
+
+
+def _of_left_out(databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:
+    """Good dumps that lack rows, because pg_dump leaves them out."""
+    for database in databases:
+        if left_out := database.get("left_out"):
+            message = lacks(f"The backup of {_name(database)}", left_out)
+            command = _verb(f"snapshots --db {shlex.quote(database['container'])}")
+            yield Finding("rows_left_out", WARNING, "left_out", message, command, **_subject(database))
 
 
 def _of_untested(
@@ -360,6 +384,11 @@ def _of_matches(config: Config, matches: MatchesRecord) -> Iterator[Finding]:
         yield Finding(
             "database_gone", WARNING, "gone", message, command, container, database, since=matches.get("time")
         )
+    for one in matches.get("left_out", ()):
+        yield Finding(
+            "database_left_out", WARNING, "not_saved", not_saved(one), _verb("discover"), one["container"],
+            one["database"], since=matches.get("time"),
+        )  # fmt: skip
     for container in matches.get("stopped", ()):
         state = (matches.get("states") or {}).get(container, "exited")
         how = "is not running" if state in {"created", "exited"} else f"is {state}"

@@ -34,6 +34,7 @@ from scalr_backup.core.records.state import (
     RepositoryRecord,
     StateRecord,
 )
+from scalr_backup.core.text import readable
 from scalr_backup.tools.restic import stores
 
 PREFIX = "scalr_backup_"
@@ -214,7 +215,7 @@ def families(found: Iterable[Sample]) -> Iterator[GaugeMetricFamily | CounterMet
             make = CounterMetricFamily if metric.counts else GaugeMetricFamily
             family = make(metric.full_name, metric.help, labels=metric.labels)
             for labels, value in present:
-                family.add_metric(labels, value)
+                family.add_metric([readable(label) for label in labels], value)
             yield family
 
 

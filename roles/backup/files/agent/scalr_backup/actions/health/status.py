@@ -199,8 +199,12 @@ def _given_up(entry: DatabaseRecord, nightly_looked: str | None) -> bool:
 
 
 def _never_was(entry: DatabaseRecord, look: LookRecord | None) -> bool:
-    """Whether a container that never answered is not there any more: nothing in it was ever saved."""
-    if not is_whole_cluster(entry) or look is None or entry["container"] in look.get("matching", [entry["container"]]):
+    """Whether a container of which nothing was ever saved is not there any more: there is nothing to do about it."""
+    if (
+        entry["last_success"] is not None
+        or look is None
+        or entry["container"] in look.get("matching", [entry["container"]])
+    ):
         return False
     return datetime.fromisoformat(look["time"]) > datetime.fromisoformat(entry["last_tried"])
 
@@ -221,9 +225,11 @@ def _judge_database(
         "bytes_read": entry.get("bytes_read"),
         "rows": entry.get("rows"),
         "count_error": entry.get("count_error"),
+        "archive_unchecked": entry.get("archive_unchecked"),
         "error": entry.get("error"),
         "drill": None if drill is None or _was_not_tried(drill) else _judge_drill(drill, now),
         "kept": kept,
+        "left_out": entry.get("left_out", []),
     }
 
 

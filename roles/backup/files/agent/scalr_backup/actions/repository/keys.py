@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from scalr_backup.core.answers import KeyAddedAnswer, KeysAnswer
 from scalr_backup.core.errors import (
     ConfigurationError,
     KeyInUseError,
@@ -24,6 +23,7 @@ from scalr_backup.core.errors import (
     UnknownKeyError,
     WrongPasswordError,
 )
+from scalr_backup.core.key_answers import KeyAddedAnswer, KeysAnswer
 from scalr_backup.core.model import Key
 from scalr_backup.core.progress import Emit, log
 from scalr_backup.tools.restic.repository import Restic

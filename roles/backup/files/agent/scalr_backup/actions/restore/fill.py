@@ -9,49 +9,45 @@ archive's head is enough of one, which holds no row and lies in the container's 
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from typing import TypeVar
 
+from scalr_backup.actions.restore.extensions import InWindow, cared_for, looks_at_the_name
+from scalr_backup.actions.restore.finish import SILENCE_SECONDS, Finished, Finisher, TogetherError
+from scalr_backup.actions.restore.lenience import Lenience, LoosenedError, in_words
+from scalr_backup.actions.restore.listener import Listener
+from scalr_backup.actions.restore.opened import OpenedArchive, open_archive
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.actions.restore.verify import verified
-from scalr_backup.core.archive.head import ArchiveHead, PostData
-from scalr_backup.core.archive.reader import ArchiveReader, read_head
-from scalr_backup.core.errors import PostgresError, RestoreError, ScalrBackupError
+from scalr_backup.core.archive.head import ArchiveHead
+from scalr_backup.core.archive.reader import ArchiveReader, TrustingReader
+from scalr_backup.core.archive.trouble import are_all_named, troubles
+from scalr_backup.core.errors import PostgresError, RestoreError
 from scalr_backup.core.progress import Emit, progress, starting_over
-from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
+from scalr_backup.core.records.state import ObjectRecord
+from scalr_backup.tools.docker.exec_stream import ExecStream
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.restic.repository import Restic
 
-# A restored index can take hours in which pg_restore says nothing and reads nothing.
-_SILENCE_SECONDS = 24 * 3600.0
 _TELL_SECONDS = 2.0
+# How long a server may take to recover, and how often it is asked.
+_RECOVERY_SECONDS, _AGAIN_SECONDS = 120.0, 1.0
 # Each table's data ends with a line of its own and two empty ones.
 _LINES_AFTER_DATA = 3
-# What pg_restore --verbose says of each item.
-_ITEM_OF_ONE_JOB, _ITEM_OF_SEVERAL_JOBS = b": creating ", b": finished item "
-# What a server says of it in English, which a superuser's session of ours asks for.
-_DEADLOCK = "deadlock detected"
 
 
-class _DeadlockError(RestoreError):
-    """Jobs of one pg_restore have locked each other out; one job alone cannot."""
+Made = TypeVar("Made")
 
 
-@dataclass(frozen=True)
-class _Step:
-    """Some of what comes after the data: how much, by how many jobs; from a head at a path, and what a list says of it.
+class _NamedError(RestoreError):
+    """An extension could not be created, perhaps because the database is called otherwise than it will be."""
 
-    Without a path, the head comes as a stream, and without a list all of it counts.
-    """
-
-    count: int
-    jobs: int
-    path: str | None = None
-    use_list: str | None = None
+    def __init__(self, message: str, extension: str) -> None:
+        super().__init__(message)
+        self.extension = extension
 
 
 @dataclass
@@ -63,13 +59,34 @@ class Filled:
     verified: dict[str, int] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    # What is not as it was saved.
+    objects: list[ObjectRecord] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
 
 
 class Filler:
     """Fills databases of one container from one repository; *stop_if_told* raises when the run is to end."""
 
-    def __init__(self, source: Restic, postgres: Postgres, emit: Emit, stop_if_told: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        source: Restic,
+        postgres: Postgres,
+        emit: Emit,
+        stop_if_told: Callable[[], None],
+        in_window: InWindow = lambda _statements: None,
+        *,
+        skip: bool = False,
+        alone: bool = False,
+    ) -> None:
+        """*in_window* runs what has to be run in the new database while that has its final name.
+
+        *skip* lets a restore go on without objects that cannot be made, and one that is *alone* without those that need
+        another database.
+        """
+        self._skip, self._alone = skip, alone
         self._source = source
+        self._in_window = in_window
+        self._named: list[str] = []
         self._postgres = postgres
         self._emit = emit
         self._stop_if_told = stop_if_told
@@ -79,54 +96,151 @@ class Filler:
 
         Raises RestoreError, ArchiveError, ResticError, or VerificationError once the database is complete.
         """
+        lenience = Lenience(plan.database, skip=self._skip, alone=self._alone)
+        return self._by_name(plan, new, lambda: self._loosened(plan, new, lenience))
+
+    def _loosened(self, plan: DatabasePlan, new: str, lenience: Lenience) -> Filled:
+        """Fill a database, and again as long as one more object can be kept from standing in its rows' way."""
+        while True:
+            try:
+                return self._together(plan, new, lenience)
+            except LoosenedError:
+                self._start_over(plan, new)
+
+    def _by_name(self, plan: DatabasePlan, new: str, make: Callable[[], Made]) -> Made:
+        """Make something of an archive; an extension that looks at the database's name is created under that first."""
+        while True:
+            try:
+                return make()
+            except _NamedError as error:
+                if error.extension in self._named:
+                    raise RestoreError(error.message) from None
+                self._named.append(error.extension)
+                self._start_over(plan, new)
+
+    def _together(self, plan: DatabasePlan, new: str, lenience: Lenience) -> Filled:
         try:
-            return self._fill(plan, new)
-        except _DeadlockError as error:
-            # Each of the jobs is right, and together they are not: one by one, they cannot lock each other out.
-            self._postgres.drop_database(new)
-            self._emit(starting_over(container=self._postgres.container, database=plan.database))
-            filled = self._fill(plan, new, 1)
-            again = f"Parallel jobs deadlocked in {plan.database}, so it was filled again by one: {error.message}"
+            return self._fill(plan, new, lenience)
+        except TogetherError as error:
+            self._start_over(plan, new)
+            filled = self._fill(plan, new, lenience, 1)
+            again = f"Several jobs at once failed in {plan.database}, so it was filled again by one: {error.message}"
             return replace(filled, warnings=[again, *filled.warnings])
 
-    def _fill(self, plan: DatabasePlan, new: str, most_jobs: int = sys.maxsize) -> Filled:
+    def _start_over(self, plan: DatabasePlan, new: str) -> None:
+        self._drop_when_it_answers(new)
+        self._emit(starting_over(container=self._postgres.container, database=plan.database))
+
+    def _drop_when_it_answers(self, new: str) -> None:
+        """Drop a half-made database; a server that its jobs have brought down recovers first."""
+        deadline = time.monotonic() + _RECOVERY_SECONDS
+        while True:
+            self._stop_if_told()
+            try:
+                self._postgres.drop_database(new)
+            except PostgresError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
+            else:
+                return
+
+    def _fill(self, plan: DatabasePlan, new: str, lenience: Lenience, most_jobs: int = sys.maxsize) -> Filled:
         seconds: dict[str, float] = {}
-        with _clock(seconds, "data"):
-            head, head_bytes = self._load(plan, new)
-        jobs = 1
-        post_data = head.post_data
-        if post_data.count:
-            with _clock(seconds, "post_data"):
-                jobs = self._finish(plan, new, post_data, head_bytes, most_jobs)
-        filled = Filled(head, jobs, seconds=seconds)
+        lenience.begin()
+        with ExitStack() as care:
+            with _clock(seconds, "data"):
+                head, head_bytes = self._load(plan, new, care, lenience)
+            finished = Finished()
+            if head.post_data.count:
+                with _clock(seconds, "post_data"):
+                    finisher = Finisher(self._postgres, plan, new, head, head_bytes, self._stop_if_told)
+                    finished = finisher.finish(most_jobs, self._tell_items(plan, head))
+                    lenience.judge_finished(finished.troubles, head, self._postgres, new)
+            self._alter(new, lenience.after)
+        warnings = finished.warnings + [in_words(one) for one in lenience.objects]
+        filled = Filled(head, finished.jobs, None, seconds, warnings, lenience.objects, lenience.unreachable)
         with _clock(seconds, "verify"):
             filled.verified = self._verify(plan, head, new)
         with _clock(seconds, "analyze"):
             filled.warnings += self._analyze(plan, new)
         return filled
 
+    def _alter(self, new: str, statements: Sequence[str]) -> None:
+        try:
+            if statements:
+                self._postgres.alter(new, statements)
+        except PostgresError as error:
+            raise RestoreError(f"What on_error=skip asks for could not be done: {error.message}") from None
+
     def read_through(self, plan: DatabasePlan) -> None:
         """Read a snapshot to its end without using it: what follows must not fail because the archive is incomplete.
 
         Raises ArchiveError or ResticError.
         """
-        reader, tell = ArchiveReader(), self._teller("read-through", plan)
+        tell = self._teller("read-through", plan)
         with self._source.dump(plan.snapshot.id, plan.snapshot.path) as source:
-            for chunk in source.chunks():
+            chunks = source.chunks()
+            reader = open_archive(self._postgres, f"look_{plan.snapshot.short_id}", chunks).reader
+            for chunk in chunks:
                 reader.feed(chunk)
                 tell(bytes=reader.position, total_bytes=plan.snapshot.dump_bytes)
         reader.close()
 
-    def _load(self, plan: DatabasePlan, new: str) -> tuple[ArchiveHead, bytes]:
+    def rehearse(self, plan: DatabasePlan, new: str) -> None:
+        """Make all that the archive holds but its rows in a database that is dropped again.
+
+        Raises what filling raises, but for what only rows can bring to light.
+        """
+        self._by_name(plan, new, lambda: self._rehearse(plan, new))
+
+    def _rehearse(self, plan: DatabasePlan, new: str) -> None:
+        lenience = Lenience(plan.database, skip=self._skip, alone=self._alone)
+        with self._source.dump(plan.snapshot.id, plan.snapshot.path, glance=True) as source:
+            opened = open_archive(self._postgres, new, source.chunks())
+        head, head_bytes = opened.head, opened.head_bytes
+        self._create(plan, head, new)
+        with cared_for(self._postgres, new, head, self._in_window, self._named):
+            self._make_empty(plan, new, opened, lenience)
+            if head.post_data.count:
+                finisher = Finisher(self._postgres, plan, new, head, head_bytes, self._stop_if_told)
+                lenience.judge_finished(finisher.finish(1, lambda _items: None).troubles, head, self._postgres, new)
+        self._postgres.drop_database(new)
+
+    def _make_empty(self, plan: DatabasePlan, new: str, opened: OpenedArchive, lenience: Lenience) -> None:
+        """Make what comes before the data; the head alone has it. Of an unknown format, all but the rows is made at once."""
+        head = opened.head
+        sections = ("pre-data",) if head.is_known else ("pre-data", "post-data")
+        with self._postgres.start_restore(
+            new, SILENCE_SECONDS, tablespaces=plan.tablespaces, sections=sections, go_on=lenience.skip
+        ) as target:
+            listener = Listener(target)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                target.write(opened.head_bytes or opened.beginning, self._stop_if_told)
+                target.end_input()
+            if listener.exit_code(self._stop_if_told):
+                self._judge(plan, head, listener, lenience)
+
+    def _load(self, plan: DatabasePlan, new: str, care: ExitStack, lenience: Lenience) -> tuple[ArchiveHead, bytes]:
         """Make the database and stream what comes before the data, and the data, into it."""
-        reader = ArchiveReader()
+        sections: tuple[str, ...] = ("pre-data", "data")
         with self._source.dump(plan.snapshot.id, plan.snapshot.path) as source:
             chunks = source.chunks()
-            head, beginning = read_head(reader, chunks)
+            opened = open_archive(self._postgres, new, chunks)
+            head = opened.head
+            if not head.is_known:
+                sections = ("pre-data", "data", "post-data")
             self._create(plan, head, new)
-            with self._postgres.start_restore(new, _SILENCE_SECONDS, tablespaces=plan.tablespaces) as target:
-                self._stream(plan, reader, beginning, chunks, target)
-        return head, reader.head_bytes or b""
+            care.enter_context(cared_for(self._postgres, new, head, self._in_window, self._named))
+            if lenience.before and head.is_known:
+                self._make_empty(plan, new, opened, lenience)
+                self._alter(new, lenience.before)
+                sections = ("data",)
+            with self._postgres.start_restore(
+                new, SILENCE_SECONDS, tablespaces=plan.tablespaces, sections=sections, go_on=lenience.skip
+            ) as target:
+                self._stream(plan, opened.reader, opened.beginning, chunks, target, lenience)
+        return head, opened.head_bytes
 
     def _create(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> None:
         try:
@@ -141,16 +255,17 @@ class Filler:
     def _stream(
         self,
         plan: DatabasePlan,
-        reader: ArchiveReader,
+        reader: ArchiveReader | TrustingReader,
         beginning: bytes,
         chunks: Iterator[bytes],
         target: ExecStream,
+        lenience: Lenience,
     ) -> None:
         """Copy the archive into pg_restore, verify that it is whole, and wait for pg_restore's verdict.
 
         Raises RestoreError in pg_restore's words, ArchiveError or ResticError.
         """
-        listener, tell = _Listener(target), self._teller("data", plan)
+        listener, tell = Listener(target), self._teller("data", plan)
         rows = -_LINES_AFTER_DATA * len(reader.head.data_entries if reader.head else ())
         whole = False
 
@@ -159,6 +274,10 @@ class Filler:
             # The engine may keep a dead command's input open, unread, for minutes; its output it ends at once.
             if listener.finished(0):
                 raise BrokenPipeError
+            tell(bytes=reader.position, total_bytes=plan.snapshot.dump_bytes)
+
+        def while_it_finishes() -> None:
+            self._stop_if_told()
             tell(bytes=reader.position, total_bytes=plan.snapshot.dump_bytes)
 
         try:
@@ -175,71 +294,36 @@ class Filler:
             whole = True
         except (BrokenPipeError, ConnectionResetError):
             pass  # pg_restore stopped reading: its own words follow.
-        self._await(listener, target, lambda: tell(bytes=reader.position, total_bytes=plan.snapshot.dump_bytes))
+        if listener.exit_code(while_it_finishes):
+            if reader.head is None:
+                raise listener.failure()
+            self._judge(plan, reader.head, listener, lenience)
         if not whole:
             raise RestoreError(
                 "pg_restore ended without an error before it had read the whole archive, which cannot be right."
             )
 
-    def _finish(self, plan: DatabasePlan, new: str, post_data: PostData, head_bytes: bytes, most_jobs: int) -> int:
-        """Make indexes, keys, triggers and the like; returns how many jobs did it.
+    def _judge(self, plan: DatabasePlan, head: ArchiveHead, listener: Listener, lenience: Lenience) -> None:
+        """Decide about a pg_restore that did not make or load everything.
 
-        Raises RestoreError in pg_restore's words.
+        Raises RestoreError unless it may go on.
         """
-        tell, total, done = self._teller("indexes-and-constraints", plan), post_data.count, 0
-        try:
-            steps = self._steps(new, post_data, head_bytes, most_jobs)
-            for step in steps:
-                self._make(plan, new, step, head_bytes, partial(_tell_items, tell, done, total))
-                done += step.count
-        finally:
-            self._postgres.remove_heads(new)
-        return max(step.jobs for step in steps)
+        # Told to stop, or ended by whoever watches the room: that is why.
+        self._stop_if_told()
+        failure, found = listener.failure(), troubles(listener.messages, head)
+        if extension := looks_at_the_name(found, plan.database):
+            raise _NamedError(failure.message, extension)
+        if not found:
+            raise failure
+        if not lenience.skip:
+            raise lenience.refusal(found, head, failure.message)
+        if not are_all_named(listener.messages, len(found), 1):
+            raise failure
+        lenience.judge_loaded(found, head)
 
-    def _steps(self, new: str, post_data: PostData, head_bytes: bytes, most_jobs: int) -> list[_Step]:
-        """What to make one after the other: all of it by one job where several have no use, or no room."""
-        path, processors = self._postgres.put_head(new, head_bytes)
-        jobs = min(most_jobs, processors, len(post_data.at_once))
-        if path is not None and jobs > 1:
-            if not post_data.in_order:
-                return [_Step(post_data.count, jobs, path)]
-            at_once = self._postgres.put_list(f"{new}.at_once", post_data.at_once)
-            in_order = self._postgres.put_list(f"{new}.in_order", post_data.in_order)
-            if at_once is not None and in_order is not None:
-                return [
-                    _Step(len(post_data.at_once), jobs, path, at_once),
-                    _Step(len(post_data.in_order), 1, path, in_order),
-                ]
-        return [_Step(post_data.count, 1)]
-
-    def _make(self, plan: DatabasePlan, new: str, step: _Step, head_bytes: bytes, tell: Callable[[int], None]) -> None:
-        with self._postgres.start_post_data(
-            new, step.path, step.use_list, step.jobs, _SILENCE_SECONDS, tablespaces=plan.tablespaces
-        ) as target:
-            listener = _Listener(target, _ITEM_OF_ONE_JOB if step.jobs == 1 else _ITEM_OF_SEVERAL_JOBS)
-            if step.path is None:
-                try:
-                    target.write(head_bytes, self._stop_if_told)
-                    target.end_input()
-                except (BrokenPipeError, ConnectionResetError):
-                    pass  # It has read what it needs, or has failed and says so.
-            try:
-                self._await(listener, target, lambda: tell(listener.items))
-            except RestoreError as error:
-                if step.jobs > 1 and _DEADLOCK in listener.messages:
-                    raise _DeadlockError(error.message) from None
-                raise
-
-    def _await(self, listener: _Listener, target: ExecStream, tell: Callable[[], None]) -> None:
-        """Wait for pg_restore's end.
-
-        Raises RestoreError in its words.
-        """
-        while not listener.finished(0.5):
-            self._stop_if_told()
-            tell()
-        if target.wait() != 0:
-            raise RestoreError(target.how_it_ended(listener.messages))
+    def _tell_items(self, plan: DatabasePlan, head: ArchiveHead) -> Callable[[int], None]:
+        tell, total = self._teller("indexes-and-constraints", plan), head.post_data.count
+        return lambda items: tell(done=min(items, total), total=total)
 
     def _verify(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> dict[str, int] | None:
         """Compare exact row counts with the manifest's, and every sequence with the archive.
@@ -279,45 +363,6 @@ class Filler:
 
         self._emit(progress(phase, **names))
         return tell
-
-
-class _Listener:
-    """Reads what pg_restore says while its input is written, so that neither waits for the other."""
-
-    def __init__(self, target: ExecStream, item: bytes = _ITEM_OF_ONE_JOB) -> None:
-        self.items = 0
-        self._item = item
-        self._tail = MessageTail()
-        self._error: ScalrBackupError | None = None
-        self._thread = threading.Thread(target=self._listen, args=(target,), daemon=True)
-        self._thread.start()
-
-    @property
-    def messages(self) -> str:
-        """What it said."""
-        return self._tail.text
-
-    def finished(self, seconds: float) -> bool:
-        """Wait a little for its output to end; raises what broke the connection."""
-        self._thread.join(seconds)
-        if self._error is not None:
-            raise self._error
-        return not self._thread.is_alive()
-
-    def _listen(self, target: ExecStream) -> None:
-        try:
-            for kind, data in target.frames():
-                if kind != STDOUT:
-                    self._tail.add(data)
-                    self.items += data.count(self._item)
-        except ScalrBackupError as error:
-            self._error = error
-        except ValueError:
-            pass  # The stream was closed under us: the restore has been given up.
-
-
-def _tell_items(tell: Callable[..., None], done: int, total: int, items: int) -> None:
-    tell(done=min(done + items, total), total=total)
 
 
 @contextmanager

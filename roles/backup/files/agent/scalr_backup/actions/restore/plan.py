@@ -4,44 +4,56 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore import selection
+from scalr_backup.actions.restore.extensions import require_home, window_warnings
 from scalr_backup.actions.restore.known_roles import known_roles
+from scalr_backup.actions.restore.opened import open_archive
 from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, RestoreRequest, needs
 from scalr_backup.actions.restore.warnings import (
     age_warnings,
     count_warnings,
     extension_warnings,
+    left_out_warnings,
+    slot_warnings,
     spread_warnings,
     subscription_warnings,
     superuser_warnings,
     tablespace_warnings,
+    unchecked_warnings,
     unknown_role_warnings,
+    unknown_room_warnings,
+    unrehearsed_warnings,
+    unsaved_warnings,
 )
 from scalr_backup.actions.use_case import Tools, UseCase
 from scalr_backup.core import roles, room
 from scalr_backup.core.archive.head import ArchiveHead
-from scalr_backup.core.archive.reader import ArchiveReader, read_head
 from scalr_backup.core.errors import (
     MissingExtensionError,
     MissingRoleError,
     NoRoomError,
     OlderServerError,
+    PostgresError,
     PreparedTransactionsError,
     UsageError,
 )
+from scalr_backup.core.extensions import homes
+from scalr_backup.core.left_out import lost_with
 from scalr_backup.core.model import Cluster, Snapshot
 from scalr_backup.core.progress import progress
 from scalr_backup.core.roles import Globals, MissingRoles, Role
 from scalr_backup.core.sql import quote_identifier
 from scalr_backup.core.units import human_bytes
 from scalr_backup.tools.postgres.cluster import LiveDatabase, Postgres
+from scalr_backup.tools.postgres.left_out import lost_with_live
 from scalr_backup.tools.postgres.session import LOOK
 from scalr_backup.tools.restic.repository import Restic
 
@@ -86,6 +98,7 @@ class Planner(UseCase):
         postgres, chosen, heads = ground.postgres, ground.chosen, ground.heads
         extensions = postgres.available_extensions() if any(head.extensions for head in heads) else {}
         _require_extensions(extensions, request, heads)
+        _require_homes(ground)
         databases = self._plan_databases(ground)
         missing, role_warnings = self._plan_roles(ground)
         # What a killed restore left goes before this one begins.
@@ -95,10 +108,18 @@ class Planner(UseCase):
         warnings = (
             *age_warnings(databases),
             *count_warnings(databases, ground.manifests),
+            *left_out_warnings(databases, ground.manifests),
+            *unsaved_warnings(chosen.snapshots, ground.manifests, is_whole_cluster=request.is_whole_cluster),
+            *self._warnings_of_what_is_lost(ground, databases),
             *tablespace_warnings(databases),
             *spread_warnings(databases, survey),
+            *unknown_room_warnings(survey),
             *extension_warnings(extensions, [ground.manifests.describe(one) for one in chosen.snapshots]),
             *subscription_warnings(heads),
+            *unchecked_warnings(databases, heads),
+            *slot_warnings(request, databases),
+            *([] if request.throwaway else window_warnings(self._tied(ground, databases))),
+            *unrehearsed_warnings(request, databases, self._state.read().get("drills", {})),
             *role_warnings,
             *chosen.warnings,
         )
@@ -115,6 +136,11 @@ class Planner(UseCase):
             chosen.reference,
             chosen.missing,
         )
+
+    def _tied(self, ground: _Groundwork, databases: Sequence[DatabasePlan]) -> dict[str, tuple[str, ...]]:
+        """The extensions of those databases that are replaced."""
+        pairs = zip(databases, ground.heads, strict=True)
+        return {plan.database: head.extensions for plan, head in pairs if plan.exists}
 
     def _groundwork(self, request: RestoreRequest, cluster: Cluster, snapshots: Sequence[Snapshot]) -> _Groundwork:
         """Choose, and read the heads and beside them the manifests of what is chosen."""
@@ -159,15 +185,16 @@ class Planner(UseCase):
 
     def _read_head(self, postgres: Postgres, cluster: Cluster, snapshot: Snapshot) -> ArchiveHead:
         with self._source.dump(snapshot.id, snapshot.path, glance=True) as stream:
-            reader = ArchiveReader()
-            head, _beginning = read_head(reader, stream.chunks())
+            opened = open_archive(postgres, f"look_{snapshot.short_id}", stream.chunks())
+        head = opened.head
         if major(head.server_version) > major(cluster.server_version):
             raise OlderServerError(
                 f"{snapshot.short_id} is a dump of PostgreSQL {head.server_version}, but {postgres.container} runs "
                 f"{cluster.server_version}: a dump cannot go back to an older major version. Restore into a container "
                 f"of PostgreSQL {major(head.server_version)} or newer."
             )
-        postgres.check_archive(reader.head_bytes or b"")
+        if head.is_known:
+            postgres.check_archive(opened.head_bytes)
         return head
 
     def _plan_databases(self, ground: _Groundwork) -> tuple[DatabasePlan, ...]:
@@ -200,7 +227,18 @@ class Planner(UseCase):
             row_counts=described.get("row_counts"),
             index_bytes=room.index_bytes(described, needed) if has_indexes else (),
             lies_in=_lies_in(head) if tablespaces else frozenset({room.DEFAULT_TABLESPACE}),
+            reaches_out=head.reaches_out,
         )
+
+    def _warnings_of_what_is_lost(self, ground: _Groundwork, databases: Sequence[DatabasePlan]) -> Iterator[str]:
+        """Rows of live databases that are gone with them; one that lets nobody in may be replaced all the same."""
+        if ground.request.keep_old or ground.request.throwaway:
+            return
+        for plan in databases:
+            with suppress(PostgresError):
+                rows = lost_with_live(ground.postgres, plan.database) if plan.exists else []
+                if sentence := lost_with(plan.database, rows):
+                    yield sentence
 
     def _plan_roles(self, ground: _Groundwork) -> tuple[MissingRoles, list[str]]:
         """The roles that have to be made before the databases.
@@ -241,6 +279,8 @@ def require_room(
 
     Raises NoRoomError with the way out.
     """
+    if survey.unknown is not None:
+        return
     wanted = needs(databases, survey, request)
     lacking = room.shortage([plan.claim for plan in databases], survey, wanted, spare_bytes)
     if lacking is None:
@@ -296,6 +336,17 @@ def _require_extensions(available: Collection[str], request: RestoreRequest, hea
             f"The image of {request.into} has no extension {', '.join(missing)}, which the snapshot needs; restore "
             "into a container whose image has it."
         )
+
+
+def _require_homes(ground: _Groundwork) -> None:
+    """Refuse databases whose extensions can be created only in another. Raises MissingExtensionError."""
+    settings = sorted({setting for head in ground.heads for setting in homes(head.extensions).values()})
+    if not settings:
+        return
+    known = ground.postgres.readable_settings(settings)
+    for snapshot, head in zip(ground.chosen.snapshots, ground.heads, strict=True):
+        name = ground.request.database_as or snapshot.dump_of[1]
+        require_home(known, ground.request.into, name, head.extensions)
 
 
 def require_swappable(database: str, live: LiveDatabase | None) -> None:

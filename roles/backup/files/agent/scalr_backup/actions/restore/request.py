@@ -20,6 +20,9 @@ from scalr_backup.tools.postgres.cluster import LiveDatabase
 Strategy = Literal["beside", "replace"]
 BESIDE: Strategy = "beside"
 REPLACE: Strategy = "replace"
+OnError = Literal["stop", "skip"]
+STOP: OnError = "stop"
+SKIP: OnError = "skip"
 _TEMPLATES = ("template0", "template1")
 
 
@@ -29,7 +32,8 @@ class RestoreRequest:
 
     *container* is the one that was backed up, by *from_host*, which is this host unless named; *target* the one
     that is restored into, the same unless named. *database_as* is the name of the restored database. *without_manifest*
-    does without the manifests of the chosen snapshots, where one of them cannot be read.
+    does without the manifests of the chosen snapshots, where one of them cannot be read. *on_error* tells whether objects that
+    cannot be made stop the restore or are left out.
     """
 
     container: str
@@ -43,6 +47,7 @@ class RestoreRequest:
     from_host: str | None = None
     strategy: str = BESIDE
     without_manifest: bool = False
+    on_error: str = STOP
     # Whether the target is a drill's: permissions in it end with it.
     throwaway: bool = False
 
@@ -51,6 +56,8 @@ class RestoreRequest:
         require_one_container(self.into)
         if self.strategy not in get_args(Strategy):
             raise UsageError(f"The strategy {self.strategy!r} is not one of {', '.join(get_args(Strategy))}.")
+        if self.on_error not in get_args(OnError):
+            raise UsageError(f"The value {self.on_error!r} of on_error is not one of {', '.join(get_args(OnError))}.")
         if self.strategy == REPLACE and self.keep_old:
             raise UsageError("strategy=replace drops the old database first, so keep_old cannot keep it.")
         if self.database_as in _TEMPLATES:
@@ -86,6 +93,8 @@ class DatabasePlan:
     row_counts: dict[str, int] | None = field(default=None, repr=False)
     index_bytes: tuple[int, ...] = ()
     lies_in: frozenset[str] = frozenset({room.DEFAULT_TABLESPACE})
+    # Whether it has ways to read from other databases, which have to be there first.
+    reaches_out: bool = False
 
     @property
     def claim(self) -> room.Claim:
@@ -158,6 +167,13 @@ class Plan:
         return self.survey.places_of([database.claim for database in self.databases])
 
     @property
+    def free_bytes(self) -> int | None:
+        """The room on the volumes that the rows go to; None where that is unknown."""
+        if self.survey.unknown is not None:
+            return None
+        return sum(place.free_bytes for place in self.places) + self.spare_bytes
+
+    @property
     def needs(self) -> room.RoomNeeds:
         """What the restore takes of its volumes."""
         return needs(self.databases, self.survey, self.request)
@@ -176,10 +192,15 @@ class Plan:
             "roles": [*self.roles.names],
             "databases": [database.as_dict() for database in self.databases],
             "missing": [*self.missing],
-            "free_bytes": sum(place.free_bytes for place in self.places) + self.spare_bytes,
+            "free_bytes": self.free_bytes,
             "room": self.needs.as_dict(),
             "warnings": list(self.warnings),
         }
+
+
+def in_order(databases: Sequence[DatabasePlan]) -> list[DatabasePlan]:
+    """In which order databases are restored: those that may read from others come after them."""
+    return sorted(databases, key=lambda plan: plan.reaches_out)
 
 
 def live_as_dict(live: LiveDatabase | None) -> LiveAnswer:
@@ -189,6 +210,7 @@ def live_as_dict(live: LiveDatabase | None) -> LiveAnswer:
         "size_bytes": live.size_bytes if live else None,
         "sessions": live.sessions if live else 0,
         "connected": list(live.connected) if live else [],
+        "slots": list(live.slots) if live else [],
     }
 
 

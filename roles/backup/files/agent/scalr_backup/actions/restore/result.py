@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from scalr_backup.core.answers import PlanAnswer, RestoreAnswer, RestoredAnswer
-from scalr_backup.core.errors import ExitCode
+from scalr_backup.core.answers import PlanAnswer, RestoreAnswer, RestoredAnswer, SlotAnswer
+from scalr_backup.core.errors import ExitCode, RestoreError
 from scalr_backup.core.model import Failure
+from scalr_backup.core.records.state import ObjectRecord
 
 
 @dataclass
@@ -21,6 +22,12 @@ class DatabaseRestore:
     safety_snapshot_id: str | None = None
     old_database: str | None = None
     kept_database: str | None = None
+    # The logical replication slots that went with the replaced database.
+    lost_slots: list[SlotAnswer] = field(default_factory=list)
+    # What could not be made as it was saved, and what became of it.
+    objects: list[ObjectRecord] = field(default_factory=list)
+    # Statements that make what is left out, once other databases are there.
+    unreachable: list[str] = field(default_factory=list)
     dropped_first: bool = False
     verified: dict[str, int] | None = None
     jobs: int = 1
@@ -37,6 +44,8 @@ class DatabaseRestore:
             "safety_snapshot_id": self.safety_snapshot_id,
             "old_database": self.old_database,
             "kept_database": self.kept_database,
+            "lost_slots": self.lost_slots,
+            "objects": self.objects,
             "dropped_first": self.dropped_first,
             "verified": self.verified,
             "jobs": self.jobs,
@@ -44,6 +53,11 @@ class DatabaseRestore:
             "duration_seconds": self.duration_seconds,
             "error": self.error.record if self.error else None,
         }
+
+
+def can_be_tried_again(outcome: DatabaseRestore) -> bool:
+    """Whether a database failed for a reason that may pass once others are back: its objects, and not its archive."""
+    return outcome.error is not None and outcome.error.code == RestoreError.code and bool(outcome.objects)
 
 
 class Planned(Protocol):

@@ -27,7 +27,7 @@ _TRIES = 2
 class RoomWatch:
     """The watch over some places while *database* is filled; a context manager.
 
-    *outcome* is what the operator is told when it ends the filling, beside how much room was left.
+    Without places there is nothing to watch. *outcome* is what the operator is told when it ends the filling, beside how much room was left.
     """
 
     def __init__(self, postgres: Postgres, places: Sequence[Place], database: str, outcome: str) -> None:
@@ -41,14 +41,16 @@ class RoomWatch:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> RoomWatch:
-        self._thread.start()
+        if self._places:
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._thread.join()
+        if self._places:
+            self._thread.join()
 
     @property
     def gave_up(self) -> ScalrBackupError | None:

@@ -9,30 +9,38 @@ so in words, the live one goes first: after it has been saved, and after the sna
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from scalr_backup.actions import leftovers
-from scalr_backup.actions.backup.dump import Dumper, uncounted
+from scalr_backup.actions.backup.dump import Dumper, unchecked, uncounted
 from scalr_backup.actions.restore.fill import Filled, Filler
+from scalr_backup.actions.restore.lenience import in_words
 from scalr_backup.actions.restore.plan import Planner, require_room, ways_out
 from scalr_backup.actions.restore.replacing import Replacing
-from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, RestoreRequest
-from scalr_backup.actions.restore.result import DatabaseRestore, RestoreResult
+from scalr_backup.actions.restore.request import REPLACE, SKIP, DatabasePlan, Plan, RestoreRequest, in_order
+from scalr_backup.actions.restore.result import DatabaseRestore, RestoreResult, can_be_tried_again
 from scalr_backup.actions.restore.room_watch import RoomWatch
 from scalr_backup.actions.restore.swap import SwapUnknownError, has_swapped
+from scalr_backup.actions.restore.warnings import AFTER_LOST_SLOTS, slots_in_words
+from scalr_backup.actions.restore.window import run_under_final_name
 from scalr_backup.actions.use_case import Tools
+from scalr_backup.core.answers import SlotAnswer
 from scalr_backup.core.archive.head import ArchiveHead
+from scalr_backup.core.archive.mending import UNREACHABLE
 from scalr_backup.core.errors import (
     InterruptedRunError,
     PostgresError,
     RestoreError,
     ScalrBackupError,
     UnknownSnapshotError,
+    UnrestorableError,
     VerificationError,
 )
 from scalr_backup.core.model import PRE_RESTORE, Failure, old_name
-from scalr_backup.core.progress import log, progress
+from scalr_backup.core.progress import log, progress, starting_over
 from scalr_backup.core.sql import cut_name
 from scalr_backup.tools.postgres.cluster import RESTORE_PREFIX, Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
@@ -54,6 +62,8 @@ class InFlight:
     outcome: DatabaseRestore
     postgres: Postgres
     tidier: Postgres
+    # Whether it goes on without what it needs other databases for.
+    alone: bool = False
 
 
 class Restore(Replacing):
@@ -64,6 +74,8 @@ class Restore(Replacing):
         super().__init__(tools)
         self._source = source or tools.restic
         self._planner = Planner(tools, source)
+        # How many databases were tried once more.
+        self._attempts = 0
 
     def plan(self, request: RestoreRequest) -> Plan:
         """Find out what would be replaced by what, and whether it can be; changes nothing.
@@ -90,10 +102,56 @@ class Restore(Replacing):
                 # The plan took for free what could be removed; not all may have been.
                 require_room(plan.databases, self._look(plan.cluster).room(), request)
             self._make_roles(result)
-            for number, database in enumerate(plan.databases, start=1):
+            for number, database in enumerate(in_order(plan.databases), start=1):
                 result.databases.append(self._restore(self._take_off(result, database, number)))
+            self._again(result, plan)
         result.databases += [self._not_there(request, name) for name in plan.missing]
         return result
+
+    def _again(self, result: RestoreResult[Plan], plan: Plan) -> None:
+        """Try those once more that read from other databases, for as long as more of those have come back.
+
+        Those that need each other come back without what they read, which is made once all are there.
+        """
+        plans = {database.database: database for database in plan.databases}
+        if len(plans) < 2:
+            return
+        restored = -1
+        while restored < (restored := sum(outcome.ok for outcome in result.databases)):
+            if restored:
+                self._round(result, plans, alone=False)
+        self._round(result, plans, alone=True)
+        for outcome in result.databases:
+            if outcome.ok and outcome.unreachable:
+                self._complete(result, outcome)
+
+    def _round(self, result: RestoreResult[Plan], plans: Mapping[str, DatabasePlan], *, alone: bool) -> None:
+        for place, outcome in enumerate(result.databases):
+            plan = plans[outcome.database]
+            if not plan.reaches_out or not can_be_tried_again(outcome):
+                continue
+            self._emit(starting_over(container=result.plan.request.into, database=outcome.database))
+            self._attempts += 1
+            flight = self._take_off(result, plan, len(plans) + self._attempts, alone=alone)
+            flight.outcome.safety_snapshot_id = outcome.safety_snapshot_id
+            result.databases[place] = self._restore(flight)
+
+    def _complete(self, result: RestoreResult[Plan], outcome: DatabaseRestore) -> None:
+        """Make what was left out for want of another database, in the database that is restored and live."""
+        postgres = self._postgres(result.plan.cluster, result.run)
+        try:
+            postgres.alter(outcome.database, outcome.unreachable)
+        except ScalrBackupError as error:
+            message = (
+                f"{outcome.database} is restored and in its place, but what it reads from other databases could not be made: "
+                f"{error.message}"
+            )
+            outcome.ok, outcome.error = False, Failure(RestoreError.code, message)
+            self._emit(log("error", message))
+            return
+        told = {in_words(one) for one in outcome.objects if one["outcome"] == UNREACHABLE}
+        result.warnings[:] = [sentence for sentence in result.warnings if sentence not in told]
+        outcome.objects = [one for one in outcome.objects if one["outcome"] != UNREACHABLE]
 
     def _not_there(self, request: RestoreRequest, database: str) -> DatabaseRestore:
         """What was asked for with the whole container, and cannot be had."""
@@ -135,7 +193,9 @@ class Restore(Replacing):
                 what = f"{membership.member} could not be made a member of {membership.role}"
                 self._warn(result, f"{what}: {error.message}")
 
-    def _take_off(self, result: RestoreResult[Plan], plan: DatabasePlan, number: int) -> InFlight:
+    def _take_off(
+        self, result: RestoreResult[Plan], plan: DatabasePlan, number: int, *, alone: bool = False
+    ) -> InFlight:
         """Give what one database needs on its way; changes nothing."""
         request, cluster = result.plan.request, result.plan.cluster
         journal = RestoreJournal(
@@ -148,7 +208,7 @@ class Restore(Replacing):
         )
         outcome = DatabaseRestore(plan.database, plan.snapshot.id)
         postgres = self._postgres(cluster, result.run)
-        return InFlight(request, result, plan, journal, outcome, postgres, self._tidier(cluster))
+        return InFlight(request, result, plan, journal, outcome, postgres, self._tidier(cluster), alone)
 
     def _restore(self, flight: InFlight) -> DatabaseRestore:
         """Restore one database; whatever goes wrong is in the outcome, and the live database as it was."""
@@ -156,14 +216,17 @@ class Restore(Replacing):
         request, plan, outcome = flight.request, flight.plan, flight.outcome
         try:
             self._stop_if_told()
-            if request.safety_snapshot and plan.exists:
+            if request.safety_snapshot and plan.exists and outcome.safety_snapshot_id is None:
                 outcome.safety_snapshot_id = self._take_safety_snapshot(flight)
             self._state.open_journal(flight.journal)
             self._fill_and_swap(flight)
             self._retire_old(flight)
             outcome.ok = True
-        except ScalrBackupError as error:
-            outcome.error = Failure(error.code, self._with_way_back(flight, error.message))
+        except Exception as error:  # noqa: BLE001 (whatever it is, the other databases are restored)
+            if isinstance(error, UnrestorableError):
+                outcome.objects = error.objects
+            failure = Failure.of(error)
+            outcome.error = Failure(failure.code, self._with_way_back(flight, failure.message))
             self._emit(log("error", f"{request.into}/{plan.database} was not restored: {outcome.error.message}"))
         outcome.duration_seconds = round(time.monotonic() - started, 1)
         return outcome
@@ -173,10 +236,10 @@ class Restore(Replacing):
         request, plan, outcome = flight.request, flight.plan, flight.outcome
         try:
             if request.strategy == REPLACE and plan.exists:
-                filler = Filler(self._source, flight.postgres, self._emit, self._stop_if_told)
-                self._drop_live(filler, flight)
+                self._drop_live(self._filler(flight, self._stop_if_told), flight)
             filled = self._fill(flight)
             outcome.verified, outcome.jobs, outcome.seconds = filled.verified, filled.jobs, filled.seconds
+            outcome.objects, outcome.unreachable = filled.objects, filled.unreachable
             for sentence in filled.warnings:
                 self._warn(flight.result, sentence)
             self._stop_if_told()
@@ -210,7 +273,7 @@ class Restore(Replacing):
         """
         request, plan, new, whole = flight.request, flight.plan, flight.journal.new, flight.result.plan
         live = "" if request.strategy == REPLACE else f"the live {plan.database} is as it was; "
-        places = {place.volume: place for place in (whole.survey.log, *whole.places)}
+        places = {} if whole.survey.unknown else {one.volume: one for one in (whole.survey.log, *whole.places)}
         looker = flight.postgres.unstoppable()
         with RoomWatch(looker, [*places.values()], new, f"{live}{ways_out(request)}.") as watch:
 
@@ -219,20 +282,56 @@ class Restore(Replacing):
                 watch.check()
 
             try:
-                return Filler(self._source, flight.postgres, self._emit, stop_if_told).fill(plan, new)
+                return self._filler(flight, stop_if_told).fill(plan, new)
             except ScalrBackupError:
                 if watch.gave_up is not None:
                     raise watch.gave_up from None
                 raise
 
+    def _filler(self, flight: InFlight, stop_if_told: Callable[[], None]) -> Filler:
+        in_window = partial(run_under_final_name, self._state, flight.postgres, flight.tidier, flight.journal)
+        return Filler(
+            self._source, flight.postgres, self._emit, stop_if_told, in_window,
+            skip=flight.request.on_error == SKIP, alone=flight.alone or flight.request.throwaway,
+        )  # fmt: skip
+
     def _drop_live(self, filler: Filler, flight: InFlight) -> None:
-        """Make room by dropping the live database, after the snapshot has proved readable to its end."""
+        """Make room by dropping the live database, after the snapshot has proved readable to its end.
+
+        And after all that it holds but its rows has been made on this very server: extensions, roles, types, functions,
+        indexes. What only rows bring to light, a drill does: the plan says whether there was one.
+        """
         plan, postgres = flight.plan, flight.postgres
         filler.read_through(plan)
         self._stop_if_told()
+        self._emit(progress("rehearsal", container=postgres.container, database=plan.database))
+        try:
+            filler.rehearse(plan, flight.journal.new)
+        except RestoreError as error:
+            raise RestoreError(
+                f"The rehearsal failed, so the live {plan.database} was not dropped: {error.message}"
+            ) from None
+        self._stop_if_told()
         self._emit(progress("drop", container=postgres.container, database=plan.database))
+        slots = self._slots(flight, plan.database)
         postgres.drop_database(plan.database)
         flight.outcome.dropped_first = True
+        self._tell_lost(flight, slots)
+
+    def _slots(self, flight: InFlight, database: str) -> tuple[SlotAnswer, ...]:
+        """The replication slots that go with a database; one that came after the plan counts, too."""
+        with suppress(ScalrBackupError):
+            return flight.postgres.slots(database)
+        return flight.plan.live.slots if flight.plan.live else ()
+
+    def _tell_lost(self, flight: InFlight, slots: Sequence[SlotAnswer]) -> None:
+        if slots:
+            flight.outcome.lost_slots += slots
+            self._warn(
+                flight.result,
+                f"The replication slots of the replaced {flight.plan.database} were dropped with it: {slots_in_words(slots)}. "
+                f"{AFTER_LOST_SLOTS}",
+            )
 
     def _with_way_back(self, flight: InFlight, message: str) -> str:
         outcome = flight.outcome
@@ -262,6 +361,8 @@ class Restore(Replacing):
             ) from None
         if dumped.count_error:
             self._warn(result, uncounted(cluster.container.name, plan.database, dumped.count_error))
+        if dumped.archive_unchecked:
+            self._warn(result, unchecked(cluster.container.name, plan.database, dumped.archive_unchecked))
         return dumped.saved.snapshot_id
 
     def _swap(self, flight: InFlight, head: ArchiveHead) -> str | None:
@@ -291,6 +392,7 @@ class Restore(Replacing):
         if outcome.old_database is not None and journal.keep_old:
             self._state.keep(journal.kept)
         elif outcome.old_database is not None:
+            slots = self._slots(flight, journal.old)
             try:
                 flight.postgres.drop_database(journal.old)
             except ScalrBackupError as error:
@@ -301,6 +403,7 @@ class Restore(Replacing):
                 )
                 return
             outcome.old_database = None
+            self._tell_lost(flight, slots)
         self._state.close_journal(journal)
 
     def _keep_for_inspection(self, flight: InFlight) -> str | None:

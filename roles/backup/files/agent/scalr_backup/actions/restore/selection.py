@@ -6,10 +6,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from scalr_backup.core import wall_clock
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import AmbiguousSnapshotError, UnknownDatabaseError, UnknownSnapshotError, UsageError
 from scalr_backup.core.model import PRE_RESTORE, Snapshot, is_run_id
@@ -120,7 +121,9 @@ def select(
         return _several(question, wanted)
     if is_run_id(wanted):
         return _whole_run(question, wanted)
-    return _newest_of_each(question, wanted)
+    chosen = _newest_of_each(question, wanted)
+    ambiguous = wall_clock.choice(wanted, timezone)
+    return replace(chosen, warnings=(*chosen.warnings, ambiguous)) if ambiguous else chosen
 
 
 def _ask(
@@ -393,7 +396,10 @@ def _end_of(text: str, timezone: str) -> datetime | None:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=ZoneInfo(timezone))
-        return moment + _length_of(text, moment)
+        if _DAY.match(text):
+            return moment + _length_of(text, moment)
+        # The clock may go back within the minute; time does not.
+        return moment.astimezone(UTC) + _length_of(text, moment)
     except (ValueError, OverflowError):
         return None
 
@@ -408,8 +414,7 @@ def _length_of(text: str, moment: datetime) -> timedelta:
 
 
 def _there_are(snapshots: Sequence[Snapshot], timezone: str) -> str:
-    zone = ZoneInfo(timezone)
     newest = sorted(snapshots, key=lambda snapshot: snapshot.time, reverse=True)
-    listed = ", ".join(f"{one.short_id} of {one.time.astimezone(zone):%Y-%m-%d %H:%M:%S}" for one in newest[:_LISTED])
+    listed = ", ".join(f"{one.short_id} of {wall_clock.shown(one.time, timezone)}" for one in newest[:_LISTED])
     more = f" and {len(newest) - _LISTED} older" if len(newest) > _LISTED else ""
     return f"there are {listed}{more} (times in {timezone})."

@@ -173,9 +173,9 @@ class Undo(Replacing):
             self._state.close_undo(journal, swapped=True)
             outcome.old_database = replaced.old if exists else None
             outcome.ok = True
-        except ScalrBackupError as error:
-            outcome.error = Failure(error.code, error.message)
-            self._emit(log("error", f"{kept.container}/{kept.database} was not put back: {error.message}"))
+        except Exception as error:  # noqa: BLE001 (whatever it is, the other databases are put back)
+            outcome.error = Failure.of(error)
+            self._emit(log("error", f"{kept.container}/{kept.database} was not put back: {outcome.error.message}"))
         outcome.duration_seconds = round(time.monotonic() - started, 1)
         return outcome
 
@@ -197,5 +197,6 @@ class Undo(Replacing):
 def _free_bytes(postgres: Postgres) -> int | None:
     """How much room there is; swapping names needs none, so not knowing is no obstacle."""
     with suppress(ScalrBackupError):
-        return postgres.room().tablespaces[DEFAULT_TABLESPACE].free_bytes
+        survey = postgres.room()
+        return None if survey.unknown else survey.tablespaces[DEFAULT_TABLESPACE].free_bytes
     return None

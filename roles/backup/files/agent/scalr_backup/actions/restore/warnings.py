@@ -7,16 +7,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from scalr_backup.actions.backup.manifest import Manifests
-from scalr_backup.actions.restore.request import DatabasePlan
+from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, RestoreRequest
 from scalr_backup.core import room
+from scalr_backup.core.answers import SlotAnswer
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.clock import utc_now
+from scalr_backup.core.left_out import lacks
 from scalr_backup.core.model import Snapshot
 from scalr_backup.core.records.manifest import ManifestDatabase
+from scalr_backup.core.records.state import DrillRecord
 from scalr_backup.core.roles import Globals, MissingRoles
 from scalr_backup.core.units import human_age
 
 _OLD_SNAPSHOT = timedelta(days=2)
+AFTER_LOST_SLOTS = "Their consumers need new slots and a new copy of the data."
 
 
 def extension_warnings(available: Mapping[str, str], descriptions: Iterable[ManifestDatabase]) -> Iterator[str]:
@@ -39,6 +43,29 @@ def subscription_warnings(heads: Sequence[ArchiveHead]) -> Iterator[str]:
         )
 
 
+def slot_warnings(request: RestoreRequest, databases: Sequence[DatabasePlan]) -> list[str]:
+    """Consumers of changes that find their slot gone, or without the new database's changes."""
+    return [
+        (
+            f"The replication slots of {plan.database} stay with the database that is kept, and bring nothing of the restored "
+            f"one: {slots_in_words(plan.live.slots)}. {AFTER_LOST_SLOTS}"
+            if request.keep_old
+            else f"The replication slots of {plan.database} are dropped with the replaced database: "
+            f"{slots_in_words(plan.live.slots)}. {AFTER_LOST_SLOTS} keep_old=true keeps them."
+        )
+        for plan in databases
+        if plan.live is not None and plan.live.slots
+    ]
+
+
+def slots_in_words(slots: Iterable[SlotAnswer]) -> str:
+    """Slots with who reads them."""
+    return ", ".join(
+        f"{slot['name']} ({slot['plugin']}, {'read by ' + slot['consumer'] if slot['consumer'] else 'read by nobody now'})"
+        for slot in slots
+    )
+
+
 def unknown_role_warnings(missing: MissingRoles) -> Iterator[str]:
     """Roles that own something, and that no dump of roles describes."""
     if missing.unknown:
@@ -55,12 +82,37 @@ def superuser_warnings(source: Globals, missing: MissingRoles) -> Iterator[str]:
         yield f"The roles to be created include superusers: {', '.join(superusers)}."
 
 
+def unrehearsed_warnings(
+    request: RestoreRequest, databases: Sequence[DatabasePlan], drills: Mapping[str, DrillRecord]
+) -> list[str]:
+    """Live databases that are dropped although nobody knows whether the rows of their snapshots load."""
+    if request.strategy != REPLACE:
+        return []
+    passed = {drill.get("snapshot_id") for drill in drills.values() if drill["ok"]}
+    return [
+        f"No drill on record has restored the snapshot {plan.snapshot.short_id} of {plan.database}. All but its rows is "
+        "rehearsed before the live database is dropped; whether its rows load is then unknown: drill it first (drill.yml)."
+        for plan in databases
+        if plan.exists and not passed & plan.snapshot.ids
+    ]
+
+
 def age_warnings(databases: Sequence[DatabasePlan]) -> list[str]:
     """What is newest may be old."""
     return [
         f"The snapshot {plan.snapshot.short_id} of {plan.database} is {human_age(age.total_seconds())} old."
         for plan in databases
         if (age := utc_now() - plan.snapshot.time) > _OLD_SNAPSHOT
+    ]
+
+
+def unchecked_warnings(databases: Sequence[DatabasePlan], heads: Sequence[ArchiveHead]) -> list[str]:
+    """Archives of a format that only the target's pg_restore knows."""
+    return [
+        f"The snapshot {plan.snapshot.short_id} of {plan.database} is of a format that this agent does not know (archive_unchecked): "
+        "the target's own pg_restore restores it in one stream, without parallel jobs."
+        for plan, head in zip(databases, heads, strict=True)
+        if not head.is_known
     ]
 
 
@@ -72,6 +124,24 @@ def count_warnings(databases: Sequence[DatabasePlan], manifests: Manifests | Non
         for plan in databases
         if plan.row_counts is None
     ]
+
+
+def left_out_warnings(databases: Sequence[DatabasePlan], manifests: Manifests) -> Iterator[str]:
+    """Rows that were there and that no dump holds."""
+    for plan in databases:
+        if left_out := manifests.describe(plan.snapshot).get("left_out"):
+            yield lacks(f"The snapshot {plan.snapshot.short_id} of {plan.database}", left_out)
+
+
+def unsaved_warnings(snapshots: Sequence[Snapshot], manifests: Manifests, *, is_whole_cluster: bool) -> Iterator[str]:
+    """Databases of the same cluster that its passes cannot save; told to whoever restores all of it."""
+    if not is_whole_cluster:
+        return
+    told = {
+        (one["database"], one["why"]) for each in snapshots for one in manifests.cluster(each).get("left_out") or ()
+    }
+    for database, why in sorted(told):
+        yield f"{database} was not backed up, and is not restored: {why}."
 
 
 def _why_uncounted(snapshot: Snapshot, manifests: Manifests | None) -> str:
@@ -90,6 +160,16 @@ def spread_warnings(databases: Sequence[DatabasePlan], survey: room.Survey) -> l
     return [
         f"The rows go to {len(places)} volumes ({', '.join(place.directory for place in places)}), in shares that are "
         "not known, so only their total room was checked. The restore gives up when one of them runs low."
+    ]
+
+
+def unknown_room_warnings(survey: room.Survey) -> list[str]:
+    """What could not be checked does not stand against a restore, but has to be known."""
+    if survey.unknown is None:
+        return []
+    return [
+        f"{survey.unknown}: how much room its volume has was not checked and is not watched while the restore runs. Make "
+        "sure that the database fits beside the live one."
     ]
 
 

@@ -10,6 +10,7 @@ from enum import IntEnum
 
 from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.sql import quote_identifier, unquote_identifier
+from scalr_backup.core.text import readable
 
 VERSIONS = ((1, 14, 0), (1, 15, 0), (1, 16, 0))
 
@@ -35,6 +36,10 @@ class ArchiveError(ScalrBackupError):
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
         self.offset = offset
+
+
+class UnknownFormatError(ArchiveError):
+    """What came is an archive of a kind that this software does not know, as a new release of PostgreSQL may write."""
 
 
 class Section(IntEnum):
@@ -113,6 +118,11 @@ class ArchiveHead:
     length: int
 
     @property
+    def is_known(self) -> bool:
+        """Whether the archive's own bytes were read, and not only what the server's pg_restore says of them."""
+        return True
+
+    @property
     def data_entries(self) -> tuple[TocEntry, ...]:
         """The entries that have a block of data, in the order of the blocks."""
         return tuple(entry for entry in self.entries if entry.had_dumper)
@@ -143,6 +153,11 @@ class ArchiveHead:
         Those of ``template0``, which is plpgsql, are not among them.
         """
         return tuple(entry.tag for entry in self.entries if entry.desc == "EXTENSION")
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether the database has ways to read from others: foreign servers, or an extension that connects."""
+        return "dblink" in self.extensions or any(entry.desc == "SERVER" for entry in self.entries)
 
     @property
     def owners(self) -> frozenset[str]:
@@ -176,7 +191,9 @@ class ArchiveHead:
         The keys are quoted like those of a manifest's row counts, ``"schema"."name"``.
         """
         return {
-            f"{quote_identifier(entry.namespace or '')}.{quote_identifier(entry.tag)}": self._sequence_value(entry)
+            readable(f"{quote_identifier(entry.namespace or '')}.{quote_identifier(entry.tag)}"): self._sequence_value(
+                entry
+            )
             for entry in self.entries
             if entry.desc == "SEQUENCE SET"
         }
@@ -216,13 +233,8 @@ class ArchiveHead:
         texts = [entry.defn for entry in self.entries if entry.defn and _is_database_property(entry)]
         if name is not None:
             texts = [_rename_database(text, name) for text in texts]
-        if texts and not self._standard_conforming_strings:
-            # Constants with backslashes were written for a server that is set like this.
-            texts = [
-                "SET standard_conforming_strings = off;\n",
-                *texts,
-                "RESET standard_conforming_strings;\n",
-            ]
+        if not self._standard_conforming_strings:
+            texts = [_spell_out_escapes(text) for text in texts]
         return tuple(texts)
 
     def _after_the_data(self) -> list[TocEntry]:
@@ -267,6 +279,19 @@ def _is_database_property(entry: TocEntry) -> bool:
     if entry.desc in ("COMMENT", "ACL", "SECURITY LABEL"):
         return entry.tag.startswith("DATABASE ")
     return entry.desc == "DATABASE PROPERTIES"
+
+
+def _spell_out_escapes(sql: str) -> str:
+    """Constants with backslashes of a server that took them for escapes, as every server reads them.
+
+    The setting that they were written under cannot be turned off any more since PostgreSQL 19.
+    """
+    words: list[str] = []
+    for word in _SQL_WORD.findall(sql):
+        is_plain = word.startswith("'") and (not words or words[-1] not in {"E", "e"})
+        follows_word = bool(words) and words[-1][-1].isalnum()
+        words.append(f"{' ' if follows_word else ''}E{word}" if is_plain and "\\" in word else word)
+    return "".join(words)
 
 
 def _rename_database(sql: str, name: str) -> str:

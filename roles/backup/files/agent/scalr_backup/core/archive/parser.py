@@ -7,7 +7,15 @@ import struct
 from datetime import datetime
 from typing import NamedTuple, NoReturn, TypeAlias
 
-from scalr_backup.core.archive.head import VERSIONS, ArchiveError, ArchiveHead, Section, TocEntry, encoding_of
+from scalr_backup.core.archive.head import (
+    VERSIONS,
+    ArchiveError,
+    ArchiveHead,
+    Section,
+    TocEntry,
+    UnknownFormatError,
+    encoding_of,
+)
 
 # A head grows with the number of tables, indexes and functions, not with their rows; real ones are a few MB.
 HEAD_LIMIT = 1 << 30
@@ -137,15 +145,15 @@ class HeadParser:
         self._take(len(_MAGIC))
         version = (self._byte(), self._byte(), self._byte())
         if version not in VERSIONS:
-            self._refuse(
+            self._refuse_new(
                 f"the archive's version is {'.'.join(map(str, version))}, and only 1.14 to 1.16"
                 " (PostgreSQL 12 to 18) are known"
             )
         int_bytes, offset_bytes, archive_format = self._byte(), self._byte(), self._byte()
         if int_bytes != 4:
-            self._refuse(f"integers have {int_bytes} bytes, not 4")
+            self._refuse_new(f"integers have {int_bytes} bytes, not 4")
         if offset_bytes != 8:
-            self._refuse(f"file offsets have {offset_bytes} bytes, not 8")
+            self._refuse_new(f"file offsets have {offset_bytes} bytes, not 8")
         if archive_format != _CUSTOM_FORMAT:
             self._refuse(f"the archive's format is {archive_format}, not {_CUSTOM_FORMAT} (custom)")
         return _Header(
@@ -166,7 +174,7 @@ class HeadParser:
             return "gzip" if level else "none"
         algorithm = self._byte()
         if algorithm >= len(_COMPRESSIONS):
-            self._refuse(f"the compression algorithm {algorithm} is unknown")
+            self._refuse_new(f"the compression algorithm {algorithm} is unknown")
         return _COMPRESSIONS[algorithm]
 
     def _time(self) -> datetime:
@@ -210,7 +218,7 @@ class HeadParser:
         namespace, tablespace, tableam = self._text(), self._text(), self._text()
         relkind = self._int() if self._has_relkinds else 0
         if not 0 <= relkind < 128:
-            self._refuse(f"entry {dump_id} has the relkind {relkind}")
+            self._refuse_new(f"entry {dump_id} has the relkind {relkind}")
         owner = self._text()
         if (with_oids := self._string()) != b"false":
             self._refuse(f"entry {dump_id} has {with_oids!r} in its obsolete WITH OIDS field")
@@ -239,7 +247,7 @@ class HeadParser:
         try:
             return Section(number)
         except ValueError:
-            self._refuse(f"an entry of the table of contents has the unknown section {number}")
+            self._refuse_new(f"an entry of the table of contents has the unknown section {number}")
 
     def _dependencies(self) -> tuple[int, ...]:
         dump_ids = []
@@ -251,7 +259,7 @@ class HeadParser:
         state = self._byte()
         start = self._take(8)
         if state not in (_OFFSET_NOT_SET, _OFFSET_SET, _OFFSET_NO_DATA):
-            self._refuse(f"the data offset of entry {dump_id} has the unknown state {state}")
+            self._refuse_new(f"the data offset of entry {dump_id} has the unknown state {state}")
         if had_dumper == (state == _OFFSET_NO_DATA):
             # pg_restore would pass over the data without a word.
             self._refuse(f"entry {dump_id} contradicts itself on whether it has data")
@@ -301,6 +309,9 @@ class HeadParser:
         if not text.isdigit():
             self._refuse(f"expected a number, found {text!r}")
         return int(text)
+
+    def _refuse_new(self, what: str) -> NoReturn:
+        raise UnknownFormatError(f"At byte {self._position} the archive cannot be read: {what}.", self._position)
 
     def _refuse(self, what: str) -> NoReturn:
         raise ArchiveError(f"At byte {self._position} the archive cannot be read: {what}.", self._position)

@@ -22,8 +22,8 @@ What pg_dump writes, by PostgreSQL's src/bin/pg_dump/pg_backup_archiver.c and pg
 * Nothing marks the archive's end: it is whole when the last block that the TOC announces has ended.
 
 PostgreSQL 12 to 15 write version 1.14; 16 writes 1.15 (the compression is named, no longer a gzip level);
-17 and 18 write 1.16 (each entry has a relkind). Any other version is refused: a guess would turn into a bad
-restore.
+17 and 18 write 1.16 (each entry has a relkind). Any other version is an UnknownFormatError: a guess would turn into a bad
+restore. What is known of such an archive, its server's own pg_restore says (``listing.py``).
 """
 
 from __future__ import annotations
@@ -38,6 +38,22 @@ from scalr_backup.core.archive.parser import HEAD_LIMIT, INT, INT_BYTES, Bytes, 
 _BLOCK_HEADER_BYTES = 1 + INT_BYTES
 
 _TABLE_DATA, _LARGE_OBJECTS = 1, 3
+
+
+class TrustingReader:
+    """Lets an archive of an unknown format pass; whether it is whole, whoever else reads it has to say."""
+
+    def __init__(self, head: ArchiveHead | None = None) -> None:
+        self.head = head
+        self.head_bytes: bytes | None = None
+        self.position = 0
+
+    def feed(self, data: Bytes) -> None:
+        """Take the archive's next bytes."""
+        self.position += len(data)
+
+    def close(self) -> None:
+        """Take note that nothing follows."""
 
 
 class _Stage(Enum):
@@ -63,6 +79,7 @@ class ArchiveReader:
         self._head_bytes: bytes | None = None
         self._blocks: tuple[TocEntry, ...] = ()
         self._finished_blocks = 0
+        self._kind = _TABLE_DATA
         self._stage = _Stage.HEAD
         self._fed = 0
         # The last bytes of a piece, where they are too few to be understood; and how many of the next piece's
@@ -83,6 +100,11 @@ class ArchiveReader:
         They are an archive without its data: enough for pg_restore to list it, or to restore its schema.
         """
         return self._head_bytes
+
+    @property
+    def buffered(self) -> bytes:
+        """All that was fed, as long as the head is not complete."""
+        return bytes(self._head_parser.buffer) if self._head_parser else b""
 
     @property
     def position(self) -> int:
@@ -198,7 +220,8 @@ class ArchiveReader:
 
     def _begin_block(self, kind: int, dump_id: int, offset: int) -> None:
         entry = self._block
-        wanted_kind = _LARGE_OBJECTS if entry.desc == "BLOBS" else _TABLE_DATA
+        # Of data that only a newer pg_dump knows, the block itself says what it holds.
+        wanted_kind = {"BLOBS": _LARGE_OBJECTS, "TABLE DATA": _TABLE_DATA}.get(entry.desc, kind)
         if kind not in (_TABLE_DATA, _LARGE_OBJECTS):
             raise ArchiveError(
                 f"At byte {offset}, where the data of {entry.label} should begin: {kind} does not start a data block.",
@@ -219,6 +242,7 @@ class ArchiveReader:
                 f"{entry.data_position}.",
                 offset,
             )
+        self._kind = kind
         self._stage = _Stage.LARGE_OBJECT if kind == _LARGE_OBJECTS else _Stage.CHUNK
 
     def _stranger(self, dump_id: int) -> str:
@@ -231,7 +255,7 @@ class ArchiveReader:
         return f"a block for entry {dump_id}, which is not in the table of contents"
 
     def _end_chunks(self) -> None:
-        if self._block.desc == "BLOBS":
+        if self._kind == _LARGE_OBJECTS:
             self._stage = _Stage.LARGE_OBJECT
         else:
             self._end_block()

@@ -7,6 +7,8 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
+from scalr_backup.core.records.left_out import LeftOutRowsRecord
+
 MANIFEST_VERSION = 1
 
 
@@ -41,6 +43,15 @@ class ManifestDatabase(TypedDict, total=False):
     head_bytes: int
     row_counts: dict[str, int] | None
     count_error: str | None
+    archive_unchecked: str | None
+    left_out: list[LeftOutRowsRecord] | None
+
+
+class ManifestLeftOut(TypedDict):
+    """A database that the pass found and could not save, and why."""
+
+    database: str
+    why: str
 
 
 class ManifestCluster(TypedDict, total=False):
@@ -51,10 +62,14 @@ class ManifestCluster(TypedDict, total=False):
     image_id: str | None
     server_version: str | None
     shared_preload_libraries: str | None
+    # Those that decide whether what the server holds can be restored; since 0.5.0.
+    settings: dict[str, str]
     globals: str | None
     # Saved or not; since 0.4.0.
     all_databases: list[str] | None
     databases: list[ManifestDatabase]
+    # Databases that the pass found and cannot save; later than the first releases.
+    left_out: list[ManifestLeftOut] | None
 
 
 class Manifest(TypedDict):

@@ -11,6 +11,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from scalr_backup.core.records.left_out import LeftOutRowsRecord
 from scalr_backup.core.records.reading import Moment
 
 # Not written while it is 1: a document without a version is one of the first.
@@ -26,6 +27,19 @@ class FailureRecord(TypedDict):
 
     code: str
     message: str
+
+
+class ObjectRecord(TypedDict):
+    """An object that could not be restored as it was saved: why, what became of it, and SQL that mends the live one.
+
+    The outcome is ``failed``, ``not_valid`` (a constraint that does not look at the rows that are there), ``mended`` (made with
+    a search path that it lacks by itself), ``unreachable`` (a drill has no other database than this one) or ``left_out``.
+    """
+
+    object: str
+    cause: str
+    mend: str | None
+    outcome: str
 
 
 # -- passes ------------------------------------------------------------------------------------------------
@@ -57,14 +71,23 @@ class KeptCopyRecord(TypedDict):
     command: str
 
 
+class LeftOutDatabaseRecord(TypedDict):
+    """A database that cannot be saved, and why."""
+
+    container: str
+    database: str
+    why: str
+
+
 class MatchesRecord(TypedDict, total=False):
-    """What a pass over all containers did not find as before."""
+    """What a pass over all containers did not find as before, or cannot save."""
 
     time: Moment
     gone: list[str]
     stopped: list[str]
     states: dict[str, str]
     kept: list[KeptCopyRecord]
+    left_out: list[LeftOutDatabaseRecord]
 
 
 class UnmatchedRecord(TypedDict):
@@ -91,6 +114,8 @@ class OutcomeRecord(TypedDict):
     rows: int | None
     error: FailureRecord | None
     count_error: NotRequired[str | None]
+    archive_unchecked: NotRequired[str | None]
+    left_out: NotRequired[list[LeftOutRowsRecord]]
 
 
 class CopyRecord(TypedDict):
@@ -169,6 +194,8 @@ class DatabaseRecord(TypedDict):
     bytes_stored: NotRequired[int | None]
     rows: NotRequired[int | None]
     count_error: NotRequired[str | None]
+    archive_unchecked: NotRequired[str | None]
+    left_out: NotRequired[list[LeftOutRowsRecord]]
     previous: NotRequired[FiguresRecord]
 
 
@@ -199,6 +226,7 @@ class DrillRecord(TypedDict):
     rows: NotRequired[int | None]
     amcheck: NotRequired[str | None]
     assertions: NotRequired[dict[str, int]]
+    objects: NotRequired[list[ObjectRecord]]
 
 
 # -- restores ----------------------------------------------------------------------------------------------
@@ -218,6 +246,7 @@ class RestoreRecord(KeptRecord):
 
     new: str
     keep_old: bool
+    aside: NotRequired[str]
 
 
 class UndoRecord(TypedDict):

@@ -7,6 +7,8 @@ Between the agent and the engine stands a proxy (socket-proxy/), which refuses w
 from __future__ import annotations
 
 import os
+import secrets
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,8 +19,9 @@ from docker.errors import DockerException
 
 from scalr_backup.core.endings import Command, ending
 from scalr_backup.core.errors import DockerUnreachableError
+from scalr_backup.core.text import encoded, has_strange_bytes
 from scalr_backup.tools.docker.answers import document_of, translate
-from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail, nothing
+from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail, nothing, outlived
 from scalr_backup.tools.docker.silence import why_silent
 
 # Seconds that the socket proxy may take to be there: it and the agent start together with the engine.
@@ -30,6 +33,15 @@ class DockerHost:
 
     def __init__(self, timeout_seconds: int = 60) -> None:
         self._api = _connect(os.environ.get("DOCKER_HOST"), timeout_seconds)
+        self._called: dict[str, str] = {}
+
+    def know(self, name: str, called: str) -> None:
+        """From now on, mean the container that the engine calls otherwise by a name of ours."""
+        self._called[name] = called
+
+    def as_account(self, account: str) -> DockerHost:
+        """The same engine; commands in containers run as an account of theirs."""
+        return _AsAccount(self._api, self._called, account)
 
     def containers(self) -> list[dict[str, Any]]:
         """A summary of every container, running or not, as ``GET /containers/json`` gives it."""
@@ -40,12 +52,13 @@ class DockerHost:
 
         Raises ContainerGoneError when no container has that name.
         """
-        return dict(translate(lambda: self._api.inspect_container(container), container))
+        called = self._called.get(container, container)
+        return dict(translate(lambda: self._api.inspect_container(called), container))
 
     def how_it_ended(self, container: str, program: str, result: ExecResult) -> str:
         """A sentence on how a command that was ``run`` has ended."""
-        command = Command(program, container)
-        return ending(command, result.exit_code, result.stderr, lambda: document_of(self._api, container))
+        command = Command(program, container, self._called.get(container, ""))
+        return ending(command, result.exit_code, result.stderr, lambda: document_of(self._api, command.reference))
 
     def start_exec(
         self,
@@ -55,19 +68,25 @@ class DockerHost:
         *,
         stdin: bool = False,
         silence_seconds: float = 300.0,
+        outlives: bool = False,
     ) -> ExecStream:
         """Start a command in a container; *silence_seconds* bounds the wait for each piece of output.
 
+        With *outlives*, one that may end before it has read its input has time for its last words.
+
         Raises ContainerGoneError, ContainerStoppedError or DockerUnreachableError.
         """
+        mark = secrets.token_hex(16) if outlives else ""
+        called = self._called.get(container, "")
 
         def start() -> ExecStream:
+            command = speakable(outlived(argv, mark) if mark else argv)
             created = self._api.exec_create(
-                container, list(argv), stdin=stdin, environment=dict(environment or {}), tty=False
+                called or container, command, stdin=stdin, environment=dict(environment or {}), tty=False
             )
             connection = self._api.exec_start(created["Id"], socket=True, tty=False)
-            program = argv[0].rpartition("/")[2]
-            return ExecStream(self._api, created["Id"], connection, silence_seconds, Command(program, container))
+            subject = Command(argv[0].rpartition("/")[2], container, called)
+            return ExecStream(self._api, created["Id"], connection, silence_seconds, subject, mark)
 
         return translate(start, container)
 
@@ -109,6 +128,51 @@ class DockerHost:
         """
         result = self.run(container, ["cat", "--", path], waiting=waiting)
         return result.stdout, "" if result.exit_code == 0 else self.how_it_ended(container, "cat", result)
+
+
+class _AsAccount(DockerHost):
+    """Whose commands run as another account of the container, by its own su; the proxy does not let the engine do that."""
+
+    def __init__(self, api: docker.APIClient, called: dict[str, str], account: str) -> None:
+        self._api = api
+        self._called = called
+        self._account = account
+
+    def as_account(self, account: str) -> DockerHost:
+        """The same for another account."""
+        return _AsAccount(self._api, self._called, account)
+
+    def start_exec(
+        self,
+        container: str,
+        argv: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        stdin: bool = False,
+        silence_seconds: float = 300.0,
+        outlives: bool = False,
+    ) -> ExecStream:
+        """Start a command; raises what it does as any other account."""
+        changed = ["su", "-s", "/bin/sh", "-c", 'exec "$@"', "--", self._account, "sh", *argv]
+        return super().start_exec(
+            container, changed, environment, stdin=stdin, silence_seconds=silence_seconds, outlives=outlives
+        )
+
+
+def speakable(argv: Sequence[str]) -> list[str]:
+    """A command as the engine's JSON can carry it: a shell of the container puts in bytes that are no text."""
+    if not any(map(has_strange_bytes, argv)):
+        return list(argv)
+    words, beginning = [], ""
+    for number, word in enumerate(argv):
+        if has_strange_bytes(word):
+            octal = "".join(f"\\{byte:03o}" for byte in encoded(word))
+            # A shell cuts line feeds off the end of what it takes over, so that something has to stand there.
+            beginning += f"w{number}=$(printf '{octal}.') && "
+            words.append(f'"${{w{number}%.}}"')
+        else:
+            words.append(shlex.quote(word))
+    return ["sh", "-c", f"{beginning}exec {' '.join(words)}"]
 
 
 def _connect(address: str | None, timeout_seconds: int) -> docker.APIClient:

@@ -8,6 +8,9 @@ Facts that shape this file:
 * An exec's output can end while the exec still runs, or because the connection was cut: only an inspection
   that says ``Running: false`` tells its exit code.
 * Ending the connection does not end the process in the container.
+* A program that ends before it has read its input takes its last words with it: whoever still writes has the connection
+  reset, and what was on its way to us is lost, through the socket proxy more often than not. So a shell can stay behind,
+  which says that the program has ended, and reads the rest.
 * When a container is stopped under an exec, the engine (20.10) now and then never ends the exec's stream: who
   only waits for its end waits for ever. So a silent stream is asked after.
 """
@@ -19,7 +22,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -63,12 +66,30 @@ def nothing() -> None:
     """Do nothing while something is waited for."""
 
 
+def outlived(argv: Sequence[str], mark: str) -> list[str]:
+    """A command with a shell that outlives it: it prints the *mark*, reads what is left of the input, and ends as the command did.
+
+    Its name is one that the end of a run's leftovers knows.
+    """
+    script = 'mark="$1"; shift; "$@"; code=$?; echo "$mark"; cat > /dev/null; exit "$code"'
+    return ["sh", "-c", script, "scalr-backup-watch", mark, *argv]
+
+
 class ExecStream:
     """A running command in a container: its standard input, its output in frames, its exit code."""
 
     def __init__(
-        self, api: docker.APIClient, exec_id: str, connection: Any, silence_seconds: float, command: Command
+        self,
+        api: docker.APIClient,
+        exec_id: str,
+        connection: Any,
+        silence_seconds: float,
+        command: Command,
+        mark: str = "",
     ) -> None:
+        """*mark* is what the shell prints that outlives the command, where there is one."""
+        self._mark = f"{mark}\n".encode() if mark else b""
+        self._ended = False
         self.exec_id = exec_id
         self.command = command
         self._api = api
@@ -89,6 +110,35 @@ class ExecStream:
         self.close()
 
     def frames(self, waiting: Callable[[], None] = nothing) -> Iterator[tuple[int, bytes]]:
+        """Yield what ``_frames`` does, without the mark of a shell that outlives the command."""
+        if not self._mark:
+            yield from self._frames(waiting)
+            return
+        held = b""
+        for kind, data in self._frames(waiting):
+            if kind != STDOUT:
+                yield kind, data
+                continue
+            held += data
+            if held.endswith(self._mark):
+                held = held.removesuffix(self._mark)
+                self._ended = True
+            # The mark may come in pieces.
+            ready = held if self._ended else held[: -len(self._mark)]
+            held = held[len(ready) :]
+            if ready:
+                yield STDOUT, ready
+            if self._ended:
+                self._let_go()
+        if held:
+            yield STDOUT, held
+
+    def _let_go(self) -> None:
+        """Let the shell that outlives the command see that nothing more comes."""
+        with suppress(OSError):
+            self.end_input()
+
+    def _frames(self, waiting: Callable[[], None] = nothing) -> Iterator[tuple[int, bytes]]:
         """Yield (stream, bytes) until the output ends; *waiting* is called every half second that nothing comes.
 
         Raises whatever *waiting* raises; DockerUnreachableError when the connection breaks within a frame, is silent for too long, or stays
@@ -121,6 +171,8 @@ class ExecStream:
         """
         view, silence = memoryview(data), _Silence(self, "read")
         while view:
+            if self._ended:
+                raise BrokenPipeError
             if select.select([], [self._socket], [], 0.5)[1]:
                 view, silence = view[self._socket.send(view) :], _Silence(self, "read")
                 continue
@@ -177,7 +229,7 @@ class ExecStream:
         try:
             return dict(translate(lambda: self._api.exec_inspect(self.exec_id), self.command.container))
         except ContainerGoneError:
-            found = condition(document_of(self._api, self.command.container))
+            found = condition(document_of(self._api, self.command.reference))
             raise CommandLostError(
                 f"{self.command} did not finish, because its container was stopped: {found}."
             ) from None
@@ -185,13 +237,13 @@ class ExecStream:
     def how_it_ended(self, said: str) -> str:
         """A sentence on how the command ended, after its output has; *said* is what it said on its standard error."""
         try:
-            return ending(self.command, self.wait(), said, lambda: document_of(self._api, self.command.container))
+            return ending(self.command, self.wait(), said, lambda: document_of(self._api, self.command.reference))
         except ScalrBackupError as error:
             return error.message
 
     def condition(self) -> str:
         """What the engine says of the command's container."""
-        return condition(document_of(self._api, self.command.container))
+        return condition(document_of(self._api, self.command.reference))
 
     @property
     def silence_seconds(self) -> float:
@@ -252,15 +304,16 @@ class _Silence:
 
 
 class MessageTail:
-    """The end of a command's standard error."""
+    """The end of a command's standard error, at most so many bytes of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = _MESSAGE_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._tail = bytearray()
 
     def add(self, data: bytes) -> None:
         """Keep these bytes and forget the oldest."""
         self._tail += data
-        del self._tail[:-_MESSAGE_BYTES]
+        del self._tail[: -self._most_bytes]
 
     @property
     def text(self) -> str:

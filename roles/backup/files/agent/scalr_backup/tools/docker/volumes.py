@@ -38,6 +38,14 @@ _KEEP_LOOKING = _TELL + 'trap "exit 0" TERM; while read -r _line; do tell "$@"; 
 # What decides how much a restore takes, beside the volumes: how many index builds run at once, and the log's size.
 _ALSO = 'echo "processors $(nproc 2>/dev/null || echo 1)"; echo "log $(du -sk "$1" 2>/dev/null | tr -dc "0-9\\t" | cut -f 1)"; '
 
+_FIND_DATA = """
+for process in /proc/[0-9]*; do
+  case "$(tr '\\0' ' ' < "$process/cmdline" 2>/dev/null)" in postgres*|*/postgres*|postmaster*|*/postmaster*) ;; *) continue ;; esac
+  place=$(readlink "$process/cwd" 2>/dev/null) && [ -e "$place/PG_VERSION" ] && [ -d "$place/global" ] && echo "$place"
+done
+:
+"""
+
 # As POSIX has it: the device, its size, used and free in KiB, how full, and where it is mounted.
 _DF_LINE = re.compile(
     r"^(?P<device>\S.*?)\s+[0-9]+\s+(?P<used>[0-9]+)\s+(?P<free>[0-9]+)\s+[0-9]+%\s+(?P<mount>/.*?)\s*$", re.MULTILINE
@@ -64,6 +72,16 @@ def survey(
     told = _run(docker, container, _ALSO + _LOOK, directories)
     numbers = {name: int(number) for name, number in _NUMBER.findall(told)}
     return read(told, directories), numbers.get("log", 0) * 1024, max(numbers.get("processors", 1), 1)
+
+
+def data_directory(docker: DockerHost, container: str) -> str | None:
+    """Where the server of a container has its data, by the directory that its processes are in; None when that is hidden.
+
+    A server changes into its data directory and stays there; a user who is no superuser may not be told it in SQL.
+    """
+    result = docker.run(container, ["sh", "-c", _FIND_DATA], silence_seconds=ANSWER_SECONDS)
+    found = {line for line in result.stdout.decode("utf-8", "replace").splitlines() if line.startswith("/")}
+    return found.pop() if len(found) == 1 else None
 
 
 def _run(docker: DockerHost, container: str, script: str, directories: Sequence[str]) -> str:

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 from scalr_backup.core.sql import quote_literal
 
-# A lock that was not had within the time that it may take (PostgreSQL documentation, "Error Codes").
-LOCK_NOT_AVAILABLE = "55P03"
-
 # Seconds of silence after which somebody is asked for, and then between one time and the next.
 _FIRST_LOOK, _SECOND_LOOK, _FURTHER_LOOKS = 5.0, 60.0, 300.0
 # So many of those who are in the way are named.

@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from scalr_backup.core.endings import last_words
 from scalr_backup.core.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
 from scalr_backup.core.sql import connection_string
-from scalr_backup.tools.docker.exec_stream import ExecStream
-from scalr_backup.tools.postgres.session import PSQL, PostgresServer
+from scalr_backup.core.text import decoded, encoded
+from scalr_backup.tools.docker.exec_stream import ExecResult, ExecStream
+from scalr_backup.tools.postgres.session import PSQL, WITHOUT_CONVERSION, PostgresServer
 
 # The restored database's own settings and event triggers stand in the way of neither.
 _AMCHECK_OPTIONS = (
-    "-c default_transaction_read_only=off -c session_replication_role=replica -c statement_timeout=0 "
-    "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
+    "-c default_transaction_read_only=off -c session_replication_role=replica -c lock_timeout=0 "
+    "-c client_min_messages=warning"
 )
-_READ_ONLY_OPTIONS = "-c default_transaction_read_only=on -c statement_timeout=3600000 -c client_min_messages=warning"
+# A script that is kept, and one of an operator's, is in UTF8.
+_IN_UTF8 = {"PGCLIENTENCODING": "UTF8"}
+# An operator's SQL has an hour, whatever else is set.
+_READ_ONLY_OPTIONS = (
+    "-c default_transaction_read_only=on -c statement_timeout=3600000 -c lock_timeout=0 -c client_min_messages=warning"
+)
+_FRUGAL_OPTIONS = "-c max_parallel_maintenance_workers=0 -c max_parallel_workers_per_gather=0"
+_STOP_AT_FIRST = "--exit-on-error"
 # The archive's head, which holds no row, for the pg_restore that needs a file: in the container's memory.
 _HEAD_PREFIX = "/dev/shm/scalr_backup_"  # noqa: S108 (a tmpfs of the container's own)
 _PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1"; exit 1; }'
+# pg_amcheck's exit code for damage; any other than 0 means that it could not look.
+_DAMAGED = 2
 # More jobs than this compete for the disk rather than share the work.
 MOST_JOBS = 8
 
@@ -42,33 +52,55 @@ class Clients(PostgresServer):
         argv = ["pg_dumpall", "--globals-only", "--no-password", f"--database={home}"]
         if not passwords:
             argv.append("--no-role-passwords")
-        lock_wait = {"PGOPTIONS": f"-c lock_timeout={self._patience.lock_seconds * 1000}"}
-        result = self._run(argv, self.environment() | lock_wait, silence_seconds=self._patience.lock_seconds + 300.0)
+        options = {"PGOPTIONS": f"{self._without_limits} -c lock_timeout={self._patience.lock_seconds * 1000}"}
+        # Names of roles are bytes of no known encoding where the databases are.
+        encoding = {} if self._home_encoding in WITHOUT_CONVERSION else _IN_UTF8
+        environment = self.environment() | options | encoding
+        result = self._run(argv, environment, silence_seconds=self._patience.lock_seconds + 300.0)
         if result.exit_code != 0:
             raise PostgresError(self._docker.how_it_ended(self.container, argv[0], result))
-        return result.stdout.decode()
+        return decoded(result.stdout)
 
-    def dump_argv(self, database: str, exported_snapshot: str) -> list[str]:
-        """The pg_dump of a backup: custom format, uncompressed so that restic can deduplicate and compress."""
+    def dump_argv(self, database: str, exported_snapshot: str, encoding: str) -> list[str]:
+        """The pg_dump of a backup: custom format, uncompressed so that restic can deduplicate and compress.
+
+        In the database's own *encoding*, nothing has to be converted, and bytes that have no meaning in it go through too.
+        """
         return [
             "pg_dump",
             "--format=custom",
             "--compress=0",
+            f"--encoding={encoding}",
             "--no-password",
             f"--lock-wait-timeout={self._patience.lock_seconds * 1000}",
             f"--snapshot={exported_snapshot}",
             f"--dbname={connection_string(database)}",
         ]
 
-    def start_restore(self, database: str, silence_seconds: float, *, tablespaces: bool = True) -> ExecStream:
+    def start_restore(
+        self,
+        database: str,
+        silence_seconds: float,
+        *,
+        tablespaces: bool = True,
+        sections: Sequence[str] = ("pre-data", "data"),
+        go_on: bool = False,
+    ) -> ExecStream:
         """Start a pg_restore that makes *database*'s objects and fills them from its standard input.
 
-        It stops at the first error. Indexes, keys and the like come afterwards, see ``start_post_data``.
+        It stops at the first error unless it is to *go on*, and says at its end how many there were. Indexes, keys and the
+        like come afterwards, see ``start_post_data``.
         """
-        sections = ("--section=pre-data", "--section=data")
-        argv = [*self._restore_argv(database, tablespaces), *sections]
+        argv = [*self._restore_argv(database, tablespaces), *(f"--section={section}" for section in sections)]
+        if go_on:
+            argv.remove(_STOP_AT_FIRST)
         return self._docker.start_exec(
-            self.container, argv, self.environment(), stdin=True, silence_seconds=silence_seconds
+            self.container,
+            argv,
+            self._restore_environment(),
+            stdin=True,
+            silence_seconds=silence_seconds,
+            outlives=True,
         )
 
     def put_head(self, name: str, head: bytes) -> tuple[str | None, int]:
@@ -114,32 +146,43 @@ class Clients(PostgresServer):
         silence_seconds: float,
         *,
         tablespaces: bool = True,
+        frugal: bool = False,
     ) -> ExecStream:
         """Start a pg_restore of what comes after the data, which tells each item on its standard error.
+
+        It goes on after an error, and says at its end how many there were: see ``core/archive/trouble.py``. One that is
+        *frugal* has no helpers in the server, which share memory that a container may not have.
 
         *path* is that of a head, and *use_list* that of a list of what to make of it, if it is not all. Without a path,
         the head is taken from standard input: several jobs need a file that can be sought in (PostgreSQL
         documentation, pg_restore, ``--jobs``).
         """
         argv = [*self._restore_argv(database, tablespaces), "--section=post-data", "--verbose"]
+        argv.remove(_STOP_AT_FIRST)
         if use_list is not None:
             argv.append(f"--use-list={use_list}")
         if path is not None:
             argv += [f"--jobs={jobs}", path]
-        options = self._without_event_triggers
-        if options:
-            # A superuser, then, who may also choose the words of the server, in which a deadlock is recognized.
-            options += " -c lc_messages=C"
-        environment = self.environment() | {"PGOPTIONS": options}
+        environment = self._restore_environment(_FRUGAL_OPTIONS if frugal else "")
         return self._docker.start_exec(
-            self.container, argv, environment, stdin=path is None, silence_seconds=silence_seconds
+            self.container,
+            argv,
+            environment,
+            stdin=path is None,
+            silence_seconds=silence_seconds,
+            outlives=path is None,
         )
+
+    def _restore_environment(self, options: str = "") -> dict[str, str]:
+        """The variables of a pg_restore, whatever section it restores: nothing that it makes acts on what follows."""
+        options = f"{self._without_limits} {self._without_event_triggers} {options}".rstrip()
+        return self.environment() | {"PGOPTIONS": options}
 
     def _restore_argv(self, database: str, tablespaces: bool) -> list[str]:
         return [
             "pg_restore",
             "--format=custom",
-            "--exit-on-error",
+            _STOP_AT_FIRST,
             "--no-password",
             f"--dbname={connection_string(database)}",
             *([] if tablespaces else ["--no-tablespaces"]),
@@ -157,6 +200,24 @@ class Clients(PostgresServer):
                 f"{self._docker.how_it_ended(self.container, 'pg_restore', result)}"
             )
 
+    def start_client(self, argv: Sequence[str], silence_seconds: float, *, stdin: bool = True) -> ExecStream:
+        """Start a client program, which reads (the beginning of) its standard input unless told otherwise."""
+        return self._docker.start_exec(
+            self.container, argv, self.environment(), stdin=stdin, silence_seconds=silence_seconds, outlives=stdin
+        )
+
+    def read_by_client(self, argv: Sequence[str], archive: bytes) -> str:
+        """What a client program makes of (the beginning of) an archive.
+
+        Raises UnreadableArchiveError in its words.
+        """
+        result = self._run(argv, stdin=archive)
+        if result.exit_code != 0:
+            raise UnreadableArchiveError(
+                f"The target cannot read this archive: {self._docker.how_it_ended(self.container, argv[0], result)}"
+            )
+        return decoded(result.stdout)
+
     def answers_over_tcp(self) -> bool:
         """Whether the server is up for everybody; the entry point's first, temporary server listens on no address."""
         result = self._docker.run(self.container, ["pg_isready", "--quiet", "--host=127.0.0.1", "--timeout=5"])
@@ -173,26 +234,26 @@ class Clients(PostgresServer):
 
         Raises DamagedRelationsError in its words.
         """
-        argv = [
-            "pg_amcheck",
-            "--install-missing",
-            "--no-password",
-            f"--jobs={jobs}",
-            connection_string(database),
-        ]
-        result = self._docker.run(
-            self.container,
-            argv,
-            self.environment() | {"PGOPTIONS": _AMCHECK_OPTIONS},
-            silence_seconds=24 * 3600.0,
-            waiting=self._waiting,
-        )
-        if result.exit_code == 2:
+        result = self._amcheck(database, jobs)
+        if result.exit_code not in (0, _DAMAGED) and jobs > 1:
+            # It could not look, for want of connections or of memory perhaps: one job takes less of both.
+            result = self._amcheck(database, 1)
+        if result.exit_code == _DAMAGED:
             lines = [line.strip() for line in result.stdout.decode("utf-8", "replace").splitlines()]
             raise DamagedRelationsError(f"pg_amcheck found damage in the restored {database}: {' '.join(lines[:4])}")
         if result.exit_code != 0:
-            why = self._docker.how_it_ended(self.container, argv[0], result)
+            why = self._docker.how_it_ended(self.container, "pg_amcheck", result)
             raise DamagedRelationsError(f"pg_amcheck could not check {database}: {why}")
+
+    def _amcheck(self, database: str, jobs: int) -> ExecResult:
+        argv = ["pg_amcheck", "--install-missing", "--no-password", f"--jobs={jobs}", connection_string(database)]
+        return self._docker.run(
+            self.container,
+            argv,
+            self.environment() | {"PGOPTIONS": f"{self._without_limits} {_AMCHECK_OPTIONS}"},
+            silence_seconds=24 * 3600.0,
+            waiting=self._waiting,
+        )
 
     def run_read_only(self, database: str, sql: str) -> list[str]:
         """Run an operator's SQL where nothing can be written; every value that it returns, as text, row after row.
@@ -205,8 +266,8 @@ class Clients(PostgresServer):
         result = self._docker.run(
             self.container,
             argv,
-            self.environment() | {"PGOPTIONS": _READ_ONLY_OPTIONS},
-            stdin=script.encode(),
+            self.environment() | {"PGOPTIONS": f"{self._without_limits} {_READ_ONLY_OPTIONS}"} | _IN_UTF8,
+            stdin=encoded(script),
             silence_seconds=2 * 3600.0,
             waiting=self._waiting,
         )

@@ -5,35 +5,45 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from scalr_backup.core.answers import ConnectedAnswer
+from scalr_backup.core.answers import ConnectedAnswer, SlotAnswer
 from scalr_backup.core.errors import PostgresError, RoomUnknownError
-from scalr_backup.core.model import Database, Volume, kept_since
-from scalr_backup.core.room import DEFAULT_TABLESPACE, LogSettings, Place, Survey
+from scalr_backup.core.model import Database, LeftOut, Volume, kept_since
+from scalr_backup.core.room import DEFAULT_TABLESPACE, NOWHERE, LogSettings, Place, Survey
 from scalr_backup.core.sql import quote_identifier, quote_literal
+from scalr_backup.core.sqlstate import is_untranslatable
 from scalr_backup.tools.docker import volumes
 from scalr_backup.tools.postgres.clients import MOST_JOBS, Clients
 from scalr_backup.tools.postgres.queries import (
     CONNECTED,
     DATABASES,
     IS_EMPTY,
+    MAY_END,
     ROOM_OF_SERVER,
     SILENCE_THE_LOG,
+    SLOTS,
     RowCounts,
     SequenceValues,
     count_rows,
     sequence_values,
 )
 from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREFIX
+from scalr_backup.tools.postgres.window import window_script
 
 # Half-made databases of a restore: this, the run's id and a number. Nothing else is called so; a user's database
 # that only begins alike is not ours to drop.
 RESTORE_PREFIX = "scalr_restore_"
 _HALF_MADE = re.compile(RESTORE_PREFIX + r"(?P<day>[0-9]{8}t[0-9]{6}z)_(?P<rest>[0-9a-f]{4})_[0-9]+\Z")
+# What new databases are copied from.
+_TEMPLATE = "template1"
+# PostgreSQL documentation, "Error Codes"; and how often and how soon a database is tried again that is in use.
+_OBJECT_IN_USE = "55006"
+_DROP_TRIES, _BETWEEN_DROPS_SECONDS = 20, 0.2
 # While the swap waits for somebody's lock on the database, the app cannot connect.
 _SWAP_WAIT_MILLISECONDS = 10 * 1000
 
@@ -46,6 +56,8 @@ class LiveDatabase:
     sessions: int
     connected: tuple[ConnectedAnswer, ...] = ()
     prepared_transactions: int = 0
+    # The logical replication slots that go with it when it is dropped.
+    slots: tuple[SlotAnswer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,14 +76,30 @@ class Postgres(Clients):
         version: str = self.query(self._home, "SELECT to_jsonb(current_setting('server_version'));")[0]
         return version.split(" ", 1)[0]
 
-    def databases(self) -> tuple[Database, ...]:
-        """Every database that allows connections and is no template, an empty ``postgres`` among others left out."""
-        found = tuple(Database(**row) for row in self.query(self._home, DATABASES))
-        found = tuple(database for database in found if not _HALF_MADE.match(database.name))
-        apps = [database.name for database in found if not kept_since(database.name)]
+    def databases(self) -> tuple[tuple[Database, ...], tuple[LeftOut, ...]]:
+        """Every database that can be saved, templates too, and those that cannot.
+
+        Neither lists a ``postgres`` among others or a ``template1`` that holds nothing of its own.
+        """
+        rows = [row for row in self.query(self._home, DATABASES) if not _HALF_MADE.match(row["name"])]
+        left_out = [LeftOut(row["name"], why) for row in rows if (why := _why_left_out(row))]
+        out = {one.name for one in left_out}
+        found = [_database(row) for row in rows if row["name"] not in out]
+        found, unseen = self._without_empty_template1(found)
+        left_out += unseen
+        apps = [one.name for one in found if not kept_since(one.name) and not one.is_template]
         if len(apps) > 1 and "postgres" in apps and self._is_empty("postgres"):
-            found = tuple(database for database in found if database.name != "postgres")
-        return found
+            found = [database for database in found if database.name != "postgres"]
+        return tuple(found), tuple(one for one in left_out if not kept_since(one.name))
+
+    def _without_empty_template1(self, found: list[Database]) -> tuple[list[Database], list[LeftOut]]:
+        others = [database for database in found if database.name != _TEMPLATE]
+        if len(others) == len(found):
+            return found, []
+        try:
+            return (others if self._is_empty(_TEMPLATE) else found), []
+        except PostgresError as error:
+            return others, [LeftOut(_TEMPLATE, f"it cannot be looked into: {error.message}")]
 
     def may_read_passwords(self) -> bool:
         """Whether the hashes of the roles' passwords can be saved: only superusers see them unless told otherwise."""
@@ -88,15 +116,27 @@ class Postgres(Clients):
             [prepared] = session.query(
                 f"SELECT to_jsonb(count(*)) FROM pg_prepared_xacts WHERE database = {quote_literal(name)};"
             )
+            slots = session.query(SLOTS.format(name=quote_literal(name)))
         if not size:
             return None
-        return LiveDatabase(size[0], sum(one["sessions"] for one in connected), tuple(connected), prepared)
+        sessions = sum(one["sessions"] for one in connected)
+        return LiveDatabase(size[0], sessions, tuple(connected), prepared, tuple(slots))
+
+    def slots(self, database: str) -> tuple[SlotAnswer, ...]:
+        """The logical replication slots of a database; told to a run that is to stop as well."""
+        return tuple(self.unstoppable().query(self._home, SLOTS.format(name=quote_literal(database))))
 
     def settings(self, *names: str) -> list[str]:
-        """Settings of the server, such as ``shared_preload_libraries``."""
+        """Settings of the server, such as ``shared_preload_libraries``; raises PostgresError where one may not be read."""
         rows = ", ".join(f"({number}, {quote_literal(name)})" for number, name in enumerate(names))
         sql = f"SELECT to_jsonb(current_setting(name)) FROM (VALUES {rows}) AS wanted (number, name) ORDER BY number;"
         return self.query(self._home, sql)
+
+    def readable_settings(self, names: Sequence[str]) -> dict[str, str]:
+        """Those of these settings that the server knows, and that the agent's user may read."""
+        listed = ", ".join(map(quote_literal, names))
+        rows = f"SELECT jsonb_build_array(name, setting) FROM pg_settings WHERE name IN ({listed});"
+        return dict(self.query(self._home, rows))
 
     def volume(self, directory: str) -> Volume | None:
         """The file system that a directory of the container lies on; None when that is unknown.
@@ -112,6 +152,9 @@ class Postgres(Clients):
         Raises RoomUnknownError when neither ``df`` nor ``stat`` works.
         """
         known = self.query(self._home, ROOM_OF_SERVER)[0]
+        known["directory"] = known["directory"] or volumes.data_directory(self._docker, self.container)
+        if known["directory"] is None:
+            return _unknown_room(known, self.container, self._credentials.user)
         log = f"{known['directory']}/pg_wal"
         directories = {DEFAULT_TABLESPACE: known["directory"]} | {
             name: f"{known['directory']}/pg_tblspc/{oid}" for name, oid in known["tablespaces"].items()
@@ -142,7 +185,7 @@ class Postgres(Clients):
         self.query(
             self._maintenance_database(database),
             "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
-            f"WHERE datname = {quote_literal(database)} AND pid <> pg_backend_pid();",
+            f"WHERE datname = {quote_literal(database)} AND pid <> pg_backend_pid() AND {MAY_END};",
         )
 
     def roles(self) -> RolesOnTarget:
@@ -173,6 +216,11 @@ class Postgres(Clients):
             session.query("\\set VERBOSITY terse\n" + SILENCE_THE_LOG)
             session.query("BEGIN;\n" + "\n".join(statements) + "\nCOMMIT;")
 
+    def lets_nobody_in(self, name: str) -> bool:
+        """Whether a database allows no connections but a superuser's."""
+        sql = f"SELECT to_jsonb(datconnlimit = 0) FROM pg_database WHERE datname = {quote_literal(name)};"
+        return self.query(self._maintenance_database(name), sql) == [True]
+
     def rename_database(self, name: str, new_name: str) -> None:
         """Rename a database that is not in use."""
         self.execute(
@@ -181,7 +229,7 @@ class Postgres(Clients):
         )
 
     def drop_database(self, name: str) -> None:
-        """Drop a database and end its sessions; it need not exist.
+        """Drop a database and end its sessions; it need not exist, and may be a template.
 
         A subscription keeps PostgreSQL from that, so it goes first. Its slot on the publisher stays: the same
         subscription of the database that takes this one's place has a use for it.
@@ -190,7 +238,9 @@ class Postgres(Clients):
         subscriptions = self.query(
             maintenance,
             "SELECT to_jsonb(subname) FROM pg_subscription AS s JOIN pg_database AS d ON d.oid = s.subdbid "
-            f"WHERE datname = {quote_literal(name)};",
+            f"WHERE datname = {quote_literal(name)};"
+            f"SELECT format('ALTER DATABASE %I IS_TEMPLATE false', datname) FROM pg_database "
+            f"WHERE datname = {quote_literal(name)} AND datistemplate \\gexec",
         )
         for subscription in map(quote_identifier, subscriptions):
             self.execute(
@@ -201,7 +251,17 @@ class Postgres(Clients):
             )
         # One whose DROP is interrupted would remain, and accept no connections.
         drop = f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)"
-        self.unstoppable().execute(maintenance, drop)
+        patient = self.unstoppable()
+        for left in reversed(range(_DROP_TRIES)):
+            try:
+                patient.execute(maintenance, drop)
+                return
+            except PostgresError as error:
+                # FORCE does not end who reads a replication slot of the database, and who does comes back at once.
+                if not left or error.sqlstate != _OBJECT_IN_USE:
+                    raise
+            patient.end_sessions(name)
+            time.sleep(_BETWEEN_DROPS_SECONDS)
 
     def create_database(self, name: str, create_sql: str, owner: str) -> None:
         """Create a database by the archive's own definition and give it to its owner."""
@@ -223,7 +283,15 @@ class Postgres(Clients):
 
     def count(self, database: str, *, rows: bool) -> tuple[RowCounts | None, SequenceValues]:
         """Exact row counts of every user table where they are wanted, and the value of every sequence."""
-        with self.session(database, self._without_event_triggers) as session:
+        try:
+            return self._count(database, rows=rows, raw=False)
+        except PostgresError as error:
+            if not is_untranslatable(error.sqlstate):
+                raise
+        return self._count(database, rows=rows, raw=True)
+
+    def _count(self, database: str, *, rows: bool, raw: bool) -> tuple[RowCounts | None, SequenceValues]:
+        with self.session(database, self._without_event_triggers, raw=raw) as session:
             return (count_rows(session) if rows else None), sequence_values(session)
 
     def swap(self, live: str, new: str, old: str | None, properties: Sequence[str]) -> None:
@@ -252,12 +320,63 @@ class Postgres(Clients):
         ):
             session.query(script)
 
+    def while_named(self, live: str, new: str, aside: str | None, statements: Sequence[str]) -> tuple[bool, str]:
+        """Run statements in the database *new* while it is called *live*, and the live one *aside*, for a moment.
+
+        Returns whether the names are as they were, and what went wrong, if something did; see ``window_script``.
+        Raises what keeps the answer from coming; the names then tell how far it came.
+        """
+        home = self._maintenance_database(live)
+        # A limit of connections keeps everybody out but superusers, of whom we have to be one.
+        script = window_script(live, new, aside, home, statements, guarded=bool(self._without_event_triggers))
+        # Once begun, it waits for its answer, even when told to stop: it takes a moment.
+        with self.unstoppable().session(home) as session:
+            said: dict[str, Any] = session.query(script)[-1]
+        return bool(said["back"]), str(said["failed"])
+
+    def set_until_full(self, database: str, settings: Mapping[str, str]) -> tuple[str, ...]:
+        """Give a database settings; returns their names.
+
+        A library that is loaded only with its extension has no settings before, which a superuser may set all the same;
+        anybody else gives those that the server knows.
+        """
+        known = [*settings] if self._without_event_triggers else [*self.readable_settings([*settings])]
+        name = quote_identifier(database)
+        self.execute(
+            self._maintenance_database(database),
+            *(f"ALTER DATABASE {name} SET {one} = {quote_literal(settings[one])}" for one in known),
+        )
+        return tuple(known)
+
+    def reset(self, database: str, settings: Sequence[str]) -> None:
+        """Take such settings away; what the archive has of them comes with its other properties."""
+        name = quote_identifier(database)
+        self.execute(self._maintenance_database(database), *(f"ALTER DATABASE {name} RESET {one}" for one in settings))
+
+    def alter(self, database: str, statements: Sequence[str]) -> None:
+        """Run statements in a half-made database, whose event triggers keep still."""
+        with self.session(database, self._without_event_triggers) as session:
+            for statement in statements:
+                session.query(f"{statement};")
+
+    def call_of_extension(self, database: str, extension: str, function: str) -> None:
+        """Call a function of an extension, which has no arguments, in a database that is full."""
+        with self.session(database) as session:
+            [schema] = session.query(
+                "SELECT to_jsonb(nspname) FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace "
+                f"WHERE extname = {quote_literal(extension)};"
+            )
+            call = f"{quote_identifier(schema)}.{quote_identifier(function)}()"
+            # What it calls in turn may be found by the extension's schema alone.
+            session.query(f"SET search_path = {quote_identifier(schema)}, pg_catalog;")
+            session.query(f"SELECT count(*) AS called FROM {call} \\gset")
+
     @contextmanager
     def _sessions_ended(self, maintenance: str, databases: Sequence[str]) -> Iterator[None]:
         names = ", ".join(quote_literal(name) for name in databases)
         end_sessions = (
             "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
-            f"WHERE datname IN ({names}) AND pid <> pg_backend_pid();"
+            f"WHERE datname IN ({names}) AND pid <> pg_backend_pid() AND {MAY_END};"
         )
         done = threading.Event()
         with self.unstoppable().session(maintenance, watched=False) as session:
@@ -296,10 +415,34 @@ class Postgres(Clients):
         return bool(self.query(database, IS_EMPTY)[0])
 
 
+def _database(row: Mapping[str, Any]) -> Database:
+    return Database(row["name"], row["size_bytes"], row["owner"], row["encoding"], row["is_template"])
+
+
+def _why_left_out(row: Mapping[str, Any]) -> str | None:
+    """Why a database cannot be saved; None where it can."""
+    if not row["is_valid"]:
+        return "an interrupted DROP DATABASE has left it unusable, and nothing but dropping it is possible"
+    return None if row["allows_connections"] else "it does not allow connections (ALTER DATABASE … ALLOW_CONNECTIONS)"
+
+
 def run_of_half_made(name: str) -> str | None:
     """The id of the run that a half-made database is of; None for any other name."""
     match = _HALF_MADE.match(name)
     return f"{match['day'].upper()}-{match['rest']}" if match else None
+
+
+def _unknown_room(known: Mapping[str, Any], container: str, user: str) -> Survey:
+    """What is to be had where nobody says where the server's volumes are."""
+    return Survey(
+        log=NOWHERE,
+        tablespaces={DEFAULT_TABLESPACE: NOWHERE, **dict.fromkeys(known["tablespaces"], NOWHERE)},
+        settings=_log_settings(known),
+        log_bytes=0,
+        sort_memory_bytes=known["sort_bytes"],
+        processors=1,
+        unknown=f"The user {user} of {container} may not read data_directory (GRANT pg_read_all_settings TO {user} allows it)",
+    )
 
 
 def _log_settings(known: Mapping[str, Any]) -> LogSettings:

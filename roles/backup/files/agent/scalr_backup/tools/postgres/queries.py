@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import json
+
 from scalr_backup.core.records.manifest import ManifestDatabase
-from scalr_backup.core.sql import quote_identifier
+from scalr_backup.core.sql import quote_identifier, quote_literal
+from scalr_backup.core.text import readable, readable_json
+from scalr_backup.tools.postgres.limits import BY_SEQUENTIAL_SCAN
 from scalr_backup.tools.postgres.session import SqlSession
 
 _USER_TABLES = """
@@ -18,26 +22,43 @@ _LOCK_TABLES = f"""
 SELECT 'LOCK TABLE ' || string_agg(format('ONLY %I.%I', n.nspname, c.relname), ', ') || ' IN ACCESS SHARE MODE'
 {_USER_TABLES} \\gexec
 """
+# On a standby nobody can read a table that is not logged, and pg_dump saves none of its rows.
 _COUNT_ROWS = f"""
-SELECT format('SELECT jsonb_build_array(%L, %L, count(*)) FROM ONLY %I.%I', n.nspname, c.relname, n.nspname, c.relname)
+SELECT CASE WHEN c.relpersistence = 'u' AND pg_is_in_recovery()
+            THEN format('SELECT jsonb_build_array(%L, %L, 0)', n.nspname, c.relname)
+            ELSE format('SELECT jsonb_build_array(%L, %L, count(*)) FROM ONLY %I.%I',
+                        n.nspname, c.relname, n.nspname, c.relname) END
 {_USER_TABLES} ORDER BY n.nspname, c.relname \\gexec
 """
+# Whoever may not connect to a database may not know its size either. 'is_valid' is false of one whose DROP was interrupted.
 DATABASES = """
 SELECT jsonb_build_object(
          'name', datname, 'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
-         'size_bytes', pg_database_size(oid))
+         'size_bytes', CASE WHEN has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
+                            THEN pg_database_size(oid) ELSE 0 END,
+         'is_template', datistemplate, 'allows_connections', datallowconn, 'is_valid', datconnlimit <> -2)
 FROM pg_database
-WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
+WHERE datname <> 'template0'
 ORDER BY datname;
 """
-# 16384 is FirstNormalObjectId (src/include/access/transam.h): what initdb makes lies below.
-IS_EMPTY = """
-SELECT to_jsonb(NOT EXISTS (SELECT FROM pg_class WHERE oid >= 16384)
-            AND NOT EXISTS (SELECT FROM pg_proc WHERE oid >= 16384)
-            AND NOT EXISTS (SELECT FROM pg_type WHERE oid >= 16384)
-            AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384)
-            AND NOT EXISTS (SELECT FROM pg_extension WHERE oid >= 16384)
-            AND NOT EXISTS (SELECT FROM pg_largeobject_metadata));
+# 16384 is FirstNormalObjectId (src/include/access/transam.h): what initdb makes lies below. Of what it makes, the schema
+# public alone is commonly changed. Schemas of temporary tables stay when these are gone.
+_CATALOGS = (
+    "pg_class", "pg_proc", "pg_type", "pg_extension", "pg_cast", "pg_collation", "pg_conversion",
+    "pg_default_acl", "pg_event_trigger", "pg_foreign_data_wrapper", "pg_foreign_server", "pg_language", "pg_opclass",
+    "pg_operator", "pg_opfamily", "pg_publication", "pg_transform", "pg_ts_config", "pg_ts_dict", "pg_ts_parser",
+    "pg_ts_template", "pg_am",
+)  # fmt: skip
+_NOTHING_MADE = " AND ".join(f"NOT EXISTS (SELECT FROM {catalog} WHERE oid >= 16384)" for catalog in _CATALOGS)
+IS_EMPTY = f"""
+SELECT to_jsonb({_NOTHING_MADE}
+            AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_')
+            AND NOT EXISTS (SELECT FROM pg_largeobject_metadata)
+            AND NOT EXISTS (SELECT FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase
+                            WHERE d.datname = current_database())
+            AND NOT EXISTS (SELECT FROM pg_namespace AS n JOIN pg_init_privs AS i
+                              ON i.classoid = 'pg_namespace'::regclass AND i.objoid = n.oid
+                            WHERE n.nspname = 'public' AND n.nspacl IS DISTINCT FROM i.initprivs));
 """
 _DESCRIBE = """
 SELECT jsonb_build_object(
@@ -77,6 +98,21 @@ FROM pg_stat_activity
 WHERE datname = {name} AND backend_type = 'client backend' AND application_name NOT LIKE '{ours}%'
 GROUP BY usename, application_name, client_addr ORDER BY count(*) DESC, 1;
 """
+# Whom the agent's user may end: another's session is an error, and of autovacuum a rename itself gets rid.
+MAY_END = (
+    "((SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR (COALESCE(pg_has_role(usesysid, 'MEMBER'), false) "
+    "OR usesysid IS NOT NULL AND pg_has_role('pg_signal_backend', 'MEMBER')) "
+    "AND NOT EXISTS (SELECT FROM pg_roles WHERE oid = usesysid AND rolsuper))"
+)
+# A slot that is read has a process of the server behind it. Temporary ones end with their session, as sessions do.
+SLOTS = """
+SELECT jsonb_build_object(
+  'name', s.slot_name, 'plugin', s.plugin, 'active', s.active,
+  'consumer', NULLIF(concat_ws(' ', a.usename, NULLIF(a.application_name, ''),
+                               CASE WHEN a.pid IS NOT NULL THEN 'from ' || COALESCE(host(a.client_addr), 'local') END), ''))
+FROM pg_replication_slots AS s LEFT JOIN pg_stat_activity AS a ON a.pid = s.active_pid
+WHERE s.slot_type = 'logical' AND NOT s.temporary AND s.database = {name} ORDER BY s.slot_name;
+"""
 # Whoever may make roles sees to it that their passwords' hashes do not go to the server's log.
 SILENCE_THE_LOG = """
 SELECT jsonb_build_array(
@@ -87,24 +123,26 @@ SELECT jsonb_build_array(
 FROM pg_roles WHERE rolname = current_user AND rolsuper;
 """
 
-# What decides how much a restore takes. An archive without a way, or whose last try failed, keeps the log for ever, and
-# so does a slot that nobody reads.
+# What decides how much a restore takes, as far as the agent's user may see it: what it may not see, is null. An archive
+# without a way, or whose last try failed, keeps the log for ever, and so does a slot that nobody reads.
 ROOM_OF_SERVER = """
 SELECT jsonb_build_object(
-  'directory', current_setting('data_directory'),
+  'directory', (SELECT setting FROM pg_settings WHERE name = 'data_directory'),
   'limit_bytes', pg_size_bytes(current_setting('max_wal_size')),
   'kept_bytes', pg_size_bytes(current_setting('wal_keep_size')),
   'kept_for_slots', (SELECT setting::bigint * 1024 * 1024 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
   'sort_bytes', pg_size_bytes(current_setting('maintenance_work_mem')),
   'checksums', 'on' IN (current_setting('data_checksums'), current_setting('wal_log_hints')),
-  'archive_fails', current_setting('archive_mode') <> 'off' AND (
-    '' = ALL (ARRAY[current_setting('archive_command'), COALESCE(current_setting('archive_library', true), '')])
-    OR (SELECT COALESCE(last_failed_time > COALESCE(last_archived_time, '-infinity'), false) FROM pg_stat_archiver)),
+  'archive_fails', (SELECT current_setting('archive_mode') <> 'off' AND (
+    (SELECT bool_and(setting = '') FROM pg_settings WHERE name IN ('archive_command', 'archive_library'))
+    OR (SELECT COALESCE(last_failed_time > COALESCE(last_archived_time, '-infinity'), false) FROM pg_stat_archiver))),
   'slots', COALESCE((SELECT jsonb_agg(slot_name ORDER BY slot_name) FROM pg_replication_slots
                      WHERE NOT active AND restart_lsn IS NOT NULL), '[]'),
   'tablespaces', COALESCE((SELECT jsonb_object_agg(spcname, oid::bigint) FROM pg_tablespace
                            WHERE spcname NOT IN ('pg_default', 'pg_global')), '{}'));
 """
+
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
 
 RowCounts = dict[str, int]
 SequenceValues = dict[str, tuple[int, bool]]
@@ -116,19 +154,28 @@ def open_exported_snapshot(session: SqlSession) -> tuple[str, ManifestDatabase]:
     The tables are locked as pg_dump locks them, at once: a TRUNCATE between the snapshot and pg_dump's own
     lock would show no rows to a transaction that should still see them.
     """
-    session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
+    session.query(_BEGIN)
     exported: str = session.query("SELECT to_jsonb(pg_export_snapshot());")[0]
-    if session.query("SELECT to_jsonb(current_setting('server_version_num')::int);")[0] >= 170000:
-        session.query("SET transaction_timeout = 0;")
     session.query(_LOCK_TABLES)
-    description: ManifestDatabase = session.query(_DESCRIBE)[0]
+    description: ManifestDatabase = json.loads(readable_json(session.query(_DESCRIBE)[0]))
     return exported, description
 
 
+def join_exported_snapshot(session: SqlSession, exported: str) -> None:
+    """Begin a transaction that sees what an exporting one does, and lock the tables as that has.
+
+    An error in the exporting session would end its transaction, and with it the snapshot that pg_dump needs. So whatever
+    may fail is done in another one.
+    """
+    session.query(f"{_BEGIN} SET TRANSACTION SNAPSHOT {quote_literal(exported)};")
+    session.query(_LOCK_TABLES)
+
+
 def count_rows(session: SqlSession) -> RowCounts:
-    """Exact row counts of every user table, as this session's transaction sees them."""
+    """Exact row counts of every user table, as this session's transaction sees them; no index is asked."""
+    session.query(BY_SEQUENTIAL_SCAN)
     return {
-        f"{quote_identifier(schema)}.{quote_identifier(table)}": count
+        readable(f"{quote_identifier(schema)}.{quote_identifier(table)}"): count
         for schema, table, count in session.query(_COUNT_ROWS)
     }
 
@@ -136,6 +183,6 @@ def count_rows(session: SqlSession) -> RowCounts:
 def sequence_values(session: SqlSession) -> SequenceValues:
     """The last value of every sequence, and whether it was handed out."""
     return {
-        f"{quote_identifier(schema)}.{quote_identifier(name)}": (value, called)
+        readable(f"{quote_identifier(schema)}.{quote_identifier(name)}"): (value, called)
         for schema, name, value, called in session.query(_SEQUENCE_VALUES)
     }

@@ -19,9 +19,12 @@ from scalr_backup.core.endings import last_words
 from scalr_backup.core.errors import DockerUnreachableError, InterruptedRunError, PostgresError, ScalrBackupError
 from scalr_backup.core.model import Credentials, is_run_id
 from scalr_backup.core.sql import connection_string, quote_literal
+from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE
+from scalr_backup.core.text import decoded, encoded
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail
-from scalr_backup.tools.postgres.blockers import LOCK_NOT_AVAILABLE, Blocker, LockWatch, blockers_sql, in_the_way
+from scalr_backup.tools.postgres.blockers import Blocker, LockWatch, blockers_sql, in_the_way
+from scalr_backup.tools.postgres.limits import KNOWN_LIMITS, LIFT_LIMITS, without_limits
 
 # Every connection of a run carries the run's id, so that what a killed run left behind can be distinguished from the app's.
 APPLICATION_PREFIX = "scalr-backup"
@@ -33,10 +36,19 @@ PSQL = ("psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-p
 # An error with its SQLSTATE: the words before and after it are in the server's language. The classes 00 to 02 are no errors.
 _VERBOSE = "--set=VERBOSITY=verbose"
 _ERROR = re.compile(r"^(?P<severity>.*?\S:  )(?P<sqlstate>(?!0[012])[0-9A-Z]{5}): (?P<message>.*)$", re.MULTILINE)
-# Only the server's own functions and operators, and no limit that the cluster sets for its apps.
+# Only the server's own functions and operators; the limits that every server knows are lifted before the others.
 _SESSION_OPTIONS = (
     "-c search_path=pg_catalog -c standard_conforming_strings=on -c statement_timeout=0 "
     "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
+)
+# A session begins with what every server can do: bytes go as they are. Where a database has a conversion to UTF8, that is
+# used, unless there is something in it that has no place in UTF8.
+_AS_IT_IS = "SQL_ASCII"
+WITHOUT_CONVERSION = frozenset({"SQL_ASCII", "MULE_INTERNAL"})
+_CONVERTED = (
+    "SELECT pg_catalog.set_config('client_encoding', CASE WHEN pg_catalog.current_setting('server_encoding') "
+    f"IN ({', '.join(map(quote_literal, sorted(WITHOUT_CONVERSION)))}) THEN '{_AS_IT_IS}' ELSE 'UTF8' END, false) "
+    "AS client_encoding \\gset\n"
 )
 # PostgreSQL waits for ever on what somebody holds exclusively; a night is better spent on the others. Who tidies up after
 # being told to stop waits no longer than this.
@@ -81,15 +93,26 @@ class SqlSession:
     """A psql that stays open, so that a transaction can stay open in it."""
 
     def __init__(
-        self, stream: ExecStream, subject: str, waiting: Callable[[], None], watch: LockWatch | None = None
+        self,
+        stream: ExecStream,
+        subject: str,
+        waiting: Callable[[], None],
+        watch: LockWatch | None = None,
+        *,
+        raw: bool = False,
     ) -> None:
-        """*waiting* is called every half second of silence; *watch* knows who is in the way meanwhile."""
+        """*waiting* is called every half second of silence; *watch* knows who is in the way meanwhile.
+
+        To a *raw* session, the server converts nothing.
+        """
         self._stream = stream
         self._subject = subject
         self._watch = watch
         self._frames = stream.frames(waiting)
         self._messages = MessageTail()
         self._received = b""
+        # At once, as a session that waits for its first query may have a limit, too.
+        self._write(LIFT_LIMITS if raw else f"{LIFT_LIMITS}{_CONVERTED}")
 
     def query(self, sql: str) -> list[Any]:
         """Run SQL (or psql commands) whose rows are one JSON document each; returns the documents.
@@ -99,10 +122,13 @@ class SqlSession:
         if self._watch is not None:
             self._watch.moved()
         end = secrets.token_hex(16)
-        with suppress(OSError):  # Where psql has ended, what it said follows.
-            self._stream.write(f"{sql}\n\\echo {end}\n".encode("utf-8", "surrogateescape"))
+        self._write(f"{sql}\n\\echo {end}\n")
         lines = self._lines_until(end.encode())
-        return [json.loads(line) for line in lines if line]
+        return [json.loads(decoded(line)) for line in lines if line]
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # Where psql has ended, what it said follows.
+            self._stream.write(encoded(text))
 
     def _lines_until(self, end: bytes) -> list[bytes]:
         marker = end + b"\n"
@@ -145,7 +171,8 @@ class PostgresServer:
 
         Without *patience*, being told to stop ends no call: for tidying up afterwards.
         """
-        self._docker = docker
+        # Where the server asks the system who somebody is, whatever runs there runs as that.
+        self._docker = docker.as_account(credentials.system_user) if credentials.system_user else docker
         self.container = container
         self._credentials = credentials
         self.application = application
@@ -207,14 +234,17 @@ class PostgresServer:
 
     def environment(self) -> dict[str, str]:
         """The variables that a client program in the container needs; they hold the password."""
+        credentials = self._credentials
+        way = {"PGHOST": credentials.host, "PGPORT": str(credentials.port) if credentials.port else None}
         variables = {
-            "PGUSER": self._credentials.user,
+            **{name: value for name, value in way.items() if value},
+            "PGUSER": credentials.user,
             "PGAPPNAME": self.application,
             "PGCONNECT_TIMEOUT": "20",
-            "PGCLIENTENCODING": "UTF8",
+            "PGCLIENTENCODING": _AS_IT_IS,
         }
-        if self._credentials.password is not None:
-            variables["PGPASSWORD"] = self._credentials.password
+        if credentials.password is not None:
+            variables["PGPASSWORD"] = credentials.password
         return variables
 
     @contextmanager
@@ -226,8 +256,11 @@ class PostgresServer:
         silence_seconds: float = _WORK_SECONDS,
         watched: bool = True,
         tidied: bool = True,
+        raw: bool = False,
     ) -> Iterator[SqlSession]:
         """Open a psql session on a database; who is in its way is told, unless it is not *watched*.
+
+        A *raw* one gets names as they are written in the database, in whatever encoding.
 
         Raises PostgresError at its first query when the server refuses, InterruptedRunError from a query when the run is
         told to stop: nothing is left on the server then, unless it is not *tidied* because the caller sees to that.
@@ -248,7 +281,7 @@ class PostgresServer:
                 self.container, argv, environment, stdin=True, silence_seconds=silence_seconds
             ) as stream,
         ):
-            yield SqlSession(stream, f"{self.container}/{database}", wait, watch)
+            yield SqlSession(stream, f"{self.container}/{database}", wait, watch, raw=raw)
 
     def query(self, database: str, sql: str) -> list[Any]:
         """Look at something, in a session of its own; rows are JSON documents."""
@@ -297,7 +330,17 @@ class PostgresServer:
         """
         return self._remember("home", self._find_home)
 
+    @property
+    def _home_encoding(self) -> str:
+        """The encoding of the database to stand in."""
+        return self._remember("home encoding", self._find_home_encoding)
+
+    def _find_home_encoding(self) -> str:
+        return str(self.query(self._home, "SELECT to_jsonb(current_setting('server_encoding'));")[0])
+
     def _find_home(self) -> str:
+        if self._credentials.home:
+            return self._credentials.home
         try:
             self.query("postgres", "SELECT to_jsonb(true);")
         except PostgresError:
@@ -319,6 +362,11 @@ class PostgresServer:
         if key not in self._facts:
             self._facts[key] = find()
         return self._facts[key]
+
+    @property
+    def _without_limits(self) -> str:
+        """The options of a client program that no limit of the cluster, of a database or of a role may end."""
+        return self._remember("limits", lambda: without_limits(self.query(self._home, KNOWN_LIMITS)))
 
     @property
     def _without_event_triggers(self) -> str:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a half-made database is given for the sake of its extensions, before the archive and after it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from scalr_backup.core.archive.head import ArchiveHead
+from scalr_backup.core.archive.trouble import Trouble
+from scalr_backup.core.errors import MissingExtensionError, PostgresError, RestoreError
+from scalr_backup.core.extensions import calls_after, homes, settings_while_filling
+from scalr_backup.tools.postgres.cluster import Postgres
+
+# Runs statements in the half-made database while that is called by its final name.
+InWindow = Callable[[Sequence[str]], None]
+
+
+@contextmanager
+def cared_for(
+    postgres: Postgres, new: str, head: ArchiveHead, in_window: InWindow, named: Collection[str] = ()
+) -> Iterator[None]:
+    """Keep a new database as its extensions want it while it is filled, and let them know once it is full.
+
+    *named* are extensions that have turned out to look at the database's name. Raises RestoreError.
+    """
+    if created := creations_at_home(head, named):
+        in_window(created)
+    settings = settings_while_filling(head.extensions)
+    try:
+        made = postgres.set_until_full(new, settings) if settings else ()
+        yield
+        for extension, function in calls_after(head.extensions):
+            postgres.call_of_extension(new, extension, function)
+        if made:
+            postgres.reset(new, made)
+    except PostgresError as error:
+        raise RestoreError(f"What its extensions need could not be done: {error.message}") from None
+
+
+def creations_at_home(head: ArchiveHead, named: Collection[str] = ()) -> list[str]:
+    """The statements that create those extensions that look at the database's name.
+
+    The archive's own come later, and pass over what is there.
+    """
+    tied = {*homes(head.extensions), *named}
+    return [
+        (entry.defn or "").strip().rstrip(";")
+        for entry in head.entries
+        if entry.desc == "EXTENSION" and entry.tag in tied
+    ]
+
+
+def looks_at_the_name(found: Sequence[Trouble], database: str) -> str | None:
+    """The extension that could not be created in a database that is called otherwise, by an error that names *database*.
+
+    Not every such extension is known here. One that could not be created for another reason costs a moment.
+    """
+    if found and found[0].entry.desc == "EXTENSION" and re.search(rf"\b{re.escape(database)}\b", found[0].words):
+        return found[0].entry.tag
+    return None
+
+
+def require_home(known: Mapping[str, str], container: str, database: str, extensions: Collection[str]) -> None:
+    """Refuse a database whose extensions can be created only in another one; *known* are the server's settings.
+
+    Raises MissingExtensionError.
+    """
+    for extension, setting in homes(extensions).items():
+        home = known.get(setting)
+        if home is not None and home != database:
+            raise MissingExtensionError(
+                f"{extension} can be created only in the database {home} of {container} ({setting}), and this one would be "
+                f"called {database}. Set {setting} to {database} and restart the server, or restore under that name."
+            )
+
+
+def window_warnings(databases: Mapping[str, Collection[str]]) -> list[str]:
+    """The live databases, with their extensions, whose sessions end twice."""
+    return [
+        f"{', '.join(tied)} can be created only in a database that is called {name}: the live one is called otherwise for a "
+        "moment at the beginning, so its sessions end then as well as at the swap."
+        for name, extensions in databases.items()
+        if (tied := sorted(homes(extensions)))
+    ]

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of objects that cannot be made as they were saved: they stop the restore, or it goes on without them.
+
+It goes on only where the operator says so, and never without rows. A condition that rows do not fulfil any more is taken
+away while they are loaded and is NOT VALID afterwards. A function that finds things by a search path has one meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scalr_backup.core.archive.head import ArchiveHead
+from scalr_backup.core.archive.mending import (
+    LEFT_OUT,
+    MENDED,
+    NOT_VALID,
+    UNREACHABLE,
+    as_not_valid,
+    described,
+    is_unreachable,
+    may_be_left_out,
+    paths,
+    violated_check,
+)
+from scalr_backup.core.archive.trouble import Trouble, so_many
+from scalr_backup.core.errors import PostgresError, RestoreError, UnrestorableError
+from scalr_backup.core.records.state import ObjectRecord
+from scalr_backup.tools.postgres.cluster import Postgres
+
+# So many of those objects that cannot be made are named in one sentence.
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Loosening:
+    """What is changed in a half-made database before its rows come, and afterwards; and what is told of it."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    record: ObjectRecord
+
+
+class LoosenedError(RestoreError):
+    """Rows that could not be loaded can be, once more is loosened: the database is to be filled again."""
+
+
+class Lenience:
+    """The fate of one database's objects; *skip* tells whether the restore may go on without some.
+
+    One that is *alone* has no other database beside it, and goes on without what reads from another.
+    """
+
+    def __init__(self, database: str, *, skip: bool, alone: bool = False) -> None:
+        self.skip = skip
+        self._alone = alone
+        self._database = database
+        self._left_out: list[ObjectRecord] = []
+        # The statements that make what another database is needed for.
+        self.unreachable: list[str] = []
+        self._loosened: dict[int, Loosening] = {}
+
+    def begin(self) -> None:
+        """The database is filled from the beginning."""
+        self._left_out, self.unreachable = [], []
+
+    @property
+    def before(self) -> list[str]:
+        """What to run when the tables are there and have no rows."""
+        return [statement for one in self._loosened.values() for statement in one.before]
+
+    @property
+    def after(self) -> list[str]:
+        """What to run when all is there."""
+        return [statement for one in self._loosened.values() for statement in one.after]
+
+    @property
+    def objects(self) -> list[ObjectRecord]:
+        """What is not as it was saved."""
+        return [one.record for one in self._loosened.values()] + self._left_out
+
+    def judge_loaded(self, found: Sequence[Trouble], head: ArchiveHead) -> None:
+        """Decide about what could not be made before the data, or loaded.
+
+        Raises LoosenedError where another try may load all rows, UnrestorableError where none does.
+        """
+        needed = [one for one in found if not may_be_left_out(one.entry)]
+        if not self.skip or any(one.entry.dump_id in self._loosened for one in needed):
+            raise self.refusal(found, head)
+        for one in needed:
+            loosening = _loosening(one, head)
+            if loosening is None:
+                raise self.refusal(needed, head)
+            self._loosened[one.entry.dump_id] = loosening
+        if needed:
+            raise LoosenedError(needed[0].sentence)
+        self._left_out += [described(one, head, LEFT_OUT) for one in found]
+
+    def judge_finished(self, found: Sequence[Trouble], head: ArchiveHead, postgres: Postgres, new: str) -> None:
+        """Decide about what could not be made after the data.
+
+        Raises UnrestorableError.
+        """
+        if self._alone:
+            found = self._without_others(found, head, postgres, new)
+        needed = [one for one in found if not may_be_left_out(one.entry)]
+        if found and (needed or not self.skip):
+            raise self.refusal(needed or found, head)
+        self._left_out += [described(one, head, _make_otherwise(one, head, postgres, new)) for one in found]
+
+    def _without_others(
+        self, found: Sequence[Trouble], head: ArchiveHead, postgres: Postgres, new: str
+    ) -> list[Trouble]:
+        """What remains of troubles without those that come from a connection to somewhere else."""
+        remain = []
+        for one in found:
+            if may_be_left_out(one.entry) and is_unreachable(_sqlstate(one, postgres, new)):
+                self._left_out.append(described(one, head, UNREACHABLE))
+                self.unreachable.append(_statement(one))
+            else:
+                remain.append(one)
+        return remain
+
+    def refusal(self, found: Sequence[Trouble], head: ArchiveHead, words: str | None = None) -> UnrestorableError:
+        """What an archive holds and this server cannot make, the first few of them, and what would mend it."""
+        objects = [described(one, head) for one in found]
+        more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        named = "; ".join(one.sentence for one in found[:_MOST_NAMED])
+        sentence = words or f"{so_many(len(found))} of {self._database} cannot be restored: {named}{more}"
+        if mends := [one["mend"] for one in objects[:_MOST_NAMED] if one["mend"]]:
+            sentence = f"{sentence.rstrip('.')}. In the database that was backed up, this mends it: {' '.join(mends)}"
+        if not self.skip and all(may_be_left_out(one.entry) or _loosening(one, head) for one in found):
+            sentence = f"{sentence.rstrip('.')}. To restore without it, use on_error=skip."
+        return UnrestorableError(sentence, objects)
+
+
+def _loosening(trouble: Trouble, head: ArchiveHead) -> Loosening | None:
+    """What lets the rows of a table be loaded nevertheless; None where nothing is known to."""
+    if trouble.entry.desc != "TABLE DATA":
+        return None
+    if check := violated_check(trouble, head):
+        return Loosening((check.drop,), (check.add,), described(trouble, head, NOT_VALID))
+    if found := paths(trouble, head):
+        return Loosening(
+            tuple(one.set_path for one in found),
+            tuple(one.reset_path for one in found),
+            described(trouble, head, MENDED),
+        )
+    return None
+
+
+def _make_otherwise(trouble: Trouble, head: ArchiveHead, postgres: Postgres, new: str) -> str:
+    """Make an object in another way than the archive does, where there is one; what became of it."""
+    found = paths(trouble, head)
+    if not_valid := as_not_valid(trouble.entry):
+        statements, outcome = [not_valid], NOT_VALID
+    elif found and trouble.entry.defn:
+        made = trouble.entry.defn.strip().rstrip(";")
+        statements = [*(one.set_path for one in found), made, *(one.reset_path for one in found)]
+        outcome = MENDED
+    else:
+        return LEFT_OUT
+    try:
+        postgres.alter(new, statements)
+    except PostgresError:
+        return LEFT_OUT
+    return outcome
+
+
+def _sqlstate(trouble: Trouble, postgres: Postgres, new: str) -> str | None:
+    """The code of what keeps an object from being made, which pg_restore does not tell; None where nothing does now."""
+    try:
+        postgres.alter(new, [_statement(trouble)])
+    except PostgresError as error:
+        return error.sqlstate
+    return None
+
+
+def _statement(trouble: Trouble) -> str:
+    return (trouble.entry.defn or "").strip().rstrip(";")
+
+
+def in_words(one: ObjectRecord) -> str:
+    """What became of an object, for people."""
+    fate = {
+        NOT_VALID: "restored, but its condition does not hold for all rows (NOT VALID)",
+        MENDED: "restored with a search path that it lacks by itself",
+        UNREACHABLE: "left out, because it reads from another database that could not be reached (a drill has only this one)",
+    }.get(one["outcome"], "left out")
+    mends = f" In the database that was backed up, this mends it: {one['mend']}" if one["mend"] else ""
+    return f"{one['object']} was {fate}: {one['cause'].rstrip('.')}.{mends}"

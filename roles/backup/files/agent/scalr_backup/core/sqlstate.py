@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a server's own code for an error says (PostgreSQL documentation, "Error Codes"), whatever language its words are in.
+
+A client program that is not let in tells no code: libpq keeps it to itself. So no code means that nothing is known.
+"""
+
+from __future__ import annotations
+
+# A lock that was not had within the time that it may take.
+LOCK_NOT_AVAILABLE = "55P03"
+DEADLOCK_DETECTED = "40P01"
+# Bytes that have no meaning in an encoding, and characters that another one does not have.
+_UNTRANSLATABLE = ("22021", "22P05")
+# What the server has too little of: connections, memory, entries in its table of locks, room on a disk.
+_INSUFFICIENT_RESOURCES = "53"
+# A lost connection, a transaction that lost against another one, resources, locks, an operator's or a crash's doing, and the
+# system under the server. Anything else is the same in a minute.
+_PASSING = ("08", "40", _INSUFFICIENT_RESOURCES, "55P03", "57P", "58")
+
+
+def is_passing(sqlstate: str | None) -> bool:
+    """Whether what failed so may succeed later, or in another session; where nothing is known, it may."""
+    return sqlstate is None or sqlstate.startswith(_PASSING)
+
+
+def is_untranslatable(sqlstate: str | None) -> bool:
+    """Whether a look failed because of what is written somewhere, and not because of what was asked."""
+    return sqlstate in _UNTRANSLATABLE

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+r"""Text that may hold bytes of no known encoding: what is in a database of SQL_ASCII is whatever somebody wrote there.
+
+Inside the agent such a byte is a lone surrogate (``surrogateescape``), so that a name goes back to the server as it came.
+Whatever is written down or shown is text that every program can read: there such a byte is ``\xe9``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# Bytes from 0x80 on stand at this distance.
+_OFFSET = 0xDC00
+
+
+def decoded(data: bytes | bytearray) -> str:
+    """Text of a server, every byte kept."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def encoded(text: str) -> bytes:
+    """The same bytes again."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def readable(text: str) -> str:
+    """The same text for whoever reads it: bytes of no known encoding are spelled out."""
+    return _SURROGATE.sub(_spelled, text)
+
+
+def has_strange_bytes(text: str) -> bool:
+    """Whether there is anything in it that no program could read."""
+    return _SURROGATE.search(text) is not None
+
+
+def readable_json(document: Any, **_options: Any) -> str:
+    """A document as one line of JSON that every program can read."""
+    # Not escaped, a surrogate can only be one of a text's own.
+    text = json.dumps(document, ensure_ascii=False, default=str)
+    return _SURROGATE.sub(lambda match: "\\" + _spelled(match), text)
+
+
+def _spelled(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code - _OFFSET:02x}" if _OFFSET + 0x80 <= code <= _OFFSET + 0xFF else f"\\u{code:04x}"

@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What extensions need of a restore, and how a database comes back from the moment under another name."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from scalr_backup.actions.drill.plan import DrillSubject, throwaway
+from scalr_backup.actions.leftovers import put_back
+from scalr_backup.actions.restore.extensions import (
+    cared_for,
+    creations_at_home,
+    looks_at_the_name,
+    require_home,
+    window_warnings,
+)
+from scalr_backup.actions.restore.plan import require_room
+from scalr_backup.actions.restore.request import RestoreRequest
+from scalr_backup.actions.restore.warnings import slot_warnings, unknown_room_warnings, unrehearsed_warnings
+from scalr_backup.actions.restore.window import run_under_final_name
+from scalr_backup.core.archive.trouble import Trouble
+from scalr_backup.core.errors import (
+    DockerUnreachableError,
+    MissingExtensionError,
+    PostgresError,
+    RestoreError,
+    RoomUnknownError,
+)
+from scalr_backup.core.extensions import NEEDS, settings_of_a_drill
+from scalr_backup.core.model import Credentials, Snapshot, dump_path
+from scalr_backup.core.room import Claim
+from scalr_backup.tools.docker.exec_stream import ExecResult
+from scalr_backup.tools.docker.throwaway import Image
+from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.window import window_script
+from scalr_backup.tools.state import RestoreJournal, State
+
+NEW, ASIDE = "scalr_restore_20261122t030000z_3f9a_1", "shop_aside_20261122t030000z-3f9a"
+JOURNAL = RestoreJournal("20261122T030000Z-3f9a", "scalr-shop-db", "shop", NEW, "shop_before", False)
+NOTED = RestoreJournal("20261122T030000Z-3f9a", "scalr-shop-db", "shop", NEW, "shop_before", False, ASIDE)
+CREATE_CRON = "CREATE EXTENSION IF NOT EXISTS pg_cron WITH SCHEMA pg_catalog"
+
+
+def head(*extensions):
+    entries = [SimpleNamespace(desc="EXTENSION", tag=one, defn=f"{CREATE_CRON};\n") for one in extensions]
+    return SimpleNamespace(entries=entries, extensions=extensions)
+
+
+# -- what they need ----------------------------------------------------------------------------------------
+
+
+class Notes:
+    """A server that notes what it is asked to do."""
+
+    def __init__(self):
+        self.done = []
+
+    def set_until_full(self, _new, settings):
+        self.done.append(f"set {', '.join(settings)}")
+        return tuple(settings)
+
+    def reset(self, _new, names):
+        self.done.append(f"reset {', '.join(names)}")
+
+    def call_of_extension(self, _new, extension, function):
+        self.done.append(f"{extension}.{function}")
+
+
+def test_timescaledb_knows_that_it_is_restored_and_when_that_is_over():
+    server = Notes()
+    with cared_for(server, NEW, head("timescaledb"), lambda _statements: server.done.append("window")):
+        server.done.append("filled")
+    assert server.done == [
+        "set timescaledb.restoring", "filled", "timescaledb.timescaledb_post_restore", "reset timescaledb.restoring",
+    ]  # fmt: skip
+
+
+def test_a_database_that_was_not_filled_is_not_called_full():
+    server = Notes()
+    with suppress(RestoreError), cared_for(server, NEW, head("timescaledb"), lambda _statements: None):
+        raise RestoreError("no luck")
+    assert server.done == ["set timescaledb.restoring"]
+
+
+def test_an_extension_that_looks_at_the_name_is_created_under_it_and_others_are_not():
+    ran = []
+    with cared_for(Notes(), NEW, head("hstore", "pg_cron"), ran.extend):
+        assert ran == [CREATE_CRON]
+    assert creations_at_home(head("hstore")) == []
+    assert len(creations_at_home(head("tied"), ["tied"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("desc", "words", "found"),
+    [
+        ("EXTENSION", "ERROR:  can only create extension in database shop", "tied"),
+        ("EXTENSION", "FEHLER:  nur in der Datenbank \u00bbshop\u00ab", "tied"),
+        ("EXTENSION", "ERROR:  could not open extension control file", None),
+        ("EXTENSION", "ERROR:  not in workshop", None),
+        ("TABLE", "ERROR:  shop", None),
+    ],
+)
+def test_what_is_not_known_is_recognized_by_an_error_that_names_the_database(desc, words, found):
+    trouble = Trouble(SimpleNamespace(desc=desc, tag="tied"), words)
+    assert looks_at_the_name((trouble,), "shop") == found
+
+
+def test_a_database_of_another_name_than_the_extension_wants_is_refused_beforehand():
+    known = {"cron.database_name": "shop"}
+    require_home(known, "scalr-shop-db", "shop", ["pg_cron"])
+    require_home({}, "scalr-shop-db", "other", ["pg_cron"])
+    require_home(known, "scalr-shop-db", "other", ["hstore"])
+    with pytest.raises(MissingExtensionError, match=r"only in the database shop .*would be called other"):
+        require_home(known, "scalr-shop-db", "other", ["pg_cron"])
+
+
+def test_whose_sessions_end_twice_is_told_beforehand():
+    [warning] = window_warnings({"shop": ("pg_cron", "hstore"), "blog": ("hstore",)})
+    assert warning.startswith("pg_cron can be created only in a database that is called shop")
+
+
+# -- a drill's server --------------------------------------------------------------------------------------
+
+
+def arguments(extensions, **settings):
+    described = {"extensions": [{"name": one, "version": "1"} for one in extensions]}
+    snapshot = Snapshot("ab" * 32, datetime(2026, 11, 22, tzinfo=UTC), "h", dump_path("c", "shop"), ("c", "run=r"), 1)
+    subject = DrillSubject(snapshot, described, {"settings": settings} if settings else {}, alone=True)
+    return throwaway(subject, Image("i", (), (), ("/data",), {}), "n", "secret", {}).arguments
+
+
+def test_a_drills_server_is_set_as_its_source_was():
+    words = arguments([], session_preload_libraries="anon", **{"cron.database_name": "other"})
+    assert "session_preload_libraries=anon" in words
+    assert "cron.database_name=other" in words
+
+
+def test_of_a_manifest_only_known_settings_are_taken():
+    known = {"archive_command": "rm -rf /", "session_preload_libraries": "a\nb", "TimeZone": "x" * 5000}
+    assert settings_of_a_drill(known, [], "shop") == {}
+    assert not any("archive_command" in word for word in arguments([], **known))
+
+
+def test_a_manifest_that_notes_no_settings_has_the_extension_in_its_own_database():
+    assert "cron.database_name=shop" in arguments(["pg_cron"])
+    assert not any("cron" in word for word in arguments(["hstore"]))
+
+
+def test_everything_that_an_extension_needs_has_a_name_that_sql_takes():
+    for needs in NEEDS.values():
+        for name in (*needs.while_filling, *needs.after, *needs.settings, *([needs.home] if needs.home else [])):
+            assert name.replace("_", "").replace(".", "").isalnum()
+
+
+# -- the moment under the final name -----------------------------------------------------------------------
+
+
+def test_the_script_of_the_moment_ends_with_the_names_as_they_were():
+    script = window_script("shop", NEW, ASIDE, "postgres", [CREATE_CRON], guarded=True)
+    forth = script.index(f'ALTER DATABASE "{NEW}" RENAME TO "shop"')
+    closed, created = script.index('ALTER DATABASE "shop" CONNECTION LIMIT 0'), script.index(CREATE_CRON)
+    back = script.index(f'ALTER DATABASE "{ASIDE}" RENAME TO "shop"')
+    assert forth < closed < created < back
+    assert script.index("ON_ERROR_STOP off") < forth, "an error in the middle must not keep the names from going back"
+    assert "RENAME TO" not in script[script.rindex("CONNECTION LIMIT -1") + 200 :]
+
+
+class Names:
+    """A cluster that is only names, and those that let nobody in."""
+
+    def __init__(self, names, closed=()):
+        self.names = dict.fromkeys(names)
+        for name in self.names:
+            self.names[name] = f"was {name}"
+        self.closed = set(closed)
+
+    def database_names(self):
+        return set(self.names)
+
+    def lets_nobody_in(self, name):
+        return name in self.closed
+
+    def rename_database(self, name, new_name):
+        self.names[new_name] = self.names.pop(name)
+
+    def swap(self, live, new, old, _properties):
+        self.names[old] = self.names.pop(live)
+        self.names[live] = self.names.pop(new)
+
+
+@pytest.mark.parametrize(
+    ("names", "closed", "after"),
+    [
+        # Before it, and after it.
+        ({"shop", NEW}, (), {"shop": "was shop", NEW: f"was {NEW}"}),
+        ({NEW}, (), {NEW: f"was {NEW}"}),
+        # In it: with a live database, and without.
+        ({"shop", ASIDE}, ("shop",), {"shop": f"was {ASIDE}", NEW: "was shop"}),
+        ({"shop"}, ("shop",), {NEW: "was shop"}),
+        # Somebody has taken the half-made one away.
+        ({ASIDE}, (), {"shop": f"was {ASIDE}"}),
+        # Or has made a database of his own: nothing is touched.
+        ({"shop"}, (), {"shop": "was shop"}),
+        ({"shop", ASIDE}, (), {"shop": "was shop", ASIDE: f"was {ASIDE}"}),
+        (set(), (), {}),
+    ],
+)
+def test_the_next_run_puts_the_names_back_and_touches_nobody_elses_database(names, closed, after):
+    server = Names(names, closed)
+    obstacle = put_back(server, NOTED)
+    assert server.names == after
+    assert (obstacle is not None) is (names == {"shop", ASIDE} and not closed)
+
+
+@pytest.mark.parametrize("failed", ["", "no luck"])
+def test_the_moment_is_noted_before_it_begins_and_forgotten_after_it(tmp_path, failed):
+    state, seen = State(tmp_path), []
+
+    def while_named(live, new, aside, statements):
+        seen.append((live, new, aside, tuple(statements), state.journals()))
+        return True, failed
+
+    server = Names({"shop", NEW})
+    server.while_named = while_named
+    with suppress(RestoreError):
+        run_under_final_name(state, server, server, JOURNAL, ["CREATE EXTENSION x"])
+    [(live, new, aside, statements, journals)] = seen
+    assert (live, new, aside, statements) == ("shop", NEW, ASIDE, ("CREATE EXTENSION x",))
+    assert journals == [NOTED]
+    assert state.journals() == [JOURNAL]
+
+
+def test_a_lost_answer_is_looked_after_at_once(tmp_path):
+    server = Names({"shop", NEW})
+
+    def while_named(*_arguments):
+        server.names = {"shop": "half-made", ASIDE: "live"}
+        server.closed = {"shop"}
+        raise DockerUnreachableError("gone")
+
+    server.while_named = while_named
+    with pytest.raises(RestoreError, match="gone"):
+        run_under_final_name(State(tmp_path), server, server, JOURNAL, [])
+    assert server.names == {"shop": "live", NEW: "half-made"}
+
+
+# -- what may not be read ----------------------------------------------------------------------------------
+
+
+def test_a_server_that_hides_its_directory_is_found_by_its_processes_or_else_not_judged():
+    known = {
+        "directory": None, "limit_bytes": 1, "kept_bytes": 0, "kept_for_slots": -1, "sort_bytes": 64, "checksums": False,
+        "archive_fails": None, "slots": [], "tablespaces": {"fast": 16500},
+    }  # fmt: skip
+    said = []
+
+    def run(_container, argv, *_arguments, **_options):
+        said.append(argv)
+        return ExecResult(0, places, "")
+
+    def server():
+        postgres = Postgres(
+            SimpleNamespace(run=run), "c", Credentials("app"), "scalr-backup r", facts={("c", "home"): "postgres"}
+        )
+        postgres.query = lambda *_arguments: [dict(known)]
+        return postgres
+
+    places = b""
+    survey = server().room()
+    assert "pg_read_all_settings TO app" in survey.unknown
+    [warning] = unknown_room_warnings(survey)
+    assert "was not checked" in warning
+    require_room([SimpleNamespace(claim=Claim(10**15))], survey, RestoreRequest("c"))
+    places = b"/bitnami/postgresql/data\n/bitnami/postgresql/data\n"
+    with suppress(RoomUnknownError):
+        server().room()
+    assert "/bitnami/postgresql/data/pg_wal" in said[-1]
+
+
+# -- replication slots -------------------------------------------------------------------------------------
+
+SLOTS = (
+    {"name": "busy", "plugin": "pgoutput", "active": True, "consumer": "app debezium from 10.0.0.7"},
+    {"name": "quiet", "plugin": "wal2json", "active": False, "consumer": None},
+)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_plan_names_the_slots_and_who_reads_them(keep):
+    plans = [
+        SimpleNamespace(database="shop", live=SimpleNamespace(slots=SLOTS)),
+        SimpleNamespace(database="blog", live=SimpleNamespace(slots=())),
+        SimpleNamespace(database="gone", live=None),
+    ]
+    [warning] = slot_warnings(RestoreRequest("c", keep_old=keep), plans)
+    assert "busy (pgoutput, read by app debezium from 10.0.0.7), quiet (wal2json, read by nobody now)" in warning
+    assert ("stay with" in warning) is keep
+    assert ("keep_old=true" in warning) is not keep
+
+
+def dropping(codes):
+    """A cluster whose drops fail with these codes first; what it was asked to do."""
+    done = []
+    postgres = Postgres(None, "c", Credentials("postgres"), "scalr-backup r", facts={("c", "home"): "postgres"})
+
+    class Dropping(type(postgres)):
+        def query(self, *_arguments):
+            return []
+
+        def unstoppable(self, application=None):
+            return self
+
+        def execute(self, _database, *_statements):
+            done.append("drop")
+            if codes:
+                raise PostgresError("database is used by an active logical replication slot", codes.pop(0))
+
+        def end_sessions(self, _database):
+            done.append("end")
+
+    postgres.__class__ = Dropping
+    return postgres, done
+
+
+def test_a_database_whose_slot_is_read_is_dropped_once_its_reader_is_ended():
+    postgres, done = dropping(["55006", "55006"])
+    postgres.drop_database("shop")
+    assert done == ["drop", "end", "drop", "end", "drop"]
+
+
+def test_a_drop_that_is_refused_for_another_reason_is_not_tried_again():
+    postgres, done = dropping(["42501"])
+    with pytest.raises(PostgresError):
+        postgres.drop_database("shop")
+    assert done == ["drop"]
+
+
+# -- dropping the live database first ----------------------------------------------------------------------
+
+
+def test_a_snapshot_that_no_drill_has_restored_is_told_where_the_live_one_is_dropped_first():
+    snapshot = Snapshot("ab" * 32, datetime(2026, 11, 22, tzinfo=UTC), "h", dump_path("c", "shop"), ("c", "run=r"), 1)
+    plans = [SimpleNamespace(database="shop", snapshot=snapshot, exists=True)]
+    replaces, beside = SimpleNamespace(strategy="replace"), SimpleNamespace(strategy="beside")
+    passed = {"c/shop": {"ok": True, "snapshot_id": snapshot.id}}
+    failed = {"c/shop": {"ok": False, "snapshot_id": snapshot.id}}
+    assert unrehearsed_warnings(beside, plans, {}) == []
+    assert unrehearsed_warnings(replaces, plans, passed) == []
+    for drills in ({}, failed):
+        [warning] = unrehearsed_warnings(replaces, plans, drills)
+        assert "drill it first" in warning
