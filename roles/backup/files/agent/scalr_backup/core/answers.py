@@ -22,6 +22,7 @@ from scalr_backup.core.records.state import (
     PassRecord,
     UnmatchedRecord,
 )
+from scalr_backup.core.slots import SlotAnswer
 
 Severity = Literal["failure", "warning"]
 Verdict = Literal["not_safe", "incomplete", "safe", "waiting", "nothing_to_back_up"]
@@ -364,15 +365,6 @@ class ConnectedAnswer(TypedDict):
     application: str
     address: str
     sessions: int
-
-
-class SlotAnswer(TypedDict):
-    """A logical replication slot of a database, and who reads it; null where nobody does, or who may not be seen."""
-
-    name: str
-    plugin: str | None
-    active: bool
-    consumer: str | None
 
 
 class PlannedSnapshot(TypedDict):

@@ -27,7 +27,6 @@ from scalr_backup.actions.restore.swap import SwapUnknownError, has_swapped
 from scalr_backup.actions.restore.warnings import AFTER_LOST_SLOTS, slots_in_words
 from scalr_backup.actions.restore.window import run_under_final_name
 from scalr_backup.actions.use_case import Tools
-from scalr_backup.core.answers import SlotAnswer
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.mending import UNREACHABLE
 from scalr_backup.core.errors import (
@@ -41,6 +40,7 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import PRE_RESTORE, Failure, old_name
 from scalr_backup.core.progress import log, progress, starting_over
+from scalr_backup.core.slots import SlotAnswer
 from scalr_backup.core.sql import cut_name
 from scalr_backup.tools.postgres.cluster import RESTORE_PREFIX, Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX

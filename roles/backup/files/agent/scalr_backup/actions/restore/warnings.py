@@ -9,7 +9,6 @@ from datetime import timedelta
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, RestoreRequest
 from scalr_backup.core import room
-from scalr_backup.core.answers import SlotAnswer
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.left_out import lacks
@@ -17,6 +16,7 @@ from scalr_backup.core.model import Snapshot
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.records.state import DrillRecord
 from scalr_backup.core.roles import Globals, MissingRoles
+from scalr_backup.core.slots import SlotAnswer
 from scalr_backup.core.units import human_age
 
 _OLD_SNAPSHOT = timedelta(days=2)

@@ -11,10 +11,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from scalr_backup.core.answers import ConnectedAnswer, SlotAnswer
+from scalr_backup.core.answers import ConnectedAnswer
 from scalr_backup.core.errors import PostgresError, RoomUnknownError
 from scalr_backup.core.model import Database, LeftOut, Volume, kept_since
 from scalr_backup.core.room import DEFAULT_TABLESPACE, NOWHERE, LogSettings, Place, Survey
+from scalr_backup.core.slots import SlotAnswer
 from scalr_backup.core.sql import quote_identifier, quote_literal
 from scalr_backup.core.sqlstate import is_untranslatable
 from scalr_backup.tools.docker import volumes
