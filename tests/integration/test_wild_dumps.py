@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,7 +80,7 @@ class TestTheNewestPostgreSQL:
     """An archive whose version nobody here knows is saved on every other proof, and restored by its own pg_restore."""
 
     @pytest.fixture
-    def newest(self, make_database: MakeDatabase) -> DatabaseContainer:
+    def newest(self, make_database: MakeDatabase) -> Iterator[DatabaseContainer]:
         database = make_database("newest")
         database.sql(
             "CREATE DATABASE shop; COMMENT ON DATABASE shop IS 'ours'; ALTER DATABASE shop SET work_mem = '8MB'"
@@ -92,7 +92,8 @@ class TestTheNewestPostgreSQL:
         )
         database.wrap("pg_dump", NEWER_DUMP)
         database.wrap("pg_restore", NEWER_RESTORE)
-        return database
+        yield database
+        database.remove()
 
     def test_is_backed_up_with_a_warning_restored_and_reported(
         self, agent: AgentContainer, newest: DatabaseContainer

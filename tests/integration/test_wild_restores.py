@@ -107,7 +107,7 @@ def test_an_index_that_lacks_entries_does_not_make_a_count_too_small(
     assert {one["database"]: one["rows"] for one in saved["databases"]}["indexed"] == 20100
     call = restore(keeper, plain, "indexed")
     assert call.exit_code == 0, call.output
-    assert outcome_of(call)["verified"]["rows"] == 20100
+    assert outcome_of(call, "indexed")["verified"]["rows"] == 20100
 
 
 WATCHFUL_SQL = """
@@ -355,12 +355,14 @@ ALTER TABLE orders ADD CONSTRAINT orders_customer FOREIGN KEY (customer) REFEREN
 UPDATE pg_constraint SET convalidated = true WHERE conname = 'orders_customer';
 CREATE TABLE tokens (id int, expires timestamptz, CONSTRAINT fresh CHECK (expires > now()));
 INSERT INTO tokens VALUES (1, now() + interval '1 second');
-CREATE FUNCTION rate() RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN base(); END';
+CREATE FUNCTION rate(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN n * base(); END';
 CREATE FUNCTION base() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 2';
-CREATE TABLE prices (n int, total int GENERATED ALWAYS AS (n * rate()) STORED);
+CREATE TABLE prices (n int, total int GENERATED ALWAYS AS (rate(n)) STORED);
 INSERT INTO prices (n) VALUES (21);
 CREATE FUNCTION waiting() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM orders';
+ALTER FUNCTION waiting() SET search_path = public;
 CREATE MATERIALIZED VIEW backlog AS SELECT waiting() AS n;
+ALTER FUNCTION waiting() RESET search_path;
 """
 
 
@@ -379,7 +381,7 @@ def test_a_restore_stops_at_what_cannot_be_made_and_tells_what_mends_it(
     before = stale.fingerprint("stale")
     call = restore(keeper, stale, "stale")
     assert call.exit_code == 1, call.output
-    [lost] = outcome_of(call)["objects"]
+    [lost] = outcome_of(call, "stale")["objects"]
     assert lost["outcome"] == "failed"
     assert lost["mend"] in call.error["message"]
     assert "on_error=skip" in call.error["message"]
@@ -403,7 +405,7 @@ def test_a_restore_that_may_go_on_brings_back_every_row_and_lists_the_rest(
     before = stale.fingerprint("stale")
     call = restore(keeper, stale, "stale", "--on-error", "skip")
     assert call.exit_code == 0, call.output
-    fates = {one["object"]: one["outcome"] for one in outcome_of(call)["objects"]}
+    fates = {one["object"]: one["outcome"] for one in outcome_of(call, "stale")["objects"]}
     assert fates == {
         "FK CONSTRAINT public.orders orders_customer": "not_valid",
         "TABLE DATA public.tokens": "not_valid",
@@ -419,7 +421,7 @@ def test_a_restore_that_may_go_on_brings_back_every_row_and_lists_the_rest(
     assert stale.sql("SELECT n FROM backlog", "stale") == "1"
     assert stale.sql("SELECT count(*) FROM pg_proc WHERE proconfig IS NOT NULL AND oid >= 16384", "stale") == "0"
     # From now on it is saved so that it restores; what was told to mend it, mends the rest.
-    for one in outcome_of(call)["objects"]:
+    for one in outcome_of(call, "stale")["objects"]:
         if one["outcome"] == "mended":
             stale.sql(one["mend"], "stale")
     save(keeper, stale)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalr_backup.actions.backup import producer
+from scalr_backup.actions.backup.second_try import deserves_another
 from scalr_backup.actions.discovery import Discovery
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import DumpError, InterruptedRunError, PostgresError, ResticError, ScalrBackupError
@@ -117,6 +118,18 @@ class Dumper:
         }
         seconds = time.monotonic() - started
         return Dumped(saved, description, row_counts, seconds, count_error, report.unchecked, left_out)
+
+    def dump_by_itself(self, cluster: Cluster, database: str, tags: Sequence[str]) -> Dumped:
+        """Dump a database that no other is dumped beside; what a second try may do better is tried again, sparingly.
+
+        Raises what ``dump`` does.
+        """
+        try:
+            return self.dump(cluster, database, tags)
+        except ScalrBackupError as error:
+            if not deserves_another(error, had_company=False):
+                raise
+        return self.dump(cluster, database, tags, sparing=True)
 
     def _survey(self, session: SqlSession, cluster: Cluster, database: str) -> list[Candidate]:
         """What the dump may leave out.

@@ -351,7 +351,7 @@ class Restore(Replacing):
         known = self._state.known_databases()
         dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, known)
         try:
-            dumped = dumper.dump(cluster, plan.database, (PRE_RESTORE,))
+            dumped = dumper.dump_by_itself(cluster, plan.database, (PRE_RESTORE,))
         except InterruptedRunError:
             raise
         except ScalrBackupError as error:

@@ -88,10 +88,14 @@ class Clients(PostgresServer):
     ) -> ExecStream:
         """Start a pg_restore that makes *database*'s objects and fills them from its standard input.
 
-        It stops at the first error unless it is to *go on*, and says at its end how many there were. Indexes, keys and the
+        It is verbose, since only then does it tell which entry of the archive an error belongs to. It stops at the first error unless it is to *go on*, and says at its end how many there were. Indexes, keys and the
         like come afterwards, see ``start_post_data``.
         """
-        argv = [*self._restore_argv(database, tablespaces), *(f"--section={section}" for section in sections)]
+        argv = [
+            *self._restore_argv(database, tablespaces),
+            *(f"--section={section}" for section in sections),
+            "--verbose",
+        ]
         if go_on:
             argv.remove(_STOP_AT_FIRST)
         return self._docker.start_exec(

@@ -139,8 +139,11 @@ def count_sql(one: Candidate) -> str:
         f"FROM pg_depend AS d WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = {one['oid']} "
         "AND d.deptype = 'e'"
     )
+    # A table that is added brings its row type along, and since 2024 the array of that, too (ALTER EXTENSION, extension.c).
     by_scripts = (
-        f"SELECT d.xmin::text {members} AND d.classid <> 'pg_class'::regclass "
+        f"SELECT d.xmin::text {members} AND d.classid <> 'pg_class'::regclass AND NOT (d.classid = 'pg_type'::regclass "
+        "AND EXISTS (SELECT FROM pg_type AS t LEFT JOIN pg_type AS one ON one.oid = t.typelem "
+        "WHERE t.oid = d.objid AND (t.typrelid <> 0 OR one.typrelid <> 0))) "
         f"UNION SELECT e.xmin::text FROM pg_extension AS e WHERE e.oid = {one['oid']}"
     )
     own = f"SELECT ctid AS place FROM {table} WHERE NOT xmin::text = ANY (ARRAY({by_scripts}))"
