@@ -88,8 +88,9 @@ class Clients(PostgresServer):
     ) -> ExecStream:
         """Start a pg_restore that makes *database*'s objects and fills them from its standard input.
 
-        It is verbose, since only then does it tell which entry of the archive an error belongs to. It stops at the first error unless it is to *go on*, and says at its end how many there were. Indexes, keys and the
-        like come afterwards, see ``start_post_data``.
+        It is verbose, since only then does it tell which entry of the archive an error belongs to. It stops at the first
+        error unless it is to *go on*, and says at its end how many there were. Indexes, keys and the like come afterwards,
+        see ``start_post_data``.
         """
         argv = [
             *self._restore_argv(database, tablespaces),
