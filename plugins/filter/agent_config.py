@@ -12,7 +12,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._agent_files import a
 DOCUMENTATION = r"""
 name: agent_config
 short_description: Give the agent's settings the types that it takes
-version_added: 0.4.0
+version_added: 0.5.0
 description:
   - Turns the settings that are numbers into such, whether the operator or ansible-core has made text of them.
   - A second repository that is not set becomes null.

@@ -12,7 +12,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._host import drill_mo
 DOCUMENTATION = r"""
 name: drill_moment
 short_description: Find out when a host drills
-version_added: 0.4.0
+version_added: 0.5.0
 description:
   - Returns the given day and time, or else the host's own, which are derived from its name.
 positional: _input, day, time

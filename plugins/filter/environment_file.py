@@ -12,7 +12,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._agent_files import e
 DOCUMENTATION = r"""
 name: environment_file
 short_description: Write the variables of a store as the agent reads them
-version_added: 0.4.0
+version_added: 0.5.0
 description:
   - Writes each variable on a line of its own, sorted by name. The result holds credentials.
 options:

@@ -12,7 +12,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._farewell import fare
 DOCUMENTATION = r"""
 name: farewell
 short_description: Report what remains of a host's backups without an agent
-version_added: 0.4.0
+version_added: 0.5.0
 description:
   - Lists what remains when the agent has been removed from a host, and how to read it.
 positional: _input, repository, copy, controller_file

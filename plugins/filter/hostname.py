@@ -12,7 +12,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._host import hostname
 DOCUMENTATION = r"""
 name: hostname
 short_description: Turn a host's name in the inventory into a hostname
-version_added: 0.4.0
+version_added: 0.5.0
 description:
   - Returns the name if it is a hostname. Otherwise, returns a similar hostname that no other host gets.
 options:

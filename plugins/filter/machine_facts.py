@@ -12,7 +12,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._host import machine_
 DOCUMENTATION = r"""
 name: machine_facts
 short_description: Read what a machine says about itself
-version_added: 0.4.0
+version_added: 0.5.0
 description:
   - Reads the output of the first look at a machine, which needs no Python there.
 options:

@@ -12,7 +12,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._volumes import owner
 DOCUMENTATION = r"""
 name: ownership_command
 short_description: Find or change what another user owns in volumes
-version_added: 0.4.0
+version_added: 0.5.0
 description:
   - Returns a docker command that runs C(find) in a container with these volumes.
 positional: _input, image, user

@@ -12,7 +12,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._passwords import rot
 DOCUMENTATION = r"""
 name: rotation_others
 short_description: Find the hosts that a new password would lock out
-version_added: 0.4.0
+version_added: 0.5.0
 description:
   - Returns the hosts that may open one of the repositories with the password, and have not been released from it.
 positional: _input, released

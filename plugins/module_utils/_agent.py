@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 #: Of the collection, as galaxy.yml says.
-VERSION = "0.4.0"
+VERSION = "0.5.0"
 
 #: What every module of the collection accepts besides its own options.
 AGENT_ARGUMENTS: dict[str, Any] = {

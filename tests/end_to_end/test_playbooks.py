@@ -94,7 +94,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The collection's artifact."""
     directory = tmp_path_factory.mktemp("artifact")
     subprocess.run(documented("make build").split(), cwd=CHECKOUT, check=True, capture_output=True)
-    return Path(shutil.move(CHECKOUT / "scalr-backup-0.4.0.tar.gz", directory))
+    return Path(shutil.move(CHECKOUT / "scalr-backup-0.5.0.tar.gz", directory))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def installed(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         CHECKOUT / ".ansible/collections/ansible_collections/community", collections / "ansible_collections/community"
     )
     command = documented(
-        "ansible-galaxy collection install scalr-backup-0.4.0.tar.gz", {"scalr-backup-0.4.0.tar.gz": str(artifact)}
+        "ansible-galaxy collection install scalr-backup-0.5.0.tar.gz", {"scalr-backup-0.5.0.tar.gz": str(artifact)}
     )
     # Galaxy may be out of reach, and has nothing to give here.
     arguments = [*command.split()[1:], "--offline", "--collections-path", str(collections)]
@@ -587,6 +587,7 @@ class TestRestore:
         for name in site.shop.databases() - {"postgres", "shop"}:
             site.shop.sql(f'DROP DATABASE "{name}"')
 
+    @pytest.mark.thorough
     def test_to_a_tag(self, site: Site) -> None:
         site.controller.shell(
             documented("ansible-playbook backup.yml -e db=scalr-foo-db -e extra_tags=before-upgrade", site.names)

@@ -221,6 +221,7 @@ def test_a_copy_is_made_on_the_word(site: Site) -> None:
     assert "0 snapshots copied to s3:" in copied.text, "the pass has copied them already"
 
 
+@pytest.mark.thorough
 def test_a_second_repository_that_is_no_longer_wanted_leaves_no_secret(site: Site) -> None:
     site.controller.play("site", "-e", json.dumps({"backup_copy_repository": ""}))
     directory = Path(site.controller.variables["backup_directory"])

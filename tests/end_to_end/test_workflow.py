@@ -143,6 +143,7 @@ def test_no_expression_stands_in_a_script() -> None:
         assert "${{" not in step.get("run", "")
 
 
+@pytest.mark.thorough
 def test_its_steps_prove_a_backup_and_leave_nothing_behind(runner: Runner) -> None:
     job = workflow()["jobs"]["drill"]
 

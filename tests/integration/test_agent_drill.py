@@ -387,6 +387,9 @@ class TestDrill:
         assert outcome(call, "ledger")["assertions"] == {"passed": 2, "failed": 0}
 
 
+NO_LUCK = 'ENTRYPOINT ["sh", "-c", "echo no luck today; touch /etc/mine"]'
+
+
 class TestThrowawayContainer:
     def test_has_no_disk_no_network_and_shows_no_secret(self, house: House) -> None:
         with house.asserting({"shop/wait.sql": WAITS}), house.drilling("--database", "shop") as process:
@@ -475,9 +478,17 @@ class TestThrowawayContainer:
         assert outcome(call, "ledger")["image"] == image
         assert house.is_clean()
 
+    def test_whose_image_does_not_start_by_itself_is_started_without_its_entry_point(
+        self, house: House, variant: Callable[[str], str]
+    ) -> None:
+        """Some write where nothing may be written, or want variables that a drill does not know."""
+        call = house.drill("--image", variant(NO_LUCK), "--database", "ledger")
+        assert call.exit_code == 0, call.output
+        assert house.is_clean()
+
     def test_that_does_not_start_says_why(self, house: House, variant: Callable[[str], str]) -> None:
         with house.recording_nothing():
-            call = house.drill("--image", variant('ENTRYPOINT ["sh", "-c", "echo no luck today; exit 1"]'))
+            call = house.drill("--image", variant(f"{NO_LUCK}\nRUN rm /usr/lib/postgresql/17/bin/initdb"))
         assert (call.exit_code, call.error["code"]) == (2, "throwaway_container")
         assert [one["error"]["code"] for one in call.data["databases"]] == ["throwaway_container"] * 2
         assert "no luck today" in outcome(call, "shop")["error"]["message"]

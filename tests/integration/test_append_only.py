@@ -276,7 +276,9 @@ class S3Siege(Siege):
         return self.store.shell(f"{curl} {request} 'http://127.0.0.1:8333/{BUCKET}{what}'")
 
 
-@pytest.fixture(scope="module", params=[RestSiege, S3Siege], ids=["rest-server", "s3"])
+@pytest.fixture(
+    scope="module", params=[RestSiege, pytest.param(S3Siege, marks=pytest.mark.thorough)], ids=["rest-server", "s3"]
+)
 def siege(
     request: pytest.FixtureRequest,
     agent_image: str,

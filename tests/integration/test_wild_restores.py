@@ -57,7 +57,7 @@ def restore(keeper: AgentContainer, server: DatabaseContainer, name: str, *optio
 LIMITS = {"15": "idle_session_timeout = '5s'", "17": "transaction_timeout = '5s'"}
 
 
-@pytest.mark.parametrize("version", ["15", "17"])
+@pytest.mark.parametrize("version", [pytest.param("15", marks=pytest.mark.thorough), "17"])
 def test_limits_of_time_end_neither_a_backup_nor_a_restore(
     version: str, make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
 ) -> None:
@@ -117,7 +117,7 @@ CREATE EVENT TRIGGER watchful ON ddl_command_start WHEN TAG IN ('CREATE TABLE') 
 """
 
 
-@pytest.mark.parametrize("version", ["15", "17"])
+@pytest.mark.parametrize("version", [pytest.param("15", marks=pytest.mark.thorough), "17"])
 def test_an_event_trigger_that_an_extension_brings_does_not_act_on_what_is_restored_after_it(
     version: str, make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
 ) -> None:
@@ -251,6 +251,26 @@ def test_its_drill_is_green(cron: DatabaseContainer, keeper: AgentContainer) -> 
     save(keeper, cron)
     drilled = keeper.call("drill", "--db", cron.name)
     assert drilled.exit_code == 0, drilled.output
+
+
+def test_what_needs_more_memory_than_a_drill_has_is_no_failed_backup(
+    make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    server = make_database("hungry")
+    # An index whose expression takes 1.5 GB for a moment, as the loading of a huge value does.
+    hungry = "SELECT n + length(repeat('x', 750000000) || repeat('y', 2)) * 0"
+    made(
+        server,
+        "shop",
+        f"CREATE FUNCTION eat(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN ({hungry}); END $$;"
+        "CREATE TABLE t AS SELECT 1 AS n; CREATE INDEX ON t (public.eat(n))",
+    )
+    save(keeper, server)
+    drilled = keeper.call("drill", "--db", server.name)
+    assert drilled.exit_code == 2, drilled.output
+    [outcome] = drilled.data["databases"]
+    assert (outcome["tried"], outcome["error"]["code"]) == (False, "no_memory")
+    assert "needed more than" in outcome["error"]["message"]
 
 
 def test_it_cannot_come_back_under_another_name_and_nothing_is_changed(

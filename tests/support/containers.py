@@ -240,6 +240,10 @@ class Call:
         return dict(self.result["error"])
 
 
+# What ``make_repository`` has made in this process, packed.
+_EMPTY_REPOSITORY: list[str] = []
+
+
 class AgentContainer:
     """The agent, run as the role runs it, on volumes and directories of its own.
 
@@ -367,9 +371,20 @@ class AgentContainer:
             docker("update", "--cpus", str(os.cpu_count()), self.name, check=False)
 
     def make_repository(self) -> None:
-        """Make the repository as the verb ``init`` does, and let the verb find it: only restic is short of processor."""
-        with self._short_of_processor():
-            self.restic("init", "--repository-version", "2")
+        """Give it an empty repository as the verb ``init`` makes it, and let the verb find that.
+
+        It is made once in a process, by a restic that is short of processor, and copied for all others: they have one
+        password and one identity. Who needs repositories of their own calls the verb.
+        """
+        if not _EMPTY_REPOSITORY:
+            with self._short_of_processor():
+                self.restic("init", "--repository-version", "2")
+            packed = docker("exec", self.name, "sh", "-c", "tar -cf - -C /repository . | base64")
+            _EMPTY_REPOSITORY.append(packed.stdout)
+        else:
+            docker(
+                "exec", "-i", self.name, "sh", "-c", "base64 -d | tar -xf - -C /repository", stdin=_EMPTY_REPOSITORY[0]
+            )
         self._has_repository = True
         self.ok("init")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalr_backup.core.errors import (
@@ -44,6 +44,19 @@ _OWN_BYTES = 256 * _MIB
 _SMALL_TMPFS_BYTES = 64 * _MIB
 # No drill takes so long; a container whose drill was killed ends itself then.
 _LIFE_SECONDS = 12 * 3600
+# A server without an entry point: its directory, and what makes and starts it there. Images have PostgreSQL in their PATH or
+# where Debian, Red Hat, Bitnami or its sources put it; of several, the one that the image names or the newest.
+_PLACE = "/scalr-backup-drill"
+_START_BY_HAND = f"""
+set -e
+PATH="/usr/lib/postgresql/${{PG_MAJOR:-none}}/bin:$PATH:$(ls -dr /usr/lib/postgresql/*/bin /usr/pgsql-*/bin \\
+  /opt/bitnami/postgresql/bin /usr/local/pgsql/bin 2> /dev/null | tr '\\n' ':')"
+data=$1
+shift
+initdb --pgdata="$data" --username={USER} --auth=trust --no-sync > /dev/null
+exec postgres -D "$data" "$@"
+"""
+_ROOT = {"", "0", "root", "0:0", "root:root"}
 # Where Bitnami's images write besides their volume (their chart's read-only root file system has these too).
 _BITNAMI_TMPFS = tuple(f"/opt/bitnami/postgresql/{name}" for name in ("conf", "logs", "tmp"))
 
@@ -87,6 +100,11 @@ class DrillSubject:
         sorts = sort_bytes(index_bytes(self.described, size), os.cpu_count() or 1, _SORT_MEMORY_BYTES)
         return size + log_bytes(size, _LOG) + sorts + RESERVE_BYTES + _CLUSTER_BYTES
 
+    @property
+    def memory_bytes(self) -> int:
+        """What its server may use: its files, and its own memory."""
+        return self.data_bytes + _SERVER_BYTES
+
 
 def choose_containers(
     snapshots: Sequence[Snapshot], patterns: Sequence[str], exclude: Sequence[str], host: str
@@ -117,7 +135,7 @@ def require_memory(subject: DrillSubject, memory: HostMemory, host: str) -> None
 
     Raises NoMemoryError.
     """
-    needed = subject.data_bytes + _SERVER_BYTES + _OWN_BYTES
+    needed = subject.memory_bytes + _OWN_BYTES
     if memory.available_bytes < needed:
         raise NoMemoryError(
             f"{host} has {human_bytes(memory.available_bytes)} of memory available, and a drill of "
@@ -165,8 +183,19 @@ def throwaway(subject: DrillSubject, image: Image, name: str, password: str, lab
         environment=environment,
         labels=labels,
         tmpfs=dict.fromkeys(small, _SMALL_TMPFS_BYTES) | data,
-        memory_bytes=subject.data_bytes + _SERVER_BYTES,
+        memory_bytes=subject.memory_bytes,
         life_seconds=_LIFE_SECONDS,
+    )
+
+
+def by_hand(spec: Throwaway) -> Throwaway:
+    """The same container, in which PostgreSQL is started without its image's entry point and what that would write."""
+    return replace(
+        spec,
+        image=replace(spec.image, entrypoint=("sh", "-c", _START_BY_HAND, "sh", f"{_PLACE}/cluster"), command=()),
+        tmpfs={**spec.tmpfs, _PLACE: spec.memory_bytes - _SERVER_BYTES},
+        # initdb does not run as root.
+        user=None if spec.image.user not in _ROOT else USER,
     )
 
 

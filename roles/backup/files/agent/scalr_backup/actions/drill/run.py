@@ -26,7 +26,6 @@ from typing import Any
 from scalr_backup.actions.backup.manifest import Manifests
 from scalr_backup.actions.discovery import LABEL
 from scalr_backup.actions.drill.plan import (
-    USER,
     DrillSubject,
     assertion_files,
     choose_containers,
@@ -44,6 +43,7 @@ from scalr_backup.actions.drill.result import (
     DrillRequest,
     DrillResult,
 )
+from scalr_backup.actions.drill.server import ThrowawayServer
 from scalr_backup.actions.restore import selection
 from scalr_backup.actions.restore.request import RestoreRequest
 from scalr_backup.actions.restore.run import Restore
@@ -52,8 +52,6 @@ from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import CONFIG_FILE
 from scalr_backup.core.errors import (
     AssertionsError,
-    ContainerGoneError,
-    ContainerStoppedError,
     DamagedRelationsError,
     DockerUnreachableError,
     InterruptedRunError,
@@ -62,15 +60,14 @@ from scalr_backup.core.errors import (
     PartlyUnknownError,
     RepositoryUnreachableError,
     ScalrBackupError,
-    ThrowawayError,
     UnknownDatabaseError,
     UnknownSnapshotError,
     UnreadableManifestError,
 )
-from scalr_backup.core.model import Credentials, Failure, Snapshot, kept_since, new_run_id
+from scalr_backup.core.model import Failure, Snapshot, kept_since, new_run_id
 from scalr_backup.core.progress import Event, log, progress
 from scalr_backup.core.units import human_bytes
-from scalr_backup.tools.docker.throwaway import ContainerOutput, Image, host_memory
+from scalr_backup.tools.docker.throwaway import Image, host_memory
 from scalr_backup.tools.docker.throwaways import Throwaways
 from scalr_backup.tools.locks import DRILL_LOCK
 from scalr_backup.tools.postgres.cluster import Postgres
@@ -83,7 +80,6 @@ RUN_LABEL, AGENT_LABEL = f"{LABEL}.drill", f"{LABEL}.agent"
 
 ASSERTIONS_DIRECTORY = CONFIG_FILE.parent / "drill"
 
-_START_SECONDS = 600.0
 _TELL_SECONDS = 2.0
 _MAX_JOBS = 8
 # How many assertions that do not hold a sentence names.
@@ -276,48 +272,22 @@ class Drill(UseCase):
     def _server(self, result: DrillResult, subject: DrillSubject, image: Image, name: str) -> Iterator[Postgres]:
         """A server that answers, in a container that is removed in any case.
 
-        Raises ThrowawayError.
+        Raises ThrowawayError, or NoMemoryError for what fails because the server has too little.
         """
         self._tell("container", subject, image=image.id)
         password = secrets.token_urlsafe(32)
         labels = {LABEL: "false", RUN_LABEL: result.run, AGENT_LABEL: self._state.agent_id()}
-        output: ContainerOutput | None = None
+        spec = throwaway(subject, image, name, password, labels)
+        application = f"{APPLICATION_PREFIX} {result.run}"
+        server = ThrowawayServer(self._docker, spec, password, application, self._patience("container", subject))
         try:
-            container = self._docker.create_throwaway(throwaway(subject, image, name, password, labels))
-            output = self._docker.start_throwaway(container)
-            credentials = Credentials(USER, password)
-            postgres = Postgres(self._docker, name, credentials, f"{APPLICATION_PREFIX} {result.run}")
-            self._await_server(postgres, output, self._patience("container", subject))
-            yield postgres
+            with server.memory_watched():
+                yield server.start()
         finally:
             try:
-                self._docker.remove_container(name)
+                server.remove()
             except ScalrBackupError as error:
                 self._warn(result, f"{name} could not be removed, and the next drill removes it: {error.message}")
-            if output is not None:
-                output.wait()
-
-    def _await_server(self, postgres: Postgres, output: ContainerOutput, waiting: Callable[[], None]) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        try:
-            while not self._answers(postgres):
-                waiting()
-                if time.monotonic() > deadline:
-                    raise ThrowawayError(
-                        f"The drill's server did not answer within {_START_SECONDS:.0f} s: {output.last_lines()}"
-                    )
-                time.sleep(0.2)
-        except (ContainerGoneError, ContainerStoppedError):
-            raise ThrowawayError(f"The drill's server ended before it answered: {output.last_lines()}") from None
-
-    def _answers(self, postgres: Postgres) -> bool:
-        try:
-            return postgres.answers_over_tcp()
-        except DockerUnreachableError:
-            # The engine has many words for an exec into a container that ends at this moment.
-            if not self._docker.inspect(postgres.container)["State"]["Running"]:
-                raise ContainerStoppedError(f"{postgres.container} has ended.") from None
-            return False
 
     def _restore(
         self, request: DrillRequest, result: DrillResult, subject: DrillSubject, outcome: DatabaseDrill, target: str

@@ -35,6 +35,8 @@ class Image:
     command: tuple[str, ...]
     volumes: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
+    # Whom it runs as, empty for root.
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Throwaway:
     """A container that lives in memory only, has no network, and is gone when it stops; sizes in bytes.
 
     *tmpfs* are the only places that it can write to, each with its size; *life_seconds* bound its life, whatever
-    becomes of who made it.
+    becomes of who made it. Without a *user*, it runs as its image says.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Throwaway:
     tmpfs: Mapping[str, int]
     memory_bytes: int
     life_seconds: int
+    user: str | None = None
 
 
 class ContainerOutput:

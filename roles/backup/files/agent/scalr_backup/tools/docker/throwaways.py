@@ -71,6 +71,7 @@ class Throwaways(DockerHost):
             command=tuple(settings.get("Cmd") or ()),
             volumes=tuple(settings.get("Volumes") or ()),
             environment=dict(entry.split("=", 1) for entry in settings.get("Env") or () if "=" in entry),
+            user=str(settings.get("User") or ""),
         )
 
     def _inspect_image(self, reference: str) -> dict[str, Any]:
@@ -131,6 +132,7 @@ class Throwaways(DockerHost):
                 entrypoint=["timeout", "-s", "KILL", str(spec.life_seconds), *spec.image.entrypoint],
                 command=[*spec.image.command, *spec.arguments],
                 environment=dict(spec.environment),
+                user=spec.user,
                 labels=dict(spec.labels),
                 host_config=settings,
             )
