@@ -147,7 +147,13 @@ databases:
           belongs to, and how many C(rows), or null if they were not counted.
       type: list
       elements: dict
-      version_added: 0.4.0
+      version_added: 0.5.0
+    archive_unchecked:
+      description:
+        - Why the structure of the dump could not be checked, or null. A PostgreSQL that is newer than the agent wrote it, and
+          only its own programs have checked it.
+      type: str
+      version_added: 0.5.0
     rows:
       description: How many rows the dump holds, if they were counted.
       type: int

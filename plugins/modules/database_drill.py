@@ -175,6 +175,13 @@ databases:
     assertions:
       description: How many assertions held. A dictionary with C(passed) and C(failed).
       type: dict
+    objects:
+      description:
+        - Objects that could not be made as they were saved. Dictionaries with C(object), C(cause), C(mend) (SQL for the database
+          that was backed up, or null) and C(outcome) (V(failed), or V(unreachable) for what reads from another database).
+      type: list
+      elements: dict
+      version_added: 0.5.0
     error:
       description: What went wrong, or null. A dictionary with C(code) and C(message).
       type: dict

@@ -139,7 +139,7 @@ containers:
         - Databases that cannot be backed up. Each has its C(container), C(database), and in C(why) the reason.
       type: list
       elements: dict
-      version_added: 0.4.0
+      version_added: 0.5.0
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -226,6 +226,7 @@ plan:
               C(plugin), C(active) and C(consumer).
           type: list
           elements: dict
+          version_added: 0.5.0
         snapshot:
           description:
             - The snapshot, with C(id), C(short_id), C(time), C(age_seconds), C(dump_bytes), C(run) and C(reason). It is null
@@ -299,15 +300,18 @@ databases:
     objects:
       description:
         - Objects that were not restored as they were saved. Dictionaries with C(object), C(cause), C(mend) (SQL for the
-          database that was backed up, or null) and C(outcome) (V(failed), V(not_valid), V(mended) or V(left_out)).
+          database that was backed up, or null) and C(outcome) (V(failed), V(not_valid), V(mended), V(left_out), or V(unreachable)
+          for what reads from another database).
       type: list
       elements: dict
+      version_added: 0.5.0
     lost_slots:
       description:
         - The logical replication slots that were dropped with the replaced database. Dictionaries with C(name), C(plugin),
           C(active) and C(consumer).
       type: list
       elements: dict
+      version_added: 0.5.0
     verified:
       description:
         - What was compared with the manifest, C(tables) and C(rows), or null if there was nothing to compare with.

@@ -257,7 +257,7 @@ databases:
           C(extension) it belongs to, and how many C(rows), or null if they were not counted.
       type: list
       elements: dict
-      version_added: 0.4.0
+      version_added: 0.5.0
     kept:
       description:
         - How many C(snapshots) the last retention kept, and in C(why) how many of them for which reason, such as

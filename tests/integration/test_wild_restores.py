@@ -73,8 +73,12 @@ def test_limits_of_time_end_neither_a_backup_nor_a_restore(
         ALTER SYSTEM SET {LIMITS[version]};
         ALTER ROLE postgres SET statement_timeout = '20ms';
         ALTER ROLE postgres SET lock_timeout = '1ms';
+        ALTER ROLE postgres SET default_transaction_read_only = on;
         ALTER SYSTEM SET idle_in_transaction_session_timeout = '20ms';
         ALTER DATABASE shop SET statement_timeout = '20ms';
+        ALTER DATABASE shop SET default_transaction_read_only = on;
+        ALTER SYSTEM SET temp_file_limit = '1MB';
+        ALTER SYSTEM SET maintenance_work_mem = '1MB';
         SELECT pg_reload_conf();
         """
     )

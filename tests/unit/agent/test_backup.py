@@ -94,7 +94,35 @@ def test_whoever_is_not_let_in_for_another_reason_is_told_that_reason(template1)
         Door({"postgres": 'FATAL: role "app" does not exist', "template1": template1})._home  # noqa: B018
 
 
+class Asked(Dumper):
+    """A dump that fails with a code where names are to be converted."""
+
+    def __init__(self, sqlstate):
+        super().__init__(COUNTING, None, None, nobody, "r", None)
+        self.sqlstate, self.asked = sqlstate, []
+
+    def _dump(self, _cluster, _database, _tags, *, sparing, raw):
+        self.asked.append((sparing, raw))
+        if not raw:
+            raise PostgresError("no", self.sqlstate)
+        return "dumped"
+
+
 COUNTING = SimpleNamespace(row_counts=True)
+
+
+@pytest.mark.parametrize("sparing", [False, True])
+def test_names_are_taken_as_they_are_only_where_they_have_no_place_in_utf8(sparing):
+    """A restore compares them with names that it has asked for in the same way."""
+    odd, few = Asked("22P05"), Asked("53300")
+    assert odd.dump(None, "shop", (), sparing=sparing) == "dumped"
+    assert odd.asked == [(sparing, False), (sparing, True)]
+    with pytest.raises(PostgresError):
+        few.dump(None, "shop", (), sparing=sparing)
+    assert few.asked == [(sparing, False)]
+    with pytest.raises(PostgresError):
+        few.dump_by_itself(None, "shop", ())
+    assert few.asked[1:] == [(False, False), (True, False)]
 
 
 class TestCounts:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 from scalr_backup.actions.backup.dump import Dumper
 from scalr_backup.actions.backup.manifest import parse_manifest
 from scalr_backup.core.errors import DumpError, PostgresError
-from scalr_backup.core.left_out import MOST_COUNTED, lacks, lost_with, relation_name
+from scalr_backup.core.left_out import MOST_COUNTED, MOST_RELATIONS, lacks, lost_with, relation_name
 from scalr_backup.core.model import Cluster, Container, Credentials, Database
 from scalr_backup.core.progress import nobody
 from scalr_backup.tools.postgres import left_out
@@ -55,7 +56,7 @@ def record(relation="pgmq.q_orders", why="extension", extension="pgmq", rows=500
 
 class TestRows:
     def test_are_counted_where_they_lie_here_and_the_largest_comes_first(self):
-        found = left_out.left_out_rows(Server(3, 500), "shop", [FILTERED, QUEUE, FOREIGN])
+        found = left_out.left_out_rows(Server(3, 500), "shop", [QUEUE, FILTERED, FOREIGN])
         assert found == [
             record(), record("topology.layer", "extension_filter", rows=3),
             record('public."Prices"', "foreign_table", None, None),
@@ -68,7 +69,7 @@ class TestRows:
         server = Server(7, PostgresError("canceling statement due to statement timeout"))
         found = left_out.left_out_rows(server, "shop", [QUEUE, FILTERED, {**QUEUE, "name": "q_later"}, HIDDEN])
         assert {one["relation"]: one["rows"] for one in found} == {
-            "pgmq.q_orders": 7, "topology.layer": None, "pgmq.q_later": None, "pgmq.secret": None,
+            "pgmq.q_orders": None, "topology.layer": None, "pgmq.q_later": 7, "pgmq.secret": None,
         }  # fmt: skip
         assert len(server.asked) == 2
 
@@ -228,3 +229,13 @@ def test_a_kept_copy_that_is_a_template_is_dropped_by_a_command_that_works():
         f"'--command=ALTER DATABASE \"{name}\" IS_TEMPLATE false' '--command=DROP DATABASE \"{name}\"'"
     )
     assert " dropdb " in ordinary
+
+
+def test_foreign_tables_do_not_crowd_out_those_whose_rows_are_lost():
+    """They have no pages of their own, and there may be hundreds."""
+    order = re.search(r"ORDER BY (.*?) LIMIT (\d+)", left_out._CANDIDATES)
+    assert order[1] == "c.relkind = 'f', c.relpages DESC, n.nspname, c.relname"
+    assert int(order[2]) == MOST_RELATIONS
+    many = [{"relation": f"q.t{n}", "why": "extension", "extension": "pgmq", "rows": 1} for n in range(MOST_RELATIONS)]
+    assert f"and at least {MOST_RELATIONS - 5} more" in lacks("The backup", many)
+    assert "and 1 more" in lacks("The backup", many[:6])

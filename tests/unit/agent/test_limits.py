@@ -15,7 +15,7 @@ from scalr_backup.tools.postgres.limits import without_limits
 from scalr_backup.tools.postgres.queries import count_rows
 from scalr_backup.tools.postgres.session import SqlSession
 
-LIFTED = "-c statement_timeout=0 -c transaction_timeout=0"
+LIFTED = "-c default_transaction_read_only=off -c statement_timeout=0 -c temp_file_limit=-1"
 REPLICA = "-c session_replication_role=replica"
 
 
@@ -54,8 +54,8 @@ def postgres(server, triggers=REPLICA):
 
 
 def test_only_limits_that_the_server_knows_are_named():
-    assert without_limits(["statement_timeout", "transaction_timeout"]) == LIFTED
-    assert without_limits([]) == ""
+    assert without_limits(["statement_timeout=0", "temp_file_limit=-1"]) == LIFTED
+    assert without_limits([]) == "-c default_transaction_read_only=off"
 
 
 @pytest.mark.parametrize(

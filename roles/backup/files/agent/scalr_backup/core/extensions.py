@@ -42,7 +42,9 @@ NEEDS: Mapping[str, ExtensionNeeds] = {
 
 # Settings of a server, beside those that extensions name, that decide whether what it holds can be restored: libraries
 # that bring security labels and hooks, and how constants are read.
-_OF_ANY_SERVER = ("local_preload_libraries", "session_preload_libraries", "max_locks_per_transaction", "TimeZone")
+_OF_ANY_SERVER = (
+    "local_preload_libraries", "session_preload_libraries", "max_locks_per_transaction", "temp_file_limit", "TimeZone",
+)  # fmt: skip
 SHARED_SETTINGS = (
     *_OF_ANY_SERVER,
     *sorted({name for needs in NEEDS.values() for name in (*needs.settings, *([needs.home] if needs.home else ()))}),

@@ -12,7 +12,7 @@ from scalr_backup.core.sql import quote_identifier
 # Rows are counted up to this number.
 MOST_COUNTED = 1_000_000
 # So many relations of a database are looked at, and so many are named in a sentence.
-MOST_RELATIONS = 200
+MOST_RELATIONS = 1000
 _NAMED = 5
 # What an extension makes anew by itself, and keeps out of dumps on purpose: TimescaleDB's statistics of its own jobs.
 MADE_ANEW = {
@@ -52,7 +52,8 @@ def lost_with(database: str, left_out: Sequence[LeftOutRowsRecord]) -> str | Non
 
 def _named(left_out: Sequence[LeftOutRowsRecord]) -> str:
     named = ", ".join(f"{one['relation']} ({_reason(one)})" for one in left_out[:_NAMED])
-    return named + (f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else "")
+    at_least = "at least " if len(left_out) >= MOST_RELATIONS else ""
+    return named + (f" and {at_least}{len(left_out) - _NAMED} more" if len(left_out) > _NAMED else "")
 
 
 def _reason(one: LeftOutRowsRecord) -> str:

@@ -23,7 +23,7 @@ from scalr_backup.core.progress import Emit, log, progress
 from scalr_backup.core.records.left_out import LeftOutRowsRecord
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.records.state import DatabaseRecord
-from scalr_backup.core.sqlstate import is_passing
+from scalr_backup.core.sqlstate import is_passing, is_untranslatable
 from scalr_backup.tools.postgres.blockers import LockWatch
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.left_out import Candidate, hidden_words, left_out_rows, named_only, survey
@@ -78,23 +78,31 @@ class Dumper:
     def dump(self, cluster: Cluster, database: str, tags: Sequence[str], *, sparing: bool = False) -> Dumped:
         """Dump a database; a snapshot remains only of a dump that is proved whole.
 
-        A *sparing* one takes no more connections at a time than it needs: the rows are counted when the dump is saved. And
-        it asks for names as they are written, whatever they are in another encoding.
+        A *sparing* one takes no more connections at a time than it needs: the rows are counted when the dump is saved. Names
+        that have no place in UTF8 are taken as they are written, and only where there are such: a restore does the same.
 
         Raises a ScalrBackupError with the reason; then neither a snapshot nor a session nor a process remains.
         """
+        try:
+            return self._dump(cluster, database, tags, sparing=sparing, raw=False)
+        except PostgresError as error:
+            if not is_untranslatable(error.sqlstate):
+                raise
+        return self._dump(cluster, database, tags, sparing=sparing, raw=True)
+
+    def _dump(self, cluster: Cluster, database: str, tags: Sequence[str], *, sparing: bool, raw: bool) -> Dumped:
         started = time.monotonic()
         with self._numbering:
             number = next(self._numbers)
         application = f"{APPLICATION_PREFIX} {self._run} {number}"
         postgres = self._discovery.postgres(cluster.container, cluster.credentials, application)
         try:
-            with postgres.session(database, tidied=False, raw=sparing) as session, ThreadPoolExecutor(1) as aside:
+            with postgres.session(database, tidied=False, raw=raw) as session, ThreadPoolExecutor(1) as aside:
                 exported, description = open_exported_snapshot(session)
                 candidates = self._survey(session, cluster, database)
                 counting = None
                 if self._config.row_counts and not sparing:
-                    counting = aside.submit(_count, postgres, database, exported)
+                    counting = aside.submit(_count, postgres, database, exported, raw=raw)
                 try:
                     job = self._job(cluster, database, exported, description["encoding"], postgres)
                     saved, report = self._save(cluster, job, postgres, tags)
@@ -251,11 +259,16 @@ class Dumper:
             self._emit(log("debug", f"Nothing left to end in {cluster.container.name}: {error.message}", run=self._run))
 
 
-def _count(postgres: Postgres, database: str, exported: str) -> RowCounts:
+def _count(postgres: Postgres, database: str, exported: str, *, raw: bool) -> RowCounts:
     """Count every row of an exported snapshot in a session of its own."""
-    with postgres.session(database, tidied=False) as session:
-        join_exported_snapshot(session, exported)
-        return count_rows(session)
+    try:
+        with postgres.session(database, tidied=False, raw=raw) as session:
+            join_exported_snapshot(session, exported)
+            return count_rows(session)
+    except PostgresError as error:
+        if raw or not is_untranslatable(error.sqlstate):
+            raise
+    return _count(postgres, database, exported, raw=True)
 
 
 def unchecked(container: str, database: str, reason: str) -> str:

@@ -19,7 +19,7 @@ from scalr_backup.core.errors import (
     DumpError,
     PostgresError,
 )
-from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE, is_passing, is_untranslatable
+from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE, is_passing
 
 
 class Company:
@@ -47,14 +47,10 @@ class Company:
 
 
 def deserves_another(error: Exception, *, had_company: bool) -> bool:
-    """Whether a dump that failed so is tried again when the others are done.
-
-    The second try takes fewer connections, and names as they are written: one that has no place in UTF8 has failed the first.
-    """
+    """Whether a dump that failed so is tried again when the others are done; the second try takes fewer connections."""
     if isinstance(error, DumpError):
         return error.waited_for is None and (had_company or not error.begun)
     if isinstance(error, PostgresError):
         # Whoever held a lock for a quarter of an hour is not waited for twice.
-        passes = error.sqlstate != LOCK_NOT_AVAILABLE and is_passing(error.sqlstate)
-        return passes or is_untranslatable(error.sqlstate)
+        return error.sqlstate != LOCK_NOT_AVAILABLE and is_passing(error.sqlstate)
     return isinstance(error, (CommandLostError, ContainerStoppedError))

@@ -133,7 +133,9 @@ class Restore(Replacing):
             self._emit(starting_over(container=result.plan.request.into, database=outcome.database))
             self._attempts += 1
             flight = self._take_off(result, plan, len(plans) + self._attempts, alone=alone)
+            # What the first try has done stays done.
             flight.outcome.safety_snapshot_id = outcome.safety_snapshot_id
+            flight.outcome.dropped_first, flight.outcome.lost_slots = outcome.dropped_first, outcome.lost_slots
             result.databases[place] = self._restore(flight)
 
     def _complete(self, result: RestoreResult[Plan], outcome: DatabaseRestore) -> None:
@@ -235,7 +237,7 @@ class Restore(Replacing):
         """Fill the new database and put it in the live one's place; where that fails, nothing is left of it."""
         request, plan, outcome = flight.request, flight.plan, flight.outcome
         try:
-            if request.strategy == REPLACE and plan.exists:
+            if request.strategy == REPLACE and plan.exists and not outcome.dropped_first:
                 self._drop_live(self._filler(flight, self._stop_if_told), flight)
             filled = self._fill(flight)
             outcome.verified, outcome.jobs, outcome.seconds = filled.verified, filled.jobs, filled.seconds

@@ -37,7 +37,8 @@ class Candidate(TypedDict):
     readable: bool
 
 
-# By the catalogs alone and without a lock, so that it cannot fail where a dump would work. 16384 is FirstNormalObjectId
+# By the catalogs alone and without a lock, so that it cannot fail where a dump would work; of too many, those that hold the
+# most come first, and those whose rows lie elsewhere last. 16384 is FirstNormalObjectId
 # (src/include/access/transam.h).
 _CANDIDATES = f"""
   (SELECT COALESCE(jsonb_agg(to_jsonb(candidate)), '[]') FROM (
@@ -57,7 +58,7 @@ _CANDIDATES = f"""
                 WHEN c.relpersistence = 'u' AND pg_is_in_recovery() THEN c.reltuples <> 0
                 WHEN e.oid IS NOT NULL THEN NOT COALESCE(e.extcondition[array_position(e.extconfig, c.oid)] = '', false)
                 ELSE n.nspname IN ('pg_catalog', 'information_schema') END
-     ORDER BY c.relpages, n.nspname, c.relname LIMIT {MOST_RELATIONS}) AS candidate)
+     ORDER BY c.relkind = 'f', c.relpages DESC, n.nspname, c.relname LIMIT {MOST_RELATIONS}) AS candidate)
 """
 # Tables that the role of this session does not see whole. pg_dump refuses them, after it has dumped others for hours.
 _HIDDEN = """
@@ -112,12 +113,13 @@ def _counts(server: PostgresServer, database: str, candidates: Sequence[Candidat
         return counts
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     # The first that cannot be counted ends the session: it and those after it are named without a number.
+    # Small ones first: of them, most can be counted in the time that there is.
     with (
         suppress(ScalrBackupError),
         server.session(database, silence_seconds=2.0 * _TIMEOUT_SECONDS, watched=False) as session,
     ):
         session.query("BEGIN READ ONLY;")
-        for one in candidates:
+        for one in reversed(candidates):
             left = max(1, round(1000 * (deadline - time.monotonic())))
             session.query(f"SET LOCAL statement_timeout = {left};")
             [counts[relation_name(one["schema"], one["name"])]] = session.query(count_sql(one))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Limits of time that a cluster, a database or a role sets for its apps, and that must not end a backup or a restore.
+"""Limits that a cluster, a database or a role sets for its apps, and that must not end a backup or a restore.
 
 How long our sessions may take is bounded by this program, which knows what they do: see ``silence_seconds``.
 """
@@ -17,7 +17,13 @@ _KNOWN = f"FROM pg_catalog.pg_settings WHERE name IN ({', '.join(map(quote_liter
 
 # For a psql that is open already; prints nothing.
 LIFT_LIMITS = f"SELECT pg_catalog.count(pg_catalog.set_config(name, '0', false)) AS lifted {_KNOWN} \\gset\n"
-KNOWN_LIMITS = f"SELECT to_jsonb(name) {_KNOWN} ORDER BY name;"
+# As assignments. How much an index build may sort on disk only a superuser may say.
+KNOWN_LIMITS = (
+    f"(SELECT to_jsonb(name || '=0') {_KNOWN} ORDER BY name) UNION ALL "
+    "SELECT to_jsonb('temp_file_limit=-1'::text) FROM pg_catalog.pg_roles WHERE rolname = current_user AND rolsuper;"
+)
+# A role or a cluster that is read-only unless told otherwise keeps an app from writing, and not a restore.
+WRITABLE = "-c default_transaction_read_only=off"
 
 # An index that lacks entries hides rows: what is counted is read from the tables themselves, whatever else is set.
 BY_SEQUENTIAL_SCAN = (
@@ -26,5 +32,5 @@ BY_SEQUENTIAL_SCAN = (
 
 
 def without_limits(known: Iterable[str]) -> str:
-    """The options of a session that waits as long as it takes, on a server that knows these limits."""
-    return " ".join(f"-c {name}=0" for name in known)
+    """The options of a session that takes what it takes, on a server that knows these limits and what lifts them."""
+    return " ".join([WRITABLE, *(f"-c {assignment}" for assignment in known)])

@@ -24,7 +24,7 @@ from scalr_backup.core.text import decoded, encoded
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail
 from scalr_backup.tools.postgres.blockers import Blocker, LockWatch, blockers_sql, in_the_way
-from scalr_backup.tools.postgres.limits import KNOWN_LIMITS, LIFT_LIMITS, without_limits
+from scalr_backup.tools.postgres.limits import KNOWN_LIMITS, LIFT_LIMITS, WRITABLE, without_limits
 
 # Every connection of a run carries the run's id, so that what a killed run left behind can be distinguished from the app's.
 APPLICATION_PREFIX = "scalr-backup"
@@ -39,7 +39,7 @@ _ERROR = re.compile(r"^(?P<severity>.*?\S:  )(?P<sqlstate>(?!0[012])[0-9A-Z]{5})
 # Only the server's own functions and operators; the limits that every server knows are lifted before the others.
 _SESSION_OPTIONS = (
     "-c search_path=pg_catalog -c standard_conforming_strings=on -c statement_timeout=0 "
-    "-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
+    f"-c idle_in_transaction_session_timeout=0 -c client_min_messages=warning {WRITABLE}"
 )
 # A session begins with what every server can do: bytes go as they are. Where a database has a conversion to UTF8, that is
 # used, unless there is something in it that has no place in UTF8.
