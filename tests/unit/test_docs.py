@@ -46,7 +46,7 @@ COMPOSED_CODES = {
 # Codes that no finding is made of, or that say no more than their sentence; every other one has its cure in remedies.py.
 CODES_OF_AN_ANSWER = {
     "ambiguous_snapshot", "append_only", "databases_failed", "failed", "key_in_use", "no_image", "no_memory", "no_room", "no_room_left", "room_unknown",
-    "drill_refused", "not_confirmed", "not_safe", "partly_unknown", "prepared_transactions", "retention", "throwaway_container",
+    "drill_refused", "not_confirmed", "not_safe", "partly_unknown", "restore_incomplete", "prepared_transactions", "retention", "throwaway_container",
     "unknown_database", "unknown_key", "unknown_run", "unknown_snapshot", "usage",
 }  # fmt: skip
 

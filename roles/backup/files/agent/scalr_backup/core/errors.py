@@ -220,6 +220,12 @@ class RestoreError(ScalrBackupError):
     code = "restore_failed"
 
 
+class IncompleteError(RestoreError):
+    """A database is restored and live, but lacks what it reads from other databases."""
+
+    code = "restore_incomplete"
+
+
 class UnrestorableError(RestoreError):
     """The archive holds objects that this server cannot make; each with what is known of it."""
 

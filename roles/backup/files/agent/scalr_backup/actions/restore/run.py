@@ -30,6 +30,7 @@ from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.mending import UNREACHABLE
 from scalr_backup.core.errors import (
+    IncompleteError,
     InterruptedRunError,
     PostgresError,
     RestoreError,
@@ -148,7 +149,7 @@ class Restore(Replacing):
                 f"{outcome.database} is restored and in its place, but what it reads from other databases could not be made: "
                 f"{error.message}"
             )
-            outcome.ok, outcome.error = False, Failure(RestoreError.code, message)
+            outcome.ok, outcome.error = False, Failure(IncompleteError.code, message)
             self._emit(log("error", message))
             return
         told = {in_words(one) for one in outcome.objects if one["outcome"] == UNREACHABLE}
