@@ -99,6 +99,7 @@ class Names:
         self.written = False
         self.silent = 0
         self.statements = []
+        self.ended = []
         self.dropped = []
 
     def database_oids(self):
@@ -110,7 +111,8 @@ class Names:
     def database_names(self):
         return set(self.database_oids())
 
-    def end_leftovers(self, _pattern):
+    def end_leftovers(self, pattern):
+        self.ended.append(pattern)
         return 0
 
     def holds_more_than_extensions(self, _name, *, rows):
@@ -254,6 +256,7 @@ def test_a_lost_answer_is_looked_after_at_once(tmp_path, monkeypatch, error, sil
     server, state = lost(error, silent=silent), State(tmp_path)
     with pytest.raises(RestoreError, match="gone"):
         run_under_final_name(state, server, server, JOURNAL, [])
+    assert set(server.ended) == {f"{server.application} moment$"}, "what else the run has at work goes on"
     assert server.oids == {"shop": LIVE, NEW: OURS}
     assert state.journals() == [JOURNAL]
 

@@ -11,6 +11,7 @@ from scalr_backup.actions.leftovers import keep_what_was_written, put_back
 from scalr_backup.core.errors import RestoreError, ScalrBackupError
 from scalr_backup.core.model import Failure, aside_name
 from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.postgres.window import MOMENT
 from scalr_backup.tools.state import RestoreJournal, State
 
 # How long a server that lets nobody in is asked again, until it is left to the next run; the app waits for its database.
@@ -58,7 +59,7 @@ def _put_back(tidier: Postgres, application: str, noted: RestoreJournal, failed:
     while True:
         obstacle: str | None = "its session goes on"
         try:
-            if not tidier.end_leftovers(f"{application}$") and (obstacle := put_back(tidier, noted)) is None:
+            if not tidier.end_leftovers(f"{application} {MOMENT}$") and (obstacle := put_back(tidier, noted)) is None:
                 return
         except ScalrBackupError as error:
             obstacle = error.message

@@ -36,7 +36,7 @@ from scalr_backup.tools.postgres.queries import (
     sequence_values,
 )
 from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREFIX, explain_failure
-from scalr_backup.tools.postgres.window import DONE, window_script
+from scalr_backup.tools.postgres.window import DONE, MOMENT, window_script
 
 # Half-made databases of a restore: this, the run's id and a number. Nothing else is called so; a user's database
 # that only begins alike is not ours to drop.
@@ -334,7 +334,7 @@ class Postgres(Clients):
         # A limit of connections keeps everybody out but superusers, of whom we have to be one.
         script = window_script(live, new, aside, statements, guarded=bool(self._without_event_triggers))
         # Once begun, it waits for its answer, even when told to stop: it takes a moment.
-        with self.unstoppable().session(home) as session:
+        with self.unstoppable(f"{self.application} {MOMENT}").session(home) as session:
             said: list[dict[str, Any]] = session.query(script)
         if not said:
             raise PostgresError(f"{self.container} did not say whether the names are back")

@@ -14,6 +14,8 @@ from scalr_backup.core.sql import connection_string, quote_identifier, quote_lit
 from scalr_backup.tools.postgres.queries import MAY_END
 from scalr_backup.tools.postgres.session import PSQL, SETTLE
 
+# What its sessions are called beside their run, which has others at work meanwhile.
+MOMENT = "moment"
 # How often a rename is tried while others are connected: each try ends them first, and then waits 5 s for the last.
 _TRIES = 12
 _WAIT_MILLISECONDS = 10 * 1000
