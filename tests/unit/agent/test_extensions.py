@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.drill.plan import DrillSubject, throwaway
-from scalr_backup.actions.leftovers import put_back
 from scalr_backup.actions.restore.extensions import (
     cared_for,
     creations_at_home,
@@ -20,10 +19,8 @@ from scalr_backup.actions.restore.extensions import (
 from scalr_backup.actions.restore.plan import require_room
 from scalr_backup.actions.restore.request import RestoreRequest
 from scalr_backup.actions.restore.warnings import slot_warnings, unknown_room_warnings, unrehearsed_warnings
-from scalr_backup.actions.restore.window import run_under_final_name
 from scalr_backup.core.archive.trouble import Trouble
 from scalr_backup.core.errors import (
-    DockerUnreachableError,
     MissingExtensionError,
     PostgresError,
     RestoreError,
@@ -35,12 +32,8 @@ from scalr_backup.core.room import Claim
 from scalr_backup.tools.docker.exec_stream import ExecResult
 from scalr_backup.tools.docker.throwaway import Image
 from scalr_backup.tools.postgres.cluster import Postgres
-from scalr_backup.tools.postgres.window import window_script
-from scalr_backup.tools.state import RestoreJournal, State
 
-NEW, ASIDE = "scalr_restore_20261122t030000z_3f9a_1", "shop_aside_20261122t030000z-3f9a"
-JOURNAL = RestoreJournal("20261122T030000Z-3f9a", "scalr-shop-db", "shop", NEW, "shop_before", False)
-NOTED = RestoreJournal("20261122T030000Z-3f9a", "scalr-shop-db", "shop", NEW, "shop_before", False, ASIDE)
+NEW = "scalr_restore_20261122t030000z_3f9a_1"
 CREATE_CRON = "CREATE EXTENSION IF NOT EXISTS pg_cron WITH SCHEMA pg_catalog"
 
 
@@ -93,19 +86,45 @@ def test_an_extension_that_looks_at_the_name_is_created_under_it_and_others_are_
     assert len(creations_at_home(head("tied"), ["tied"])) == 1
 
 
+class Refuses:
+    """A server that refuses an extension, with this code."""
+
+    def __init__(self, sqlstate):
+        self.sqlstate = sqlstate
+        self.asked = []
+
+    def alter(self, new, statements):
+        self.asked.append((new, *statements))
+        if self.sqlstate:
+            raise PostgresError("refused", self.sqlstate)
+
+
 @pytest.mark.parametrize(
-    ("desc", "words", "found"),
+    ("desc", "words", "sqlstate", "found"),
     [
-        ("EXTENSION", "ERROR:  can only create extension in database shop", "tied"),
-        ("EXTENSION", "FEHLER:  nur in der Datenbank \u00bbshop\u00ab", "tied"),
-        ("EXTENSION", "ERROR:  could not open extension control file", None),
-        ("EXTENSION", "ERROR:  not in workshop", None),
-        ("TABLE", "ERROR:  shop", None),
+        ("EXTENSION", "ERROR:  can only create extension in database shop", "P0001", "tied"),
+        ("EXTENSION", "FEHLER:  nur in der Datenbank \u00bbshop\u00ab", "0A000", "tied"),
+        ("EXTENSION", "ERROR:  could not open extension control file", "58P01", None),
+        ("EXTENSION", "ERROR:  not in workshop", "P0001", None),
+        ("TABLE", "ERROR:  shop", "P0001", None),
+        # It names the database, and is of something else: no rights, no file, or over by now.
+        ("EXTENSION", "ERROR:  permission denied for database shop", "42501", None),
+        ("EXTENSION", 'ERROR:  could not open "/shop/x.control"', "58P01", None),
+        ("EXTENSION", "ERROR:  shop", None, None),
     ],
 )
-def test_what_is_not_known_is_recognized_by_an_error_that_names_the_database(desc, words, found):
-    trouble = Trouble(SimpleNamespace(desc=desc, tag="tied"), words)
-    assert looks_at_the_name((trouble,), "shop") == found
+def test_what_is_not_known_is_recognized_by_an_error_that_names_the_database(desc, words, sqlstate, found):
+    entry = SimpleNamespace(desc=desc, tag="tied", defn="CREATE EXTENSION tied;\n")
+    server = Refuses(sqlstate)
+    assert looks_at_the_name((Trouble(entry, words),), "shop", server, NEW) == found
+    for asked in server.asked:
+        assert asked == (NEW, "BEGIN", "CREATE EXTENSION tied", "ROLLBACK"), "a look leaves nothing"
+
+
+def test_an_extension_that_is_called_as_the_database_is_not_recognized_by_its_own_name():
+    entry = SimpleNamespace(desc="EXTENSION", tag="postgis", defn="CREATE EXTENSION postgis;\n")
+    trouble = Trouble(entry, 'ERROR:  could not create extension "postgis"')
+    assert looks_at_the_name((trouble,), "postgis", Refuses("P0001"), NEW) is None
 
 
 def test_a_database_of_another_name_than_the_extension_wants_is_refused_beforehand():
@@ -118,8 +137,16 @@ def test_a_database_of_another_name_than_the_extension_wants_is_refused_beforeha
 
 
 def test_whose_sessions_end_twice_is_told_beforehand():
-    [warning] = window_warnings({"shop": ("pg_cron", "hstore"), "blog": ("hstore",)})
+    [warning] = window_warnings({"shop": ("pg_cron", "hstore"), "blog": ("hstore", "postgis", "timescaledb")})
     assert warning.startswith("pg_cron can be created only in a database that is called shop")
+
+
+def test_of_an_extension_that_nobody_knows_it_is_told_that_the_sessions_may_end_twice():
+    [warning] = window_warnings({"shop": ("homemade", "hstore")})
+    assert warning.startswith(
+        "Whether homemade can be created in a database that is not called shop is not known here."
+    )
+    assert window_warnings({"shop": ()}) == []
 
 
 # -- a drill's server --------------------------------------------------------------------------------------
@@ -153,98 +180,6 @@ def test_everything_that_an_extension_needs_has_a_name_that_sql_takes():
     for needs in NEEDS.values():
         for name in (*needs.while_filling, *needs.after, *needs.settings, *([needs.home] if needs.home else [])):
             assert name.replace("_", "").replace(".", "").isalnum()
-
-
-# -- the moment under the final name -----------------------------------------------------------------------
-
-
-def test_the_script_of_the_moment_ends_with_the_names_as_they_were():
-    script = window_script("shop", NEW, ASIDE, "postgres", [CREATE_CRON], guarded=True)
-    forth = script.index(f'ALTER DATABASE "{NEW}" RENAME TO "shop"')
-    closed, created = script.index('ALTER DATABASE "shop" CONNECTION LIMIT 0'), script.index(CREATE_CRON)
-    back = script.index(f'ALTER DATABASE "{ASIDE}" RENAME TO "shop"')
-    assert forth < closed < created < back
-    assert script.index("ON_ERROR_STOP off") < forth, "an error in the middle must not keep the names from going back"
-    assert "RENAME TO" not in script[script.rindex("CONNECTION LIMIT -1") + 200 :]
-
-
-class Names:
-    """A cluster that is only names, and those that let nobody in."""
-
-    def __init__(self, names, closed=()):
-        self.names = dict.fromkeys(names)
-        for name in self.names:
-            self.names[name] = f"was {name}"
-        self.closed = set(closed)
-
-    def database_names(self):
-        return set(self.names)
-
-    def lets_nobody_in(self, name):
-        return name in self.closed
-
-    def rename_database(self, name, new_name):
-        self.names[new_name] = self.names.pop(name)
-
-    def swap(self, live, new, old, _properties):
-        self.names[old] = self.names.pop(live)
-        self.names[live] = self.names.pop(new)
-
-
-@pytest.mark.parametrize(
-    ("names", "closed", "after"),
-    [
-        # Before it, and after it.
-        ({"shop", NEW}, (), {"shop": "was shop", NEW: f"was {NEW}"}),
-        ({NEW}, (), {NEW: f"was {NEW}"}),
-        # In it: with a live database, and without.
-        ({"shop", ASIDE}, ("shop",), {"shop": f"was {ASIDE}", NEW: "was shop"}),
-        ({"shop"}, ("shop",), {NEW: "was shop"}),
-        # Somebody has taken the half-made one away.
-        ({ASIDE}, (), {"shop": f"was {ASIDE}"}),
-        # Or has made a database of his own: nothing is touched.
-        ({"shop"}, (), {"shop": "was shop"}),
-        ({"shop", ASIDE}, (), {"shop": "was shop", ASIDE: f"was {ASIDE}"}),
-        (set(), (), {}),
-    ],
-)
-def test_the_next_run_puts_the_names_back_and_touches_nobody_elses_database(names, closed, after):
-    server = Names(names, closed)
-    obstacle = put_back(server, NOTED)
-    assert server.names == after
-    assert (obstacle is not None) is (names == {"shop", ASIDE} and not closed)
-
-
-@pytest.mark.parametrize("failed", ["", "no luck"])
-def test_the_moment_is_noted_before_it_begins_and_forgotten_after_it(tmp_path, failed):
-    state, seen = State(tmp_path), []
-
-    def while_named(live, new, aside, statements):
-        seen.append((live, new, aside, tuple(statements), state.journals()))
-        return True, failed
-
-    server = Names({"shop", NEW})
-    server.while_named = while_named
-    with suppress(RestoreError):
-        run_under_final_name(state, server, server, JOURNAL, ["CREATE EXTENSION x"])
-    [(live, new, aside, statements, journals)] = seen
-    assert (live, new, aside, statements) == ("shop", NEW, ASIDE, ("CREATE EXTENSION x",))
-    assert journals == [NOTED]
-    assert state.journals() == [JOURNAL]
-
-
-def test_a_lost_answer_is_looked_after_at_once(tmp_path):
-    server = Names({"shop", NEW})
-
-    def while_named(*_arguments):
-        server.names = {"shop": "half-made", ASIDE: "live"}
-        server.closed = {"shop"}
-        raise DockerUnreachableError("gone")
-
-    server.while_named = while_named
-    with pytest.raises(RestoreError, match="gone"):
-        run_under_final_name(State(tmp_path), server, server, JOURNAL, [])
-    assert server.names == {"shop": "live", NEW: "half-made"}
 
 
 # -- what may not be read ----------------------------------------------------------------------------------

@@ -365,7 +365,8 @@ def test_a_pg_restore_that_died_is_not_written_to_for_minutes():
     started = time.monotonic()
     with pytest.raises(RestoreError, match="exit code 1: pg_restore: error: could not read from input file"):
         fill._stream(
-            SimpleNamespace(database="shop"), ArchiveReader(), b"head", iter(()), DiedWithItsInputOpen(), Lenience("s", skip=False)
+            SimpleNamespace(database="shop"), ArchiveReader(), b"head", iter(()), DiedWithItsInputOpen(),
+            Lenience("s", skip=False), "new",
         )  # fmt: skip
     assert time.monotonic() - started < 5
 

@@ -7,14 +7,19 @@ agent may know it too. So only what belongs to a run that is dead is a leftover.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 
 from scalr_backup.actions.discovery import Discovery
-from scalr_backup.core.errors import PostgresError
-from scalr_backup.core.model import Cluster
+from scalr_backup.core.errors import PostgresError, RestoreError
+from scalr_backup.core.model import Cluster, restored_name
+from scalr_backup.core.sql import quote_identifier
 from scalr_backup.tools.postgres.cluster import Postgres, run_of_half_made
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.state import RestoreJournal, State
+
+# A session that is told to end does so once its statement lets it.
+_END_SECONDS = 10.0
 
 
 def clean_up(state: State, discovery: Discovery, cluster: Cluster) -> list[str]:
@@ -30,7 +35,7 @@ def clean_up(state: State, discovery: Discovery, cluster: Cluster) -> list[str]:
     name = cluster.container.name
     found = []
     dead = sorted(run for run in postgres.runs_at_work() if state.runs.is_dead(run))
-    if ended := sum(postgres.end_leftovers(f"{APPLICATION_PREFIX} {run}") for run in dead):
+    if ended := sum(_end(postgres, run) for run in dead):
         found.append(f"{ended} sessions or processes of a killed run were ended in {name}.")
     for head in sorted(postgres.heads()):
         if _is_of_dead_run(state, head):
@@ -45,6 +50,15 @@ def clean_up(state: State, discovery: Discovery, cluster: Cluster) -> list[str]:
         else:
             found.append(f"The half-made database {half_made} of a killed restore was dropped in {name}.")
     return found
+
+
+def _end(postgres: Postgres, run: str) -> int:
+    """End what a run has left, and wait a moment for its last transaction: it may be changing names."""
+    left = ended = postgres.end_leftovers(f"{APPLICATION_PREFIX} {run}")
+    deadline = time.monotonic() + _END_SECONDS
+    while left and time.monotonic() < deadline:
+        left = postgres.end_leftovers(f"{APPLICATION_PREFIX} {run}")
+    return ended
 
 
 def half_made_by_dead(state: State, postgres: Postgres) -> dict[str, int]:
@@ -68,39 +82,77 @@ def superfluous(journal: RestoreJournal, names: Collection[str]) -> str | None:
 def put_back(postgres: Postgres, journal: RestoreJournal) -> str | None:
     """End the moment in which a new database stood under the live one's name; returns what stands against it.
 
-    A new database in that moment lets nobody in (see ``window_script``): any other of that name is somebody's own.
+    Names alone do not tell whose a database is: the new one is that whose oid was noted, and any other of the live one's
+    name is somebody's own. All names change at once or none, and the new database lets everybody in again: see
+    ``window_script``.
     """
-    names = postgres.database_names()
-    is_aside = journal.aside is not None and journal.aside in names
-    if not is_aside and (journal.new in names or journal.database not in names):
-        return None
-    if journal.database not in names:
-        postgres.rename_database(str(journal.aside), journal.database)
-        return None
-    if journal.new in names or not postgres.lets_nobody_in(journal.database):
-        return (
-            f"somebody has made another {journal.database} meanwhile, so rename {journal.aside} yourself"
-            if is_aside
-            else None
-        )
-    if is_aside:
-        postgres.swap(journal.database, str(journal.aside), journal.new, ())
-    else:
-        postgres.rename_database(journal.database, journal.new)
+    oids = postgres.database_oids()
+    is_ours = journal.new_oid is not None and oids.get(journal.database) == journal.new_oid
+    renames = [(journal.database, journal.new)] if is_ours else []
+    if journal.aside in oids:
+        if journal.database in oids and not is_ours:
+            return f"there is another {journal.database} meanwhile, so see which of the two is right, and rename {journal.aside}"
+        renames.append((str(journal.aside), journal.database))
+    if renames:
+        reopen = f"ALTER DATABASE {quote_identifier(journal.new)} CONNECTION LIMIT -1"
+        postgres.rename_all(renames, [reopen] if is_ours else [])
     return None
+
+
+def keep_what_was_written(postgres: Postgres, journal: RestoreJournal, *, rows: bool) -> str | None:
+    """Give a new database that stood under the live one's name, and into which somebody has written, a name to stay under.
+
+    Whoever is a superuser was let in; with *rows*, what is in tables of extensions is looked at, too. Returns the name.
+    Raises PostgresError.
+    """
+    if journal.new not in postgres.database_names() or not postgres.holds_more_than_extensions(journal.new, rows=rows):
+        return None
+    kept = restored_name(journal.database, journal.run)
+    postgres.rename_all([(journal.new, kept)])
+    return kept
+
+
+def give_up(state: State, journal: RestoreJournal, postgres: Postgres) -> None:
+    """Remove what a restore that has failed does not need any more, and close its journal.
+
+    Raises PostgresError; then the journal stays, and the next run tries again.
+    """
+    noted = state.journal(journal.new) or journal
+    if noted.aside is not None:
+        if obstacle := put_back(postgres, noted):
+            raise PostgresError(obstacle)
+        keep_what_was_written(postgres, noted, rows=True)
+    if name := superfluous(noted, postgres.database_names()):
+        postgres.drop_database(name)
+    state.close_journal(noted)
+
+
+def require_own_name(state: State, container: str, database: str) -> None:
+    """Refuse to work with a database whose name may be another one's for now. Raises RestoreError."""
+    if noted := next((one for one in state.journals(container) if one.aside and one.database == database), None):
+        raise RestoreError(
+            f"{container}/{database} may be called {noted.aside} since the restore {noted.run} was interrupted, and what has "
+            "its name may be a half-made database. The warnings say why the names could not be changed back; do that, and "
+            "run this again."
+        )
 
 
 def _finish(state: State, journal: RestoreJournal, postgres: Postgres) -> list[str]:
     if journal.aside is None:
         return _finish_named(state, journal, postgres)
     where = f"The restore {journal.run} of {journal.container}/{journal.database} was killed while names were changed"
+    kept = None
     try:
-        obstacle = put_back(postgres, journal)
+        if (obstacle := put_back(postgres, journal)) is None:
+            kept = keep_what_was_written(postgres, journal, rows=True)
     except PostgresError as error:
         obstacle = error.message
     if obstacle is not None:
         return [f"{where}, and they could not be changed back: {obstacle}"]
-    return [f"{where}; they are as they were.", *_finish_named(state, journal, postgres)]
+    told = [f"{where}; they are as they were."]
+    if kept:
+        told.append(f"Somebody wrote into its half-made database while that was called {journal.database}: see {kept}.")
+    return [*told, *_finish_named(state, journal, postgres)]
 
 
 def _finish_named(state: State, journal: RestoreJournal, postgres: Postgres) -> list[str]:

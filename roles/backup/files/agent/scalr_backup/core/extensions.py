@@ -40,6 +40,21 @@ NEEDS: Mapping[str, ExtensionNeeds] = {
     "postgis_tiger_geocoder": ExtensionNeeds(while_filling={"pgaudit.log": "none"}),
 }
 
+# Those that need nothing and do not look at their database's name: PostgreSQL's own (documentation, "Additional Supplied
+# Modules and Extensions", and the procedural languages), and others that many have.
+HARMLESS = frozenset(
+    """
+    amcheck autoinc bloom bool_plperl bool_plperlu btree_gin btree_gist citext cube dblink dict_int dict_xsyn earthdistance
+    file_fdw fuzzystrmatch hstore hstore_plperl hstore_plperlu hstore_plpython3u insert_username intagg intarray isn
+    jsonb_plperl jsonb_plperlu jsonb_plpython3u lo ltree ltree_plpython3u moddatetime old_snapshot pageinspect
+    pg_buffercache pg_freespacemap pg_logicalinspect pg_prewarm pg_stat_statements pg_surgery pg_trgm pg_visibility
+    pg_walinspect pgcrypto pgrowlocks pgstattuple plperl plperlu plpgsql plpython3u pltcl pltclu postgres_fdw refint seg
+    sslinfo tablefunc tcn tsm_system_rows tsm_system_time unaccent uuid-ossp xml2
+    address_standardizer address_standardizer_data_us age hll hypopg pg_partman pg_repack pg_stat_kcache pgaudit pgmq
+    pgrouting pgtap rum vector
+    """.split()  # noqa: SIM905 (seventy words)
+)
+
 # Settings of a server, beside those that extensions name, that decide whether what it holds can be restored: libraries
 # that bring security labels and hooks, and how constants are read.
 _OF_ANY_SERVER = (
@@ -66,6 +81,11 @@ def calls_after(extensions: Iterable[str]) -> tuple[tuple[str, str], ...]:
 def homes(extensions: Iterable[str]) -> dict[str, str]:
     """The extensions that only one database of a cluster can have, with the setting that names it."""
     return {one: home for one in extensions if (home := NEEDS.get(one, NOTHING).home)}
+
+
+def is_known(extension: str) -> bool:
+    """Whether it is known what an extension needs of a restore."""
+    return extension in NEEDS or extension in HARMLESS
 
 
 def settings_of_a_drill(known: Mapping[str, str], extensions: Iterable[str], database: str) -> dict[str, str]:

@@ -47,6 +47,8 @@ _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # What a restore keeps beside the live database: the old one, or a new one that is not what was saved. Its run's id ends
 # the name; a user's database that only sounds alike is not ours to leave out.
 _KEPT_COPY = re.compile(r".+_(?:before_restore|restored)_(\d{8}t\d{6}z)-[0-9a-f]{4}\Z", re.DOTALL)
+# What a live database is called for the moment in which a restore's new one stands under its name.
+_ASIDE = re.compile(r".+(_aside_\d{8}t\d{6}z-[0-9a-f]{4})\Z", re.DOTALL)
 # A database's name is one component of a snapshot's path: these characters would be more, or end it.
 _UNSAFE_IN_PATH = re.compile("[%/\x00-\x1f\x7f\udc80-\udcff]")
 
@@ -70,6 +72,22 @@ def is_run_id(text: str) -> bool:
 def old_name(database: str, run: str) -> str:
     """The name under which a replaced database waits."""
     return cut_name(database, f"_before_restore_{run.lower()}")
+
+
+def aside_name(database: str, run: str) -> str:
+    """The name under which a live database waits while another one has its name for a moment."""
+    return cut_name(database, f"_aside_{run.lower()}")
+
+
+def is_aside(name: str, database: str | None = None) -> bool:
+    """Whether a restore gave this name to a live database, or to that one, for a moment."""
+    found = _ASIDE.match(name)
+    return found is not None and (database is None or cut_name(database, found.group(1)) == name)
+
+
+def restored_name(database: str, run: str) -> str:
+    """The name under which a new database waits that is not what was saved, or holds what somebody has written."""
+    return cut_name(database, f"_restored_{run.lower()}")
 
 
 def kept_since(database: str) -> datetime | None:

@@ -55,13 +55,15 @@ class RestoreJournal:
     keep_old: bool
     # While the new database stands under the live one's name for a moment: what the live one is called then.
     aside: str | None = None
+    # Which of those two the new one is, then.
+    new_oid: int | None = None
 
     @classmethod
     def of(cls, record: RestoreRecord) -> RestoreJournal:
         """As it was written down."""
         return cls(
             record["run"], record["container"], record["database"], record["new"], record["old"], record["keep_old"],
-            record.get("aside"),
+            record.get("aside"), record.get("new_oid"),
         )  # fmt: skip
 
     @property
@@ -71,7 +73,11 @@ class RestoreJournal:
             "run": self.run, "container": self.container, "database": self.database, "new": self.new, "old": self.old,
             "keep_old": self.keep_old,
         }  # fmt: skip
-        return record | {"aside": self.aside} if self.aside else record
+        if self.aside is not None:
+            record["aside"] = self.aside
+        if self.new_oid is not None:
+            record["new_oid"] = self.new_oid
+        return record
 
     @property
     def kept(self) -> KeptDatabase:
@@ -221,6 +227,11 @@ class State:
     def close_journal(self, journal: RestoreJournal) -> None:
         """Forget a restore that has left nothing behind."""
         self._change(lambda document: document.setdefault("restores", {}).pop(journal.new, None))
+
+    def journal(self, new: str) -> RestoreJournal | None:
+        """What is written down of the restore that makes this database."""
+        entry = self.read().get("restores", {}).get(new)
+        return RestoreJournal.of(entry) if entry else None
 
     def journals(self, container: str | None = None) -> list[RestoreJournal]:
         """Restores into a container, or into any, that have not closed their journal."""

@@ -16,6 +16,7 @@ from scalr_backup.actions import latecomers, leftovers, missing
 from scalr_backup.actions.backup.dump import Dumped, Dumper, lacking, unchecked, uncounted
 from scalr_backup.actions.backup.locks import ContainerLocks
 from scalr_backup.actions.backup.manifest import require_readable_size
+from scalr_backup.actions.backup.names import Names, under_own_names
 from scalr_backup.actions.backup.result import PassPlan, PassRequest, PassResult
 from scalr_backup.actions.backup.saved_roles import read_roles
 from scalr_backup.actions.backup.second_try import Company, deserves_another
@@ -138,7 +139,8 @@ class Pass(UseCase):
         # The first call that opens the repository: a wrong password or a dead store ends the pass here.
         if removed := self._restic.unlock():
             self._warn(result, f"{removed} stale locks of a killed run were removed from the repository.")
-        discovered = self._discovery.clusters(request.patterns, f"{APPLICATION_PREFIX} {result.run} look")
+        found = self._discovery.clusters(request.patterns, f"{APPLICATION_PREFIX} {result.run} look")
+        discovered = replace(found, clusters=under_own_names(self._state, found.clusters))
         missing.refuse_excluded(discovered, request.patterns, self._config.host)
         self._note_look(result, discovered)
         late = [container for container in discovered.containers if latecomers.may_come(container)]
@@ -148,7 +150,8 @@ class Pass(UseCase):
         dumped = self._dump_all(dumper, request, result, discovered.clusters)
         if late and not self._cancelled.is_set():
             answers = self._ask_again(late, result)
-            dumped |= self._dump_all(dumper, request, result, [one for _container, one in answers.values() if one])
+            clusters = under_own_names(self._state, [one for _container, one in answers.values() if one])
+            dumped |= self._dump_all(dumper, request, result, clusters)
             discovered = discovered.with_answers(answers)
             self._judge(request, result, [container for container, _cluster in answers.values()])
         self._judge_whole(request, result, discovered)
@@ -270,20 +273,16 @@ class Pass(UseCase):
         self, dumper: Dumper, request: PassRequest, result: PassResult, clusters: Sequence[Cluster]
     ) -> dict[tuple[str, str], Dumped]:
         tags = (request.reason, *request.tags)
-        work = [
-            (cluster, database.name)
-            for cluster in clusters
-            for database in cluster.databases
-            if database.name not in self._superfluous(cluster)
-        ]
+        names = Names(self._state, clusters)
+        work = names.work()
         dumped: dict[tuple[str, str], Dumped] = {}
-        outcomes = self._round(dumper, tags, result, work, dumped, last=False)
-        again = [number for number, outcome in enumerate(outcomes) if outcome is None]
+        outcomes = self._round(dumper, tags, result, work, dumped, names, last=False)
+        again = [number for number, one in enumerate(outcomes) if one is None and not names.is_gone(*work[number])]
         # One by one: what others had of the server's connections, locks and memory is free now.
         deadline = time.monotonic() + self._config.start_wait_seconds
         for number in again:
             self._await_server(work[number][0].container, deadline)
-            outcomes[number] = self._round(dumper, tags, result, [work[number]], dumped, last=True)[0]
+            outcomes[number] = self._round(dumper, tags, result, [work[number]], dumped, names, last=True)[0]
         result.databases += [outcome for outcome in outcomes if outcome]
         return dumped
 
@@ -303,10 +302,11 @@ class Pass(UseCase):
         result: PassResult,
         work: Sequence[tuple[Cluster, str]],
         dumped: dict[tuple[str, str], Dumped],
+        names: Names,
         *,
         last: bool,
     ) -> list[DatabaseBackup | None]:
-        """Dump side by side, or in the *last* round sparingly; no outcome for what is to be tried again."""
+        """Dump side by side, or in the *last* round sparingly; no outcome for what is gone, or to be tried again."""
         locks = ContainerLocks(
             self._state, result.run, Counter(cluster.container.name for cluster, _name in work), self._cancelled
         )
@@ -316,9 +316,12 @@ class Pass(UseCase):
             container = cluster.container
             with company.at_work(container.name) as had_company:
                 try:
-                    with locks.hold(container.name, lambda: self._end_leftovers(cluster, result)):
+                    with locks.hold(container.name, lambda: self._end_leftovers(cluster, result, names)):
                         if self._cancelled.is_set():
                             raise InterruptedRunError(f"{container.name}/{database}: told to stop before its turn.")
+                        if names.is_gone(cluster, database):
+                            return None
+                        names.require_own(cluster, database)
                         one = dumper.dump(cluster, database, tags, sparing=last)
                 except Exception as error:  # noqa: BLE001 (whatever it is, the other databases are dumped)
                     failure = Failure.of(error)
@@ -346,14 +349,11 @@ class Pass(UseCase):
             is_of_server and self._discovery.is_coming(container)
         )
 
-    def _superfluous(self, cluster: Cluster) -> set[str | None]:
-        """What restores have replaced and not dropped yet: it goes before the dumps begin."""
-        names = {database.name for database in cluster.databases}
-        return {leftovers.superfluous(journal, names) for journal in self._state.journals(cluster.container.name)}
-
-    def _end_leftovers(self, cluster: Cluster, result: PassResult) -> None:
+    def _end_leftovers(self, cluster: Cluster, result: PassResult, names: Names) -> None:
         for sentence in leftovers.clean_up(self._state, self._discovery, cluster):
             self._warn(result, sentence)
+        if names.are_in_doubt(cluster):
+            names.look(cluster, self._postgres(cluster, f"{result.run} look"))
 
     def _succeeded(self, cluster: Cluster, database: str, dumped: Dumped) -> DatabaseBackup:
         outcome = DatabaseBackup(

@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.trouble import Trouble
 from scalr_backup.core.errors import MissingExtensionError, PostgresError, RestoreError
-from scalr_backup.core.extensions import calls_after, homes, settings_while_filling
+from scalr_backup.core.extensions import calls_after, homes, is_known, settings_while_filling
 from scalr_backup.tools.postgres.cluster import Postgres
+
+# PostgreSQL documentation, "Error Codes": no right to it, no such file, no other extension that it requires.
+_NOT_OF_THE_NAME = {"42501", "58P01", "42704"}
 
 # Runs statements in the half-made database while that is called by its final name.
 InWindow = Callable[[Sequence[str]], None]
@@ -52,14 +55,30 @@ def creations_at_home(head: ArchiveHead, named: Collection[str] = ()) -> list[st
     ]
 
 
-def looks_at_the_name(found: Sequence[Trouble], database: str) -> str | None:
+def looks_at_the_name(found: Sequence[Trouble], database: str, postgres: Postgres, new: str) -> str | None:
     """The extension that could not be created in a database that is called otherwise, by an error that names *database*.
 
-    Not every such extension is known here. One that could not be created for another reason costs a moment.
+    Not every such extension is known here. The moment under the final name costs the app its sessions: so an extension that
+    is called as the database says nothing by that name, and one that is refused for want of rights would be refused there, too.
     """
-    if found and found[0].entry.desc == "EXTENSION" and re.search(rf"\b{re.escape(database)}\b", found[0].words):
-        return found[0].entry.tag
-    return None
+    if not found or found[0].entry.desc != "EXTENSION" or found[0].entry.tag == database:
+        return None
+    trouble = found[0]
+    if not re.search(rf"\b{re.escape(database)}\b", trouble.words):
+        return None
+    return trouble.entry.tag if _is_refused_by_itself(trouble, postgres, new) else None
+
+
+def _is_refused_by_itself(trouble: Trouble, postgres: Postgres, new: str) -> bool:
+    """Whether an extension still cannot be created, and not for want of rights; pg_restore tells no code of an error."""
+    statement = (trouble.entry.defn or "").strip().rstrip(";")
+    if not statement:
+        return False
+    try:
+        postgres.alter(new, ["BEGIN", statement, "ROLLBACK"])
+    except PostgresError as error:
+        return error.sqlstate is not None and error.sqlstate not in _NOT_OF_THE_NAME
+    return False
 
 
 def require_home(known: Mapping[str, str], container: str, database: str, extensions: Collection[str]) -> None:
@@ -83,4 +102,9 @@ def window_warnings(databases: Mapping[str, Collection[str]]) -> list[str]:
         "moment at the beginning, so its sessions end then as well as at the swap."
         for name, extensions in databases.items()
         if (tied := sorted(homes(extensions)))
+    ] + [
+        f"Whether {', '.join(unknown)} can be created in a database that is not called {name} is not known here. If not, the "
+        "live one is called otherwise for a moment, so its sessions end then as well as at the swap."
+        for name, extensions in databases.items()
+        if not homes(extensions) and (unknown := sorted(one for one in extensions if not is_known(one)))
     ]

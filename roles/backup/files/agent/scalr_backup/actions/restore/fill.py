@@ -219,7 +219,7 @@ class Filler:
                 target.write(opened.head_bytes or opened.beginning, self._stop_if_told)
                 target.end_input()
             if listener.exit_code(self._stop_if_told):
-                self._judge(plan, head, listener, lenience)
+                self._judge(plan, head, listener, lenience, new)
 
     def _load(self, plan: DatabasePlan, new: str, care: ExitStack, lenience: Lenience) -> tuple[ArchiveHead, bytes]:
         """Make the database and stream what comes before the data, and the data, into it."""
@@ -239,7 +239,7 @@ class Filler:
             with self._postgres.start_restore(
                 new, SILENCE_SECONDS, tablespaces=plan.tablespaces, sections=sections, go_on=lenience.skip
             ) as target:
-                self._stream(plan, opened.reader, opened.beginning, chunks, target, lenience)
+                self._stream(plan, opened.reader, opened.beginning, chunks, target, lenience, new)
         return head, opened.head_bytes
 
     def _create(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> None:
@@ -260,6 +260,7 @@ class Filler:
         chunks: Iterator[bytes],
         target: ExecStream,
         lenience: Lenience,
+        new: str,
     ) -> None:
         """Copy the archive into pg_restore, verify that it is whole, and wait for pg_restore's verdict.
 
@@ -297,13 +298,13 @@ class Filler:
         if listener.exit_code(while_it_finishes):
             if reader.head is None:
                 raise listener.failure()
-            self._judge(plan, reader.head, listener, lenience)
+            self._judge(plan, reader.head, listener, lenience, new)
         if not whole:
             raise RestoreError(
                 "pg_restore ended without an error before it had read the whole archive, which cannot be right."
             )
 
-    def _judge(self, plan: DatabasePlan, head: ArchiveHead, listener: Listener, lenience: Lenience) -> None:
+    def _judge(self, plan: DatabasePlan, head: ArchiveHead, listener: Listener, lenience: Lenience, new: str) -> None:
         """Decide about a pg_restore that did not make or load everything.
 
         Raises RestoreError unless it may go on.
@@ -311,7 +312,7 @@ class Filler:
         # Told to stop, or ended by whoever watches the room: that is why.
         self._stop_if_told()
         failure, found = listener.failure(), troubles(listener.messages, head)
-        if extension := looks_at_the_name(found, plan.database):
+        if extension := looks_at_the_name(found, plan.database, self._postgres, new):
             raise _NamedError(failure.message, extension)
         if not found:
             raise failure

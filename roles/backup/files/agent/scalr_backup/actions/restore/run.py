@@ -39,10 +39,9 @@ from scalr_backup.core.errors import (
     UnrestorableError,
     VerificationError,
 )
-from scalr_backup.core.model import PRE_RESTORE, Failure, old_name
+from scalr_backup.core.model import PRE_RESTORE, Failure, old_name, restored_name
 from scalr_backup.core.progress import log, progress, starting_over
 from scalr_backup.core.slots import SlotAnswer
-from scalr_backup.core.sql import cut_name
 from scalr_backup.tools.postgres.cluster import RESTORE_PREFIX, Postgres
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.restic.repository import Restic
@@ -219,6 +218,7 @@ class Restore(Replacing):
         request, plan, outcome = flight.request, flight.plan, flight.outcome
         try:
             self._stop_if_told()
+            leftovers.require_own_name(self._state, request.into, plan.database)
             if request.safety_snapshot and plan.exists and outcome.safety_snapshot_id is None:
                 outcome.safety_snapshot_id = self._take_safety_snapshot(flight)
             self._state.open_journal(flight.journal)
@@ -412,7 +412,7 @@ class Restore(Replacing):
     def _keep_for_inspection(self, flight: InFlight) -> str | None:
         """Give a complete database that is not what was saved a name of its own; None when that fails too."""
         journal = flight.journal
-        kept = cut_name(journal.database, f"_restored_{journal.run.lower()}")
+        kept = restored_name(journal.database, journal.run)
         try:
             flight.tidier.rename_database(journal.new, kept)
         except ScalrBackupError:
@@ -426,12 +426,9 @@ class Restore(Replacing):
         postgres, journal = flight.tidier, flight.journal
         try:
             postgres.end_leftovers(f"{APPLICATION_PREFIX} {journal.run}")
-            if superfluous := leftovers.superfluous(journal, postgres.database_names()):
-                postgres.drop_database(superfluous)
+            leftovers.give_up(self._state, journal, postgres)
         except ScalrBackupError as error:
             self._warn(flight.result, f"The half-made {journal.new} stays until the next run: {error.message}")
-        else:
-            self._state.close_journal(journal)
 
     def _stop_if_told(self) -> None:
         if self._cancelled.is_set():

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+from scalr_backup.actions.leftovers import require_own_name
 from scalr_backup.actions.restore.plan import require_swappable
 from scalr_backup.actions.restore.replacing import Replacing
 from scalr_backup.actions.restore.request import live_as_dict, require_one_container
@@ -165,6 +166,7 @@ class Undo(Replacing):
         postgres = self._postgres(result.plan.cluster, result.run)
         replaced = KeptDatabase(result.run, kept.container, kept.database, old_name(kept.database, result.run))
         try:
+            require_own_name(self._state, kept.container, kept.database)
             exists = kept.database in postgres.database_names()
             journal = UndoJournal(kept, replaced if exists else None)
             # Noted before it is so: whatever ends this run, the next one knows what to look for.

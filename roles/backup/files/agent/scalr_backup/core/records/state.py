@@ -247,6 +247,7 @@ class RestoreRecord(KeptRecord):
     new: str
     keep_old: bool
     aside: NotRequired[str]
+    new_oid: NotRequired[int]
 
 
 class UndoRecord(TypedDict):

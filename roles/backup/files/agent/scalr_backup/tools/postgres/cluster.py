@@ -21,9 +21,11 @@ from scalr_backup.core.sqlstate import is_untranslatable
 from scalr_backup.tools.docker import volumes
 from scalr_backup.tools.postgres.clients import MOST_JOBS, Clients
 from scalr_backup.tools.postgres.queries import (
+    ARE_ROWS_OF_OTHERS,
     CONNECTED,
     DATABASES,
     IS_EMPTY,
+    IS_MORE_THAN_EXTENSIONS,
     MAY_END,
     ROOM_OF_SERVER,
     SILENCE_THE_LOG,
@@ -33,8 +35,8 @@ from scalr_backup.tools.postgres.queries import (
     count_rows,
     sequence_values,
 )
-from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREFIX
-from scalr_backup.tools.postgres.window import window_script
+from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREFIX, explain_failure
+from scalr_backup.tools.postgres.window import DONE, MOMENT, window_script
 
 # Half-made databases of a restore: this, the run's id and a number. Nothing else is called so; a user's database
 # that only begins alike is not ours to drop.
@@ -217,11 +219,6 @@ class Postgres(Clients):
             session.query("\\set VERBOSITY terse\n" + SILENCE_THE_LOG)
             session.query("BEGIN;\n" + "\n".join(statements) + "\nCOMMIT;")
 
-    def lets_nobody_in(self, name: str) -> bool:
-        """Whether a database allows no connections but a superuser's."""
-        sql = f"SELECT to_jsonb(datconnlimit = 0) FROM pg_database WHERE datname = {quote_literal(name)};"
-        return self.query(self._maintenance_database(name), sql) == [True]
-
     def rename_database(self, name: str, new_name: str) -> None:
         """Rename a database that is not in use."""
         self.execute(
@@ -298,7 +295,12 @@ class Postgres(Clients):
     def swap(self, live: str, new: str, old: str | None, properties: Sequence[str]) -> None:
         """Rename *live* to *old* and *new* to *live*, and set the database's properties, all in one transaction.
 
-        *old* is None when there is no live database.
+        *old* is None when there is no live database. Raises PostgresError; then nothing has changed.
+        """
+        self.rename_all([*([(live, old)] if old is not None else []), (new, live)], properties)
+
+    def rename_all(self, pairs: Sequence[tuple[str, str]], properties: Sequence[str] = ()) -> None:
+        """Rename databases one after the other, each from one name to another, and set properties, all in one transaction.
 
         ``ALTER DATABASE … RENAME`` locks the database's entry against new connections and then waits 5 s for
         the sessions that are left (CountOtherDBBackends in PostgreSQL's procarray.c); a second session ends
@@ -307,16 +309,17 @@ class Postgres(Clients):
         Raises PostgresError; then nothing has changed.
         """
         statements = ["BEGIN", f"SET LOCAL lock_timeout = {_SWAP_WAIT_MILLISECONDS}"]
-        if old is not None:
-            statements.append(f"ALTER DATABASE {quote_identifier(live)} RENAME TO {quote_identifier(old)}")
-        statements.append(f"ALTER DATABASE {quote_identifier(new)} RENAME TO {quote_identifier(live)}")
+        statements += [
+            f"ALTER DATABASE {quote_identifier(one)} RENAME TO {quote_identifier(other)}" for one, other in pairs
+        ]
         statements.extend(statement.rstrip().rstrip(";") for statement in properties)
         statements.append("COMMIT")
         script = ";\n".join(statements) + ";"
-        maintenance = self._maintenance_database(live)
+        busy = list(dict.fromkeys(name for pair in pairs for name in pair))
+        maintenance = self._maintenance_database(self._home if self._home in busy else busy[0])
         # Once begun, a swap waits for its answer, even when told to stop: it takes seconds.
         with (
-            self._sessions_ended(maintenance, [live, new]),
+            self._sessions_ended(maintenance, busy),
             self.unstoppable().session(maintenance) as session,
         ):
             session.query(script)
@@ -329,11 +332,24 @@ class Postgres(Clients):
         """
         home = self._maintenance_database(live)
         # A limit of connections keeps everybody out but superusers, of whom we have to be one.
-        script = window_script(live, new, aside, home, statements, guarded=bool(self._without_event_triggers))
+        script = window_script(live, new, aside, statements, guarded=bool(self._without_event_triggers))
         # Once begun, it waits for its answer, even when told to stop: it takes a moment.
-        with self.unstoppable().session(home) as session:
-            said: dict[str, Any] = session.query(script)[-1]
-        return bool(said["back"]), str(said["failed"])
+        with self.unstoppable(f"{self.application} {MOMENT}").session(home) as session:
+            said: list[dict[str, Any]] = session.query(script)
+        if not said:
+            raise PostgresError(f"{self.container} did not say whether the names are back")
+        words = str(said[-1]["said"])
+        return bool(said[-1]["back"]), "" if words == DONE else explain_failure(words)[
+            1
+        ] or "its psql could not be started"
+
+    def holds_more_than_extensions(self, database: str, *, rows: bool) -> bool:
+        """Whether somebody has written into a database in which nothing was made but extensions.
+
+        With *rows*, what stands in the extensions' own tables counts, too, unless their creation has put it there.
+        """
+        with self.session(database, self._without_event_triggers, silence_seconds=ANSWER_SECONDS) as session:
+            return session.query(IS_MORE_THAN_EXTENSIONS) == [True] or (rows and any(session.query(ARE_ROWS_OF_OTHERS)))
 
     def set_until_full(self, database: str, settings: Mapping[str, str]) -> tuple[str, ...]:
         """Give a database settings; returns their names.
@@ -410,7 +426,12 @@ class Postgres(Clients):
 
     def database_names(self) -> set[str]:
         """Every database of the cluster, templates too; told to a run that is to stop as well, as what a swap came to."""
-        return set(self.unstoppable().query(self._home, "SELECT to_jsonb(datname) FROM pg_database;"))
+        return set(self.database_oids())
+
+    def database_oids(self) -> dict[str, int]:
+        """The same, each with what it keeps whatever it is called."""
+        rows = "SELECT jsonb_build_array(datname, oid::bigint) FROM pg_database;"
+        return dict(self.unstoppable().query(self._home, rows))
 
     def _is_empty(self, database: str) -> bool:
         return bool(self.query(database, IS_EMPTY)[0])

@@ -60,6 +60,29 @@ SELECT to_jsonb({_NOTHING_MADE}
                               ON i.classoid = 'pg_namespace'::regclass AND i.objoid = n.oid
                             WHERE n.nspname = 'public' AND n.nspacl IS DISTINCT FROM i.initprivs));
 """
+# What nobody made but whoever wrote into a database that has extensions only. What is inside of another object, such as a
+# table's index, does not count by itself.
+_NOT_OF_AN_EXTENSION = (
+    "oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = '{catalog}'::regclass "
+    "AND d.objid = {catalog}.oid AND d.deptype = 'e')"
+)
+_MADE = " OR ".join(
+    f"EXISTS (SELECT FROM {catalog} WHERE {condition} AND {_NOT_OF_AN_EXTENSION.format(catalog=catalog)})"
+    for catalog, condition in {
+        "pg_class": "relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't'",
+        "pg_proc": "true",
+        "pg_type": "typtype IN ('d', 'e', 'r')",
+    }.items()
+)
+IS_MORE_THAN_EXTENSIONS = f"SELECT to_jsonb({_MADE} OR EXISTS (SELECT FROM pg_largeobject_metadata));"
+# An extension is created by one transaction, which its rows are of.
+ARE_ROWS_OF_OTHERS = """
+SELECT format('SELECT to_jsonb(EXISTS (SELECT FROM ONLY %I.%I WHERE xmin::text <> %L))', n.nspname, c.relname, e.xmin)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+WHERE c.relkind = 'r' AND c.oid >= 16384 \\gexec
+"""
 _DESCRIBE = """
 SELECT jsonb_build_object(
   'database', d.datname,

@@ -50,6 +50,8 @@ _CONVERTED = (
     f"IN ({', '.join(map(quote_literal, sorted(WITHOUT_CONVERSION)))}) THEN '{_AS_IT_IS}' ELSE 'UTF8' END, false) "
     "AS client_encoding \\gset\n"
 )
+# What a psql begins with, whatever it is connected to.
+SETTLE = f"{LIFT_LIMITS}{_CONVERTED}"
 # PostgreSQL waits for ever on what somebody holds exclusively; a night is better spent on the others. Who tidies up after
 # being told to stop waits no longer than this.
 _SHORT_LOCK_WAIT_SECONDS = 30
@@ -112,7 +114,7 @@ class SqlSession:
         self._messages = MessageTail()
         self._received = b""
         # At once, as a session that waits for its first query may have a limit, too.
-        self._write(LIFT_LIMITS if raw else f"{LIFT_LIMITS}{_CONVERTED}")
+        self._write(LIFT_LIMITS if raw else SETTLE)
 
     def query(self, sql: str) -> list[Any]:
         """Run SQL (or psql commands) whose rows are one JSON document each; returns the documents.

@@ -2,7 +2,8 @@
 """A moment in which a new database stands under its final name, for what can be done only there.
 
 It is one script for one psql: once begun, it needs nobody, and ends with the names as they were, whatever happens to
-who started it. Only the end of the server or of psql itself can come between; then the names tell what to do.
+who started it. It stays where it is, and a second psql works in the new database: one that leaves its connection may get no
+other, and ends. Only the end of the server or of psql itself can come between; then the journal and the names tell what to do.
 """
 
 from __future__ import annotations
@@ -11,19 +12,34 @@ from collections.abc import Sequence
 
 from scalr_backup.core.sql import connection_string, quote_identifier, quote_literal
 from scalr_backup.tools.postgres.queries import MAY_END
+from scalr_backup.tools.postgres.session import PSQL, SETTLE
 
+# What its sessions are called beside their run, which has others at work meanwhile.
+MOMENT = "moment"
 # How often a rename is tried while others are connected: each try ends them first, and then waits 5 s for the last.
 _TRIES = 12
 _WAIT_MILLISECONDS = 10 * 1000
+# What the second psql comes to where nothing is wrong.
+DONE = "done"
+# It tries for half a minute to be let in, for which psql has an exit code: all connections may be taken.
+_WORK = (
+    "left=30; while said=$(printf '%s\\n' \"$SCALR_BACKUP_SQL\" | "
+    f'{" ".join(PSQL)} --set=VERBOSITY=verbose --set=oid="$SCALR_BACKUP_OID" --dbname="$SCALR_BACKUP_THERE" '
+    "2>&1 >/dev/null); code=$?; [ $code = 2 ] && [ $left -gt 0 ]; do left=$((left - 1)); sleep 1; done; "
+    f"if [ $code = 0 ]; then echo {DONE}; else printf '%s' \"$said\"; fi"
+)
+# By the time that it is let in, the name may be another database's.
+_WHERE = (
+    "SELECT CAST(CASE WHEN oid = :oid THEN '1' ELSE 'another database has the name' END AS integer) "
+    "FROM pg_database WHERE datname = current_database();\n"
+)
 
 
-def window_script(
-    live: str, new: str, aside: str | None, home: str, statements: Sequence[str], *, guarded: bool
-) -> str:
+def window_script(live: str, new: str, aside: str | None, statements: Sequence[str], *, guarded: bool) -> str:
     """Rename *live* to *aside* and *new* to *live*, run the statements there, and rename both back.
 
     *aside* is None where there is no live database. While it is *guarded*, nobody but superusers is let in. The script
-    prints one JSON document: whether the names were changed and are back, and the first error of the statements.
+    prints one JSON document: whether the names were changed and are back, and what the statements came to.
     """
     forth = _renames([*([(live, aside)] if aside else []), (new, live)])
     back = _renames([(live, new), *([(aside, live)] if aside else [])])
@@ -31,19 +47,30 @@ def window_script(
     close = limit.format(quote_identifier(live), 0) if guarded else ""
     reopen = limit.format(quote_identifier(new), -1) if guarded else ""
     names = [live, new, *([aside] if aside else [])]
+    work = f"{SETTLE}{_WHERE}{''.join(f'{statement};' + chr(10) for statement in statements)}"
+    answer = "SELECT jsonb_build_object('changed', true, 'back', :'done' = 't', 'said', {});\n"
     script = [
-        "\\set ON_ERROR_STOP off\n\\set failed ''\n",
-        f"SELECT {quote_literal(connection_string(live))} AS there, {quote_literal(connection_string(home))} AS home \\gset\n",
+        "\\set ON_ERROR_STOP off\n",
+        f"SELECT oid AS new_oid FROM pg_database WHERE datname = {quote_literal(new)} \\gset\n",
         _until(_is_there(new, gone=True), names, f"{forth}{close}"),
-        "\\if :done\n\\connect -reuse-previous=on :there\n",
-        *(f"{statement};\n\\if :ERROR\n\\set failed :LAST_ERROR_MESSAGE\n\\endif\n" for statement in statements),
-        "\\connect -reuse-previous=on :home\n",
+        "\\if :done\n",
+        f"\\setenv SCALR_BACKUP_THERE {_quoted(connection_string(live))}\n",
+        f"\\setenv SCALR_BACKUP_OID :new_oid\n\\setenv SCALR_BACKUP_SQL {_quoted(work)}\n",
+        f"\\set said `{_WORK}`\n",
         _until(_is_there(new, gone=False), names, f"{back}{reopen}"),
-        "SELECT jsonb_build_object('changed', true, 'back', :'done' = 't', 'failed', :'failed');\n",
-        "\\else\nSELECT jsonb_build_object('changed', false, 'back', true, 'failed', :'LAST_ERROR_MESSAGE');\n\\endif\n",
+        # Its words may be in an encoding that this session does not have.
+        f"{answer.format(':' + quote_literal('said'))}\\if :ERROR\n{answer.format(quote_literal('it failed'))}\\endif\n",
+        "\\else\nSELECT jsonb_build_object('changed', false, 'back', true, 'said', :'LAST_ERROR_MESSAGE');\n\\endif\n",
         "\\set ON_ERROR_STOP on\n",
     ]
     return "".join(script)
+
+
+def _quoted(text: str) -> str:
+    """A text as an argument of psql's own commands, on one line."""
+    for character, escaped in (("\\", "\\\\"), ("'", "''"), ("\n", "\\n")):
+        text = text.replace(character, escaped)
+    return f"'{text}'"
 
 
 def _renames(pairs: Sequence[tuple[str, str]]) -> str:
