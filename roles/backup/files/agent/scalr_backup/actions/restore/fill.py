@@ -24,7 +24,7 @@ from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.actions.restore.verify import verified
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.reader import ArchiveReader, TrustingReader
-from scalr_backup.core.archive.trouble import are_all_named, troubles
+from scalr_backup.core.archive.trouble import are_all_named, errors_of, troubles
 from scalr_backup.core.errors import PostgresError, RestoreError
 from scalr_backup.core.progress import Emit, progress, starting_over
 from scalr_backup.core.records.state import ObjectRecord
@@ -317,7 +317,7 @@ class Filler:
             raise failure
         if not lenience.skip:
             raise lenience.refusal(found, head, failure.message)
-        if not are_all_named(listener.messages, len(found), 1):
+        if not are_all_named(listener.messages, errors_of(found), 1):
             raise failure
         lenience.judge_loaded(found, head)
 
