@@ -218,8 +218,8 @@ def test_only_two_words_are_known():
 # -- databases that need each other ------------------------------------------------------------------------
 
 
-def plan(name, reaches_out=False):
-    return SimpleNamespace(database=name, reaches_out=reaches_out)
+def plan(name, reaches_out=False, exists=True):
+    return SimpleNamespace(database=name, reaches_out=reaches_out, exists=exists)
 
 
 def test_those_that_read_from_others_come_after_them():
@@ -282,6 +282,17 @@ def test_databases_that_need_each_other_come_back_and_get_what_they_read_at_the_
     assert result.warnings == []
 
 
+@pytest.mark.parametrize("dropped_first", [False, True])
+def test_a_database_that_reads_from_itself_comes_back_where_it_is_not(monkeypatch, dropped_first):
+    failed = outcome("a")
+    failed.dropped_first = dropped_first
+    plans = [plan("a", True, exists=dropped_first)]
+    tried, result, made = again(monkeypatch, [failed], plans, lambda *_arguments: False)
+    assert tried == [("a", True)]
+    assert made == ["REFRESH MATERIALIZED VIEW mv"]
+    assert all(one.ok and not one.objects for one in result.databases)
+
+
 def test_what_cannot_be_made_at_the_end_either_is_a_failure(monkeypatch):
     monkeypatch.setattr(
         Server, "alter", lambda *_arguments: (_ for _ in ()).throw(PostgresError("nobody there", "08001"))
@@ -296,7 +307,7 @@ def test_what_cannot_be_made_at_the_end_either_is_a_failure(monkeypatch):
 @pytest.mark.parametrize(
     ("outcomes", "plans"),
     [
-        # It reads from nowhere; its archive is what failed; there is no other.
+        # It reads from nowhere; its archive is what failed; there is no other, and it finds itself as it was.
         ([outcome("a"), outcome("b", ok=True)], [plan("a"), plan("b")]),
         ([outcome("a", objects=False), outcome("b", ok=True)], [plan("a", True), plan("b")]),
         ([outcome("a")], [plan("a", True)]),
