@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from scalr_backup.actions.restore.finish import Finisher, TogetherError
 from scalr_backup.core.archive.head import PostData
-from scalr_backup.core.archive.trouble import are_all_named, troubles
+from scalr_backup.core.archive.trouble import are_all_named, errors_of, troubles
 from scalr_backup.core.errors import DamagedRelationsError, InterruptedRunError, RestoreError
 from scalr_backup.core.model import Credentials
 from scalr_backup.tools.docker.exec_stream import STDERR, ExecResult
@@ -83,6 +83,47 @@ def test_what_the_archive_does_not_have_is_not_believed(said):
 )
 def test_the_count_at_the_end_tells_whether_all_errors_are_known(last, found, jobs, all_named):
     assert are_all_named(f"{KEY_FAILS}{last}\n", found, jobs) is all_named
+
+
+# As PostgreSQL 15 says it: the entry is named once, and its owner is another error of it.
+TRIGGER = entry(3411, "EVENT TRIGGER", "watch", 16431)
+OWNED = SimpleNamespace(entries=(KEY, VIEW, TRIGGER), post_data=PostData((3215, 3363, 3411), ()))
+OWNER_FAILS = """pg_restore: from TOC entry 3411; 2606 16431 EVENT TRIGGER watch app
+pg_restore: error: could not execute query: ERROR:  function public.gone() does not exist
+Command was: CREATE EVENT TRIGGER watch ON ddl_command_end
+   EXECUTE FUNCTION public.gone();
+
+
+pg_restore: error: could not execute query: ERROR:  event trigger "watch" does not exist
+Command was: ALTER EVENT TRIGGER watch OWNER TO app;
+
+
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_an_object_that_cannot_be_given_to_its_owner_either_is_one_object_with_two_errors(jobs):
+    said = f"{KEY_FAILS}{OWNER_FAILS}{ignored(3 * min(jobs, 2))}"
+    found = troubles(said, OWNED, jobs)
+    assert [(one.entry, one.errors) for one in found] == [(KEY, 1), (TRIGGER, 2)]
+    assert "public.gone()" in found[1].words, "what is told is why it could not be made"
+    assert are_all_named(said, errors_of(found), jobs)
+
+
+def test_an_error_of_another_job_is_not_taken_for_the_entrys_before():
+    # Another job has written into the line that names the view.
+    torn = VIEW_FAILS.replace("pg_restore: von", "pg_restore: pg_restore: creating X\nvon")
+    said = f"{KEY_FAILS}{torn}{ignored(4)}"
+    found = troubles(said, HEAD, 4)
+    assert [one.entry for one in found] == [KEY]
+    assert not are_all_named(said, errors_of(found), 4)
+
+
+def test_an_object_and_its_owner_do_not_cost_a_second_filling():
+    runs = Runs(OWNER_FAILS + ignored(4), OWNER_FAILS + ignored(2))
+    plan = SimpleNamespace(database="shop", tablespaces=True)
+    finished = Finisher(runs, plan, "new", OWNED, b"head", lambda: None).finish(9, lambda _items: None)
+    assert [trouble.entry for trouble in finished.troubles] == [TRIGGER]
 
 
 # -- who makes it, and who tries again ---------------------------------------------------------------------

@@ -19,10 +19,15 @@ from scalr_backup.core.model import Failure
 from scalr_backup.core.progress import nobody
 
 
-def entry(number, desc, tag, defn=None, namespace="public", tableoid=0):
+def entry(number, desc, tag, defn=None, namespace="public", tableoid=0, dependencies=()):
     return SimpleNamespace(
-        dump_id=number, desc=desc, tag=tag, defn=defn, namespace=namespace, tableoid=tableoid, oid=number
-    )
+        dump_id=number, desc=desc, tag=tag, defn=defn, namespace=namespace, tableoid=tableoid, oid=number,
+        dependencies=dependencies,
+    )  # fmt: skip
+
+
+def archive(*entries, is_known=True, server_version="17.6"):
+    return SimpleNamespace(entries=entries, is_known=is_known, server_version=server_version)
 
 
 KEY = entry(
@@ -47,7 +52,7 @@ GEN, HELPER = entry(6, "FUNCTION", "gen(integer)"), entry(7, "FUNCTION", "helper
 VIEW = entry(8, "MATERIALIZED VIEW DATA", "mv", "REFRESH MATERIALIZED VIEW public.mv;\n")
 POLICY = entry(9, "ROW SECURITY", "orders", "ALTER TABLE public.orders ENABLE ROW LEVEL SECURITY;\n")
 INDEX = entry(10, "INDEX", "orders_idx", "CREATE INDEX orders_idx ON public.orders USING btree (public.f(n));\n")
-HEAD = SimpleNamespace(entries=(GEN, HELPER, TOKENS, OTHER_ROWS, TOKEN_ROWS, ROWS, KEY, VIEW, POLICY, INDEX))
+HEAD = archive(GEN, HELPER, TOKENS, OTHER_ROWS, TOKEN_ROWS, ROWS, KEY, VIEW, POLICY, INDEX)
 
 NO_TOKENS = (
     'pg_restore: error: COPY failed for table "tokens": ERROR:  new row for relation "tokens" violates check constraint '
@@ -98,8 +103,11 @@ def test_rows_that_cannot_be_loaded_are_named_by_their_table():
             'ALTER TABLE "public"."tokens" DROP CONSTRAINT "fresh one", ADD CONSTRAINT "fresh one" CHECK ((expires > now())) '
             "NOT VALID;",
         ),
-        (troubles(NO_PRICES, HEAD)[0], 'ALTER FUNCTION "public".gen(integer) SET search_path = pg_catalog, "public";'),
-        (STALE, 'ALTER FUNCTION "public".gen(integer) SET search_path = pg_catalog, "public";'),
+        (
+            troubles(NO_PRICES, HEAD)[0],
+            'ALTER FUNCTION "public"."gen"(integer) SET search_path = pg_catalog, "public";',
+        ),
+        (STALE, 'ALTER FUNCTION "public"."gen"(integer) SET search_path = pg_catalog, "public";'),
         (SLOW, None),
     ],
 )
@@ -140,9 +148,9 @@ def test_a_restore_that_may_go_on_makes_what_it_can_in_another_way_and_lists_all
     assert [one["outcome"] for one in lenience.objects] == ["not_valid", "mended", "left_out"]
     assert server.done[0].endswith("NOT VALID")
     assert server.done[1:] == [
-        'ALTER FUNCTION "public".gen(integer) SET search_path = pg_catalog, "public"',
+        'ALTER FUNCTION "public"."gen"(integer) SET search_path = pg_catalog, "public"',
         "REFRESH MATERIALIZED VIEW public.mv",
-        'ALTER FUNCTION "public".gen(integer) RESET search_path',
+        'ALTER FUNCTION "public"."gen"(integer) RESET search_path',
     ]
     assert "NOT VALID" in in_words(lenience.objects[0])
     assert "left out" in in_words(lenience.objects[2])
@@ -163,27 +171,27 @@ def test_who_may_see_which_rows_is_never_left_out():
 def test_rows_are_loaded_without_the_condition_that_they_violate_and_never_left_out():
     lenience = Lenience("shop", skip=True)
     with pytest.raises(LoosenedError):
-        lenience.judge_loaded(troubles(NO_TOKENS + NO_PRICES, HEAD), HEAD)
+        lenience.judge_loaded(troubles(NO_TOKENS + NO_PRICES, HEAD), HEAD, Server(), "new")
     lenience.begin()
     assert lenience.before == [
-        'ALTER TABLE "public"."tokens" DROP CONSTRAINT "fresh one"',
-        'ALTER FUNCTION "public".gen(integer) SET search_path = pg_catalog, "public"',
+        'ALTER TABLE "public"."tokens" DROP CONSTRAINT IF EXISTS "fresh one"',
+        'ALTER FUNCTION "public"."gen"(integer) SET search_path = pg_catalog, "public"',
     ]
     assert lenience.after == [
         'ALTER TABLE "public"."tokens" ADD CONSTRAINT "fresh one" CHECK ((expires > now())) NOT VALID',
-        'ALTER FUNCTION "public".gen(integer) RESET search_path',
+        'ALTER FUNCTION "public"."gen"(integer) RESET search_path',
     ]
     assert [one["outcome"] for one in lenience.objects] == ["not_valid", "mended"]
     # What was loosened, and is in the way once more, is not loosened for ever.
     with pytest.raises(UnrestorableError):
-        lenience.judge_loaded(troubles(NO_TOKENS, HEAD), HEAD)
+        lenience.judge_loaded(troubles(NO_TOKENS, HEAD), HEAD, Server(), "new")
 
 
 @pytest.mark.parametrize("skip", [True, False])
 def test_rows_that_nothing_helps_stop_every_restore(skip):
     [trouble] = troubles(NO_PRICES.replace("public.gen(integer)", "elsewhere()"), HEAD)
     with pytest.raises(UnrestorableError) as caught:
-        Lenience("shop", skip=skip).judge_loaded([trouble], HEAD)
+        Lenience("shop", skip=skip).judge_loaded([trouble], HEAD, Server(), "new")
     assert "on_error=skip" not in caught.value.message
 
 
@@ -210,8 +218,8 @@ def test_only_two_words_are_known():
 # -- databases that need each other ------------------------------------------------------------------------
 
 
-def plan(name, reaches_out=False):
-    return SimpleNamespace(database=name, reaches_out=reaches_out)
+def plan(name, reaches_out=False, exists=True):
+    return SimpleNamespace(database=name, reaches_out=reaches_out, exists=exists)
 
 
 def test_those_that_read_from_others_come_after_them():
@@ -274,6 +282,17 @@ def test_databases_that_need_each_other_come_back_and_get_what_they_read_at_the_
     assert result.warnings == []
 
 
+@pytest.mark.parametrize("dropped_first", [False, True])
+def test_a_database_that_reads_from_itself_comes_back_where_it_is_not(monkeypatch, dropped_first):
+    failed = outcome("a")
+    failed.dropped_first = dropped_first
+    plans = [plan("a", True, exists=dropped_first)]
+    tried, result, made = again(monkeypatch, [failed], plans, lambda *_arguments: False)
+    assert tried == [("a", True)]
+    assert made == ["REFRESH MATERIALIZED VIEW mv"]
+    assert all(one.ok and not one.objects for one in result.databases)
+
+
 def test_what_cannot_be_made_at_the_end_either_is_a_failure(monkeypatch):
     monkeypatch.setattr(
         Server, "alter", lambda *_arguments: (_ for _ in ()).throw(PostgresError("nobody there", "08001"))
@@ -288,7 +307,7 @@ def test_what_cannot_be_made_at_the_end_either_is_a_failure(monkeypatch):
 @pytest.mark.parametrize(
     ("outcomes", "plans"),
     [
-        # It reads from nowhere; its archive is what failed; there is no other.
+        # It reads from nowhere; its archive is what failed; there is no other, and it finds itself as it was.
         ([outcome("a"), outcome("b", ok=True)], [plan("a"), plan("b")]),
         ([outcome("a", objects=False), outcome("b", ok=True)], [plan("a", True), plan("b")]),
         ([outcome("a")], [plan("a", True)]),

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.restore import plan as restore_plan
 from scalr_backup.actions.restore import warnings
-from scalr_backup.actions.restore.plan import major, require_room
+from scalr_backup.actions.restore.plan import major, require_room, survey_room
 from scalr_backup.actions.restore.request import DatabasePlan, Plan, RestoreRequest
 from scalr_backup.core.errors import (
     MissingExtensionError,
     NoRoomError,
     PostgresError,
     PreparedTransactionsError,
+    RoomUnknownError,
     UsageError,
 )
 from scalr_backup.core.model import Snapshot
@@ -127,6 +129,21 @@ def test_the_major_version(version, number):
 
 
 # -- room --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("throwaway", [True, False])
+def test_only_a_throwaway_server_may_keep_silent_about_its_room(throwaway):
+    def room():
+        raise RoomUnknownError("neither df nor stat works")
+
+    server, wanted = SimpleNamespace(room=room), replace(RestoreRequest("c"), throwaway=throwaway)
+    if throwaway:
+        unknown = survey_room(server, wanted)
+        assert unknown.unknown == "neither df nor stat works"
+        require_room([database()], unknown, wanted)
+    else:
+        with pytest.raises(RoomUnknownError):
+            survey_room(server, wanted)
 
 
 def survey(free, hoards=None, log=None):

@@ -5,13 +5,24 @@ from __future__ import annotations
 
 import os
 import struct
+from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.backup import producer
+from scalr_backup.actions.restore.extensions import creations_at_home
+from scalr_backup.actions.restore.lenience import Lenience, LoosenedError
 from scalr_backup.core.archive.head import ArchiveError, UnknownFormatError
 from scalr_backup.core.archive.listing import parse_listing, wanted_of_script, with_statements
+from scalr_backup.core.archive.mending import as_not_valid
 from scalr_backup.core.archive.reader import ArchiveReader
-from scalr_backup.core.errors import DockerUnreachableError, DumpError, UnreadableArchiveError
+from scalr_backup.core.archive.trouble import Trouble
+from scalr_backup.core.errors import (
+    DockerUnreachableError,
+    DumpError,
+    PostgresError,
+    UnreadableArchiveError,
+    UnrestorableError,
+)
 from scalr_backup.core.roles import named_roles
 from scalr_backup.tools.docker.exec_stream import STDOUT
 
@@ -125,6 +136,10 @@ LISTING = """;
 3364; 0 0 SEQUENCE SET public t_id_seq app
 3365; 9999 1 PROPERTY GRAPH public g other
 3204; 2606 16395 CONSTRAINT public t t_pkey app
+3269; 2606 16967 FK CONSTRAINT public B F k app
+3270; 2606 16968 FK CONSTRAINT public parts parts_fk app
+3414; 0 16955 MATERIALIZED VIEW DATA public mv app
+3415; 0 0 SECURITY LABEL public TABLE t app
 """  # noqa: W291 (an extension has no owner)
 SCRIPT = r"""
 \restrict xyz
@@ -141,6 +156,12 @@ ALTER ROLE app IN DATABASE shop SET search_path TO 'x';
 GRANT CONNECT ON DATABASE shop TO reader;
 SELECT pg_catalog.setval('public."It''s"', 1000, true);
 GRANT SELECT ON TABLE public.t TO "my role";
+CREATE EXTENSION IF NOT EXISTS pgcrypto WITH SCHEMA public;
+ALTER TABLE ONLY public."B"
+    ADD CONSTRAINT "F k" FOREIGN KEY (a) REFERENCES public.a(id);
+ALTER TABLE public.parts
+    ADD CONSTRAINT parts_fk FOREIGN KEY (a) REFERENCES public.a(id);
+REFRESH MATERIALIZED VIEW public.mv;
 """
 
 
@@ -152,7 +173,7 @@ class TestAListing:
         assert head.extensions == ("pgcrypto",)
         assert head.owners == {"app", "other"}
         assert {"PROPERTY GRAPH", "TABLE DATA", "CONSTRAINT"} <= {entry.desc for entry in head.entries}
-        assert wanted_of_script(head) == (3358, 3359, 3360, 3362, 3364)
+        assert wanted_of_script(head) == (3358, 3359, 3360, 3362, 2, 3364, 3269, 3270, 3414)
         assert head.post_data.count == 0
 
     def test_and_a_script_of_the_databases_own_statements_do_the_rest(self):
@@ -169,6 +190,54 @@ class TestAListing:
         assert 'IN DATABASE "neu" SET search_path' in properties
         assert 'GRANT CONNECT ON DATABASE "neu" TO reader' in properties
         assert "public.t" not in properties
+
+    def test_has_the_statements_that_a_restore_runs_by_itself(self):
+        head = with_statements(parse_listing(LISTING), SCRIPT)
+        known = {entry.dump_id: entry for entry in head.entries}
+        assert creations_at_home(head, ["pgcrypto"]) == ["CREATE EXTENSION IF NOT EXISTS pgcrypto WITH SCHEMA public"]
+        assert as_not_valid(known[3269]).startswith('ALTER TABLE public."B" ADD CONSTRAINT "F k" FOREIGN KEY')
+        assert as_not_valid(known[3270]).startswith("ALTER TABLE public.parts ADD CONSTRAINT parts_fk FOREIGN KEY")
+        assert known[3414].defn == "REFRESH MATERIALIZED VIEW public.mv;\n"
+        # What is said of an object has its number as well, and no statement.
+        assert {known[number].desc for number in (3362, 3399, 3415)} == {"ACL", "COMMENT", "SECURITY LABEL"}
+
+    def test_without_a_statement_nothing_is_created_before_the_rest(self):
+        assert creations_at_home(parse_listing(LISTING), ["pgcrypto"]) == []
+
+    def test_what_could_not_be_made_of_it_is_judged_as_of_any_other_archive(self):
+        head = with_statements(parse_listing(LISTING), SCRIPT)
+        done = []
+
+        def alter(_new, statements):
+            done.extend(statements)
+            if any("REFRESH" in statement for statement in statements):
+                raise PostgresError("nobody there", "08001")
+
+        server = SimpleNamespace(alter=alter)
+        key, view = (Trouble(one, "ERROR:  no") for one in head.entries if one.dump_id in {3269, 3414})
+        drilled = Lenience("shop", skip=False, alone=True)
+        assert drilled.goes_on(head)
+        drilled.judge_loaded([view], head, server, "new")
+        assert [one["outcome"] for one in drilled.objects] == ["unreachable"]
+        with pytest.raises(UnrestorableError):
+            drilled.judge_loaded([key, view], head, server, "new")
+        restored = Lenience("shop", skip=True)
+        restored.judge_loaded([key], head, server, "new")
+        assert [one["outcome"] for one in restored.objects] == ["not_valid"]
+        assert done[-1].endswith("NOT VALID")
+        assert not Lenience("shop", skip=False).goes_on(head)
+
+    def test_rows_that_a_search_path_lets_load_are_loaded_and_others_stop_the_restore(self):
+        function = "3300; 1255 16387 FUNCTION public rate(integer) app\n"
+        head = with_statements(parse_listing(LISTING + function), SCRIPT)
+        [rows] = [one for one in head.entries if one.desc == "TABLE DATA"]
+        lenience = Lenience("shop", skip=True)
+        said = "CONTEXT:  PL/pgSQL function public.rate(integer) line 1"
+        with pytest.raises(LoosenedError):
+            lenience.judge_loaded([Trouble(rows, "ERROR:  no", said)], head, None, "new")
+        assert lenience.before == ['ALTER FUNCTION "public"."rate"(integer) SET search_path = pg_catalog, "public"']
+        with pytest.raises(UnrestorableError):
+            lenience.judge_loaded([Trouble(rows, "ERROR:  no", "x")], head, None, "new")
 
     @pytest.mark.parametrize("text", ["", "; nothing\n"])
     def test_of_nothing_is_no_archive(self, text):

@@ -118,10 +118,14 @@ class PostgresError(ScalrBackupError):
 
     code = "postgres"
 
-    def __init__(self, message: str, sqlstate: str | None = None) -> None:
-        """*sqlstate* is the server's own code for it (PostgreSQL documentation, "Error Codes"), where it gave one."""
+    def __init__(self, message: str, sqlstate: str | None = None, reporter: str | None = None) -> None:
+        """*sqlstate* is the server's own code for it (PostgreSQL documentation, "Error Codes"), where it gave one.
+
+        *reporter* is the function of the server, or of an extension, that reported it.
+        """
         super().__init__(message)
         self.sqlstate = sqlstate
+        self.reporter = reporter
 
 
 class CredentialsError(ScalrBackupError):

@@ -92,6 +92,11 @@ class Survey:
 NOWHERE = Place("an unknown directory", "unknown", "", 2**62, 2**62)
 
 
+def unknown_survey(why: str) -> Survey:
+    """What is known of volumes of which nothing is known."""
+    return Survey(NOWHERE, {DEFAULT_TABLESPACE: NOWHERE}, LogSettings(0), 0, 0, 1, why)
+
+
 @dataclass(frozen=True)
 class Claim:
     """What the restore of one database asks for; bytes.

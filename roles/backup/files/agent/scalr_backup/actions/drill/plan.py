@@ -14,9 +14,11 @@ from scalr_backup.core.errors import (
     MissingRoleError,
     NoMemoryError,
     NoRoomError,
+    NoRoomLeftError,
     OlderServerError,
     PartlyUnknownError,
     RepositoryLockedError,
+    RoomUnknownError,
     UnknownDatabaseError,
     UnreadableArchiveError,
     UnreadableManifestError,
@@ -63,8 +65,8 @@ _BITNAMI_TMPFS = tuple(f"/opt/bitnami/postgresql/{name}" for name in ("conf", "l
 # No directory has a longer name; a container may.
 _LONGEST_FILE_NAME = 255
 
-# What stands against a restore before it begins, and lies with the server that it was to go into.
-_OF_THE_SERVER = {NoRoomError.code, RepositoryLockedError.code}
+# What stands against a restore, or ends it, and lies with the server that it was to go into.
+_OF_THE_SERVER = {NoRoomError.code, NoRoomLeftError.code, RoomUnknownError.code, RepositoryLockedError.code}
 # What another image than the source's may lack, and the source's own would not.
 _OF_AN_IMAGE = {OlderServerError.code, UnreadableArchiveError.code, MissingExtensionError.code, MissingRoleError.code}
 

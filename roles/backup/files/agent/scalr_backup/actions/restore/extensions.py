@@ -49,9 +49,9 @@ def creations_at_home(head: ArchiveHead, named: Collection[str] = ()) -> list[st
     """
     tied = {*homes(head.extensions), *named}
     return [
-        (entry.defn or "").strip().rstrip(";")
+        entry.defn.strip().rstrip(";")
         for entry in head.entries
-        if entry.desc == "EXTENSION" and entry.tag in tied
+        if entry.desc == "EXTENSION" and entry.tag in tied and entry.defn
     ]
 
 

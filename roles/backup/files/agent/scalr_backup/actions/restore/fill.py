@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from scalr_backup.actions.restore.extensions import InWindow, cared_for, looks_at_the_name
@@ -24,7 +25,7 @@ from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.actions.restore.verify import verified
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.reader import ArchiveReader, TrustingReader
-from scalr_backup.core.archive.trouble import are_all_named, troubles
+from scalr_backup.core.archive.trouble import are_all_named, errors_of, troubles
 from scalr_backup.core.errors import PostgresError, RestoreError
 from scalr_backup.core.progress import Emit, progress, starting_over
 from scalr_backup.core.records.state import ObjectRecord
@@ -201,25 +202,27 @@ class Filler:
         head, head_bytes = opened.head, opened.head_bytes
         self._create(plan, head, new)
         with cared_for(self._postgres, new, head, self._in_window, self._named):
-            self._make_empty(plan, new, opened, lenience)
+            # Of an unknown format, all but the rows is made at once.
+            self._make_empty(plan, new, opened, lenience, ("pre-data",) if head.is_known else ("pre-data", "post-data"))
             if head.post_data.count:
                 finisher = Finisher(self._postgres, plan, new, head, head_bytes, self._stop_if_told)
                 lenience.judge_finished(finisher.finish(1, lambda _items: None).troubles, head, self._postgres, new)
         self._postgres.drop_database(new)
 
-    def _make_empty(self, plan: DatabasePlan, new: str, opened: OpenedArchive, lenience: Lenience) -> None:
-        """Make what comes before the data; the head alone has it. Of an unknown format, all but the rows is made at once."""
+    def _make_empty(
+        self, plan: DatabasePlan, new: str, opened: OpenedArchive, lenience: Lenience, sections: Sequence[str]
+    ) -> None:
+        """Make what needs no rows; the head alone has it."""
         head = opened.head
-        sections = ("pre-data",) if head.is_known else ("pre-data", "post-data")
         with self._postgres.start_restore(
-            new, SILENCE_SECONDS, tablespaces=plan.tablespaces, sections=sections, go_on=lenience.skip
+            new, SILENCE_SECONDS, tablespaces=plan.tablespaces, sections=sections, go_on=lenience.goes_on(head)
         ) as target:
             listener = Listener(target)
             with suppress(BrokenPipeError, ConnectionResetError):
                 target.write(opened.head_bytes or opened.beginning, self._stop_if_told)
                 target.end_input()
             if listener.exit_code(self._stop_if_told):
-                self._judge(plan, head, listener, lenience, new)
+                self._judge(plan, new, lenience, head, listener)
 
     def _load(self, plan: DatabasePlan, new: str, care: ExitStack, lenience: Lenience) -> tuple[ArchiveHead, bytes]:
         """Make the database and stream what comes before the data, and the data, into it."""
@@ -232,14 +235,15 @@ class Filler:
                 sections = ("pre-data", "data", "post-data")
             self._create(plan, head, new)
             care.enter_context(cared_for(self._postgres, new, head, self._in_window, self._named))
-            if lenience.before and head.is_known:
-                self._make_empty(plan, new, opened, lenience)
+            if lenience.before:
+                self._make_empty(plan, new, opened, lenience, ("pre-data",))
                 self._alter(new, lenience.before)
-                sections = ("data",)
+                sections = sections[1:]
             with self._postgres.start_restore(
-                new, SILENCE_SECONDS, tablespaces=plan.tablespaces, sections=sections, go_on=lenience.skip
+                new, SILENCE_SECONDS, tablespaces=plan.tablespaces, sections=sections, go_on=lenience.goes_on(head)
             ) as target:
-                self._stream(plan, opened.reader, opened.beginning, chunks, target, lenience, new)
+                judge = partial(self._judge, plan, new, lenience)
+                self._stream(plan, opened.reader, opened.beginning, chunks, target, judge)
         return head, opened.head_bytes
 
     def _create(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> None:
@@ -259,10 +263,9 @@ class Filler:
         beginning: bytes,
         chunks: Iterator[bytes],
         target: ExecStream,
-        lenience: Lenience,
-        new: str,
+        judge: Callable[[ArchiveHead, Listener], None],
     ) -> None:
-        """Copy the archive into pg_restore, verify that it is whole, and wait for pg_restore's verdict.
+        """Copy the archive into pg_restore, verify that it is whole, and wait for pg_restore's verdict, which *judge* is given.
 
         Raises RestoreError in pg_restore's words, ArchiveError or ResticError.
         """
@@ -298,13 +301,13 @@ class Filler:
         if listener.exit_code(while_it_finishes):
             if reader.head is None:
                 raise listener.failure()
-            self._judge(plan, reader.head, listener, lenience, new)
+            judge(reader.head, listener)
         if not whole:
             raise RestoreError(
                 "pg_restore ended without an error before it had read the whole archive, which cannot be right."
             )
 
-    def _judge(self, plan: DatabasePlan, head: ArchiveHead, listener: Listener, lenience: Lenience, new: str) -> None:
+    def _judge(self, plan: DatabasePlan, new: str, lenience: Lenience, head: ArchiveHead, listener: Listener) -> None:
         """Decide about a pg_restore that did not make or load everything.
 
         Raises RestoreError unless it may go on.
@@ -316,11 +319,11 @@ class Filler:
             raise _NamedError(failure.message, extension)
         if not found:
             raise failure
-        if not lenience.skip:
+        if not lenience.goes_on(head):
             raise lenience.refusal(found, head, failure.message)
-        if not are_all_named(listener.messages, len(found), 1):
+        if not are_all_named(listener.messages, errors_of(found), 1):
             raise failure
-        lenience.judge_loaded(found, head)
+        lenience.judge_loaded(found, head, self._postgres, new)
 
     def _tell_items(self, plan: DatabasePlan, head: ArchiveHead) -> Callable[[int], None]:
         tell, total = self._teller("indexes-and-constraints", plan), head.post_data.count

@@ -15,7 +15,7 @@ from functools import partial
 from scalr_backup.actions.restore.listener import ITEM_OF_ONE_JOB, ITEM_OF_SEVERAL_JOBS, Listener
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.core.archive.head import ArchiveHead
-from scalr_backup.core.archive.trouble import Trouble, are_all_named, so_many, troubles
+from scalr_backup.core.archive.trouble import Trouble, are_all_named, errors_of, so_many, troubles
 from scalr_backup.core.errors import RestoreError
 from scalr_backup.tools.postgres.cluster import Postgres
 
@@ -152,8 +152,8 @@ class Finisher:
                 return ()
             # Told to stop, or ended by whoever watches the room: that is why, and nothing is tried again.
             self._stop_if_told()
-            found = troubles(listener.messages, self._head)
-            if are_all_named(listener.messages, len(found), step.jobs):
+            found = troubles(listener.messages, self._head, step.jobs)
+            if are_all_named(listener.messages, errors_of(found), step.jobs):
                 return found
             failure = listener.failure()
             raise failure if step.frugal else TogetherError(failure.message)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scalr_backup.core.archive.head import ArchiveHead
+from scalr_backup.core.archive.checks import violated_check
+from scalr_backup.core.archive.head import ArchiveHead, TocEntry
 from scalr_backup.core.archive.mending import (
     LEFT_OUT,
     MENDED,
@@ -20,8 +21,8 @@ from scalr_backup.core.archive.mending import (
     described,
     is_unreachable,
     may_be_left_out,
+    needed,
     paths,
-    violated_check,
 )
 from scalr_backup.core.archive.trouble import Trouble, so_many
 from scalr_backup.core.errors import PostgresError, RestoreError, UnrestorableError
@@ -56,45 +57,69 @@ class Lenience:
         self._alone = alone
         self._database = database
         self._left_out: list[ObjectRecord] = []
+        self._gone: list[TocEntry] = []
         # The statements that make what another database is needed for.
         self.unreachable: list[str] = []
-        self._loosened: dict[int, Loosening] = {}
+        self._loosened: list[Loosening] = []
 
     def begin(self) -> None:
         """The database is filled from the beginning."""
-        self._left_out, self.unreachable = [], []
+        self._left_out, self._gone, self.unreachable = [], [], []
+
+    def goes_on(self, head: ArchiveHead) -> bool:
+        """Whether the pg_restore that loads the data is to go on after an error.
+
+        Of an archive of an unknown format it makes what follows the data as well, which may read from another database.
+        """
+        return self.skip or (self._alone and not head.is_known)
 
     @property
     def before(self) -> list[str]:
-        """What to run when the tables are there and have no rows."""
-        return [statement for one in self._loosened.values() for statement in one.before]
+        """What to run when the tables are there and have no rows: of what several tables have in common, once."""
+        return list(dict.fromkeys(statement for one in self._loosened for statement in one.before))
 
     @property
     def after(self) -> list[str]:
         """What to run when all is there."""
-        return [statement for one in self._loosened.values() for statement in one.after]
+        return list(dict.fromkeys(statement for one in self._loosened for statement in one.after))
 
     @property
     def objects(self) -> list[ObjectRecord]:
         """What is not as it was saved."""
-        return [one.record for one in self._loosened.values()] + self._left_out
+        return [one.record for one in self._loosened] + self._left_out
 
-    def judge_loaded(self, found: Sequence[Trouble], head: ArchiveHead) -> None:
-        """Decide about what could not be made before the data, or loaded.
+    def judge_loaded(self, found: Sequence[Trouble], head: ArchiveHead, postgres: Postgres, new: str) -> None:
+        """Decide about what could not be made before the data, or loaded; of an archive of an unknown format, about all.
 
         Raises LoosenedError where another try may load all rows, UnrestorableError where none does.
         """
-        needed = [one for one in found if not may_be_left_out(one.entry)]
-        if not self.skip or any(one.entry.dump_id in self._loosened for one in needed):
-            raise self.refusal(found, head)
-        for one in needed:
-            loosening = _loosening(one, head)
-            if loosening is None:
-                raise self.refusal(needed, head)
-            self._loosened[one.entry.dump_id] = loosening
-        if needed:
-            raise LoosenedError(needed[0].sentence)
-        self._left_out += [described(one, head, LEFT_OUT) for one in found]
+        if not head.is_known:
+            # It does not tell what comes before the data and what after it.
+            rest = [one for one in found if one.entry.desc != "TABLE DATA"]
+            self._loosen([one for one in found if one.entry.desc == "TABLE DATA"], head)
+            self.judge_finished(rest, head, postgres, new)
+            return
+        self._loosen(needed(found, self._gone), head, found)
+        self._leave_out(found, [described(one, head, LEFT_OUT) for one in found])
+
+    def _loosen(self, rows: Sequence[Trouble], head: ArchiveHead, found: Sequence[Trouble] = ()) -> None:
+        """Find out what is in the way of these, which a restore may not do without, or refuse *found*.
+
+        What was loosened before and is in the way once more, is not loosened for ever.
+        """
+        if not self.skip and (found or rows):
+            raise self.refusal(found or rows, head)
+        done = set(self.before)
+        loosenings = [_loosening(one, head) for one in rows]
+        if any(one is None or done.issuperset(one.before) for one in loosenings):
+            raise self.refusal(rows, head)
+        self._loosened += [one for one in loosenings if one is not None]
+        if rows:
+            raise LoosenedError(rows[0].sentence)
+
+    def _leave_out(self, found: Sequence[Trouble], records: Sequence[ObjectRecord]) -> None:
+        self._left_out += records
+        self._gone += [one.entry for one, record in zip(found, records, strict=True) if record["outcome"] == LEFT_OUT]
 
     def judge_finished(self, found: Sequence[Trouble], head: ArchiveHead, postgres: Postgres, new: str) -> None:
         """Decide about what could not be made after the data.
@@ -103,10 +128,10 @@ class Lenience:
         """
         if self._alone:
             found = self._without_others(found, head, postgres, new)
-        needed = [one for one in found if not may_be_left_out(one.entry)]
-        if found and (needed or not self.skip):
-            raise self.refusal(needed or found, head)
-        self._left_out += [described(one, head, _make_otherwise(one, head, postgres, new)) for one in found]
+        needs = needed(found, self._gone)
+        if found and (needs or not self.skip):
+            raise self.refusal(needs or found, head)
+        self._leave_out(found, [described(one, head, _make_otherwise(one, head, postgres, new)) for one in found])
 
     def _without_others(
         self, found: Sequence[Trouble], head: ArchiveHead, postgres: Postgres, new: str
@@ -114,7 +139,7 @@ class Lenience:
         """What remains of troubles without those that come from a connection to somewhere else."""
         remain = []
         for one in found:
-            if may_be_left_out(one.entry) and is_unreachable(_sqlstate(one, postgres, new)):
+            if may_be_left_out(one.entry) and _is_unreachable(one, postgres, new):
                 self._left_out.append(described(one, head, UNREACHABLE))
                 self.unreachable.append(_statement(one))
             else:
@@ -129,7 +154,7 @@ class Lenience:
         sentence = words or f"{so_many(len(found))} of {self._database} cannot be restored: {named}{more}"
         if mends := [one["mend"] for one in objects[:_MOST_NAMED] if one["mend"]]:
             sentence = f"{sentence.rstrip('.')}. In the database that was backed up, this mends it: {' '.join(mends)}"
-        if not self.skip and all(may_be_left_out(one.entry) or _loosening(one, head) for one in found):
+        if not self.skip and all(_loosening(one, head) for one in needed(found, self._gone)):
             sentence = f"{sentence.rstrip('.')}. To restore without it, use on_error=skip."
         return UnrestorableError(sentence, objects)
 
@@ -139,7 +164,7 @@ def _loosening(trouble: Trouble, head: ArchiveHead) -> Loosening | None:
     if trouble.entry.desc != "TABLE DATA":
         return None
     if check := violated_check(trouble, head):
-        return Loosening((check.drop,), (check.add,), described(trouble, head, NOT_VALID))
+        return Loosening(check.drops, check.adds, described(trouble, head, NOT_VALID))
     if found := paths(trouble, head):
         return Loosening(
             tuple(one.set_path for one in found),
@@ -153,27 +178,31 @@ def _make_otherwise(trouble: Trouble, head: ArchiveHead, postgres: Postgres, new
     """Make an object in another way than the archive does, where there is one; what became of it."""
     found = paths(trouble, head)
     if not_valid := as_not_valid(trouble.entry):
-        statements, outcome = [not_valid], NOT_VALID
-    elif found and trouble.entry.defn:
-        made = trouble.entry.defn.strip().rstrip(";")
-        statements = [*(one.set_path for one in found), made, *(one.reset_path for one in found)]
-        outcome = MENDED
-    else:
+        return NOT_VALID if _alter(postgres, new, [not_valid]) else LEFT_OUT
+    if not found or not trouble.entry.defn:
         return LEFT_OUT
+    is_made = _alter(postgres, new, [*(one.set_path for one in found), _statement(trouble)])
+    _alter(postgres, new, [one.reset_path for one in found])
+    return MENDED if is_made else LEFT_OUT
+
+
+def _alter(postgres: Postgres, new: str, statements: Sequence[str]) -> bool:
     try:
         postgres.alter(new, statements)
     except PostgresError:
-        return LEFT_OUT
-    return outcome
+        return False
+    return True
 
 
-def _sqlstate(trouble: Trouble, postgres: Postgres, new: str) -> str | None:
-    """The code of what keeps an object from being made, which pg_restore does not tell; None where nothing does now."""
+def _is_unreachable(trouble: Trouble, postgres: Postgres, new: str) -> bool:
+    """Whether what keeps an object from being made lies somewhere else; pg_restore does not tell its code."""
+    if not (statement := _statement(trouble)):
+        return False
     try:
-        postgres.alter(new, [_statement(trouble)])
+        postgres.alter(new, [statement])
     except PostgresError as error:
-        return error.sqlstate
-    return None
+        return is_unreachable(error.sqlstate, error.reporter)
+    return False
 
 
 def _statement(trouble: Trouble) -> str:

@@ -43,6 +43,7 @@ from scalr_backup.core.errors import (
     OlderServerError,
     PostgresError,
     PreparedTransactionsError,
+    RoomUnknownError,
     UsageError,
 )
 from scalr_backup.core.extensions import homes
@@ -102,7 +103,7 @@ class Planner(UseCase):
         databases = self._plan_databases(ground)
         missing, role_warnings = self._plan_roles(ground)
         # What a killed restore left goes before this one begins.
-        survey = postgres.room()
+        survey = survey_room(postgres, request)
         spare = sum(leftovers.half_made_by_dead(self._state, postgres).values())
         require_room(databases, survey, request, spare)
         warnings = (
@@ -113,7 +114,7 @@ class Planner(UseCase):
             *self._warnings_of_what_is_lost(ground, databases),
             *tablespace_warnings(databases),
             *spread_warnings(databases, survey),
-            *unknown_room_warnings(survey),
+            *([] if request.throwaway else unknown_room_warnings(survey)),
             *extension_warnings(extensions, [ground.manifests.describe(one) for one in chosen.snapshots]),
             *subscription_warnings(heads),
             *unchecked_warnings(databases, heads),
@@ -270,6 +271,19 @@ class Planner(UseCase):
                 *([] if request.throwaway else superuser_warnings(source, missing)),
             ],
         )
+
+
+def survey_room(postgres: Postgres, request: RestoreRequest) -> room.Survey:
+    """What the target's volumes have. A throwaway server has nobody's data that could be in want of room.
+
+    Raises RoomUnknownError for any other server that does not tell.
+    """
+    try:
+        return postgres.room()
+    except RoomUnknownError as error:
+        if not request.throwaway:
+            raise
+        return room.unknown_survey(error.message)
 
 
 def require_room(

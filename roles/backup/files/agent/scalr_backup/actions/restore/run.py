@@ -18,7 +18,7 @@ from scalr_backup.actions import leftovers
 from scalr_backup.actions.backup.dump import Dumper, unchecked, uncounted
 from scalr_backup.actions.restore.fill import Filled, Filler
 from scalr_backup.actions.restore.lenience import in_words
-from scalr_backup.actions.restore.plan import Planner, require_room, ways_out
+from scalr_backup.actions.restore.plan import Planner, require_room, survey_room, ways_out
 from scalr_backup.actions.restore.replacing import Replacing
 from scalr_backup.actions.restore.request import REPLACE, SKIP, DatabasePlan, Plan, RestoreRequest, in_order
 from scalr_backup.actions.restore.result import DatabaseRestore, RestoreResult, can_be_tried_again
@@ -100,7 +100,7 @@ class Restore(Replacing):
         with self._alone_in(request.into, plan, "restore", "into it") as result:
             if self._clean_up(result, plan.cluster):
                 # The plan took for free what could be removed; not all may have been.
-                require_room(plan.databases, self._look(plan.cluster).room(), request)
+                require_room(plan.databases, survey_room(self._look(plan.cluster), request), request)
             self._make_roles(result)
             for number, database in enumerate(in_order(plan.databases), start=1):
                 result.databases.append(self._restore(self._take_off(result, database, number)))
@@ -111,10 +111,11 @@ class Restore(Replacing):
     def _again(self, result: RestoreResult[Plan], plan: Plan) -> None:
         """Try those once more that read from other databases, for as long as more of those have come back.
 
-        Those that need each other come back without what they read, which is made once all are there.
+        Those that need each other come back without what they read, which is made once all are there. One alone may need
+        itself, which is not there before it is restored.
         """
         plans = {database.database: database for database in plan.databases}
-        if len(plans) < 2:
+        if len(plans) == 1 and plan.databases[0].exists and not result.databases[0].dropped_first:
             return
         restored = -1
         while restored < (restored := sum(outcome.ok for outcome in result.databases)):

@@ -2,8 +2,8 @@
 """What is known of an archive whose format this software does not know: what its server's own pg_restore says of it.
 
 ``pg_restore --list`` names every entry in a line of its own. A script of some of them has the statements that create the
-database and give it its properties, and those that set the sequences: pg_dump writes no dollar quotes there, so that the
-script can be split.
+database and give it its properties, those that set the sequences, and those that a restore may have to run by itself:
+extensions, foreign keys, materialized views' rows. pg_dump writes no dollar quotes there, so that the script can be split.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ _KINDS = (
     "FK CONSTRAINT", "INDEX ATTACH", "TABLE ATTACH", "TABLE DATA",
 )  # fmt: skip
 _OF_SCRIPT = {"DATABASE", "DATABASE PROPERTIES", "ACL", "COMMENT", "SECURITY LABEL", "SEQUENCE SET"}
+_BY_ITSELF = {"EXTENSION", "FK CONSTRAINT", "MATERIALIZED VIEW DATA"}
+# What a restore may fail at, which is then known by its number; its statement is not needed for that.
+_OF_AN_OBJECT = {"ACL", "COMMENT", "SECURITY LABEL"}
 _ABOUT_DATABASE = {"COMMENT", "SECURITY LABEL"}
 _IDENTIFIER = r'("(?:[^"]|"")+"|[^."]+)'
 _SEQUENCE = re.compile(rf"{_IDENTIFIER}\.{_IDENTIFIER}\Z")
@@ -68,11 +71,12 @@ def parse_listing(text: str) -> ListedHead:
 
 
 def wanted_of_script(head: ListedHead) -> tuple[int, ...]:
-    """The dump ids of the entries whose statements are needed: the database's own, privileges, and sequences' values."""
+    """The dump ids of the entries whose statements are needed: the database's own, privileges, sequences' values and so on."""
     return tuple(
         entry.dump_id
         for entry in head.entries
-        if entry.desc in _OF_SCRIPT and (entry.desc not in _ABOUT_DATABASE or entry.tag.startswith("DATABASE "))
+        if entry.desc in _OF_SCRIPT | _BY_ITSELF
+        and (entry.desc not in _ABOUT_DATABASE or entry.tag.startswith("DATABASE "))
     )
 
 
@@ -85,8 +89,28 @@ def with_statements(head: ListedHead, script: str) -> ListedHead:
         statements = list(split_statements(script))
     except ValueError as error:
         raise ArchiveError(f"The script of the archive cannot be read: {error}.", 0) from None
-    kept = [entry for entry in head.entries if entry.desc not in {*_OF_SCRIPT, *_ABOUT_DATABASE}]
+    found = {one: f"{statement.text}\n" for statement in statements if (one := _made_by_itself(statement))}
+    kept = [
+        replace(entry, defn=found.get((entry.desc, entry.namespace, entry.tag)))
+        for entry in head.entries
+        if entry.desc not in _OF_SCRIPT or (entry.desc in _OF_AN_OBJECT and not entry.tag.startswith("DATABASE "))
+    ]
     return replace(head, entries=(*kept, *_entries(head.dbname, statements)))
+
+
+def _made_by_itself(statement: Statement) -> tuple[str, str | None, str] | None:
+    """What a statement makes, as a listing has it: the kind of entry, its schema, and what it is called."""
+    words = [unquote_identifier(word) for word in statement.words]
+    match statement.words:
+        case ("CREATE", "EXTENSION", "IF", "NOT", "EXISTS", *_rest):
+            return "EXTENSION", None, words[5]
+        case ("REFRESH", "MATERIALIZED", "VIEW", _schema, ".", _name):
+            return "MATERIALIZED VIEW DATA", words[3], words[5]
+        case ("ALTER", "TABLE", "ONLY", _schema, ".", _table, "ADD", "CONSTRAINT", _name, "FOREIGN", *_rest):
+            return "FK CONSTRAINT", words[3], f"{words[5]} {words[8]}"
+        case ("ALTER", "TABLE", _schema, ".", _table, "ADD", "CONSTRAINT", _name, "FOREIGN", *_rest):
+            return "FK CONSTRAINT", words[2], f"{words[4]} {words[7]}"
+    return None
 
 
 def _entries(dbname: str, statements: list[Statement]) -> Iterator[TocEntry]:

@@ -8,8 +8,10 @@ for new rows and does not look at those that are there, and a dump of it says so
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from scalr_backup.core.archive.checks import is_partitioned, violated_check
 from scalr_backup.core.archive.head import ArchiveHead, TocEntry
 from scalr_backup.core.archive.trouble import Trouble, name_of
 from scalr_backup.core.records.state import ObjectRecord
@@ -20,40 +22,33 @@ FAILED, NOT_VALID, LEFT_OUT, MENDED, UNREACHABLE = "failed", "not_valid", "left_
 _NEVER_LEFT_OUT = frozenset(
     {
         "TABLE", "TABLE DATA", "TABLE ATTACH", "SEQUENCE", "SEQUENCE SET", "BLOB", "BLOBS", "BLOB METADATA", "SCHEMA",
-        "ROW SECURITY",
+        "ROW SECURITY", "POLICY",
     }
 )  # fmt: skip
+# Nor without these, unless what they belong to is left out with them. Privileges are among them that take some away.
+_OF_AN_OBJECT = frozenset({"SECURITY LABEL", "ACL", "DEFAULT ACL"})
 _WORD = r'(?:"(?:[^"]|"")+"|[^\s",]+)'
-# As pg_dump writes it: a line of a CREATE TABLE, and a statement of its own.
-_CHECK = re.compile(rf"^    CONSTRAINT (?P<name>{_WORD}) (?P<rest>CHECK \(.*\)(?: NO INHERIT)?),?$", re.MULTILINE)
+# As pg_dump writes it: a statement of its own.
 _ADDED = re.compile(
     rf"\s*ALTER TABLE (?:ONLY )?(?P<table>.+?)\s+ADD CONSTRAINT (?P<name>{_WORD}) (?P<rest>.+?)(?P<not_valid> NOT VALID)?;\s*\Z",
     re.DOTALL,
 )
+_WITHOUT_LOOKING_AT_ROWS = frozenset({"FK CONSTRAINT", "CHECK CONSTRAINT"})
+# Since this release, a foreign key of a partitioned table may be NOT VALID.
+_PARTITIONED_KEYS = 18
+# The name of a function as its statement has it, and whether it has a search path of its own.
+_FUNCTION = re.compile(
+    r'\s*CREATE (?:FUNCTION|PROCEDURE) (?:"(?:[^"]|"")+"|[^\s".]+)\.(?P<name>"(?:[^"]|"")+"|[^\s"(]+)\('
+)
+_OWN_PATH = re.compile(r"^    (?:.* )?SET search_path TO ", re.MULTILINE)
+_BODY = re.compile(r"^    AS |^BEGIN ATOMIC|^RETURN ", re.MULTILINE)
 
 
 # PostgreSQL documentation, "Error Codes": connections that could not be made, to another database or by a foreign data wrapper.
 _CONNECTION_CLASS, _WRAPPERS_CONNECTION = "08", "HV00N"
-
-
-@dataclass(frozen=True)
-class Check:
-    """A condition of a table that its rows do not fulfil."""
-
-    table: str
-    name: str
-    rest: str
-    trouble: Trouble
-
-    @property
-    def drop(self) -> str:
-        """Take it away."""
-        return f"ALTER TABLE {self.table} DROP CONSTRAINT {self.name}"
-
-    @property
-    def add(self) -> str:
-        """Bring it back for rows to come."""
-        return f"ALTER TABLE {self.table} ADD CONSTRAINT {self.name} {self.rest} NOT VALID"
+# What another database does not have, or does not let us see; and the functions of dblink and postgres_fdw that pass this on.
+_MISSING_CLASS, _MISSING_SCHEMA = "42", "3F000"
+_PASSES_ON = re.compile(r"dblink_|pgfdw_")
 
 
 @dataclass(frozen=True)
@@ -62,47 +57,62 @@ class Path:
 
     function: str
     schema: str
+    kind: str = "FUNCTION"
 
     @property
     def set_path(self) -> str:
         """Let it find what it names."""
-        return f"ALTER FUNCTION {self.function} SET search_path = pg_catalog, {self.schema}"
+        return f"ALTER {self.kind} {self.function} SET search_path = pg_catalog, {self.schema}"
 
     @property
     def reset_path(self) -> str:
         """Let it be as it was saved."""
-        return f"ALTER FUNCTION {self.function} RESET search_path"
+        return f"ALTER {self.kind} {self.function} RESET search_path"
 
 
-def is_unreachable(sqlstate: str | None) -> bool:
-    """Whether an error means that another server or database could not be reached."""
-    return sqlstate is not None and (sqlstate.startswith(_CONNECTION_CLASS) or sqlstate == _WRAPPERS_CONNECTION)
+def is_unreachable(sqlstate: str | None, reporter: str | None = None) -> bool:
+    """Whether an error means that what is read from another server or database is not there.
+
+    In a drill, a database that is called as the other one, such as ``postgres``, may be there and empty. What such a one lacks
+    is told apart from what this one lacks by the server's own function that reports it.
+    """
+    if sqlstate is None:
+        return False
+    if sqlstate.startswith(_CONNECTION_CLASS) or sqlstate == _WRAPPERS_CONNECTION:
+        return True
+    is_missing = sqlstate.startswith(_MISSING_CLASS) or sqlstate == _MISSING_SCHEMA
+    return is_missing and reporter is not None and _PASSES_ON.match(reporter) is not None
 
 
-def may_be_left_out(entry: TocEntry) -> bool:
-    """Whether a restore may do without it where the operator says so."""
-    return entry.desc not in _NEVER_LEFT_OUT
+def may_be_left_out(entry: TocEntry, gone: Collection[TocEntry] = ()) -> bool:
+    """Whether a restore may do without it where the operator says so; *gone* is what it does without already."""
+    if entry.desc in _NEVER_LEFT_OUT:
+        return False
+    if entry.desc not in _OF_AN_OBJECT:
+        return True
+    grants_only = entry.desc != "SECURITY LABEL" and entry.defn is not None and "REVOKE" not in entry.defn
+    return grants_only or any(_belongs_to(entry, one) for one in gone)
+
+
+def needed(found: Sequence[Trouble], gone: Collection[TocEntry] = ()) -> list[Trouble]:
+    """Those that a restore may not do without, whatever the operator says."""
+    gone = [*gone, *(one.entry for one in found if may_be_left_out(one.entry))]
+    return [one for one in found if not may_be_left_out(one.entry, gone)]
+
+
+def _belongs_to(entry: TocEntry, owner: TocEntry) -> bool:
+    """Whether it is a property of this object; where no dependencies are known, by its name, such as ``VIEW late``."""
+    if entry.dependencies:
+        return owner.dump_id in entry.dependencies
+    kind = entry.tag.removesuffix(f" {owner.tag}")
+    return entry.namespace == owner.namespace and kind != entry.tag and re.fullmatch(r"[A-Z ]+", kind) is not None
 
 
 def as_not_valid(entry: TocEntry) -> str | None:
-    """The statement that makes a foreign key which does not look at the rows that are there; None for anything else."""
-    if entry.desc != "FK CONSTRAINT" or not (added := _ADDED.match(entry.defn or "")):
+    """The statement that makes a key or a check which does not look at the rows that are there; None for anything else."""
+    if entry.desc not in _WITHOUT_LOOKING_AT_ROWS or not (added := _ADDED.match(entry.defn or "")):
         return None
     return f"ALTER TABLE {added['table']} ADD CONSTRAINT {added['name']} {added['rest']} NOT VALID"
-
-
-def violated_check(trouble: Trouble, head: ArchiveHead) -> Check | None:
-    """The condition that keeps rows from being loaded, by its name in the server's words; None where it is none."""
-    entry = trouble.entry
-    if entry.desc != "TABLE DATA":
-        return None
-    for table in head.entries:
-        if (table.desc, table.namespace, table.tag) != ("TABLE", entry.namespace, entry.tag):
-            continue
-        for found in _CHECK.finditer(table.defn or ""):
-            if f'"{unquote_identifier(found["name"])}"' in trouble.words:
-                return Check(_qualified(table), found["name"], found["rest"], trouble)
-    return None
 
 
 def described(trouble: Trouble, head: ArchiveHead, outcome: str = FAILED) -> ObjectRecord:
@@ -114,13 +124,15 @@ def described(trouble: Trouble, head: ArchiveHead, outcome: str = FAILED) -> Obj
 
 def mend(trouble: Trouble, head: ArchiveHead) -> str | None:
     """SQL to run in the live database, so that its next dump can be restored; None where none is known."""
-    if added := _ADDED.match(trouble.entry.defn or "") if "CONSTRAINT" in trouble.entry.desc else None:
-        if "NOT VALID" not in (added["not_valid"] or "") and trouble.entry.desc != "CONSTRAINT":
-            table, name = added["table"], added["name"]
-            return f"ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {added['rest']} NOT VALID;"
-        return None
+    entry = trouble.entry
+    if "CONSTRAINT" in entry.desc:
+        added = _ADDED.match(entry.defn or "") if entry.desc in _WITHOUT_LOOKING_AT_ROWS else None
+        if added is None or added["not_valid"] or _is_key_of_parts(entry, added["table"], head):
+            return None
+        table, name = added["table"], added["name"]
+        return f"ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {added['rest']} NOT VALID;"
     if check := violated_check(trouble, head):
-        return f"ALTER TABLE {check.table} DROP CONSTRAINT {check.name}, ADD CONSTRAINT {check.name} {check.rest} NOT VALID;"
+        return check.mend
     return " ".join(f"{one.set_path};" for one in paths(trouble, head)) or None
 
 
@@ -128,17 +140,34 @@ def paths(trouble: Trouble, head: ArchiveHead) -> list[Path]:
     """Functions that the error came out of, which find things by a search path that a restore does not have."""
     found = []
     for entry in head.entries:
-        name = unquote_identifier(entry.tag.partition("(")[0])
-        if entry.desc != "FUNCTION" or not entry.namespace or not name:
+        if entry.desc not in {"FUNCTION", "PROCEDURE"} or not entry.namespace:
             continue
+        name = _name_of_function(entry)
         # As the server names functions; one that it cannot find is not the one that looks for it.
         if (
             re.search(rf'(?<!\w){re.escape(name)}\(|"{re.escape(name)}"', trouble.context)
             and f"{name}(" not in trouble.words
+            and not _has_own_path(entry)
         ):
-            found.append(Path(f"{quote_identifier(entry.namespace)}.{entry.tag}", quote_identifier(entry.namespace)))
+            schema, arguments = quote_identifier(entry.namespace), entry.tag.removeprefix(name)
+            found.append(Path(f"{schema}.{quote_identifier(name)}{arguments}", schema, entry.desc))
     return found
 
 
-def _qualified(entry: TocEntry) -> str:
-    return f"{quote_identifier(entry.namespace or '')}.{quote_identifier(entry.tag)}"
+def _name_of_function(entry: TocEntry) -> str:
+    """Its name without its arguments; what an entry is called has both, and no quotes around the name."""
+    if found := _FUNCTION.match(entry.defn or ""):
+        return unquote_identifier(found["name"])
+    return entry.tag.partition("(")[0]
+
+
+def _has_own_path(entry: TocEntry) -> bool:
+    """Whether it finds what it names by a search path of its own, which a restore has no business with."""
+    return _OWN_PATH.search(_BODY.split(entry.defn or "", maxsplit=1)[0]) is not None
+
+
+def _is_key_of_parts(entry: TocEntry, table: str, head: ArchiveHead) -> bool:
+    """Whether it is a foreign key of a partitioned table on a server that has none that is NOT VALID."""
+    if entry.desc != "FK CONSTRAINT" or not is_partitioned(table, head):
+        return False
+    return int(re.match(r"\d*", head.server_version).group() or 0) < _PARTITIONED_KEYS  # type: ignore[union-attr]

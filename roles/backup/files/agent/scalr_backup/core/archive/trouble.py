@@ -8,8 +8,8 @@ the archive's table of contents has, and the errors by the number at the end of 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from scalr_backup.core.archive.head import ArchiveHead, TocEntry
 
@@ -18,6 +18,8 @@ _ENTRY = re.compile(r"^pg_restore: [^\n;]*?(?P<id>\d+); (?P<tableoid>\d+) (?P<oi
 # What it says of its progress, in its verbose mode and between two errors, is not of the error.
 _ERROR = re.compile(r"^pg_restore: [^\n:]+: (?P<before>[^\n]*?)(?P<words>[^\s:]+:  [^\n]*)$", re.MULTILINE)
 _IGNORED = re.compile(r"(?P<count>\d+)\D*\Z")
+# What pg_restore sends after an object, made or not: the owner that it gets.
+_OWNER = re.compile(r"\bALTER .+ OWNER TO .+;", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Trouble:
     words: str
     # All that was said of it, without the statement itself; for finding out more, and not for showing: it may quote rows.
     context: str = field(default="", repr=False, compare=False)
+    # An object that could not be made cannot be given to its owner either: so many errors are this entry's.
+    errors: int = field(default=1, compare=False)
 
     @property
     def sentence(self) -> str:
@@ -45,32 +49,41 @@ def name_of(entry: TocEntry) -> str:
     return f"{entry.desc} {entry.namespace}.{entry.tag}" if entry.namespace else f"{entry.desc} {entry.tag}"
 
 
-def troubles(said: str, head: ArchiveHead) -> tuple[Trouble, ...]:
+def troubles(said: str, head: ArchiveHead, jobs: int = 1) -> tuple[Trouble, ...]:
     """What could not be made or loaded, each once, in the order in which it was tried.
 
-    The first error after a line that names an entry is that entry's. Of rows that could not be loaded, only the table is
-    named, without its schema.
+    pg_restore names an entry before its first error, and what follows is that entry's too. Of several jobs, one may have
+    written into the line that names another's entry: there, only what an owner was refused for is counted to the entry before.
+    Where no entry is named, rows that could not be loaded are known by their table, without its schema.
     """
     known = {entry.dump_id: entry for entry in head.entries}
     found: dict[int, Trouble] = {}
     marks = sorted([*_ENTRY.finditer(said), *_ERROR.finditer(said)], key=re.Match.start)
     ends = [mark.start() for mark in marks[1:]] + [len(said)]
-    entry: TocEntry | None = None
+    named: TocEntry | None = None
     for mark, end in zip(marks, ends, strict=False):
         text = said[mark.start() : end]
         if mark.re is _ENTRY:
-            entry = _entry_of(mark, known)
-            if entry is not None:
+            named = _entry_of(mark, known)
+            if named is not None:
                 # Where the server's own words are missing, pg_restore's have to do.
                 found.setdefault(
-                    entry.dump_id, Trouble(entry, text[mark.end() - mark.start() :].split("\n", 1)[0].strip())
+                    named.dump_id, Trouble(named, text[mark.end() - mark.start() :].split("\n", 1)[0].strip())
                 )
             continue
-        entry = entry or _table_of(mark, head)
-        if entry is not None and (entry.dump_id not in found or not found[entry.dump_id].context):
+        entry = named or _table_of(mark, head)
+        if entry is None:
+            continue
+        if entry.dump_id not in found or not found[entry.dump_id].context:
             found[entry.dump_id] = Trouble(entry, mark["words"].strip(), text)
-        entry = None
+        elif jobs == 1 or _OWNER.search(text):
+            found[entry.dump_id] = replace(found[entry.dump_id], errors=found[entry.dump_id].errors + 1)
     return tuple(found.values())
+
+
+def errors_of(found: Iterable[Trouble]) -> int:
+    """How many errors of pg_restore these are."""
+    return sum(trouble.errors for trouble in found)
 
 
 def _entry_of(mark: re.Match[str], known: Mapping[int, TocEntry]) -> TocEntry | None:
@@ -95,7 +108,7 @@ def _table_of(mark: re.Match[str], head: ArchiveHead) -> TocEntry | None:
 
 
 def are_all_named(said: str, found: int, jobs: int) -> bool:
-    """Whether what was found are all the errors that pg_restore counts at its end: it went on after each.
+    """Whether so many errors as were found are all that pg_restore counts at its end: it went on after each.
 
     Of several jobs, each counts its errors, and the first process counts them once more.
     """

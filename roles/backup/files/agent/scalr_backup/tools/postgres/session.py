@@ -36,6 +36,8 @@ PSQL = ("psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-p
 # An error with its SQLSTATE: the words before and after it are in the server's language. The classes 00 to 02 are no errors.
 _VERBOSE = "--set=VERBOSITY=verbose"
 _ERROR = re.compile(r"^(?P<severity>.*?\S:  )(?P<sqlstate>(?!0[012])[0-9A-Z]{5}): (?P<message>.*)$", re.MULTILINE)
+# Such as: LOCATION:  pgfdw_report_error, connection.c:796
+_REPORTER = re.compile(r"^\S[^:\n]*:\s+(\w+), \S+:\d+$", re.MULTILINE)
 # Only the server's own functions and operators; the limits that every server knows are lifted before the others.
 _SESSION_OPTIONS = (
     "-c search_path=pg_catalog -c standard_conforming_strings=on -c statement_timeout=0 "
@@ -153,7 +155,7 @@ class SqlSession:
             explained = self._stream.how_it_ended(self._messages.text)
             # A refusal is the server's own, and how psql ended adds nothing to it.
             words = words if words and explained.endswith(f": {words}") else explained
-        return PostgresError(f"{self._subject}: {words}", sqlstate)
+        return PostgresError(f"{self._subject}: {words}", sqlstate, reporter_of(self._messages.text))
 
 
 class PostgresServer:
@@ -398,6 +400,13 @@ def run_of_application(name: str) -> str | None:
     """The id of the run that a session or a client program of this name is of; None for anything else."""
     words = name.split(" ")
     return words[1] if words[0] == APPLICATION_PREFIX and len(words) > 1 and is_run_id(words[1]) else None
+
+
+def reporter_of(stderr: str) -> str | None:
+    """The function that reported the first error; its place is the last that psql tells of an error, verbose as it is here."""
+    errors = [one.start() for one in _ERROR.finditer(stderr)]
+    places = _REPORTER.findall(stderr[errors[0] : errors[1] if len(errors) > 1 else None]) if errors else ()
+    return places[-1] if places else None
 
 
 def explain_failure(stderr: str) -> tuple[str | None, str]:
