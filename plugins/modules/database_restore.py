@@ -83,7 +83,8 @@ options:
       - What to do if an object of the snapshot cannot be restored as it was saved, such as a foreign key that rows violate.
       - With V(stop), the restore fails, and says what would mend it. This is the default.
       - With V(skip), a foreign key or a check that rows violate is restored as C(NOT VALID), and other objects are left out.
-        All are listed in RV(databases[].objects). Tables, rows, sequences and row-level security are never left out.
+        All are listed in RV(databases[].objects).
+      - Tables, rows, sequences, row-level security with its policies, security labels and revoked privileges are never left out.
     type: str
     choices: [stop, skip]
     version_added: 0.5.0

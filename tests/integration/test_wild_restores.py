@@ -387,6 +387,18 @@ CREATE FUNCTION waiting() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM o
 ALTER FUNCTION waiting() SET search_path = public;
 CREATE MATERIALIZED VIEW backlog AS SELECT waiting() AS n;
 ALTER FUNCTION waiting() RESET search_path;
+CREATE TABLE parted (id int, until timestamptz, CONSTRAINT fresh_part CHECK (CASE WHEN id > 0 THEN until > now() ELSE true END))
+  PARTITION BY LIST (id);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
+INSERT INTO parted VALUES (1, now() + interval '1 second');
+CREATE TABLE twice (a timestamptz CHECK (a > now()), b timestamptz CHECK (b > now()));
+INSERT INTO twice VALUES (now() + interval '1 second', now() + interval '1 second');
+CREATE DOMAIN future AS timestamptz CHECK (VALUE > now());
+CREATE TABLE dates (f future);
+INSERT INTO dates VALUES (now() + interval '1 second');
+CREATE FUNCTION "Rate"(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN n * base(); END';
+CREATE TABLE fees (n int, total int GENERATED ALWAYS AS ("Rate"(n)) STORED);
+INSERT INTO fees (n) VALUES (21);
 """
 
 
@@ -434,13 +446,17 @@ def test_a_restore_that_may_go_on_brings_back_every_row_and_lists_the_rest(
         "FK CONSTRAINT public.orders orders_customer": "not_valid",
         "TABLE DATA public.tokens": "not_valid",
         "TABLE DATA public.prices": "mended",
+        "TABLE DATA public.parted_1": "not_valid",
+        "TABLE DATA public.twice": "not_valid",
+        "TABLE DATA public.dates": "not_valid",
+        "TABLE DATA public.fees": "mended",
         "MATERIALIZED VIEW DATA public.backlog": "mended",
     }
-    assert len(call.data["warnings"]) == 4
+    assert len(call.data["warnings"]) == 9
     assert stale.fingerprint("stale") == before
     assert (
-        stale.sql("SELECT conname FROM pg_constraint WHERE NOT convalidated ORDER BY 1", "stale")
-        == "fresh\norders_customer"
+        stale.sql("SELECT DISTINCT conname FROM pg_constraint WHERE NOT convalidated ORDER BY 1", "stale")
+        == "fresh\nfresh_part\nfuture_check\norders_customer\ntwice_a_check\ntwice_b_check"
     )
     assert stale.sql("SELECT n FROM backlog", "stale") == "1"
     assert stale.sql("SELECT count(*) FROM pg_proc WHERE proconfig IS NOT NULL AND oid >= 16384", "stale") == "0"
@@ -450,6 +466,52 @@ def test_a_restore_that_may_go_on_brings_back_every_row_and_lists_the_rest(
             stale.sql(one["mend"], "stale")
     save(keeper, stale)
     assert restore(keeper, stale, "stale").exit_code == 0
+
+
+def withered(keeper: AgentContainer, server: DatabaseContainer, name: str, content: str) -> None:
+    """A database that is saved, and whose extension of the same name loses its function afterwards."""
+    add_extension(server, name, f"CREATE FUNCTION {name}() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    made(server, name, f"CREATE EXTENSION {name}; CREATE TABLE t AS SELECT 1 AS n; {content}")
+    save(keeper, server)
+    add_extension(server, name, "SELECT 1")
+
+
+def test_an_object_that_cannot_be_made_is_left_out_with_all_that_belongs_to_it(
+    make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    server = make_database("withered")
+    server.sql("CREATE ROLE app")
+    withered(
+        keeper,
+        server,
+        "gone_view",
+        "CREATE VIEW late AS SELECT gone_view() AS n; ALTER VIEW late OWNER TO app; COMMENT ON VIEW late IS 'late';"
+        "REVOKE SELECT ON late FROM app",
+    )
+    call = restore(keeper, server, "gone_view", "--on-error", "skip")
+    assert call.exit_code == 0, call.output
+    fates = {one["object"]: one["outcome"] for one in outcome_of(call, "gone_view")["objects"]}
+    assert fates["VIEW public.late"] == "left_out"
+    assert set(fates.values()) == {"left_out"}
+    assert server.sql("SELECT n FROM t", "gone_view") == "1"
+
+
+def test_who_may_see_which_rows_is_never_left_out(
+    make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    server = make_database("walled")
+    withered(
+        keeper,
+        server,
+        "gone_wall",
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY open ON t USING (true);"
+        "CREATE POLICY wall ON t AS RESTRICTIVE USING (gone_wall() = 1)",
+    )
+    call = restore(keeper, server, "gone_wall", "--on-error", "skip")
+    assert call.exit_code == 1, call.output
+    assert "POLICY public.t wall" in call.error["message"]
+    assert server.sql("SELECT count(*) FROM pg_policy", "gone_wall") == "2"
+    assert not leftovers(server)
 
 
 # -- databases that need each other ------------------------------------------------------------------------
@@ -495,6 +557,60 @@ def test_databases_that_read_from_each_other_come_back_into_an_empty_cluster(
     assert server.sql("SELECT n FROM seen", "beta") == "1"
     assert {"alpha", "beta", "gamma", "postgres"} == server.databases()
     assert not leftovers(server)
+
+
+def test_a_database_that_reads_from_itself_comes_back_into_an_empty_cluster(
+    make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    server = make_database("mirror")
+    made(
+        server,
+        "mirror",
+        "CREATE EXTENSION dblink; CREATE TABLE own AS SELECT 7 AS n;"
+        "CREATE MATERIALIZED VIEW seen AS SELECT n FROM dblink('dbname=mirror user=postgres', 'SELECT n FROM own') AS x(n int)",
+    )
+    save(keeper, server)
+    server.sql("DROP DATABASE mirror WITH (FORCE)")
+    call = restore(keeper, server, "mirror")
+    assert call.exit_code == 0, call.output
+    assert outcome_of(call, "mirror")["objects"] == []
+    assert server.sql("SELECT n FROM seen", "mirror") == "7"
+    assert not leftovers(server)
+
+
+def test_a_drill_is_not_red_for_what_the_empty_database_of_its_server_lacks(
+    make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    server = make_database("pointing")
+    server.sql("CREATE TABLE own AS SELECT 7 AS n")
+    made(server, "pointing", NEEDS.format(other="postgres", own=1))
+    server.sql("CREATE MATERIALIZED VIEW seen AS SELECT n FROM theirs", "pointing")
+    save(keeper, server)
+    drilled = keeper.call("drill", "--db", server.name, "--database", "pointing")
+    assert drilled.exit_code == 0, drilled.output
+    [outcome] = drilled.data["databases"]
+    assert [one["outcome"] for one in outcome["objects"]] == ["unreachable"]
+
+
+@pytest.fixture
+def bare_image(prefix: str) -> Iterator[str]:
+    """PostgreSQL in an image that cannot tell how much room a volume has."""
+    tag = f"scalr-test-wild-{prefix}:bare"
+    steps = "FROM postgres:17\nRUN rm -f $(command -v df) $(command -v stat)\n"
+    docker("build", "--quiet", "--tag", tag, "-", stdin=steps, timeout=600)
+    yield tag
+    docker("rmi", "--force", tag, check=False)
+
+
+def test_an_image_that_cannot_tell_its_room_is_drilled(
+    bare_image: str, make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
+) -> None:
+    server = make_database("bare", image=bare_image)
+    made(server, "shop", "CREATE TABLE t AS SELECT 1 AS n")
+    save(keeper, server)
+    drilled = keeper.call("drill", "--db", server.name)
+    assert drilled.exit_code == 0, drilled.output
+    server.remove()
 
 
 def add_extension(server: DatabaseContainer, name: str, sql: str, **control: str) -> None:
