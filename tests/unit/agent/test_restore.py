@@ -8,6 +8,7 @@ import signal
 import stat
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -363,11 +364,10 @@ class DiedWithItsInputOpen:
 def test_a_pg_restore_that_died_is_not_written_to_for_minutes():
     fill = Filler(None, SimpleNamespace(container="scalr-shop-db"), lambda event: None, lambda: None)
     started = time.monotonic()
+    plan = SimpleNamespace(database="shop")
+    judge = partial(fill._judge, plan, "new", Lenience("s", skip=False))
     with pytest.raises(RestoreError, match="exit code 1: pg_restore: error: could not read from input file"):
-        fill._stream(
-            SimpleNamespace(database="shop"), ArchiveReader(), b"head", iter(()), DiedWithItsInputOpen(),
-            Lenience("s", skip=False), "new",
-        )  # fmt: skip
+        fill._stream(plan, ArchiveReader(), b"head", iter(()), DiedWithItsInputOpen(), judge)
     assert time.monotonic() - started < 5
 
 

@@ -68,6 +68,7 @@ def test_company_is_whoever_was_there_at_any_time():
         ("running", 2, None, False),
         ("running", 0, 10, False),
         ("running", 127, 10, False),
+        ("running", 137, 10, True),
         ("exited", None, None, False),
     ],
 )
@@ -173,6 +174,11 @@ class TestAPass:
         made, result = a_pass(tmp_path, monkeypatch, FakeDiscovery(coming=True), wait=0)
         [(_container, cluster)] = made._ask_again([a_container(status="unreachable")], result).values()
         assert cluster is None
+
+    def test_asks_whoever_came_just_after_it_was_asked(self, tmp_path, monkeypatch):
+        made, result = a_pass(tmp_path, monkeypatch, FakeDiscovery(None, a_cluster("a"), coming=False), wait=3600)
+        [(_container, cluster)] = made._ask_again([a_container(status="unreachable")], result).values()
+        assert cluster == a_cluster("a")
 
     def test_asks_once_more_and_does_not_wait_for_whoever_is_not_coming(self, tmp_path, monkeypatch):
         made, result = a_pass(tmp_path, monkeypatch, FakeDiscovery(a_cluster("a"), coming=False), wait=3600)

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from scalr_backup.core.model import Container
 
 # pg_isready's answers (PostgreSQL documentation, pg_isready, "Exit Status"): a server that is there and lets nobody in yet, by
-# its SQLSTATE 57P03, and none that answers.
-_NOT_YET, _SILENT = 1, 2
+# its SQLSTATE 57P03, and none that answers. Beyond the last, it was killed together with its container.
+_NOT_YET, _SILENT, _SIGNALS = 1, 2, 128
 # The entry point of a new container makes the cluster before there is a server.
 _FIRST_MINUTES = timedelta(minutes=5)
 _RESTARTS = {"restarting", "running"}
@@ -27,4 +27,6 @@ def is_coming(state: str, readiness: int | None, started: datetime | None, now: 
     """Whether it is worth waiting for a server, by its container's state, pg_isready's answer, and since when it has run."""
     if state == "restarting" or readiness == _NOT_YET:
         return True
-    return state == "running" and readiness == _SILENT and started is not None and now - started < _FIRST_MINUTES
+    if readiness is None or not (readiness == _SILENT or readiness > _SIGNALS):
+        return False
+    return state == "running" and started is not None and now - started < _FIRST_MINUTES

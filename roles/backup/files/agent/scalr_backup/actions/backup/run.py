@@ -219,21 +219,24 @@ class Pass(UseCase):
         """What containers that had no server to ask answer now; one that is just starting has a while for it."""
         answers: dict[str, tuple[Container, Cluster | None]] = {}
         deadline = time.monotonic() + self._config.start_wait_seconds
-        waiting = list(late)
+        waiting, asked_last = list(late), set[str]()
         while waiting:
             for container in waiting:
-                answers[container.name] = self._discovery.look_again(
-                    container, f"{APPLICATION_PREFIX} {result.run} look"
-                )
+                application = f"{APPLICATION_PREFIX} {result.run} look"
+                answers[container.name] = self._discovery.look_again(container, application)
             silent = [container for container in waiting if answers[container.name][1] is None]
             if time.monotonic() >= deadline:
                 break
-            waiting = [container for container in silent if self._discovery.is_coming(container)]
-            if waiting:
-                names = ", ".join(container.name for container in waiting)
+            coming = [one for one in silent if self._discovery.is_coming(one)]
+            # Who is not coming any more may have come since it was asked.
+            once_more = [one for one in silent if one not in coming and one.name not in asked_last]
+            asked_last |= {one.name for one in once_more}
+            if coming:
+                names = ", ".join(one.name for one in coming)
                 self._emit(log("info", f"Waiting for {names} to start.", run=result.run))
                 if self._cancelled.wait(_PAUSE_SECONDS):
                     break
+            waiting = coming + once_more
         return answers
 
     def _judge(self, request: PassRequest, result: PassResult, containers: Sequence[Container]) -> None:
