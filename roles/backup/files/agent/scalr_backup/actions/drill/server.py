@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,10 @@ from scalr_backup.tools.docker.throwaways import Throwaways
 from scalr_backup.tools.postgres.cluster import Postgres
 
 _START_SECONDS, _AGAIN_SECONDS = 600.0, 0.2
+# How many processes of a container were killed because its memory was used up: control groups of the second and of the first
+# version (Linux kernel documentation, cgroup-v2 "memory.events", cgroup-v1 "memory.oom_control").
+_MEMORY_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+_KILLED = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 
 
 class ThrowawayServer:
@@ -85,8 +90,10 @@ class ThrowawayServer:
             ) from None
 
     def _was_short_of_memory(self) -> bool:
+        """The kernel counts it; the engine itself only knows of the container's first process."""
         with suppress(ScalrBackupError):
-            return bool(self._docker.inspect(self._spec.name)["State"].get("OOMKilled"))
+            told = self._docker.run(self._spec.name, ["cat", *_MEMORY_EVENTS])
+            return any(int(killed) for killed in _KILLED.findall(told.stdout))
         return False
 
     def _start(self, spec: Throwaway) -> Postgres:
