@@ -237,7 +237,7 @@ def outcome(name, ok=False, objects=True):
     return DatabaseRestore(name, "ab", ok, objects=lost if objects and not ok else [], error=failure)
 
 
-def again(monkeypatch, outcomes, plans, comes_back):
+def again(monkeypatch, outcomes, plans, comes_back, *, throwaway=False):
     """What is tried once more, each with whether it goes on alone; what the result is then, and what is made at the end."""
     restore = Restore(Tools(None, None, None, None, nobody, threading.Event()))
     tried, server = [], Server()
@@ -257,7 +257,7 @@ def again(monkeypatch, outcomes, plans, comes_back):
     monkeypatch.setattr(restore, "_restore", attempt)
     monkeypatch.setattr(restore, "_take_off", take_off)
     monkeypatch.setattr(restore, "_postgres", lambda *_arguments: server)
-    request = SimpleNamespace(into="c")
+    request = SimpleNamespace(into="c", throwaway=throwaway)
     result = RestoreResult("r", SimpleNamespace(databases=plans, request=request, cluster=None), list(outcomes))
     restore._again(result, result.plan)
     return tried, result, server.done
@@ -301,7 +301,20 @@ def test_what_cannot_be_made_at_the_end_either_is_a_failure(monkeypatch):
         monkeypatch, [outcome("a"), outcome("b", ok=True)], [plan("a", True), plan("b")], lambda *_arguments: False
     )
     [failed] = [one for one in result.databases if not one.ok]
+    assert failed.error.code == "restore_incomplete"
     assert "restored and in its place, but what it reads from other databases" in failed.error.message
+
+
+def test_a_throwaway_server_has_no_other_database_and_that_is_no_failure(monkeypatch):
+    monkeypatch.setattr(
+        Server, "alter", lambda *_arguments: (_ for _ in ()).throw(PostgresError("nobody there", "08001"))
+    )
+    _tried, result, _made = again(
+        monkeypatch, [outcome("a")], [plan("a", True, exists=False)], lambda *_arguments: False, throwaway=True
+    )
+    assert [(one.ok, [lost["outcome"] for lost in one.objects]) for one in result.databases] == [
+        (True, ["unreachable"])
+    ]
 
 
 @pytest.mark.parametrize(

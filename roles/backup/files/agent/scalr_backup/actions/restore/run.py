@@ -145,6 +145,9 @@ class Restore(Replacing):
         try:
             postgres.alter(outcome.database, outcome.unreachable)
         except ScalrBackupError as error:
+            if result.plan.request.throwaway:
+                # It has no other database, which is told already.
+                return
             message = (
                 f"{outcome.database} is restored and in its place, but what it reads from other databases could not be made: "
                 f"{error.message}"
