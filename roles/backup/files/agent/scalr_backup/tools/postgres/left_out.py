@@ -70,10 +70,10 @@ _HIDDEN = """
 """
 
 
-def survey(session: SqlSession) -> tuple[list[Candidate], list[tuple[str, str]]]:
+def survey(session: SqlSession) -> tuple[list[Candidate], list[list[str]]]:
     """What a dump in this session's database may leave out, and the tables that row-level security keeps it from dumping."""
-    found = session.query(f"SELECT jsonb_build_array({_CANDIDATES}, {_HIDDEN});")[0]
-    return found[0], [(schema, name) for schema, name in found[1]]
+    candidates, hidden = session.query(f"SELECT jsonb_build_array({_CANDIDATES}, {_HIDDEN});")[0]
+    return candidates, hidden
 
 
 def lost_with_live(server: PostgresServer, database: str) -> list[LeftOutRowsRecord]:
