@@ -52,3 +52,15 @@ def agent(agent_image: str, prefix: str, tmp_path: Path) -> Iterator[AgentContai
         yield container
     finally:
         container.remove()
+
+
+@pytest.fixture(scope="module")
+def keeper(agent_image: str, prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentContainer]:
+    """The one agent of a whole module, which sees the module's databases."""
+    container = AgentContainer(tmp_path_factory.mktemp("keeper"), [f"{prefix}-*-db"], agent_image)
+    try:
+        container.start()
+        container.ok("init")
+        yield container
+    finally:
+        container.remove()

@@ -182,18 +182,6 @@ def spoil(database: DatabaseContainer) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def keeper(agent_image: str, prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentContainer]:
-    """The agent of the whole module."""
-    container = AgentContainer(tmp_path_factory.mktemp("keeper"), [f"{prefix}-*-db"], agent_image)
-    try:
-        container.start()
-        container.ok("init")
-        yield container
-    finally:
-        container.remove()
-
-
-@pytest.fixture(scope="module")
 def shared(make_database: Callable[..., DatabaseContainer], keeper: AgentContainer) -> House:
     """A shop with a good snapshot, beside another database."""
     # With an init: the stand-ins for pg_restore leave children, and a postmaster that has to reap a killed one

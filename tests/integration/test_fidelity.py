@@ -219,18 +219,6 @@ def assert_same(before: Picture, after: Picture) -> None:
 
 
 @pytest.fixture(scope="module")
-def keeper(agent_image: str, prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentContainer]:
-    """The agent of the whole module."""
-    container = AgentContainer(tmp_path_factory.mktemp("keeper"), [f"{prefix}-*-db"], agent_image)
-    try:
-        container.start()
-        container.ok("init")
-        yield container
-    finally:
-        container.remove()
-
-
-@pytest.fixture(scope="module")
 def make_server(make_database: Callable[..., DatabaseContainer]) -> MakeServer:
     """Start servers of a major version."""
 

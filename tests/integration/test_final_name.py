@@ -9,9 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.integration.test_wild_restores import add_extension
 from tests.support.containers import AgentContainer, DatabaseContainer, docker, finish, wait_until
-from tests.support.restores import half_made, leftovers
+from tests.support.restores import add_extension, half_made, leftovers
 
 # It looks at the name, as pg_cron does, and its creation lasts as long as a file lies in the container.
 TIED_SQL = """
@@ -29,18 +28,6 @@ case "$*" in
 esac
 exec "$real" "$@"
 """
-
-
-@pytest.fixture(scope="module")
-def keeper(agent_image: str, prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentContainer]:
-    """The agent of the whole module."""
-    container = AgentContainer(tmp_path_factory.mktemp("keeper"), [f"{prefix}-*-db"], agent_image)
-    try:
-        container.start()
-        container.ok("init")
-        yield container
-    finally:
-        container.remove()
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.support.containers import SOCKET, AgentContainer, Call, DatabaseContainer, docker, parse_call, socket_group
+from tests.support.restores import add_extension
 
 MakeDatabase = Callable[..., DatabaseContainer]
 
 # An extension as queues in the wild are: it owns the tables that messages are put into, ships rows, and marks some tables as its
 # configuration, one of them with a condition.
-CONTROL = "default_version = '1.0'\nrelocatable = false\n"
 EXTENSION = """
 CREATE SCHEMA queue;
 CREATE TABLE queue.shipped (name text PRIMARY KEY);
@@ -58,19 +58,7 @@ LEFT_OUT = [
 def queue_image(make_database: MakeDatabase) -> Iterator[str]:
     """PostgreSQL with an extension that owns tables."""
     maker, tag = make_database("maker"), f"scalr-test-queue:{secrets.token_hex(4)}"
-    share = maker.sql("SELECT setting FROM pg_config WHERE name = 'SHAREDIR'")
-    for name, content in (("scalr_queue.control", CONTROL), ("scalr_queue--1.0.sql", EXTENSION)):
-        docker(
-            "exec",
-            "--interactive",
-            "--user",
-            "root",
-            maker.name,
-            "sh",
-            "-c",
-            f"cat > {share}/extension/{name}",
-            stdin=content,
-        )
+    add_extension(maker, "scalr_queue", EXTENSION)
     docker("commit", maker.name, tag)
     maker.remove()
     yield tag

@@ -11,19 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.containers import AgentContainer, Call, DatabaseContainer, docker, wait_until
-from tests.support.restores import leftovers, outcome_of
-
-
-@pytest.fixture(scope="module")
-def keeper(agent_image: str, prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentContainer]:
-    """The agent of the whole module."""
-    container = AgentContainer(tmp_path_factory.mktemp("keeper"), [f"{prefix}-*-db"], agent_image)
-    try:
-        container.start()
-        container.ok("init")
-        yield container
-    finally:
-        container.remove()
+from tests.support.restores import add_extension, leftovers, outcome_of
 
 
 @pytest.fixture(scope="module")
@@ -611,12 +599,3 @@ def test_an_image_that_cannot_tell_its_room_is_drilled(
     drilled = keeper.call("drill", "--db", server.name)
     assert drilled.exit_code == 0, drilled.output
     server.remove()
-
-
-def add_extension(server: DatabaseContainer, name: str, sql: str, **control: str) -> None:
-    """Put an extension that is SQL alone into a container."""
-    facts = {"default_version": "1.0", "relocatable": "false", **control}
-    lines = "".join(f"{key} = '{value}'\n" for key, value in facts.items())
-    for ending, content in ((".control", lines), ("--1.0.sql", sql)):
-        script = f"cat > $(ls -d /usr/share/postgresql/*/extension)/{name}{ending}"
-        docker("exec", "-i", "-u", "root", server.name, "sh", "-c", script, stdin=content)

@@ -101,3 +101,12 @@ def session(database: DatabaseContainer, name: str) -> Iterator[Callable[[str], 
 
     with process:
         yield query
+
+
+def add_extension(server: DatabaseContainer, name: str, sql: str, **control: str) -> None:
+    """Put an extension that is SQL alone into a container."""
+    facts = {"default_version": "1.0", "relocatable": "false", **control}
+    lines = "".join(f"{key} = '{value}'\n" for key, value in facts.items())
+    for ending, content in ((".control", lines), ("--1.0.sql", sql)):
+        script = f"cat > $(ls -d /usr/share/postgresql/*/extension)/{name}{ending}"
+        docker("exec", "-i", "-u", "root", server.name, "sh", "-c", script, stdin=content)

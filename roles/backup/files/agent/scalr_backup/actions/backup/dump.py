@@ -23,7 +23,7 @@ from scalr_backup.core.progress import Emit, log, progress
 from scalr_backup.core.records.left_out import LeftOutRowsRecord
 from scalr_backup.core.records.manifest import ManifestDatabase
 from scalr_backup.core.records.state import DatabaseRecord
-from scalr_backup.core.sqlstate import is_passing, is_untranslatable
+from scalr_backup.core.sqlstate import is_passing
 from scalr_backup.tools.postgres.blockers import LockWatch
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.left_out import Candidate, hidden_words, left_out_rows, named_only, survey
@@ -33,7 +33,7 @@ from scalr_backup.tools.postgres.queries import (
     join_exported_snapshot,
     open_exported_snapshot,
 )
-from scalr_backup.tools.postgres.session import APPLICATION_PREFIX, SqlSession
+from scalr_backup.tools.postgres.session import APPLICATION_PREFIX, SqlSession, converted_or_raw
 from scalr_backup.tools.restic.repository import Restic
 
 
@@ -83,12 +83,7 @@ class Dumper:
 
         Raises a ScalrBackupError with the reason; then neither a snapshot nor a session nor a process remains.
         """
-        try:
-            return self._dump(cluster, database, tags, sparing=sparing, raw=False)
-        except PostgresError as error:
-            if not is_untranslatable(error.sqlstate):
-                raise
-        return self._dump(cluster, database, tags, sparing=sparing, raw=True)
+        return converted_or_raw(lambda raw: self._dump(cluster, database, tags, sparing=sparing, raw=raw))
 
     def _dump(self, cluster: Cluster, database: str, tags: Sequence[str], *, sparing: bool, raw: bool) -> Dumped:
         started = time.monotonic()
@@ -261,14 +256,13 @@ class Dumper:
 
 def _count(postgres: Postgres, database: str, exported: str, *, raw: bool) -> RowCounts:
     """Count every row of an exported snapshot in a session of its own."""
-    try:
+
+    def count(raw: bool) -> RowCounts:
         with postgres.session(database, tidied=False, raw=raw) as session:
             join_exported_snapshot(session, exported)
             return count_rows(session)
-    except PostgresError as error:
-        if raw or not is_untranslatable(error.sqlstate):
-            raise
-    return _count(postgres, database, exported, raw=True)
+
+    return count(raw) if raw else converted_or_raw(count)
 
 
 def unchecked(container: str, database: str, reason: str) -> str:

@@ -17,7 +17,6 @@ from scalr_backup.core.model import Database, LeftOut, Volume, kept_since
 from scalr_backup.core.room import DEFAULT_TABLESPACE, NOWHERE, LogSettings, Place, Survey
 from scalr_backup.core.slots import SlotAnswer
 from scalr_backup.core.sql import quote_identifier, quote_literal
-from scalr_backup.core.sqlstate import is_untranslatable
 from scalr_backup.tools.docker import volumes
 from scalr_backup.tools.postgres.clients import MOST_JOBS, Clients
 from scalr_backup.tools.postgres.queries import (
@@ -35,7 +34,7 @@ from scalr_backup.tools.postgres.queries import (
     count_rows,
     sequence_values,
 )
-from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREFIX, explain_failure
+from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREFIX, converted_or_raw, explain_failure
 from scalr_backup.tools.postgres.window import DONE, MOMENT, window_script
 
 # Half-made databases of a restore: this, the run's id and a number. Nothing else is called so; a user's database
@@ -281,12 +280,7 @@ class Postgres(Clients):
 
     def count(self, database: str, *, rows: bool) -> tuple[RowCounts | None, SequenceValues]:
         """Exact row counts of every user table where they are wanted, and the value of every sequence."""
-        try:
-            return self._count(database, rows=rows, raw=False)
-        except PostgresError as error:
-            if not is_untranslatable(error.sqlstate):
-                raise
-        return self._count(database, rows=rows, raw=True)
+        return converted_or_raw(lambda raw: self._count(database, rows=rows, raw=raw))
 
     def _count(self, database: str, *, rows: bool, raw: bool) -> tuple[RowCounts | None, SequenceValues]:
         with self.session(database, self._without_event_triggers, raw=raw) as session:

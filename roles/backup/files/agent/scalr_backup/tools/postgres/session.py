@@ -13,13 +13,13 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from scalr_backup.core.endings import last_words
 from scalr_backup.core.errors import DockerUnreachableError, InterruptedRunError, PostgresError, ScalrBackupError
 from scalr_backup.core.model import Credentials, is_run_id
 from scalr_backup.core.sql import connection_string, quote_literal
-from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE
+from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE, is_untranslatable
 from scalr_backup.core.text import decoded, encoded
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail
@@ -79,6 +79,9 @@ done
 _LOOK_SECONDS = 20.0
 # By container and what is known of it.
 ServerFacts = dict[tuple[str, str], str]
+
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -394,6 +397,20 @@ class PostgresServer:
     def _maintenance_database(self, busy: str) -> str:
         """Where to stand while *busy* is created, renamed or dropped."""
         return "template1" if busy == self._home else self._home
+
+
+def converted_or_raw(look: Callable[[bool], Made]) -> Made:
+    """Look in a session that has names in UTF8, and in a raw one only where a name has no place there.
+
+    Everybody who looks at a database does it so: what a dump and its restore find is compared by name. Raises what *look*
+    does, which is told whether to be raw.
+    """
+    try:
+        return look(False)
+    except PostgresError as error:
+        if not is_untranslatable(error.sqlstate):
+            raise
+    return look(True)
 
 
 def run_of_application(name: str) -> str | None:
