@@ -36,7 +36,7 @@ DEAREST = (
     "tests/unit/plugins/test_rotate.py",
 )
 # End-to-end tests that need no agent on this machine.
-APART = ("/test_build.py", "/test_molecule.py", "/test_drill_timer.py", "/test_status_page.py")
+APART = ("/test_build.py", "/test_molecule.py", "/test_drill_timer.py", "/test_site.py", "/test_status_page.py")
 # How nice the processes of all other groups are.
 LATER = 5
 DEAR_LAYERS = ("end_to_end", "integration", "lint", "unit")

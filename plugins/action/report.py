@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.scalr.backup.plugins.module_utils._address import redact
 from ansible_collections.scalr.backup.plugins.plugin_utils._units import printable
 
 display = Display()
@@ -24,7 +25,7 @@ class ActionModule(ActionBase):
         """Show the lines on the controller."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec({"lines": {"type": "list", "required": True}})
-        # Text of a database or a server may be among the lines: it must not steer the terminal.
-        lines = [printable(line) for line in arguments["lines"]]
+        # Text of a database or a server may be among the lines: it must not steer the terminal, nor show what opens a store.
+        lines = [printable(redact(str(line))) for line in arguments["lines"]]
         display.display("\n" + "\n".join(lines) + "\n")
         return {**result, "changed": False, "lines": lines}

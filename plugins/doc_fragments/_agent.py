@@ -17,9 +17,17 @@ options:
       - Name of the agent's container on the host.
     type: str
     default: scalr-backup
+  engine_socket:
+    description:
+      - The engine's socket on the host, for an engine other than Docker's own (C(unix:///var/run/docker.sock)), such as
+        V(/run/podman/podman.sock).
+      - By default, the host's variable C(backup_engine_socket), then C(DOCKER_HOST) in the task's environment.
+    type: path
+    version_added: 0.8.0
 requirements:
   - the agent's container, as deployed by the role P(scalr.backup.backup#role)
   - the docker command
+  - Python 3.9 or newer on the host
 notes:
   - The user that runs the module must be allowed to use Docker. If that is only root, use C(become).
   - If the module fails, RV(ignore:msg) is the agent's sentence, RV(ignore:code) its error code (such as

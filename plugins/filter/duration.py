@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_duration
 
@@ -36,14 +36,6 @@ _value:
   type: str
   sample: 3 h 12 min
 """
-
-
-@overload
-def duration(seconds: None) -> None: ...
-
-
-@overload
-def duration(seconds: float | str) -> str: ...
 
 
 def duration(seconds: float | str | None) -> str | None:

@@ -15,7 +15,7 @@ short_description: List what opens a host's repositories
 version_added: 0.4.0
 description:
   - Collects what the page for the safe says about each of a host's repositories, the second repository last.
-positional: _input, config, host_password, page_password, escrow, keys
+positional: _input, config, host_password, page_passwords, escrow, keys
 options:
   _input:
     description: What the agent has in its files of secrets, by their names.
@@ -29,16 +29,17 @@ options:
     description: The password that the host has.
     type: str
     required: true
-  page_password:
-    description: The password of the page.
-    type: str
+  page_passwords:
+    description: The passwords of the page, for each repository, as P(scalr.backup.kit_passwords#filter) says.
+    type: list
+    elements: str
     required: true
   escrow:
-    description: Whether the page has a password of its own.
+    description: Whether the page has passwords of its own.
     type: bool
     required: true
   keys:
-    description: The keys of that password, each with the C(item) that is true for the repository of the copies.
+    description: The keys of these passwords, each with the C(item) that is true for the repository of the copies.
     type: list
     elements: dict
     required: true
@@ -49,7 +50,7 @@ author:
 EXAMPLES = r"""
 - name: Count the repositories
   ansible.builtin.debug:
-    msg: "{{ secrets | scalr.backup.kit_places(config, 'first', 'second', true, keys.results) | length }}"
+    msg: "{{ secrets | scalr.backup.kit_places(config, 'first', ['second', 'third'], true, keys.results) | length }}"
 """
 
 RETURN = r"""

@@ -41,11 +41,10 @@ author:
 
 EXAMPLES = r"""
 - name: Write a page about one host
-  ansible.builtin.copy:
+  scalr.backup.page:
     content: "{{ [{'name': 'web1', 'outcome': 'safe', 'summary': status.summary, 'status': status}] | scalr.backup.status_page }}"
-    dest: /tmp/status.html
+    path: /srv/www/status.html
     mode: "0644"
-  delegate_to: localhost
 """
 
 RETURN = r"""
@@ -58,7 +57,8 @@ _value:
 def status_page(answers: list[dict[str, Any]], now: str | None = None, name: str = "") -> str:
     """The page about a fleet."""
     # Ansible loads every filter of a collection in every task that uses one of them: what draws pages is half of that.
-    from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import fleet, instant  # noqa: PLC0415
+    from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import fleet  # noqa: PLC0415
+    from ansible_collections.scalr.backup.plugins.plugin_utils._status_nights import instant  # noqa: PLC0415
     from ansible_collections.scalr.backup.plugins.plugin_utils._status_page import page  # noqa: PLC0415
 
     moment = instant(now) if now else datetime.now(timezone.utc)

@@ -4,11 +4,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.scalr.backup.plugins.plugin_utils._terminal import (
+    MISSING,
+    columns_of,
+    folded,
+    narrower,
+    record,
+    terminal_width,
+)
 from ansible_collections.scalr.backup.plugins.plugin_utils._units import printable
 
 DOCUMENTATION = r"""
@@ -18,6 +25,8 @@ version_added: 0.1.0
 description:
   - Turns a list of rows into the lines of a table with aligned columns.
   - Numbers, and columns that O(right) names, are aligned to the right. A missing value is shown as a dash.
+  - Where a terminal is too narrow for the table, the widest column is folded; if that is not enough, each row becomes a few
+    lines that name what they show.
 options:
   _input:
     description: The rows, each a list of cells.
@@ -34,6 +43,12 @@ options:
     type: list
     elements: str
     default: []
+  width:
+    description:
+      - How many columns a line may have.
+      - The default is the terminal's width. What is written to a file or to another program has lines of any length.
+    type: int
+    version_added: 0.8.0
 author:
   - Contributors to the scalr.backup collection (@scalr)
 """
@@ -52,41 +67,44 @@ _value:
 """
 
 
-def text_table(rows: Sequence[Sequence[object]], header: Sequence[str], right: Collection[str] = ()) -> list[str]:
-    """The lines of a table."""
+def text_table(
+    rows: Sequence[Sequence[object]], header: Sequence[str], right: Collection[str] = (), width: int | None = None
+) -> list[str]:
+    """The lines of a table; of records, a few lines each, where the terminal is too narrow for a table."""
     if not all(len(row) == len(header) for row in rows):
         raise AnsibleFilterError("text_table needs one cell per column in every row.")
     cells = [[_text(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(columns_of, column)) for column in zip(*cells, strict=True)]
     # A column is one of numbers when it holds nothing else: its first row tells.
     to_the_right = [name in right or (bool(rows) and _is_number(rows[0][column])) for column, name in enumerate(header)]
-
-    lines = [_line(row, widths, to_the_right) for row in cells]
-    return [lines[0], _line(["-" * width for width in widths], widths, to_the_right), *lines[1:]]
+    room = width or terminal_width()
+    if room and sum(widths) + 2 * (len(widths) - 1) > room:
+        fitting = narrower(widths, room)
+        if not fitting:
+            return [line for row in cells[1:] for line in record(cells[0], row, to_the_right, room)]
+        widths = fitting
+    rule = ["-" * width for width in widths]
+    folded_rows = [line for row in cells[1:] for line in folded(row, widths)]
+    return [_line(row, widths, to_the_right) for row in (cells[0], rule, *folded_rows)]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], to_the_right: Sequence[bool]) -> str:
     padded = []
     for cell, width, right in zip(cells, widths, to_the_right, strict=True):
-        padding = " " * (width - _width(cell))
+        padding = " " * (width - columns_of(cell))
         padded.append(padding + cell if right else cell + padding)
     return "  ".join(padded).rstrip()
 
 
 def _text(cell: object) -> str:
     if cell is None or cell == "":
-        return "-"
+        return MISSING
     # A database's name may hold anything, a line break among it; a row stays one line.
     return printable(cell)
 
 
 def _is_number(cell: object) -> bool:
     return isinstance(cell, (int, float)) and not isinstance(cell, bool)
-
-
-def _width(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 class FilterModule:

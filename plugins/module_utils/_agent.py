@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.scalr.backup.plugins.module_utils._address import objection, redact
+from ansible_collections.scalr.backup.plugins.module_utils._network import network_options
 from ansible_collections.scalr.backup.plugins.module_utils._together import MODULES, objections
 
 if TYPE_CHECKING:
@@ -26,11 +29,12 @@ if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 #: Of the collection, as galaxy.yml says.
-VERSION = "0.5.0"
+VERSION = "0.8.0"
 
 #: What every module of the collection accepts besides its own options.
 AGENT_ARGUMENTS: dict[str, Any] = {
     "agent": {"type": "str", "default": "scalr-backup"},
+    "engine_socket": {"type": "path"},
 }
 
 #: What a module also accepts if its verb reports progress.
@@ -65,8 +69,9 @@ printf '{"event": "process", "id": %d, "started": "%s"}\n' "$$" "$started" > "$0
 exec "$@" >> "$0"
 """
 
-#: The engine's socket, here and in a container that may use it.
+#: The engine's socket on a host that says nothing else, and in the containers that may use it.
 _SOCKET = "/var/run/docker.sock"
+_SCHEME = "unix://"
 
 #: The privileges of a one-shot container.
 _CONFINED = [
@@ -75,15 +80,32 @@ _CONFINED = [
     "--read-only",
     "--cap-drop=ALL",
     "--security-opt=no-new-privileges",
-    "--tmpfs=/tmp:size=64m",
 ]
 
-#: The privileges of a call beside the agent: the agent's, plus access to Docker, which the agent does not need.
-_APART = [*_CONFINED, f"--volume={_SOCKET}:{_SOCKET}"]
+#: What a one-shot container of the agent may use; more memory than any index of restic's takes, and no more processes than it
+#: has ever needed. The databases on this host come first with the processor.
+_TEMPORARY = "--tmpfs=/tmp:size=64m"
+_MODEST = ["--memory=4g", "--cpu-shares=512", "--pids-limit=512"]
 
-#: What a call without an agent has: this host's network, a state volume, and a cache.
+#: A call beside the agent has what the agent has, except its way to the engine. In place of that it has one to a proxy of its
+#: own, which makes throwaway containers and nothing else. The host's script does the same (roles/backup/files/drill).
+_APART = [*_CONFINED, _TEMPORARY, *_MODEST, f"--volume=/dev/null:{_SOCKET}:ro"]
+_PROXY = [
+    "--detach",
+    *_CONFINED,
+    "--network=none",
+    "--memory=256m",
+    "--cpu-shares=512",
+    "--pids-limit=64",
+    "--no-healthcheck",
+    "--volume=/run/scalr-backup",
+    "--entrypoint=haproxy",
+]
+_PROXY_COMMAND = ["-db", "-f", "/opt/scalr-backup/socket-proxy/drill.cfg"]
+
+#: What a call without an agent has: limits, a state volume, and a cache. Its network is that of its store.
 _ALONE = [
-    "--network=host",
+    *_MODEST,
     "--volume=scalr-backup-prune:/var/lib/scalr-backup",
     "--volume=scalr-backup-prune-cache:/var/cache/scalr-backup",
 ]
@@ -107,6 +129,11 @@ class Agent:
     def __init__(self, module: AnsibleModule) -> None:
         self._module = module
         self._container: str = module.params["agent"]
+        given = module.params["engine_socket"] or ""
+        if given:
+            # Docker's own variable, which its command obeys.
+            module.run_command_environ_update = {**module.run_command_environ_update, "DOCKER_HOST": _SCHEME + given}
+        self._socket: str = given or _socket_of(os.environ.get("DOCKER_HOST", ""))
 
     def call(
         self,
@@ -115,18 +142,20 @@ class Agent:
         stdin: str | None = None,
         apart: bool = False,
         image: str | None = None,
+        database_image: str | None = None,
         progress_file: str | None = None,
     ) -> tuple[bool, dict[str, Any]]:
         """Run one verb and return the agent's result as ``(changed, data)``.
 
-        ``stdin`` is what the verb reads, ``apart`` runs it in a separate container beside the agent's, ``image`` in one that
-        needs no agent on this host, and ``progress_file`` is a file for the agent's output so far; it is removed at the end.
+        ``stdin`` is what the verb reads, ``apart`` runs it in a separate container beside the agent's, which may make throwaway
+        containers, of ``database_image`` too, whatever that is; ``image`` runs it in one that needs no agent on this host, and
+        ``progress_file`` is a file for the agent's output so far; it is removed at the end.
 
         Raises AgentError with the agent's own sentence if the verb failed, and with one of ours if the agent could not be
         called.
         """
         docker = self._docker()
-        enter = self._alone(docker, image) if image else self._enter(docker, apart, stdin is not None)
+        enter = self._alone(docker, image) if image else self._enter(docker, apart, stdin is not None, database_image)
         command = [*enter, verb, *arguments, "--json"]
         rc, stdout, stderr = self._run(command, stdin, progress_file)
 
@@ -147,23 +176,81 @@ class Agent:
             )
         return bool(result.get("changed")), data
 
-    def _enter(self, docker: str, apart: bool, has_input: bool) -> list[str]:
+    def _enter(self, docker: str, apart: bool, has_input: bool, database_image: str | None) -> list[str]:
         """The command before the verb."""
         # No -i if the verb reads nothing: a module's standard input belongs to Ansible's connection.
         interactive = ["-i"] if has_input else []
         if not apart:
             return [docker, "exec", *interactive, self._container, "scalr-backup"]
-        inspect = [docker, "container", "inspect", "--format", "{{.Image}}", self._container]
-        rc, image, _stderr = self._module.run_command(inspect, expand_user_and_vars=False)
-        if rc != 0:
+        found = self._inspect(docker, self._container, "{{.Image}}", "/etc/scalr-backup", "Source")
+        if found is None:
             # It may have come back in the meantime.
             raise AgentError(self._why_no_agent(docker) or f"The container {self._container} could not be inspected.")
-        inherited = f"--volumes-from={self._container}"
-        return [docker, "run", *interactive, *_APART, *_socket_group(), inherited, image.strip()]
+        image, _space, configuration = found.partition(" ")
+        proxy, way = self._start_proxy(docker, image, configuration, database_image or "")
+        # The proxy ends when the container of this name has ended, or when it does not come.
+        named = [f"--name=scalr-backup-drill-{proxy[:12]}", f"--volumes-from={self._container}"]
+        connected = [f"--volume={way}:/run/scalr-backup:ro", "--env=DOCKER_HOST=unix:///run/scalr-backup/docker.sock"]
+        return [docker, "run", *interactive, *_APART, *named, *connected, image]
+
+    def _start_proxy(self, docker: str, image: str, configuration: str, database_image: str) -> tuple[str, str]:
+        """Start a proxy for one call; returns its container's id and the volume with its socket."""
+        own = [
+            f"--volume={self._socket}:{_SOCKET}",
+            *self._socket_group(docker, image),
+            f"--volume={configuration}:/etc/scalr-backup:ro",
+            f"--env=DRILL_IMAGE={database_image}",
+        ]
+        command = [docker, "run", *_PROXY, *own, image, *_PROXY_COMMAND]
+        rc, proxy, stderr = self._module.run_command(command, expand_user_and_vars=False)
+        way = self._inspect(docker, proxy.strip(), "", "/run/scalr-backup", "Name") if rc == 0 else None
+        if not way:
+            raise AgentError(
+                "The drill's proxy of the Docker engine could not be started; if this host's agent is of an earlier release, "
+                f"run site.yml.{_tail(stderr)}"
+            )
+        return proxy.strip(), way
+
+    def _socket_group(self, docker: str, image: str) -> list[str]:
+        """The group of the engine's socket, as an option: nothing in the container is root.
+
+        An engine that runs as a user gives its containers numbers of that user's: only a container knows the group by its own.
+        """
+        try:
+            owner = Path(self._socket).stat()
+        except OSError:
+            return []  # The docker command will report what is wrong.
+        if owner.st_uid == 0:
+            return [f"--group-add={owner.st_gid}"]
+        mounted = f"--volume={self._socket}:{_SOCKET}"
+        look = [
+            docker,
+            "run",
+            *_CONFINED,
+            "--network=none",
+            mounted,
+            "--entrypoint=stat",
+            image,
+            "-L",
+            "-c",
+            "%g",
+            _SOCKET,
+        ]
+        rc, group, _stderr = self._module.run_command(look, expand_user_and_vars=False)
+        return [f"--group-add={group.strip()}"] if rc == 0 else []
+
+    def _inspect(self, docker: str, container: str, fact: str, destination: str, what: str) -> str | None:
+        """A fact of a container, and where it has a mount from; None if there is no such container."""
+        mount = '{{range .Mounts}}{{if eq .Destination "' + destination + '"}}{{.' + what + "}}{{end}}{{end}}"
+        inspect = [docker, "container", "inspect", "--format", f"{fact} {mount}".strip(), container]
+        rc, told, _stderr = self._module.run_command(inspect, expand_user_and_vars=False)
+        return told.strip() if rc == 0 else None
 
     def _alone(self, docker: str, image: str) -> list[str]:
         """The command before the verb, to run the agent's image without an agent."""
-        return [docker, "run", "-i", *_CONFINED, *_ALONE, image]
+        wanted = self._module.params
+        network = network_options(wanted["from_repository"] or "", wanted["from_environment"] or {})
+        return [docker, "run", "-i", *_CONFINED, _TEMPORARY, *_ALONE, *network, image]
 
     def _run(self, command: list[str], stdin: str | None, progress_file: str | None) -> tuple[int, str, str]:
         """Run a command and return its exit code and both of its outputs."""
@@ -218,12 +305,9 @@ class Agent:
         return None
 
 
-def _socket_group() -> list[str]:
-    """The group of the Docker socket, as an option: nothing in the container is root."""
-    try:
-        return [f"--group-add={Path(_SOCKET).stat().st_gid}"]
-    except OSError:
-        return []  # The docker command will report what is wrong.
+def _socket_of(address: str) -> str:
+    """The socket that an address of the engine names; Docker's own for any other address."""
+    return address[len(_SCHEME) :] if address.startswith(_SCHEME) else _SOCKET
 
 
 def require_fitting(module: AnsibleModule, name: str) -> None:
@@ -237,6 +321,7 @@ def require_fitting(module: AnsibleModule, name: str) -> None:
         if value is not None and value != module.argument_spec[option].get("default")
     }
     sentences = list(objections(MODULES[name], given))
+    sentences += filter(None, [objection("from_repository", given.get("from_repository"))])
     if sentences:
         module.fail_json(msg=" ".join(sentences))
 
@@ -248,6 +333,7 @@ def call_or_fail(
     secrets: dict[str, Any] | None = None,
     apart: bool = False,
     image: str | None = None,
+    database_image: str | None = None,
     answers: Collection[str] = (),
 ) -> tuple[bool, dict[str, Any]]:
     """Run one verb and return ``(changed, values)``, values being what the module returns.
@@ -265,6 +351,7 @@ def call_or_fail(
             stdin=None if secrets is None else json.dumps(secrets),
             apart=apart,
             image=image,
+            database_image=database_image,
             progress_file=module.params.get("progress_file"),
         )
     except AgentError as error:
@@ -339,6 +426,6 @@ def _last_result(stdout: str) -> dict[str, Any] | None:
 
 def _tail(stderr: str) -> str:
     """The end of standard error as the second half of a sentence, or nothing."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    lines = [line.strip() for line in redact(stderr).splitlines() if line.strip()]
     tail = " / ".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
     return f" It said: {tail}" if tail else ""

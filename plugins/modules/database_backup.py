@@ -141,6 +141,11 @@ databases:
       description: How much of it was new to the repository.
       type: int
       sample: 1048576
+    bytes_ordered:
+      description: How much of it is rows in the order of a key.
+      type: int
+      sample: 180000000
+      version_added: 0.7.0
     left_out:
       description:
         - Relations whose rows C(pg_dump) leaves out. Each has its C(relation), in C(why) the reason, the C(extension) it

@@ -235,6 +235,7 @@ def main() -> None:
         *option("image", wanted["image"]),
         secrets=source_secrets(module),
         apart=True,
+        database_image=wanted["image"],
     )
     module.exit_json(changed=False, **values)
 

@@ -13,6 +13,15 @@ description:
   - Lists the database containers that the agent discovers on this host, and their databases.
   - These are the databases that the next pass backs up. A container that matches but cannot be backed up, for
     example because it is stopped, is listed too, with the reason.
+options:
+  row_order:
+    description:
+      - Whether to show for each database which tables are dumped with their rows in the order of a key, and why others are
+        not.
+      - It takes one session in each database, which reads catalogs and statistics.
+    type: bool
+    default: false
+    version_added: 0.7.0
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._attributes.info_module
@@ -37,6 +46,11 @@ EXAMPLES = r"""
 - name: Verify that the new app is covered
   ansible.builtin.assert:
     that: "'scalr-shop-db' in discovered.containers | selectattr('status', 'eq', 'ok') | map(attribute='name')"
+
+- name: Find out which tables stay in heap order, and what would help
+  scalr.backup.database_info:
+    row_order: true
+  register: ordered
 """
 
 RETURN = r"""
@@ -127,6 +141,61 @@ containers:
           description: Encoding of the database.
           type: str
           sample: UTF8
+        row_order:
+          description: How the rows of its large tables are dumped.
+          returned: if O(row_order=true)
+          type: dict
+          version_added: 0.7.0
+          contains:
+            ordered:
+              description: The tables whose rows are dumped in the order of a key.
+              type: list
+              elements: dict
+              contains:
+                table:
+                  description: Schema and name.
+                  type: str
+                  sample: public.orders
+                bytes:
+                  description: Size on the server's disk, without indexes.
+                  type: int
+                  sample: 371195904
+                key:
+                  description: The columns of the key.
+                  type: list
+                  elements: str
+                  sample: [id]
+                descending:
+                  description: Whether the newest rows come first, so that they lie beside those of the table before.
+                  type: bool
+                  version_added: 0.8.0
+                  sample: false
+                index:
+                  description: The unique index that makes them one.
+                  type: str
+                  sample: orders_pkey
+                scan:
+                  description: How the table is read, V(sort) or V(index).
+                  type: str
+                  sample: sort
+                reason:
+                  description: Why this key keeps rows in their places.
+                  type: str
+                  sample: id is an identity column
+            heap:
+              description:
+                - The large tables whose rows are dumped as they lie. Each has its C(table), its C(bytes), in C(reason) why,
+                  and in C(cure) what would help, if something would.
+              type: list
+              elements: dict
+            why_not:
+              description: Why none of its tables is ordered, if that has one reason.
+              type: str
+              sample: null
+            error:
+              description: Why the database could not be looked at, with C(code) and C(message).
+              type: dict
+              sample: null
     kept_databases:
       description:
         - Copies that restores left beside the live databases, which are not backed up. Each has its C(container),
@@ -143,12 +212,15 @@ containers:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.scalr.backup.plugins.module_utils._agent import AGENT_ARGUMENTS, call_or_fail
+from ansible_collections.scalr.backup.plugins.module_utils._agent import AGENT_ARGUMENTS, call_or_fail, flag
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=dict(AGENT_ARGUMENTS), supports_check_mode=True)
-    changed, values = call_or_fail(module, "discover")
+    module = AnsibleModule(
+        argument_spec=dict(AGENT_ARGUMENTS, row_order={"type": "bool", "default": False}),
+        supports_check_mode=True,
+    )
+    changed, values = call_or_fail(module, "discover", *flag("row-order", module.params["row_order"]))
     module.exit_json(changed=changed, **values)
 
 

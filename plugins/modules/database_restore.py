@@ -245,6 +245,14 @@ plan:
         - Names of the container's databases that have no snapshot. The others are restored, and the module fails.
       type: list
       elements: str
+    code_of:
+      description:
+        - Owners who are no superusers, and whose functions the restore calls with the rights of the agent's user while it
+          loads rows, because a condition or a generated column of theirs does.
+        - It is missing for an undo.
+      type: list
+      elements: str
+      version_added: 0.6.0
     free_bytes:
       description: Free space on the volumes that the rows go to. It is null where the container does not report it.
       type: int

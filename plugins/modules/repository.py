@@ -72,6 +72,13 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  read_all:
+    description:
+      - Whether O(action=forget) with O(from_repository) forgets which files of the repository it has read and which
+        snapshots it has seen, and reads every file again. Otherwise it reads what is new since its last look.
+    type: bool
+    default: false
+    version_added: 0.6.0
   keep:
     description:
       - The rules of retention for O(from_repository), such as C(daily) with V(30). A rule that is not set keeps
@@ -93,7 +100,8 @@ options:
   image:
     description:
       - Image of the agent, to run in a separate container on a host without an agent. Requires O(from_repository).
-      - It remembers snapshots in the volume C(scalr-backup-prune).
+      - It remembers snapshots, and which files of the repository it has read, in the volume C(scalr-backup-prune).
+      - The container is in the engine's default network, or in the machine's own if the store is there. Since version 0.6.0.
     type: str
     version_added: 0.2.0
 seealso:
@@ -191,6 +199,14 @@ suspects:
   elements: str
   version_added: 0.2.0
   sample: []
+look:
+  description:
+    - What was read before anything was removed, or null. C(indexes), C(packs), C(bytes) and C(seconds) tell how much, C(waiting) how
+      many packs of useless data a later run deletes, and C(deleted) how many this one did.
+  returned: with O(action=forget)
+  type: dict
+  version_added: 0.6.0
+  sample: {indexes: 7, packs: 20, bytes: 310000000, seconds: 9.5, waiting: 12, deleted: 15}
 decisions:
   description:
     - For each dump whether it is kept (C(keep)) and C(why), a list of words; also C(id), C(short_id), C(time),
@@ -235,6 +251,7 @@ def main() -> None:
             prune={"type": "bool", "default": True},
             snapshots={"type": "list", "elements": "str", "default": []},
             accept_late={"type": "bool", "default": False},
+            read_all={"type": "bool", "default": False},
             keep={"type": "dict"},
             keep_within={"type": "str", "default": "30d"},
             ca_certificate={"type": "str"},
@@ -259,6 +276,17 @@ def main() -> None:
     changed, values = call_or_fail(
         module, action, *arguments[action], secrets=secrets_of(module), image=module.params["image"]
     )
+    if (
+        action == "forget"
+        and module.params["from_repository"] is not None
+        and module.params["prune"]
+        and "look" not in values
+    ):
+        module.fail_json(
+            msg="The agent of the trusted place is of an earlier release, which prunes without reading what is new: update it "
+            "(site.yml, or the image of the current release) before you prune again.",
+            **values,
+        )
     module.exit_json(changed=changed, diff=difference(action, changed, values), **values)
 
 
@@ -279,6 +307,7 @@ def forget_options(module: AnsibleModule) -> list[str]:
         *flag("no-prune", not wanted["prune"]),
         *flag("dry-run", module.check_mode),
         *flag("accept-late", wanted["accept_late"]),
+        *flag("read-all", wanted["read_all"]),
         *source_options(module),
         *options("keep", [f"{rule}={count}" for rule, count in sorted((wanted["keep"] or {}).items())]),
         *option("keep-within", wanted["keep_within"] if elsewhere else None),

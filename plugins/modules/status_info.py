@@ -119,11 +119,30 @@ unmatched:
   type: list
   elements: dict
   version_added: 0.4.0
+schedule:
+  description: When passes are due, as a cron expression in the time zone of the host's configuration.
+  returned: success
+  type: str
+  sample: 0 3 * * *
+  version_added: 0.7.0
+schedule_interval_seconds:
+  description: How long it is from the last pass that was due to the next one.
+  returned: success
+  type: int
+  sample: 86400
+  version_added: 0.7.0
 next_pass:
   description: When the next pass starts.
   returned: success
   type: str
   sample: "2026-11-23T03:00:00Z"
+repository_growth:
+  description:
+    - By how many bytes a night the repository grows, as C(bytes_a_night), which is negative where it shrinks, measured
+      since C(since), two weeks ago at most. Null before two nights are on record.
+  returned: success, from an agent of 0.7.0 or later
+  type: dict
+  version_added: 0.7.0
 append_only:
   description: Whether the host only adds to its repository, so that only C(prune.yml) removes old snapshots.
   returned: success
@@ -182,6 +201,16 @@ history:
     bytes_stored:
       description: Size of that after compression.
       type: int
+    bytes_ordered:
+      description: How much of the dump is rows in the order of a key.
+      type: int
+      version_added: 0.7.0
+    anew:
+      description:
+        - Why everything in the dump had to be new, or null. C(first) is the first backup of the database in its repository,
+          C(order) one whose rows are in another order than before.
+      type: str
+      version_added: 0.7.0
     rows:
       description: How many rows the dump holds, or null if they were not counted.
       type: int
@@ -194,12 +223,32 @@ history:
     recovery_seconds:
       description: How long the drill took to restore the database, or null.
       type: float
+    day:
+      description:
+        - What all passes of that day came to, if the entry stands for all of them.
+        - More than a week after a day with many passes, one entry of each database is kept, and one of the passes.
+      type: dict
+      version_added: 0.7.0
 snapshots:
   description: The host's snapshots, as M(scalr.backup.snapshot_info) returns them, or null if the repository did not answer.
   returned: when O(snapshots) is true
   type: list
   elements: dict
   version_added: 0.4.0
+due_days:
+  description:
+    - How many passes were due on each date in the time zone of the schedule, since the schedule is what it is.
+    - A date on which none was due is not there.
+  returned: when O(history_days) is not V(0)
+  type: dict
+  sample: {"2026-11-22": 24}
+  version_added: 0.7.0
+due_lately:
+  description: When the passes of the last two days were due, the last hundred at most, if there are several a day; otherwise empty.
+  returned: when O(history_days) is not V(0)
+  type: list
+  elements: str
+  version_added: 0.7.0
 timezone:
   description: The time zone of the host's schedule.
   returned: when O(history_days) is not V(0)
@@ -258,6 +307,23 @@ databases:
       type: list
       elements: dict
       version_added: 0.5.0
+    damaged_index:
+      description:
+        - The index by which rows of the database could not be read in order, because it gives another number of rows than its
+          table has, or null. It has the C(index), its C(table), the table's name among row counts as C(relation), and the
+          C(time) when a pass has found that.
+      type: dict
+      version_added: 0.8.0
+    new_data:
+      description:
+        - What of the database's dumps was new to the repository, or null before its first backup. C(night) is its last whole
+          night, a day in UTC, or null before the first; C(nights) has the last 14 on record. Each has C(time), C(dumps),
+          C(bytes_read), C(bytes_added), C(bytes_stored), C(bytes_ordered), C(share), which is the new data beside one dump,
+          and C(anew) as in RV(history).
+        - C(row_order) tells whether rows in order save anything, as C(pays), and, once C(auto) has given up, C(why_not) in
+          words, since when (C(given_up)) and at which share (C(given_up_share)), and when it is C(tried_again).
+      type: dict
+      version_added: 0.7.0
     kept:
       description:
         - How many C(snapshots) the last retention kept, and in C(why) how many of them for which reason, such as
@@ -347,7 +413,9 @@ def _remembered(module: AnsibleModule, values: dict[str, Any]) -> dict[str, Any]
             module.fail_json(msg=str(error), code=error.code, **values)
         module.warn("The agent keeps no history, because it is older than this collection: run site.yml.")
         return {"history": [], "timezone": "UTC"}
-    return {"history": data["entries"], "timezone": data["timezone"]}
+    # An agent before 0.7.0 does not say what was due when.
+    due: dict[str, Any] = {name: data[name] for name in ("due_days", "due_lately") if name in data}
+    return {"history": data["entries"], "timezone": data["timezone"], **due}
 
 
 def _listed(module: AnsibleModule) -> list[dict[str, Any]] | None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import time
 from collections.abc import Callable
@@ -17,8 +18,10 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import merge_hash
+from ansible_collections.scalr.backup.plugins.module_utils._address import objection, redact
 from ansible_collections.scalr.backup.plugins.plugin_utils._progress import Lines, process
 from ansible_collections.scalr.backup.plugins.plugin_utils._reason import without_rubble
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import printable
 
 display = Display()
 
@@ -58,12 +61,54 @@ class ModuleActionBase(ActionBase):
     def run(self, tmp: None = None, task_vars: _Variables | None = None) -> _Result:
         """Run the module."""
         result = super().run(tmp, task_vars)
+        # Before the module is on its way: its arguments show on the host, in process lists and in the system's log.
+        refused = objection("from_repository", self._task.args.get("from_repository"))
+        if refused:
+            return {**result, "failed": True, "msg": refused}
+        socket = self._engine_socket(task_vars or {})
+        if socket and not self._task.args.get("engine_socket"):
+            self._task.args["engine_socket"] = socket
         merged: _Result = merge_hash(result, without_rubble(self._run_module(task_vars or {}), self._task.action))
-        return merged
+        return {**merged, **_for_people(merged)}
+
+    def _engine_socket(self, task_vars: _Variables) -> str:
+        """The variable of the host that the module runs on; empty where it has none."""
+        place = self._task.delegate_to
+        if not place:
+            return str(self._templar.template(task_vars.get("backup_engine_socket")) or "")
+        # What all hosts of the inventory have in common says nothing of a controller that is none of them.
+        if place not in (task_vars.get("groups") or {}).get("all", ()):
+            return ""
+        return str(task_vars["hostvars"][place].get("backup_engine_socket") or "")
 
     def _run_module(self, task_vars: _Variables) -> _Result:
         result: _Result = self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val))
         return result
+
+
+def _for_people(result: _Result) -> _Result:
+    """A result's sentences without what could steer a terminal or what opens a store, whatever the host says."""
+    sentences: _Result = {}
+    if isinstance(result.get("msg"), str):
+        sentences["msg"] = _shown(result["msg"])
+    if isinstance(result.get("warnings"), list):
+        sentences["warnings"] = [_shown_warning(one) for one in result["warnings"]]
+    return sentences
+
+
+def _shown_warning(warning: Any) -> Any:
+    if isinstance(warning, str):
+        return _shown(warning)
+    # From ansible-core 2.19 on, a module's warning is an object that holds an event.
+    event = getattr(warning, "event", None)
+    if not dataclasses.is_dataclass(event) or not isinstance(getattr(event, "msg", None), str):
+        return warning
+    told: Any = event
+    return dataclasses.replace(warning, event=dataclasses.replace(told, msg=_shown(told.msg)))
+
+
+def _shown(text: str) -> str:
+    return "\n".join(printable(line) for line in redact(text).split("\n"))
 
 
 class AgentActionBase(ModuleActionBase):

@@ -15,6 +15,7 @@ from typing import Any
 NUMBERS = (
     "check_weeks",
     "drill_overdue_days",
+    "dump_size_factor",
     "lock_hours",
     "metrics_port",
     "nearly_full_percent",
@@ -23,6 +24,9 @@ NUMBERS = (
     "shrink_percent",
     "spread_minutes",
 )
+
+#: What "off" becomes on its way: YAML takes it for false.
+_OFF = ("false", "off")
 
 
 def agent_config(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,6 +42,8 @@ def agent_config(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _typed(name: str, value: Any) -> Any:
     if name in NUMBERS:
         return int(value)
+    if name == "row_order":
+        return "off" if str(value).lower() in _OFF else value
     return value or None if name == "copy" else value
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
 from ansible_collections.scalr.backup.plugins.filter.tally import tally
 from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
-from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_age, human_bytes
+from ansible_collections.scalr.backup.plugins.plugin_utils._terminal import prose
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_age, human_bytes, whole_percent
 
 Record = Mapping[str, Any]
 Row = list[object]
@@ -145,15 +146,15 @@ def status_lines(hosts: Sequence[Record]) -> list[str]:
     """How well all hosts are: ``outcome``, ``rows``, ``next_pass``, ``summary``, ``findings`` and ``kept`` of each."""
     ordered = sorted(hosts, key=_how_bad)
     rows = sorted(((host["host"], row) for host in ordered for row in host["rows"]), key=lambda pair: _urgency(pair[1]))
-    header = ["HOST", "CONTAINER", "DATABASE", "STATE", "LAST BACKUP", "AGE", "DUMP", "SNAPSHOT", "LAST DRILL"]
+    header = ["HOST", "CONTAINER", "DATABASE", "STATE", "LAST BACKUP", "AGE", "DUMP", "NEW A NIGHT", "SNAPSHOT"]
     of_hosts = [
         [host["host"], _HEALTHY.get(host["outcome"], "NO"), host["next_pass"], host["summary"]] for host in ordered
     ]
     return [
         *text_table(
             [_database(host, row) for host, row in rows],
-            [*header, "RESTORED IN"],
-            right=["AGE", "DUMP", "RESTORED IN"],
+            [*header, "LAST DRILL", "RESTORED IN"],
+            right=["AGE", "DUMP", "NEW A NIGHT", "RESTORED IN"],
         ),
         "",
         *text_table(of_hosts, ["HOST", "HEALTHY", "NEXT PASS", "SUMMARY"]),
@@ -193,10 +194,17 @@ def _database(host: str, row: Record) -> Row:
         _moment(row.get("last_success")),
         _if_known(human_age, row["age_seconds"]),
         _if_known(human_bytes, row.get("bytes_read")),
+        _new_a_night(row),
         _short(row.get("snapshot_id")),
         f"{'passed' if drill['ok'] else 'FAILED'} {human_age(drill['age_seconds'])} ago" if drill else "never",
         duration(drill.get("recovery_seconds")),
     ]
+
+
+def _new_a_night(row: Record) -> str | None:
+    """What of a database was new on its last whole night, and beside one of its dumps."""
+    night = (row.get("new_data") or {}).get("night")
+    return f"{human_bytes(night['bytes_added'])}, {whole_percent(night['share'] or 0)}" if night else None
 
 
 def _state(row: Record) -> str:
@@ -214,16 +222,21 @@ def _fate(host: Record) -> str:
 
 
 def _complaints(host: Record) -> Iterator[str]:
-    """What is wrong, and what to do about it."""
+    """What is wrong, what to do about it, and what else there is to know."""
     for finding in host["findings"]:
-        yield f"{host['host']}: {finding['message']}"
-        yield from (f"    {finding[way]}" for way in ("remedy", "command") if finding.get(way))
+        yield from prose(f"{host['host']}: {finding['message']}")
+        yield from prose(f"    {finding['remedy']}") if finding.get("remedy") else ()
+        # A command stays one line: it is there to be copied.
+        yield from (f"    {finding['command']}",) if finding.get("command") else ()
     for copy in host["kept"]:
-        yield (
+        yield from prose(
             f"{host['host']}: {copy['container']}/{copy['database']} was kept by a restore on {copy['kept_since'][:10]} "
             "and is not backed up; once you no longer need it:"
         )
         yield f"    {copy['command']}"
+    for row in host["rows"]:
+        if why := ((row.get("new_data") or {}).get("row_order") or {}).get("why_not"):
+            yield from prose(f"{host['host']}: {row['container']}/{row['database']}: {why}.")
 
 
 def _has_only_its_failure(host: Record) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from html import escape
 
+from ansible_collections.scalr.backup.plugins.module_utils._address import redact
 from ansible_collections.scalr.backup.plugins.plugin_utils._units import printable
 
 _VOID = {"br", "input", "link", "meta", "circle", "line", "path", "rect", "use"}
@@ -44,11 +45,16 @@ def join(*children: object) -> Html:
 
 def text(child: object) -> Html:
     """A text as markup; what is markup already stays as it is."""
-    return child if isinstance(child, Html) else Html(escape(printable(child)))
+    return child if isinstance(child, Html) else Html(escape(_shown(child)))
 
 
 def _attribute(key: str, value: object) -> str:
     if value is None or value is False:
         return ""
     name = key.rstrip("_").replace("_", "-")
-    return f" {name}" if value is True else f' {name}="{escape(printable(value))}"'
+    return f" {name}" if value is True else f' {name}="{escape(_shown(value))}"'
+
+
+def _shown(value: object) -> str:
+    """What a reader may see of it, whatever a host says: an older agent hides less of an address."""
+    return printable(redact(str(value)))

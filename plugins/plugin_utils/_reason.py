@@ -17,6 +17,9 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.scalr.backup.plugins.module_utils._address import redact
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import printable
+
 #: How much of a program's output goes into a sentence.
 _MOST_CHARACTERS = 400
 #: What Ansible adds to a result if the module printed none.
@@ -80,7 +83,10 @@ def agent_result(result: Mapping[str, Any], image: str) -> dict[str, Any]:
     except ValueError:
         said = None
     if isinstance(said, dict) and said.get("event") == "result":
-        return {name: said.get(name) for name in ("ok", "changed", "error", "data")}
+        told = {name: said.get(name) for name in ("ok", "changed", "error", "data")}
+        if isinstance(told["error"], dict):
+            told["error"] = {**told["error"], "message": printable(redact(str(told["error"].get("message"))))}
+        return told
     why = _last_line(result.get("stderr") or "") or result.get("msg") or f"exit code {result.get('rc')}"
     sentence = f"Failed to run the image {image}: {_said(why)}"
     return {"ok": False, "changed": False, "error": {"code": None, "message": sentence}, "data": {}}
@@ -97,7 +103,7 @@ def _failed_item(result: Mapping[str, Any]) -> Mapping[str, Any]:
 def _said(text: str) -> str:
     """A message as the end of a sentence: one line, not too long, with the engine's own words if there are any."""
     words = _ENGINE_SAID.search(text)
-    line = " ".join(_NOISE.sub("", words[1] if words else text).split())
+    line = printable(" ".join(_NOISE.sub("", redact(words[1] if words else text)).split()))
     if len(line) > _MOST_CHARACTERS:
         line = f"{line[:_MOST_CHARACTERS].rstrip()}…"
     return line if line.endswith((".", "…", "!", "?")) else f"{line}."

@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
 from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
-from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_age, human_bytes
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_age, human_bytes, printable
 
 Record = Mapping[str, Any]
 
@@ -120,7 +120,8 @@ def _question(plan: Record, host: str) -> str:
     wanted = plan["confirm"]
     typed = f"the container's name, {wanted}," if wanted == plan["container"] else wanted
     does = "drop and restore" if plan["strategy"] == "replace" else "replace"
-    return f"Type {typed} to {does} these databases on {host}; anything else aborts"
+    # Ansible shows it as it is, and the host has named the container.
+    return printable(f"Type {typed} to {does} these databases on {host}; anything else aborts")
 
 
 def restore_confirmation(wanted: str, confirm: object = None, answer: str = "") -> str:
@@ -128,7 +129,7 @@ def restore_confirmation(wanted: str, confirm: object = None, answer: str = "") 
     given = answer.strip() if confirm is None else confirm
     if given == wanted:
         return ""
-    return f"Nothing was restored: {_unconfirmed(wanted, confirm, answer.strip())}"
+    return printable(f"Nothing was restored: {_unconfirmed(wanted, confirm, answer.strip())}")
 
 
 def _unconfirmed(wanted: str, confirm: object, answer: str) -> str:

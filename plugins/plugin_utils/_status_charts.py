@@ -6,8 +6,8 @@
 
 """The status page's pictures: SVG that stands in the page, takes its colours from it, and says in words what it shows.
 
-Nothing is told by colour alone: a good night is a tall bar, a failed one an exclamation mark, a missed one a short
-dash on the ground, and one that is not on record a dot.
+Nothing is told by colour alone: a good night is a tall bar, one with some of several passes a short bar with a mark above it,
+a failed one an exclamation mark, a missed one a short dash on the ground, and one that is not on record a dot.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.scalr.backup.plugins.plugin_utils._html import Html, join, tag
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import (
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import Database, Fleet
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_nights import (
     DUE,
     FAILED,
+    FREE,
     GOOD,
     MISSED,
+    PARTLY,
     UNKNOWN,
-    Database,
-    Fleet,
-    Series,
 )
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_series import Series
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import day
+
+_When = TypeVar("_When", bound=date)
 
 # So many nights are named one by one in the words beside a picture.
 _NAMED = 6
@@ -42,27 +45,21 @@ _STRIP_HEIGHT = 20
 # Where the bars of a night stand in a strip: height of the middle, thickness.
 _BARS: dict[str, list[tuple[float, float]]] = {
     GOOD: [(10, 20)],
+    PARTLY: [(15, 10), (2.5, 5)],
     FAILED: [(6, 12), (17.5, 5)],
     MISSED: [(18.5, 3)],
     DUE: [(19.25, 1.5)],
+    FREE: [(19.25, 1.5)],
     UNKNOWN: [(19.25, 1.5)],
 }
 
 
-def strip(database: Database) -> Html:
-    """The nights of a database, a bar each."""
-    runs: dict[str, list[str]] = {}
-    position = 0
-    for state, nights in groupby(database.nights):
-        length = len(list(nights))
-        for number, (height, _thickness) in enumerate(_BARS[state]):
-            # One line for nights that are alike; its dashes are the bars.
-            runs.setdefault(f"{state}{number}", []).append(f"M{position} {height:g}h{length}")
-        position += length
-    paths = [tag("path", class_=f"n {name}", d="".join(lines)) for name, lines in sorted(runs.items())]
+def strip(database: Database, name: str | None = None) -> Html:
+    """The nights of a database, a bar each; by the *name* that it has on the page, they can be shown a second time."""
+    counts = {night: told for night, told in database.past.counts.items() if told[0] != told[1]}
     return tag(
         "svg",
-        *paths,
+        tag("g", *_bars(database.nights), id=name) if name else join(*_bars(database.nights)),
         class_="strip",
         viewBox=f"0 0 {len(database.nights)} {_STRIP_HEIGHT}",
         preserveAspectRatio="none",
@@ -70,16 +67,76 @@ def strip(database: Database) -> Html:
         aria_label=nights_in_words(database),
         data_n=database.nights,
         data_d=database.first_night.isoformat(),
+        # How many passes were good of how many, where it was not all of them.
+        data_c=" ".join(f"{(night - database.first_night).days}:{good}/{due}" for night, (good, due) in counts.items())
+        or None,
     )
+
+
+def strip_again(database: Database, name: str) -> Html:
+    """The strip that has this *name*, drawn once more beside words that say what it shows."""
+    return tag(
+        "svg",
+        tag("use", href=f"#{name}"),
+        class_="strip",
+        viewBox=f"0 0 {len(database.nights)} {_STRIP_HEIGHT}",
+        preserveAspectRatio="none",
+        aria_hidden="true",
+        data_of=name,
+    )
+
+
+def hours(database: Database) -> Html | None:
+    """The passes of the last two days, a bar each; None where there are not several a day."""
+    lately = database.past.lately
+    if not lately or not database.past.moments:
+        return None
+    said = hours_in_words(database)
+    return tag(
+        "svg",
+        tag("title", said),
+        *_bars(lately),
+        class_="hours",
+        viewBox=f"0 0 {len(lately)} {_STRIP_HEIGHT}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=said,
+    )
+
+
+def _bars(states: str) -> list[Html]:
+    """A bar for each letter."""
+    runs: dict[str, list[str]] = {}
+    position = 0
+    for state, alike in groupby(states):
+        length = len(list(alike))
+        for number, (height, _thickness) in enumerate(_BARS[state]):
+            # One line for nights that are alike; its dashes are the bars.
+            runs.setdefault(f"{state}{number}", []).append(f"M{position} {height:g}h{length}")
+        position += length
+    return [tag("path", class_=f"n {name}", d="".join(lines)) for name, lines in sorted(runs.items())]
+
+
+def hours_in_words(database: Database) -> str:
+    """What the passes of the last two days were, the ones that were not good by name."""
+    lately, moments = database.past.lately, database.past.moments
+    words = [f"{lately.count(GOOD)} of the last {len(lately)} passes good"]
+    for state, what in ((FAILED, "failed"), (MISSED, "none")):
+        when = [moment for letter, moment in zip(lately, moments, strict=False) if letter == state]
+        if when:
+            words.append(f"{what} at " + _named(when, lambda moment: f"{moment:%a %H:%M}"))
+    return "; ".join(words) + "."
 
 
 def nights_in_words(database: Database) -> str:
     """What a strip shows."""
-    good, failed, missed = (database.on(state) for state in (GOOD, FAILED, MISSED))
-    recorded = len(good) + len(failed) + len(missed)
+    good, partly, failed, missed = (database.on(state) for state in (GOOD, PARTLY, FAILED, MISSED))
+    recorded = len(good) + len(partly) + len(failed) + len(missed)
     if not recorded:
         return "No night is on record yet."
     words = [f"{len(good)} of {recorded} nights good"]
+    if partly:
+        words.append("not every pass on " + _named(partly, lambda night: _with_counts(night, database)))
     if failed:
         words.append("failed on " + _named(failed, lambda night: _with_code(night, database.codes.get(night))))
     if missed:
@@ -87,20 +144,27 @@ def nights_in_words(database: Database) -> str:
     return "; ".join(words) + "."
 
 
+def _with_counts(night: date, database: Database) -> str:
+    good, due = database.past.counts[night]
+    code = database.codes.get(night)
+    return f"{day(night)} ({good} of {due} good{', ' + code.replace('_', ' ') if code else ''})"
+
+
 def _with_code(night: date, code: str | None) -> str:
     return f"{day(night)} ({code.replace('_', ' ')})" if code else day(night)
 
 
-def _named(nights: Sequence[date], name: Callable[[date], str]) -> str:
-    """Dates one by one, the latest first, and how many more there are."""
+def _named(nights: Sequence[_When], name: Callable[[_When], str]) -> str:
+    """Dates or moments one by one, the latest first, and how many more there are."""
     named = ", ".join(name(night) for night in list(reversed(nights))[:_NAMED])
     more = len(nights) - _NAMED
     return f"{named} and {more} more" if more > 0 else named
 
 
-def legend() -> Html:
+def legend(fleet: Fleet) -> Html:
     """What the bars mean."""
-    names = {GOOD: "Backed up", FAILED: "Failed", MISSED: "No backup", UNKNOWN: "Not on record, or due"}
+    partly = {PARTLY: "Not every pass"} if fleet.are_days else {}
+    names = {GOOD: "Backed up", **partly, FAILED: "Failed", MISSED: "No backup", UNKNOWN: "Not on record, or not due"}
     items = []
     for state, name in names.items():
         paths = [
@@ -131,11 +195,12 @@ def columns(fleet: Fleet) -> Html:
 
 
 def _column(left: str, width: str, counted: Counter[str]) -> Iterable[Html]:
-    recorded = counted[GOOD] + counted[FAILED] + counted[MISSED]
+    partly = counted[MISSED] + counted[PARTLY]
+    recorded = counted[GOOD] + counted[FAILED] + partly
     if not recorded:
         yield tag("rect", class_="c u", x=left, width=width, y=_COLUMN_HEIGHT - 2, height=2)
         return
-    bad = _heights(counted[FAILED], counted[MISSED], recorded)
+    bad = _heights(counted[FAILED], partly, recorded)
     gap = 2 if any(bad) else 0
     if counted[GOOD]:
         top = sum(bad) + gap
@@ -143,7 +208,7 @@ def _column(left: str, width: str, counted: Counter[str]) -> Iterable[Html]:
     if bad[0]:
         yield tag("rect", class_="c f", x=left, width=width, y=0, height=bad[0], rx=1.5)
     if bad[1]:
-        # Hollow: nobody tried.
+        # Hollow: nobody tried, or not as often as was due.
         yield tag("rect", class_="c m", x=left, width=width, y=bad[0] + 0.5, height=max(bad[1] - 1, 1), rx=1.5)
 
 
@@ -166,10 +231,16 @@ def _columns_in_words(fleet: Fleet, first: date) -> str:
         for number, counted in enumerate(fleet.counted_nights)
         if counted[FAILED] + counted[MISSED]
     ]
+    partly = sum(bool(counted[PARTLY]) for counted in fleet.counted_nights)
+    beside = f" On {_nights(partly)} some database was not backed up by every pass." if partly else ""
     if not worst:
-        return f"On every night on record since {day(first)} each database was backed up."
+        return f"On every night on record since {day(first)} each database was backed up.{beside}"
     named = _named([night for night, _count in worst], lambda night: f"{day(night)} ({dict(worst)[night]})")
-    return f"{len(worst)} nights without a backup of some database, and of how many: {named}."
+    return f"{_nights(len(worst))} without a backup of some database, and of how many: {named}.{beside}"
+
+
+def _nights(count: int) -> str:
+    return f"{count} night{'' if count == 1 else 's'}"
 
 
 def months(first: date, nights: int, y: int = 14) -> Html:
@@ -235,7 +306,8 @@ def spark(series: Series) -> Html | None:
     # A size that hardly changes is a flat line, not mountains of noise.
     span = max(high - low, 0.1 * high, 1.0)
     middle = (high + low) / 2
-    points = " ".join(f"{number},{10 - 16 * (value - middle) / span:.0f}" for number, value in enumerate(chosen))
+    heights = [f"{10 - 16 * (value - middle) / span:.0f}" for value in chosen]
+    points = " ".join(f"{number},{height}" for number, height in enumerate(heights) if not _is_on_line(heights, number))
     return tag(
         "svg",
         tag("path", d="M" + points),
@@ -244,6 +316,11 @@ def spark(series: Series) -> Html | None:
         preserveAspectRatio="none",
         aria_hidden="true",
     )
+
+
+def _is_on_line(heights: Sequence[str], number: int) -> bool:
+    """Whether a point lies between two of its own height, so that the line is the same without it."""
+    return 0 < number < len(heights) - 1 and len(set(heights[number - 1 : number + 2])) == 1
 
 
 def share_bar(share: float) -> Html:

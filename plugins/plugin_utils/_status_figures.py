@@ -4,10 +4,7 @@
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""What the status page says, worked out of what the hosts have answered: no markup, and no clock but the given one.
-
-A night is a date in the time zone of the host's schedule: the one on which the pass began.
-"""
+"""What the status page says, worked out of what the hosts have answered: no markup, and no clock but the given one."""
 
 from __future__ import annotations
 
@@ -15,11 +12,21 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_nights import (
+    FAILED,
+    GOOD,
+    MISSED,
+    NIGHTS,
+    PARTLY,
+    UNKNOWN,
+    Nights,
+    Past,
+    instant,
+)
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_problems import (
     Card,
     Problem,
@@ -27,13 +34,14 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_problems impo
     problems_of,
     silence,
 )
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_series import (
+    NewData,
+    Series,
+    comparable,
+    new_data,
+    total,
+)
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_snapshots import Snapshot, by_database
-
-#: How many nights the page looks back.
-NIGHTS = 90
-
-# A night of a database, one letter each.
-GOOD, FAILED, MISSED, DUE, UNKNOWN = "g", "f", "m", "d", "u"
 
 # How a database, a host or the fleet is, the worst first.
 BAD, WARNING, NEW, SAFE = "bad", "warning", "new", "safe"
@@ -44,60 +52,7 @@ _SILENT = {"not reached", "without an answer"}
 
 # A drill that could not be tried says nothing about the backup; agents before 0.4.0 have put it on record nevertheless.
 _NO_VERDICT = {"no_memory", "no_image", "throwaway_container", "call_refused", "docker_unreachable"}
-# What a container's failure as a whole is recorded under.
-_WHOLE_CLUSTER = "*"
-# Growth over less than a week is noise.
-_SHORTEST_GROWTH = timedelta(days=7)
-
 Entry = Mapping[str, Any]
-
-
-def instant(text: str) -> datetime:
-    """A moment as the agent writes it. Python before 3.11 reads neither a Z nor any number of decimals."""
-    text = re.sub(r"[.](\d+)", lambda decimals: f".{decimals[1]:0<6.6}", text)
-    return datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
-
-
-@dataclass(frozen=True)
-class Series:
-    """Numbers of successive nights; a night without a number has None."""
-
-    first: date
-    values: tuple[float | None, ...]
-
-    @property
-    def known(self) -> list[tuple[date, float]]:
-        """The nights that have a number."""
-        return [
-            (self.first + timedelta(days=night), value) for night, value in enumerate(self.values) if value is not None
-        ]
-
-    @property
-    def growth(self) -> float | None:
-        """By what share the last number is larger than the first, or None where they are no week apart."""
-        known = self.known
-        if not known or known[-1][0] - known[0][0] < _SHORTEST_GROWTH or not known[0][1]:
-            return None
-        return known[-1][1] / known[0][1] - 1
-
-    def filled(self) -> Series:
-        """The same with the number of the night before where there is none."""
-        filled: list[float | None] = []
-        for value in self.values:
-            filled.append(filled[-1] if value is None and filled else value)
-        return Series(self.first, tuple(filled))
-
-
-def total(several: Iterable[Series]) -> Series | None:
-    """The sum of series that begin on about the same night; None where there is no number at all."""
-    several = [series for series in several if series.known]
-    if not several:
-        return None
-    sums = [
-        None if all(value is None for value in night) else sum(value or 0 for value in night)
-        for night in zip(*(series.values for series in several), strict=False)
-    ]
-    return Series(several[0].first, tuple(sums))
 
 
 @dataclass(frozen=True)
@@ -112,14 +67,24 @@ class Database:
     age_seconds: float | None
     error: str | None
     first_night: date
-    nights: str
-    codes: Mapping[date, str]
+    past: Past
     dumps: Series
+    new: NewData
     bytes_read: float | None
     rows: int | None
     drill: Mapping[str, Any] | None
     # The newest first; None where the repository was not asked or did not answer.
     snapshots: tuple[Snapshot, ...] | None = None
+
+    @property
+    def nights(self) -> str:
+        """The states of its nights, a letter each."""
+        return self.past.nights
+
+    @property
+    def codes(self) -> Mapping[date, str]:
+        """The codes of failures, by night."""
+        return self.past.codes
 
     @property
     def full_name(self) -> str:
@@ -172,6 +137,11 @@ class Host:
     bytes_read: float = 0
     bytes_stored: float = 0
     pass_seconds: float | None = None
+    # By how many bytes the repository grows a night, less than nothing where it shrinks; None where that is not known.
+    grows: float | None = None
+    schedule: str | None = None
+    are_days: bool = False
+    overdue: datetime | None = None
 
     @property
     def answered(self) -> bool:
@@ -246,10 +216,21 @@ class Fleet:
 
     @property
     def good_share(self) -> float | None:
-        """The share of good ones among all nights of all databases that are on record."""
+        """The share of good ones among all nights of all databases that are on record.
+
+        One on which some of several passes were good counts by how many.
+        """
         counted = sum(self.counted_nights, Counter())
-        recorded = counted[GOOD] + counted[FAILED] + counted[MISSED]
-        return counted[GOOD] / recorded if recorded else None
+        recorded = counted[GOOD] + counted[PARTLY] + counted[FAILED] + counted[MISSED]
+        partly = sum(
+            good / due for one in self.databases for night in one.on(PARTLY) for good, due in [one.past.counts[night]]
+        )
+        return (counted[GOOD] + partly) / recorded if recorded else None
+
+    @property
+    def are_days(self) -> bool:
+        """Whether several passes a day are due somewhere."""
+        return any(host.are_days for host in self.hosts)
 
     @cached_property
     def repositories(self) -> dict[str, Series]:
@@ -273,6 +254,11 @@ class Fleet:
     def dumped(self) -> Series | None:
         """The size of all dumps of a night together."""
         return total(one.dumps.filled() for one in self.databases)
+
+    @cached_property
+    def added(self) -> Series | None:
+        """The new data of all databases a night, where no dump had to be all new."""
+        return total(one.new.nights for one in self.databases)
 
     @property
     def bytes_read(self) -> float:
@@ -325,7 +311,7 @@ def _host(answer: Mapping[str, Any], now: datetime) -> Host:
     if outcome in _SILENT:
         return Host(name, outcome, summary, BAD, problems=(silence(name, outcome, summary),))
     status = answer["status"]
-    nights = _Nights(status, now)
+    nights = Nights(status, now)
     problems = problems_of(name, status)
     listed = by_database(status["snapshots"]) if status.get("snapshots") is not None else None
     databases = tuple(_database(name, entry, status, nights, listed) for entry in status.get("databases") or [])
@@ -342,10 +328,21 @@ def _host(answer: Mapping[str, Any], now: datetime) -> Host:
         sizes=nights.series([entry for entry in nights.passes if entry.get("size_bytes")], "size_bytes"),
         snapshots=next((entry["snapshots"] for entry in reversed(nights.passes) if entry.get("snapshots")), None),
         unmatched=tuple(str(one["name"]) for one in status.get("unmatched") or ()),
-        bytes_read=sum(entry.get("bytes_read") or 0 for entry in good),
-        bytes_stored=sum(_stored(entry) for entry in good),
+        bytes_read=sum((entry.get("day") or entry).get("bytes_read") or 0 for entry in good),
+        bytes_stored=sum(_stored(entry.get("day") or entry) for entry in good),
         pass_seconds=(status.get("last_pass") or {}).get("duration_seconds"),
+        grows=(status.get("repository_growth") or {}).get("bytes_a_night"),
+        schedule=status.get("schedule"),
+        are_days=nights.are_days,
+        overdue=_overdue(status),
     )
+
+
+def _overdue(status: Entry) -> datetime | None:
+    """When the first of those backups is too old that are not yet: until then, the page is of use."""
+    databases = status.get("databases") or []
+    told = [instant(one["overdue_at"]) for one in databases if one.get("fresh") and one.get("overdue_at")]
+    return min(told, default=None)
 
 
 def _stored(backup: Entry) -> float:
@@ -365,11 +362,11 @@ def _database(
     host: str,
     entry: Entry,
     status: Entry,
-    nights: _Nights,
+    nights: Nights,
     listed: Mapping[tuple[str, str], tuple[Snapshot, ...]] | None,
 ) -> Database:
     container, name = entry["container"], entry["database"]
-    states, codes, tries = nights.of(container, name)
+    past = nights.of(container, name)
     condition, verdict = _judge(entry, status.get("findings"))
     return Database(
         host=host,
@@ -380,9 +377,9 @@ def _database(
         age_seconds=entry.get("age_seconds"),
         error=(entry.get("error") or {}).get("message"),
         first_night=nights.dates[0],
-        nights=states,
-        codes=codes,
-        dumps=nights.series([one for one in tries if one["ok"]], "bytes_read"),
+        past=past,
+        dumps=nights.series([one for one in past.tries if one["ok"]], "bytes_read"),
+        new=new_data(entry.get("new_data") or {}, nights.sums(comparable(past.tries), "bytes_added")),
         bytes_read=entry.get("bytes_read"),
         rows=entry.get("rows"),
         drill=entry.get("drill"),
@@ -409,63 +406,3 @@ def _judge(entry: Entry, findings: list[Entry] | None) -> tuple[str, str]:
     if "failure" in severities:
         return BAD, "Not safe"
     return (WARNING, "Warning") if "warning" in severities else (SAFE, "Safe")
-
-
-class _Nights:
-    """A host's nights, as far as they are on record."""
-
-    def __init__(self, status: Entry, now: datetime) -> None:
-        self._zone = _zone(status.get("timezone"))
-        self.entries = list(status.get("history") or [])
-        self.passes = [entry for entry in self.entries if entry["kind"] == "pass"]
-        today = now.astimezone(self._zone).date()
-        self.dates = [today - timedelta(days=back) for back in range(NIGHTS - 1, -1, -1)]
-        next_pass = status.get("next_pass")
-        self._due = today if next_pass and self._date(next_pass) == today else None
-        self._broken = {self._night(entry): entry.get("error") or "" for entry in self.passes if entry.get("error")}
-        self._of: dict[tuple[str, str], list[Entry]] = {}
-        for entry in self.entries:
-            if entry["kind"] == "backup":
-                self._of.setdefault((entry["container"], entry["database"]), []).append(entry)
-
-    def of(self, container: str, database: str) -> tuple[str, dict[date, str], list[Entry]]:
-        """The states of a database's nights, a letter each, the codes of those that failed, and all tries."""
-        tries = self._of.get((container, database), [])
-        clusters = self._of.get((container, _WHOLE_CLUSTER), [])
-        failures = {
-            **self._broken,
-            **{self._night(one): one["error"] or "" for one in [*clusters, *tries] if not one["ok"]},
-        }
-        good = {self._night(one) for one in tries if one["ok"]}
-        first = min((self._night(one) for one in tries), default=None)
-        states = "".join(self._state(night, first, good, failures) for night in self.dates)
-        codes = {night: failures[night] for state, night in zip(states, self.dates, strict=False) if state == FAILED}
-        return states, codes, tries
-
-    def series(self, entries: Iterable[Entry], name: str) -> Series:
-        """One number a night out of entries: the last."""
-        numbers = {self._night(entry): entry.get(name) for entry in entries}
-        return Series(self.dates[0], tuple(numbers.get(night) for night in self.dates))
-
-    def _state(self, night: date, first: date | None, good: set[date], failures: Mapping[date, str]) -> str:
-        if first is None or night < first:
-            return UNKNOWN
-        if night in good:
-            return GOOD
-        if night in failures:
-            return FAILED
-        return DUE if night == self._due else MISSED
-
-    def _night(self, entry: Entry) -> date:
-        return self._date(entry.get("started") or entry["time"])
-
-    def _date(self, moment: str) -> date:
-        return instant(moment).astimezone(self._zone).date()
-
-
-def _zone(name: str | None) -> tzinfo:
-    """A time zone by its name; a controller that does not know it counts in UTC."""
-    try:
-        return ZoneInfo(name or "UTC")
-    except (OSError, KeyError, ValueError):
-        return timezone.utc

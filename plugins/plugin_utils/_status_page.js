@@ -6,9 +6,10 @@
   // A page that was saved long ago says so.
   const made = document.querySelector("#made");
   const hours = made ? (Date.now() - Date.parse(made.dateTime)) / 36e5 : 0;
-  if (hours > 26) {
-    const days = Math.floor(hours / 24);
-    const age = days === 1 ? "1 day" : `${days} days`;
+  const late = made && made.dataset.until ? Date.now() > Date.parse(made.dataset.until) : hours > 26;
+  if (late && hours >= 1) {
+    const [count, unit] = hours < 24 ? [Math.floor(hours), "hour"] : [Math.floor(hours / 24), "day"];
+    const age = `${count} ${unit}${count === 1 ? "" : "s"}`;
     const stale = make("p", `This page is ${age} old. Run status.yml again for the current state.`);
     stale.className = "stale";
     document.querySelector(".hero").prepend(stale);
@@ -45,27 +46,50 @@
     const shown = filter.querySelector("output");
     const rows = all(".databases tbody tr").map((row) => [row, row.querySelector(".name").textContent.toLowerCase()]);
     const folded = all(".folded").filter((details) => details.querySelector(".databases"));
+    // What a search has opened is closed again when nothing is searched for.
+    let opened = [];
+    const fold = () => {
+      if (words.value || state.value) {
+        opened.push(...folded.filter((details) => !details.open));
+        for (const details of folded) details.open = true;
+      } else {
+        for (const details of opened.splice(0)) details.open = false;
+      }
+    };
     const apply = () => {
-      for (const details of folded) details.open = details.open || Boolean(words.value || state.value);
       const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
       let count = 0;
       for (const [row, name] of rows) {
         const isSo = !state.value || row.classList.contains(state.value);
         const fits = isSo && wanted.every((word) => name.includes(word));
         row.hidden = !fits;
-        count += fits;
+        count += fits && !row.closest("details:not([open])");
       }
       shown.textContent = `${count} of ${rows.length} shown`;
     };
     filter.hidden = false;
     filter.addEventListener("submit", (event) => event.preventDefault());
-    filter.addEventListener("input", apply);
+    filter.addEventListener("input", () => { fold(); apply(); });
+    for (const details of folded) details.addEventListener("toggle", apply);
+    // The key of searching, as elsewhere; where something is written, it is a letter.
+    document.addEventListener("keydown", (event) => {
+      if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
+      event.preventDefault();
+      words.focus();
+      words.select();
+    });
     apply();
   }
 
-  // A link to how a database is restored opens what it leads to.
+  // #HOST/CONTAINER/DATABASE opens what is told of a database; #HOST/CONTAINER and #HOST/DATABASE do where the rest is plain.
+  const named = (place) => {
+    if (!place) return null;
+    const [host, name, ...more] = place.split("/");
+    const fits = ({ id }) => id.startsWith(`${host}/`) && id.split("/").slice(1).includes(name);
+    return document.getElementById(place) || (name && !more.length && all(".restore > details").find(fits)) || null;
+  };
   const open = () => {
-    let part = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    let part = named(location.hash.slice(1));
     const target = part;
     for (; part; part = part.parentElement) if (part.localName === "details") part.open = true;
     if (target) target.scrollIntoView();
@@ -73,17 +97,22 @@
   window.addEventListener("hashchange", open);
   open();
 
-  const words = { g: "backed up", f: "FAILED", m: "no backup", d: "due today", u: "not on record" };
+  const words = {
+    g: "backed up", p: "not by every pass", f: "FAILED", m: "no backup", d: "due today", n: "no pass due",
+    u: "not on record",
+  };
   const tip = make("div", "");
   tip.className = "tip";
   tip.hidden = true;
   tip.setAttribute("aria-hidden", "true");
   document.body.append(tip);
   document.addEventListener("pointermove", (event) => {
-    const strip = event.target.closest ? event.target.closest(".strip") : null;
+    const pointed = event.target.closest ? event.target.closest(".strip") : null;
+    const again = pointed && pointed.dataset.of;
+    const strip = again ? document.getElementById(again).closest(".strip") : pointed;
     tip.hidden = !strip;
     if (!strip) return;
-    const box = strip.getBoundingClientRect();
+    const box = pointed.getBoundingClientRect();
     const nights = strip.dataset.n;
     const under = Math.floor((event.clientX - box.left) / box.width * nights.length);
     const night = Math.min(nights.length - 1, Math.max(0, under));
@@ -91,7 +120,9 @@
     date.setUTCDate(date.getUTCDate() + night);
     const shape = { weekday: "short", day: "numeric", month: "short", timeZone: "UTC" };
     const day = date.toLocaleDateString("en-GB", shape);
-    tip.textContent = `${day}: ${words[nights[night]]}`;
+    const counted = (strip.dataset.c || "").split(" ").find((one) => one.startsWith(`${night}:`));
+    const counts = counted ? `, ${counted.split(":")[1].replace("/", " of ")} passes good` : "";
+    tip.textContent = `${day}: ${words[nights[night]]}${counts}`;
     const rightmost = document.documentElement.clientWidth - tip.offsetWidth - 4;
     const left = Math.min(Math.max(event.clientX - tip.offsetWidth / 2, 4), rightmost);
     tip.style.left = `${left + scrollX}px`;

@@ -3,14 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""What the status page tells to restore: for each database its newest snapshots, and commands to copy."""
+"""What the status page tells of one database at a time: its history, its newest snapshots, and commands to copy.
+
+Each has an address of its own on the page, ``#HOST/CONTAINER/DATABASE``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
 
-from ansible_collections.scalr.backup.plugins.plugin_utils._html import Html, join, tag
+from ansible_collections.scalr.backup.plugins.filter.duration import duration
+from ansible_collections.scalr.backup.plugins.plugin_utils._html import Html, join, tag, text
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_charts import icon, nights_in_words, strip_again
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import Database, Fleet
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_snapshots import (
     Snapshot,
@@ -18,8 +23,8 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_snapshots imp
     restore_from_controller,
     restore_on_host,
 )
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_tables import place
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import clock, count
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_tables import nights_of, place
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import ago, clock, count
 from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_bytes
 
 # So many snapshots of a database are listed; the command that lists all is beside them.
@@ -51,7 +56,9 @@ def run(where: str, command: str) -> Html:
 
 
 def _to_copy(command: str) -> Html:
-    return tag("div", tag("pre", command, tabindex="0"), class_="run")
+    # A long list of hosts is broken behind a comma, not within a name; what is copied has no break.
+    broken = Html(text(command).replace(",", ",<wbr/>"))
+    return tag("div", tag("pre", broken, tabindex="0"), class_="run")
 
 
 def _of_host(host: str, databases: Sequence[Database]) -> Html:
@@ -66,10 +73,24 @@ def _database(one: Database) -> Html:
     return tag(
         "details",
         tag("summary", one.container, "/", tag("b", one.name), " ", where, newest),
+        _history(one),
+        run("Restore the newest, on the controller", controller)
+        if controller
+        else run(f"Restore the newest, on {one.host}", restore_on_host(one.container, one.name)),
         _listed(one),
-        _to_copy(controller) if controller else run(f"On {one.host}", restore_on_host(one.container, one.name)),
         id=place(one),
     )
+
+
+def _history(one: Database) -> Html:
+    """What became of it: its nights once more, what they were in words, and its last drill."""
+    drill = "Never drilled."
+    if one.drill:
+        passed = "Passed" if one.drill["ok"] else "Failed"
+        took = f", restored in {duration(one.recovery_seconds)}" if one.recovery_seconds else ""
+        drill = f"{passed} its last drill {ago(one.drill.get('age_seconds') or 0)}{took}."
+    state = tag("p", icon(one.condition), f" {one.verdict}, last good backup {ago(one.age_seconds).lower()}. ", drill)
+    return tag("div", state, strip_again(one, nights_of(one)), tag("p", nights_in_words(one)), class_="past")
 
 
 def _newest(one: Database) -> str:

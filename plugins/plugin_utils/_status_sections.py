@@ -7,13 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
 from ansible_collections.scalr.backup.plugins.plugin_utils._html import Html, join, tag
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_charts import (
     columns,
+    hours,
     icon,
     legend,
     line,
@@ -24,29 +25,37 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_charts import
 )
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import (
     BAD,
-    FAILED,
-    MISSED,
     NEW,
     SAFE,
     WARNING,
     Database,
     Fleet,
     Host,
-    Series,
 )
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_nights import FAILED, MISSED, PARTLY
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_problems import Card
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_restore import restore, run
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_tables import below, listing, named, row, wide_table
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_series import Series
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_tables import (
+    below,
+    listing,
+    named,
+    nights_of,
+    row,
+    wide_table,
+)
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import (
     ago,
     clock,
     count,
     day,
+    more_a_night,
     percent,
     ratio,
     roughly,
+    share_of_dump,
 )
-from ansible_collections.scalr.backup.plugins.plugin_utils._units import NOTHING, human_age, human_bytes
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import NOTHING, human_age, human_bytes, whole_percent
 
 # So many problems stand in the open; the rest is behind a click.
 _OPEN_PROBLEMS = 12
@@ -181,7 +190,7 @@ def nights(fleet: Fleet) -> Html | None:
     together = None
     if len(fleet.databases) > 1 and fleet.good_share is not None:
         calendar = months(fleet.databases[0].first_night, fleet.nights)
-        together = tag("div", legend(), columns(fleet), calendar, class_="card fleet")
+        together = tag("div", legend(fleet), columns(fleet), calendar, class_="card fleet")
     in_need, well = _fold(fleet.databases)
     heads = {
         "name": "Database",
@@ -189,16 +198,22 @@ def nights(fleet: Fleet) -> Html | None:
         "nights": f"Last {fleet.nights} nights",
         "age": "Last good",
         "size": "Dump",
+        "new": "New a night",
         "drill": "Last drill",
     }
     which = "Databases that need attention" if well else "Every database, the worst first"
-    caption = f"{which}. A night is a day in the time zone of the host's schedule."
+    below_it = (
+        " Where there are several passes a day, those of the last two days stand below." if fleet.are_days else ""
+    )
+    caption = f"{which}. A night is a day in the time zone of the host's schedule.{below_it}"
     table = wide_table("databases", caption, heads, [_database(one) for one in in_need]) if in_need else None
     return join(
         tag("p", _nights_in_words(fleet), class_="quiet"),
         together,
         _search() if len(fleet.databases) > _LONG else None,
-        tag("div", None if together else tag("div", legend(), class_="above"), table, class_="card") if table else None,
+        tag("div", None if together else tag("div", legend(fleet), class_="above"), table, class_="card")
+        if table
+        else None,
         _folded(f"{count(len(well), 'safe database')}", "databases", heads, [_database(one) for one in well]),
     )
 
@@ -222,7 +237,7 @@ def _nights_in_words(fleet: Fleet) -> str:
     if fleet.recorded_since is None:
         return "No night is on record yet. Every pass from now on adds a bar."
     since = day(fleet.recorded_since, year=True)
-    flawless = sum(not {FAILED, MISSED} & set(one.nights) for one in fleet.databases)
+    flawless = sum(not {FAILED, MISSED, PARTLY} & set(one.nights) for one in fleet.databases)
     if flawless == len(fleet.databases):
         return f"No night was missed since {since}."
     return f"{flawless} of {count(len(fleet.databases), 'database')} missed no night since {since}."
@@ -231,11 +246,11 @@ def _nights_in_words(fleet: Fleet) -> str:
 def _search() -> Html:
     """What finds a row among many; it is there only where scripts run."""
     choices = {"": "All", BAD: "Not safe", WARNING: "With a warning", SAFE: "Safe"}
-    words = tag("input", type="search", autocomplete="off", spellcheck="false")
+    words = tag("input", type="search", autocomplete="off", spellcheck="false", aria_keyshortcuts="/")
     state = tag("select", *(tag("option", text, value=value) for value, text in choices.items()))
     return tag(
         "form",
-        tag("label", "Find a database, container or host", words),
+        tag("label", tag("span", "Find a database, container or host", tag("kbd", "/", aria_hidden="true")), words),
         tag("label", "State", state),
         tag("output", aria_live="polite"),
         class_="filter",
@@ -253,11 +268,18 @@ def _database(one: Database) -> Html:
         one.condition,
         named(one, class_="name", link=True),
         state=verdict,
-        nights=strip(one),
+        nights=join(strip(one, nights_of(one)), hours(one)),
         age=ago(one.age_seconds),
         size=sizes,
+        new=_new_a_night(one),
         drill=_last_drill(one),
     )
+
+
+def _new_a_night(one: Database) -> Html:
+    share = None if one.new.last_share is None else whole_percent(one.new.last_share)
+    said = tag("span", human_bytes(one.new.last_bytes), below(share))
+    return tag("div", said, spark(one.new.recent), class_="sizes")
 
 
 def _last_drill(one: Database) -> Html:
@@ -275,13 +297,17 @@ def growth(fleet: Fleet) -> Html | None:
     figures = [
         _figure(fleet.stored, "Stored in the repositories", "After deduplication and compression"),
         _figure(fleet.dumped, "Dumped every night", "All dumps together, before deduplication and compression"),
+        _figure(
+            fleet.added, "New every night", "What no repository had yet, before compression; without first backups"
+        ),
     ]
     drawn = [figure for figure in figures if figure is not None]
     if not drawn:
         return None
-    growers = _growers(fleet)
-    pair = tag("div", *drawn, class_="pair" if growers else "pair charts")
-    return tag("div", pair, growers, class_="charts") if growers else pair
+    lists = [one for one in (_growers(fleet), _newest(fleet), _out_of_order(fleet)) if one is not None]
+    if not lists:
+        return tag("div", *drawn, class_="pair charts")
+    return tag("div", tag("div", *drawn, class_="pair"), tag("div", *lists, class_="pair"), class_="charts")
 
 
 def _figure(series: Series | None, title: str, what: str) -> Html | None:
@@ -299,10 +325,17 @@ def _figure(series: Series | None, title: str, what: str) -> Html | None:
     )
 
 
+def _largest(weighed: Iterable[tuple[float, Database]]) -> list[tuple[float, Database]]:
+    """The few databases that have most of something, the most first; none where there is only one to name."""
+    largest = sorted((pair for pair in weighed if pair[0] > 0), key=lambda pair: -pair[0])[:_LARGEST]
+    return largest if len(largest) > 1 else []
+
+
 def _growers(fleet: Fleet) -> Html | None:
-    grown = [(one.dumps.known[-1][1] - one.dumps.known[0][1], one) for one in fleet.databases if one.dumps.growth]
-    largest = sorted((pair for pair in grown if pair[0] > 0), key=lambda pair: -pair[0])[:_LARGEST]
-    if len(largest) < 2:
+    largest = _largest(
+        (one.dumps.known[-1][1] - one.dumps.known[0][1], one) for one in fleet.databases if one.dumps.growth
+    )
+    if not largest:
         return None
     rows = [
         tag(
@@ -314,6 +347,32 @@ def _growers(fleet: Fleet) -> Html | None:
         for added, one in largest
     ]
     return listing("What grows most", {"Database": None, "Dump": "number", "Grown by": "number"}, rows)
+
+
+def _newest(fleet: Fleet) -> Html | None:
+    """Which databases add most to their repositories."""
+    largest = _largest((one.new.last_bytes or 0, one) for one in fleet.databases)
+    if not largest:
+        return None
+    rows = [
+        tag(
+            "tr",
+            named(one),
+            tag("td", share_bar(min(one.new.last_share or 0, 1)), class_="share"),
+            tag("td", human_bytes(added), below(share_of_dump(one.new.last_share)), class_="number"),
+        )
+        for added, one in largest
+    ]
+    return listing("Most new data a night", {"Database": None, "Of a dump": "share", "New": "number"}, rows)
+
+
+def _out_of_order(fleet: Fleet) -> Html | None:
+    """Databases whose rows are no longer put in order, and why."""
+    stopped = [one for one in fleet.databases if one.new.out_of_order][:_LARGEST]
+    if not stopped:
+        return None
+    rows = [tag("tr", named(one), tag("td", one.new.out_of_order)) for one in stopped]
+    return listing("In heap order again", {"Database": None, "Reason": None}, rows)
 
 
 # -- drills ------------------------------------------------------------------------------------------------------
@@ -393,13 +452,16 @@ def _host(host: Host) -> Html:
     word = words.get(host.condition) if host.outcome in {"safe", "not safe"} else host.outcome.capitalize()
     said = f"{word}, {count(len(host.databases), 'database')}" if host.databases else word
     verdict = tag("span", icon(host.condition), tag("b", host.name), class_="verdict")
-    stored = host.sizes.known[-1][1] if host.sizes and host.sizes.known else None
+    measured, stored = host.sizes.known[-1] if host.sizes and host.sizes.known else (None, None)
+    # It is measured once a day: what is older than the last night says so.
+    age = f"measured {measured:%Y-%m-%d}" if host.sizes and measured and measured < host.sizes.last else None
     snapshots = count(host.snapshots, "snapshot") if host.snapshots else None
+    grows = more_a_night(host.grows) if host.grows else None
     return row(
         host.condition,
         tag("th", verdict, below(said), class_="name", scope="row", role="rowheader"),
         repository=host.repository or host.summary,
-        stored=join(human_bytes(stored), below(snapshots)),
+        stored=join(human_bytes(stored), below(", ".join(filter(None, (snapshots, grows, age))))),
         ratio=ratio(host.dedup_ratio),
-        next=clock(host.next_pass) if host.next_pass else NOTHING,
+        next=join(clock(host.next_pass) if host.next_pass else NOTHING, below(host.schedule)),
     )

@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from ansible_collections.scalr.backup.plugins.plugin_utils._html import Html, tag
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import Database
@@ -54,8 +54,16 @@ def named(one: Database, class_: str | None = None, *, link: bool = False) -> Ht
 
 
 def place(one: Database) -> str:
-    """Where on the page it is told how to restore a database."""
-    return f"restore-{hashlib.sha256(repr(one.place).encode()).hexdigest()[:12]}"
+    """Where on the page a database has its history and its restore: ``HOST/CONTAINER/DATABASE``, as an address writes it."""
+    return "/".join(quote(part, safe="", errors="replace") for part in (one.host, one.container, one.name))
+
+
+def nights_of(one: Database) -> str:
+    """What the picture of its nights is called on the page.
+
+    Without percent signs, which a browser takes for an escaped letter when it looks for what is to be drawn once more.
+    """
+    return f"n/{place(one)}".replace("%", "=")
 
 
 def below(text: str | None) -> Html | None:

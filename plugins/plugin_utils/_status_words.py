@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from datetime import date, datetime, timezone
 
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import BAD, WARNING, Fleet, instant
-from ansible_collections.scalr.backup.plugins.plugin_utils._units import NOTHING, human_age
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import BAD, WARNING, Fleet
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_nights import instant
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import NOTHING, human_age, human_bytes, whole_percent
+
+MINUS = "\N{MINUS SIGN}"
 
 
 def headline(fleet: Fleet) -> str:
@@ -55,7 +58,8 @@ def _of_failures(fleet: Fleet) -> list[str]:
     said = []
     safe = len(fleet.databases) - len(fleet.unsafe)
     if fleet.unsafe and safe:
-        said.append(f"The other {'one has' if safe == 1 else f'{safe} have'} a good backup younger than 26 hours.")
+        have, whose = ("one has", "its") if safe == 1 else (f"{safe} have", "their")
+        said.append(f"The other {have} a good backup as young as {whose} schedule asks.")
     if fleet.unsafe and fleet.silent:
         said.append(f"{count(len(fleet.silent), 'host')} did not answer.")
     return said
@@ -83,8 +87,18 @@ def percent(share: float) -> str:
     """A growth."""
     if abs(share) < 0.0005:
         return "no change"
-    sign = "+" if share > 0 else "\N{MINUS SIGN}"
+    sign = "+" if share > 0 else MINUS
     return f"{sign}{abs(share) * 100:.{0 if abs(share) >= 0.1 else 1}f} %"
+
+
+def share_of_dump(share: float | None) -> str | None:
+    """How much of a dump is new."""
+    return None if share is None else f"{whole_percent(share)} of a dump"
+
+
+def more_a_night(size: float) -> str:
+    """By how much something grows or shrinks a night."""
+    return f"{'+' if size > 0 else MINUS}{human_bytes(abs(size))} a night"
 
 
 def ratio(value: float | None) -> str:

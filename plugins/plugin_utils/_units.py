@@ -11,11 +11,16 @@ The agent has its own copy, ``scalr_backup/core/units.py``, for what it prints i
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 # What stands where there is nothing to say.
 NOTHING = "\N{EN DASH}"
 _UNITS_OF_SIZE = ("B", "KiB", "MiB", "GiB", "TiB")
+# What is shown as nothing, or as a blank, although it counts as printable: joiners, fillers, and selectors of variants.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _UNITS_OF_TIME = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -24,7 +29,7 @@ def printable(said: object) -> str:
 
     Whoever may make a database names it, and a server's words may be anything.
     """
-    return "".join(character if character.isprintable() else "?" for character in str(said))
+    return "".join(character if character.isprintable() else "?" for character in _INVISIBLE.sub("?", str(said)))
 
 
 def human_bytes(count: float | None) -> str:
@@ -46,6 +51,11 @@ def human_bytes(count: float | None) -> str:
 def human_rate(bytes_per_second: float) -> str:
     """How fast bytes go."""
     return f"{human_bytes(bytes_per_second)}/s"
+
+
+def whole_percent(share: float) -> str:
+    """A share in whole percents; not 0 where there is something."""
+    return "< 1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
 
 
 def human_duration(seconds: float | None) -> str:

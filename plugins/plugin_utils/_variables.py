@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.scalr.backup.plugins.module_utils._address import objection
 from ansible_collections.scalr.backup.plugins.module_utils._together import PLAYBOOKS as TOGETHER
 from ansible_collections.scalr.backup.plugins.module_utils._together import Rules, objections
+from ansible_collections.scalr.backup.plugins.plugin_utils._page_file import PageError, parse_mode
 
 # The kind of value that a playbook's variable takes.
 TEXT, NAME, LIST, FLAG, MAPPING = "text", "name", "list", "flag", "mapping"
@@ -37,7 +39,7 @@ PLAYBOOKS: Mapping[str, Mapping[str, str]] = {
     "backup": {"db": LIST, "extra_tags": LIST, "tags": LIST},
     "check": {"read_data_subset": TEXT, "from_copy": FLAG},
     "drill": {"db": LIST, "database": TEXT, "snapshot": TEXT, "image": TEXT, **_SOURCE},
-    "prune": {"remove": LIST, "accept_late": FLAG},
+    "prune": {"remove": LIST, "accept_late": FLAG, "read_all": FLAG},
     "recovery_kit": {"kit": TEXT, "with_credentials": FLAG, "replace": FLAG, "escrow": FLAG},
     "restore": {
         "db": NAME,
@@ -57,10 +59,51 @@ PLAYBOOKS: Mapping[str, Mapping[str, str]] = {
     },
     "rotate_password": {"new_password": TEXT, "keep_old": FLAG, "gone": LIST},
     "site": {},
-    "status": {"report": TEXT},
+    "status": {"report": TEXT, "report_mode": TEXT},
 }
 #: What every playbook knows besides its own.
 EVERYWHERE = {"backup_hosts": TEXT, "backup_serial": TEXT, "backup_extra_variables": LIST}
+#: What each is for; where playbooks differ, under ``playbook.name``.
+MEANINGS: Mapping[str, str] = {
+    "accept_late": "trust snapshots that appeared late",
+    "backup_extra_variables": "names or globs of your own variables that must not be rejected",
+    "backup_hosts": "run on this group of the inventory only",
+    "backup_serial": "how many hosts at a time",
+    "backup.db": "a container or a glob, or several; default all",
+    "confirm": "answers the question beforehand: the container's name",
+    "database": "one database of the container; default all",
+    "database_as": "restore it under this name",
+    "drill.db": "a container or a glob, or several; default all",
+    "drill.snapshot": "which snapshot to try, by time, id, run or tag; default the newest",
+    "escrow": "`false`: no second password; the page shows the hosts' own, and becomes invalid when that changes",
+    "extra_tags": "more tags for the snapshots; `pinned` keeps them forever",
+    "from_copy": "use the second repository",
+    "from_environment": "the credentials of that repository's store",
+    "from_host": "the host that made the snapshots",
+    "from_password": "the password of that repository",
+    "from_repository": "use this repository instead of the host's",
+    "gone": "hosts, separated by commas, that have snapshots in a shared repository but no longer exist",
+    "image": "the image to restore into; default the source's",
+    "keep_old": "keep the replaced database under another name, for `undo`",
+    "kit": "where to write the page; required",
+    "new_password": "the password to change to; a vaulted file passes it best",
+    "on_error": "`skip`: leave out objects that cannot be restored, never rows; default `stop`",
+    "read_all": "read every file of the repository again, not only what is new",
+    "read_data_subset": "how much data to read back, such as `5%` or `2G`",
+    "remove": "ids of one host's snapshots to remove, regardless of the rules",
+    "replace": "revoke the passwords of older pages, once the new page is written",
+    "report": "where to write a page about the fleet",
+    "report_mode": "who can read that page; default `0600`",
+    "restore_strategy": "`replace`: drop the live database first, where there is no room for two; default `beside`",
+    "restore.db": "the container; required, except with `undo`",
+    "restore.snapshot": "which snapshot, by time, id, run or tag; default the newest good one of each database",
+    "rotate_password.keep_old": "the old password keeps opening the repository",
+    "safety_snapshot": "`false`: do not back up first what is replaced",
+    "target": "restore into this container instead",
+    "undo": "swap back what this run replaced and kept",
+    "with_credentials": "put the store's credentials on the page, too",
+    "without_manifest": "ignore a manifest that cannot be read",
+}
 #: Words that Ansible reserves and warns about. They still work, but are not advertised.
 OLD_NAMES = frozenset({"tags", "strategy"})
 #: Facts that playbooks record under names with the role's prefix. A test compares them.
@@ -133,6 +176,9 @@ def refuse_extra(
     own = {name: value for name, value in given.items() if name in known.own or name in EVERYWHERE}
     kinds = {**EVERYWHERE, **known.own}
     sentences += [sentence for name, value in own.items() if (sentence := _wrong_value(name, value, kinds[name]))]
+    values = {**(elsewhere or {}), **own}
+    sentences += filter(None, [objection(name, values.get(name)) for name in ADDRESSES])
+    sentences += filter(None, [_wrong_mode(name, values[name]) for name in ("report_mode",) if name in values])
     if sentences:
         return sentences
     inherited = {
@@ -180,6 +226,17 @@ def _wrong_value(name: str, value: Any, kind: str) -> str | None:
         return f"{name} must be a single value, not a {'mapping' if isinstance(value, Mapping) else 'list'}."
     if kind == NAME and _GLOB.search(str(value)):
         return f"{name} is {value}, but globs are not allowed here: name one container."
+    return None
+
+
+def _wrong_mode(name: str, value: Any) -> str | None:
+    """Why the permissions of a file are none; what a template makes of it is seen where it is used."""
+    if is_nothing(value) or names_used(value):
+        return None
+    try:
+        parse_mode(name, value)
+    except PageError as error:
+        return str(error)
     return None
 
 
@@ -233,8 +290,10 @@ MUST_HOLD = {
     "backup_keep": "no snapshot would be kept: set counts, such as daily: 30, or leave it out",
     "backup_notify_events": "nobody would be notified: list events, or leave it out",
 }
+#: The variables that hold the address of a repository, of the role and of playbooks.
+ADDRESSES = ("backup_repository", "backup_copy_repository", "backup_prune_repository", "from_repository")
 #: The variables whose values are checked.
-LOOKED_AT = (*MUST_HOLD, "backup_exclude")
+LOOKED_AT = (*MUST_HOLD, "backup_exclude", *ADDRESSES)
 
 
 def refuse_values_of_host(values: Mapping[str, Any]) -> list[str]:
@@ -247,6 +306,7 @@ def refuse_values_of_host(values: Mapping[str, Any]) -> list[str]:
         for name, consequence in MUST_HOLD.items()
         if values.get(name) is not None and is_nothing(values[name])
     ]
+    sentences += filter(None, [objection(name, values.get(name)) for name in ADDRESSES])
     if any(re.fullmatch(r"\*+", str(item).strip()) for item in _items(values.get("backup_exclude") or [])):
         sentences.append("backup_exclude is *, which excludes every container: list only the containers to exclude.")
     return sentences

@@ -22,7 +22,7 @@ STORE_SECRET = "canary'of\"the$store"
 ROWS = "CREATE TABLE goods AS SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 2000) AS n"
 # A database whose name is a template, and would be the number 49 where one was evaluated.
 ODD = "{{7*7}}"
-OLDEST, *NEWER = cores.PYTHONS
+OLDEST, *NEWER = cores.older()
 LINES = [OLDEST, *(pytest.param(line, marks=pytest.mark.thorough) for line in NEWER)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import docker
-from tests.support.controller import AGENT, CHECKOUT
+from tests.support.controller import AGENT, CHECKOUT, PROGRAMS
 from tests.support.documented import documented
+from tests.support.printed import assert_as_shown
 
 DIRECTORY = Path("/opt/scalr/services/backup")
 PASSWORD = Path("~/.config/scalr-backup/localhost.password").expanduser()
 VOLUME = f"{AGENT}-repository"
+TUTORIAL = CHECKOUT / "docs/tutorial.md"
 
 
 def left_on_the_machine() -> list[str]:
@@ -36,7 +39,7 @@ def untouched_machine() -> Iterator[None]:
     subprocess.run(["demo/clean", "--agent"], cwd=CHECKOUT, check=False)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_the_demonstration_proves_itself_and_cleans_up(untouched_machine: None) -> None:
     output = run(documented("make demo"))
 
@@ -49,6 +52,7 @@ def test_the_demonstration_proves_itself_and_cleans_up(untouched_machine: None) 
     assert "PROVED: before and after are the same" in output
     assert re.search(r"localhost +scalr-demo-db +shop +ok ", output)
     assert PASSWORD.read_text().strip() not in output
+    the_tutorial_shows_what_was_printed(output)
 
     assert "stay" in run(documented("demo/clean"))
     assert left_on_the_machine() == [AGENT, f"volume {VOLUME}", str(DIRECTORY), str(PASSWORD)]
@@ -56,10 +60,45 @@ def test_the_demonstration_proves_itself_and_cleans_up(untouched_machine: None) 
     assert left_on_the_machine() == []
 
 
-def run(command: str) -> str:
-    """Run a command of the documentation at the top of the checkout."""
+def the_tutorial_shows_what_was_printed(output: str) -> None:
+    """The demonstration's own commands, and then those that the tutorial has beyond them."""
+    for command in (
+        documented("ansible-playbook site.yml"),
+        documented(
+            "docker run --detach --name scalr-demo-db --volume scalr-demo-db:/var/lib/postgresql/data "
+            "--env POSTGRES_USER=shop --env POSTGRES_PASSWORD=demo postgres:17"
+        ),
+        documented("docker exec -i scalr-demo-db psql --username shop --quiet < ../demo/shop.sql"),
+        documented("ansible-playbook backup.yml -e db=scalr-demo-db"),
+        documented("docker exec scalr-demo-db psql --username shop --command 'DROP TABLE order_lines CASCADE'"),
+        documented(
+            "docker exec scalr-demo-db psql --username shop --command \"UPDATE customers SET name = 'oops'\" "
+            "--command 'DELETE FROM events WHERE id % 3 = 0'"
+        ),
+        documented("ansible-playbook restore.yml -e db=scalr-demo-db -e confirm=scalr-demo-db"),
+    ):
+        assert f"\n$ {command}\n" in output
+        printed = re.split(r"\n(?:\$ |=== )", output.partition(f"\n$ {command}\n")[2])[0]
+        if f"{command}\n```\n\n```text" in TUTORIAL.read_text():
+            assert_as_shown(TUTORIAL, command, printed)
+    for command in (
+        documented("docker exec scalr-demo-db psql --username shop --command 'SELECT count(*) FROM order_lines'"),
+        documented("ansible-playbook drill.yml -e db=scalr-demo-db"),
+        documented("ansible-playbook status.yml"),
+    ):
+        assert_as_shown(TUTORIAL, command, run(command, CHECKOUT / "playbooks"))
+
+
+def run(command: str, directory: Path = CHECKOUT) -> str:
+    """Run a command of the documentation, at the top of the checkout or elsewhere in it."""
     done = subprocess.run(
-        command.split(), cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        ["bash", "-ec", command],
+        cwd=directory,
+        env={**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -27,14 +27,24 @@ SYSTEMD = (
     "mount -o remount,rw /sys/fs/cgroup; for it in /sys/fs/cgroup/*/; do mount -o remount,rw ${it%/}; done;"
     "exec /sbin/init systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
 )
-# Says who the agent's image is, and notes what it is asked to run.
+# Says what the agent's image and mounts are, and notes what it is asked to run.
 DOCKER = """#!/bin/sh
-[ "$1" = run ] || { echo sha256:5f0c; exit; }
-echo "$*" >> /root/runs
+case "$*" in
+  *{{.Image}}*) echo sha256:5f0c /opt/scalr/services/backup/config ;;
+  'container inspect '*) echo cafe ;;
+  *) echo "$*" >> /root/runs; echo 0123456789abcdef0123 ;;
+esac
 """
+CONFINED = "--rm --init --read-only --cap-drop ALL --security-opt no-new-privileges"
+# The proxy, and the drill.
 RUN = (
-    "run --rm --init --read-only --cap-drop ALL --security-opt no-new-privileges --tmpfs /tmp:size=64m "
-    "--volumes-from scalr-backup --group-add 4242 --volume /var/run/docker.sock:/var/run/docker.sock sha256:5f0c drill"
+    f"run --detach {CONFINED} --network none --memory 256m --cpu-shares 512 --pids-limit 64 --no-healthcheck --group-add 4242 "
+    "--volume /var/run/docker.sock:/var/run/docker.sock --volume /opt/scalr/services/backup/config:/etc/scalr-backup:ro "
+    "--volume /run/scalr-backup --env DRILL_IMAGE= --entrypoint haproxy sha256:5f0c -db -f "
+    "/opt/scalr-backup/socket-proxy/drill.cfg\n"
+    f"run {CONFINED} --tmpfs /tmp:size=64m --memory 4g --cpu-shares 512 --pids-limit 512 "
+    "--name scalr-backup-drill-0123456789ab --volumes-from scalr-backup --volume cafe:/run/scalr-backup:ro "
+    "--volume /dev/null:/var/run/docker.sock:ro --env DOCKER_HOST=unix:///run/scalr-backup/docker.sock sha256:5f0c drill"
 )
 PLAY = [
     {
@@ -142,7 +152,7 @@ def test_cron_starts_the_drill_where_there_is_no_systemd(machine: Machine) -> No
     # cron itself, with a day that is always: it starts what the file says as it stands there.
     machine.shell("sed -i 's/^5 4 7 /* * * /' /etc/cron.d/scalr-backup-drill; cron")
     wait_until(lambda: machine.has("/root/runs"), "cron starts the drill", 90)
-    assert machine.shell("head -1 /root/runs") == f"{RUN}\n"
+    assert machine.shell("head -2 /root/runs") == f"{RUN}\n"
 
     assert machine.changes(backup_drill=False) > 0
     assert not machine.has("/etc/cron.d/scalr-backup-drill")

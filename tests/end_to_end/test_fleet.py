@@ -128,6 +128,16 @@ class TestUpgrade:
         assert config_of(controller)["parallel"] == 3
         assert state() == remembered
 
+    def test_one_host_first_as_the_page_says(self, controller: Controller) -> None:
+        for command in (
+            documented("ansible-playbook site.yml --limit web1 --check --diff"),
+            documented("ansible-playbook site.yml --limit web1"),
+            documented("ansible-playbook backup.yml --limit web1"),
+            documented("ansible-playbook status.yml --limit web1"),
+        ):
+            run = controller.shell(command, ANSIBLE_INVENTORY=str(controller.inventory))
+            assert run.recap(HOST)["failed"] == 0
+
     def play_until_it_waits(self, controller: Controller, end: Callable[[], object], *arguments: str) -> str:
         """Run site.yml, and call a function as soon as it waits; returns what it printed."""
         command = ["ansible-playbook", "site.yml", *arguments]
@@ -195,7 +205,7 @@ class TestDecommission:
         assert "/shop.dump" in shown
 
     def test_a_second_time_there_is_nothing_left_to_do(self, controller: Controller) -> None:
-        run = controller.play("site", "-e", "backup_state=absent")
+        run = controller.shell(documented("ansible-playbook site.yml -e backup_state=absent"))
 
         assert run.recap(HOST)["changed"] == 0, run.output
         assert "no agent any more" not in run.text

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import docker
-from tests.support.controller import AGENT, Controller, agent_set_aside, remove_agent
+from tests.support.controller import Controller, agent_set_aside, containers_of_the_agent, remove_agent
 
 pytestmark = pytest.mark.timeout(480)
 
@@ -122,7 +122,7 @@ def test_a_host_that_lost_everything_but_the_repository_needs_the_right_password
     # Nothing half-made looks like an agent.
     assert not (controller.directory / "backup/config").exists()
     assert f"No agent was deployed on {HOST}." in wrong.text
-    assert docker("ps", "--all", "--quiet", "--filter", f"name=^{AGENT}").stdout == ""
+    assert containers_of_the_agent() == set()
 
     variables = controller.directory / "password.json"
     variables.write_text(json.dumps({"backup_password": {"__ansible_unsafe": PASSWORD}}))

@@ -21,7 +21,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import DatabaseContainer, docker, running, wait_until
-from tests.support.controller import AGENT, CHECKOUT, PROGRAMS, Controller, Run, agent_set_aside, restic_from_image
+from tests.support.controller import (
+    AGENT,
+    CHECKOUT,
+    PROGRAMS,
+    PROXY,
+    Controller,
+    Run,
+    agent_set_aside,
+    containers_of_the_agent,
+    restic_from_image,
+)
 from tests.support.documented import documented
 from tests.support.pager import TOKEN, Pager
 
@@ -94,7 +104,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The collection's artifact."""
     directory = tmp_path_factory.mktemp("artifact")
     subprocess.run(documented("make build").split(), cwd=CHECKOUT, check=True, capture_output=True)
-    return Path(shutil.move(CHECKOUT / "scalr-backup-0.5.0.tar.gz", directory))
+    return Path(shutil.move(CHECKOUT / "scalr-backup-0.8.0.tar.gz", directory))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +115,7 @@ def installed(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         CHECKOUT / ".ansible/collections/ansible_collections/community", collections / "ansible_collections/community"
     )
     command = documented(
-        "ansible-galaxy collection install scalr-backup-0.5.0.tar.gz", {"scalr-backup-0.5.0.tar.gz": str(artifact)}
+        "ansible-galaxy collection install scalr-backup-0.8.0.tar.gz", {"scalr-backup-0.8.0.tar.gz": str(artifact)}
     )
     # Galaxy may be out of reach, and has nothing to give here.
     arguments = [*command.split()[1:], "--offline", "--collections-path", str(collections)]
@@ -180,9 +190,8 @@ def broken_dump(site: Site) -> Iterator[None]:
 
 @pytest.fixture
 def newcomer(site: Site) -> Iterator[DatabaseContainer]:
-    """A new and empty database container whose name fits no pattern: by its label alone the agent may look into it."""
-    name = f"scalr-test-newcomer-{secrets.token_hex(3)}"
-    newcomer = DatabaseContainer(name, image="postgres:18", labels={"scalr.backup": "true"})
+    """A new and empty database container; without the label that opens it to every agent, those of other tests too."""
+    newcomer = DatabaseContainer(f"{site.controller.variables['prefix']}-newcomer-db", image="postgres:18")
     with running(newcomer):
         yield newcomer
 
@@ -202,15 +211,18 @@ def gone(site: Site) -> str:
 
 
 def on_the_machine() -> dict[str, set[str]]:
-    """What the role might leave in Docker; the throwaway containers of another test's drill are none of it."""
+    """What the role might leave in Docker.
+
+    The throwaway containers of another test's drill are none of it, nor is what another test's trusted prune remembers.
+    """
     listings = {
-        "containers": ["ps", "--all", "--format", "{{.Names}} {{.ID}}", "--filter", f"name=^{AGENT}"],
         "volumes": ["volume", "ls", "--format", "{{.Name}}", "--filter", f"name={AGENT}"],
         "images": ["images", "--format", "{{.Repository}}:{{.Tag}}", AGENT],
     }
     found = {what: set(docker(*command).stdout.splitlines()) for what, command in listings.items()}
-    found["containers"] = {line for line in found["containers"] if not line.startswith(f"{AGENT}-drill-")}
-    return found
+    others = (f"{AGENT}-drill-", f"{AGENT}-prune")
+    found["volumes"] = {name for name in found["volumes"] if not name.startswith(others)}
+    return {**found, "containers": containers_of_the_agent()}
 
 
 class TestSite:
@@ -248,6 +260,10 @@ class TestSite:
         assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
         assert host["PortBindings"] in ({}, None)
         assert document["Config"]["User"] == "64738:64738"
+        assert (host["PidsLimit"], host["CpuShares"], host["NanoCpus"]) == (4096, 512, 0)
+        assert 192 << 20 <= host["Memory"] < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        proxy = json.loads(docker("inspect", PROXY).stdout)[0]["HostConfig"]
+        assert (proxy["Memory"], proxy["CpuShares"], proxy["PidsLimit"]) == (512 << 20, 512, 32)
         assert not any(mount["Destination"].endswith("/docker.sock") for mount in document["Mounts"])
         assert not any(secret in json.dumps(document) for secret in (provisioned.password, STORE_SECRET))
 
@@ -272,6 +288,19 @@ class TestSite:
         wait_until(
             lambda: "T04:30:00" in docker("logs", AGENT).stdout.splitlines()[-1], "the running agent takes it over", 20
         )
+
+    def test_a_match_with_power_over_the_host_is_refused_before_anything_changes(self, provisioned: Site) -> None:
+        agent, files = provisioned.agent_id(), provisioned.files()
+        docker("run", "--detach", "--name", "scalr-root-test", "--pid=host", "debian:trixie-slim", "sleep", "600")
+        try:
+            names = json.dumps({"backup_containers": [provisioned.shop.name, "scalr-root-test"]})
+            run = provisioned.controller.play("site", *CONFIG, "--extra-vars", names, exit_code=2)
+        finally:
+            docker("rm", "--force", "scalr-root-test")
+
+        assert "scalr-root-test is refused: " in run.text
+        assert "because it shares the host's process namespace" in run.text
+        assert (provisioned.agent_id(), provisioned.files()) == (agent, files)
 
     def test_a_test_message_reaches_whoever_is_to_be_told(self, provisioned: Site) -> None:
         pager = Pager()
@@ -551,23 +580,19 @@ class TestRestore:
         assert f"the answer was shop, but must be {site.shop.name}." in run.text
         assert site.shop.fingerprint("shop") == damaged
 
-    def test_in_check_mode_it_only_shows_the_plan(self, site: Site) -> None:
-        live = site.shop.fingerprint("shop")
-
-        run = site.controller.play("restore", "--check", "-e", f"db={site.shop.name}")
-
-        assert f"Restore of {site.shop.name} on {HOST}" in run.text
-        assert (run.recap(HOST)["changed"], site.shop.fingerprint("shop")) == (0, live)
-
     def test_to_a_time_keeping_what_was_there_and_back_again(self, site: Site) -> None:
         before, moment = site.shop.fingerprint("shop"), site.snapshots()[-1]["time"]
         site.shop.sql(ACCIDENT, "shop")
         damaged = site.shop.fingerprint("shop")
 
-        run = site.controller.play(
-            "restore", "-e", f"db={site.shop.name}", "-e", f"confirm={site.shop.name}", "-e", f"snapshot={moment}",
-            "-e", "database=shop", "-e", "keep_old=true", "-e", "safety_snapshot=false",
-        )  # fmt: skip
+        when = {**site.names, "2026-11-22T01:30": moment}
+        shown = documented("ansible-playbook restore.yml -e db=scalr-foo-db -e snapshot=2026-11-22T01:30 --check", when)
+        plan = site.controller.shell(shown)
+        command = documented("ansible-playbook restore.yml -e db=scalr-foo-db -e snapshot=2026-11-22T01:30", when)
+        more = f" -e confirm={site.shop.name} -e database=shop -e keep_old=true -e safety_snapshot=false"
+        assert f"Restore of {site.shop.name} on {HOST}" in plan.text
+        assert (plan.recap(HOST)["changed"], site.shop.fingerprint("shop")) == (0, damaged)
+        run = site.controller.shell(command + more)
 
         kept = next(name for name in site.shop.databases() if name.startswith("shop_before_restore_"))
         assert site.shop.fingerprint("shop") == before
@@ -884,7 +909,8 @@ class TestInstalled:
 
         top = {name.split("/")[0] for name in files}
         assert top <= {
-            "CHANGELOG.md", "CHANGELOG.rst", "COPYING", "FILES.json", "MANIFEST.json", "README.md",
+            "CHANGELOG.md", "CHANGELOG.rst", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "COPYING", "FILES.json",
+            "LICENSES", "MAINTAINERS", "MANIFEST.json", "README.md", "REUSE.toml", "SECURITY.md",
             "changelogs", "docs", "meta", "playbooks", "plugins", "roles",
         }  # fmt: skip
         hidden = {name for name in files if any(part.startswith(".") for part in name.split("/"))}
@@ -898,7 +924,7 @@ class TestInstalled:
             *(str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "plugins").rglob("*.py")),
             *(f"roles/backup/templates/{path.name}" for path in (CHECKOUT / "roles/backup/templates").iterdir()),
             "roles/backup/files/drill",
-            *(f"docs/{path.name}" for path in (CHECKOUT / "docs").glob("*.md")),
+            *(str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "docs").rglob("*.md")),
             *(str(path.relative_to(CHECKOUT)) for path in (agent / "scalr_backup").rglob("*.py")),
             *(f"roles/backup/files/agent/{name}" for name in ("Dockerfile", "requirements.txt", "scalr-backup")),
             *(f"roles/{role}/README.md" for role in ("backup", "docker")),

@@ -79,7 +79,7 @@ class Desk:
         return path
 
     @contextmanager
-    def opened(self, path: Path, **options: Any) -> Iterator[Opened]:
+    def opened(self, path: Path, place: str = "", **options: Any) -> Iterator[Opened]:
         """Open a page in a window of its own, on the day on which it was made; nobody may complain or ask for anything else."""
         context = self.browser.new_context(**{**DESKTOP, **options})
         page = context.new_page()
@@ -89,7 +89,7 @@ class Desk:
         page.on("pageerror", lambda error: opened.complaints.append(str(error)))
         page.on("dialog", lambda dialog: opened.complaints.append(f"dialog: {dialog.message}"))
         page.clock.set_fixed_time(fleets.NOW)
-        page.goto(path.as_uri())
+        page.goto(path.as_uri() + (f"#{place}" if place else ""))
         yield opened
         assert [url for url in opened.requests if not url.startswith("data:")] == [path.as_uri()]
         assert opened.complaints == []
@@ -113,7 +113,7 @@ def failing(desk: Desk) -> Path:
 @pytest.mark.parametrize("kind", MAKERS)
 def test_looks_well_and_asks_for_nothing(desk: Desk, kind: str, number: int, look: str) -> None:
     path = desk.write(f"{kind}-{number}", MAKERS[kind](number))
-    assert path.stat().st_size < 1_100_000
+    assert path.stat().st_size < 1_500_000
     with desk.opened(path, **LOOKS[look]) as opened:
         assert opened.overflow <= 0
         sentence = opened.page.locator("h1").inner_text()
@@ -151,10 +151,50 @@ def test_five_hundred_databases_can_be_searched(desk: Desk) -> None:
         assert opened.rows() == 1
         assert page.locator("output").inner_text() == "1 of 500 shown"
         page.get_by_label("Find a database").fill("")
+        assert opened.rows() == in_need, "what a search has opened is closed after it"
+        assert page.locator("output").inner_text() == f"{in_need} of 500 shown"
         page.get_by_label("State").select_option("Not safe")
         assert opened.rows() == unsafe
         page.get_by_label("Find a database").fill("nothing like it")
         assert opened.rows() == 0
+
+
+def test_the_search_is_one_key_away(desk: Desk, failing: Path) -> None:
+    with desk.opened(failing) as opened:
+        page = opened.page
+        page.keyboard.press("/")
+        page.keyboard.type("web2 and/or")
+        assert page.get_by_label("Find a database").input_value() == "web2 and/or"
+
+
+def test_each_database_has_an_address_with_its_history_and_its_restore(desk: Desk) -> None:
+    """Among many it is behind two clicks, and the address opens both."""
+    path = desk.write("failing-500", fleets.failing(500))
+    with desk.opened(path, "web3/scalr-auth-db/auth", reduced_motion="reduce") as opened:
+        entry = opened.page.locator(".restore > details[open]")
+        assert entry.count() == 1
+        told = entry.inner_text()
+        assert "scalr-auth-db/auth on web3" in told
+        assert "88 of 90 nights good; no backup on 11 Nov, 10 Nov." in told
+        assert "Passed its last drill 9 d ago" in told
+        assert "ansible-playbook scalr.backup.restore --limit web3 -e db=scalr-auth-db -e database=auth" in told
+        # Its nights are drawn, and the pointer tells the date.
+        nights = entry.locator(".strip")
+        assert nights.evaluate("strip => strip.querySelector('use').getBBox().width") == 90
+        box = nights.bounding_box()
+        assert 0 <= box["y"] < 900, "it is what is seen"
+        nights.hover(position={"x": box["width"] - 1, "y": 5})
+        assert opened.page.locator(".tip").inner_text().replace(",", "") == "Sun 22 Nov: backed up"
+
+
+@pytest.mark.parametrize(
+    ("place", "found"), [("web2/scalr-auth-db", 1), ("web2/auth", 1), ("web2", 0), ("web2/aut", 0)]
+)
+def test_an_address_may_leave_one_name_out(desk: Desk, failing: Path, place: str, found: int) -> None:
+    with desk.opened(failing, place) as opened:
+        entries = opened.page.locator(".restore > details[open]")
+        assert entries.count() == found
+        assert all("scalr-auth-db/auth on web2" in text for text in entries.all_inner_texts())
 
 
 def test_is_whole_without_scripts(desk: Desk, failing: Path) -> None:
@@ -226,7 +266,7 @@ def test_a_night_tells_its_date_and_a_screen_reader_its_row(desk: Desk, failing:
         assert opened.page.locator(".tip").inner_text().replace(",", "") == "Sun 22 Nov: FAILED"
         assert strip.get_attribute("aria-label").startswith("81 of 90 nights good; failed on 22 Nov (dump failed)")
         row = opened.page.get_by_role("row", name="scalr-shop-db/shop web1")
-        assert row.get_by_role("cell").count() == 5
+        assert row.get_by_role("cell").count() == 6
 
 
 def test_prints_on_paper(desk: Desk, failing: Path) -> None:

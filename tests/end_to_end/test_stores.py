@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import DatabaseContainer, docker, running
-from tests.support.controller import AGENT, Controller, Run, agent_set_aside
+from tests.support.controller import AGENT, Controller, Run, agent_set_aside, containers_of_the_agent
 from tests.support.documented import documented
 from tests.support.stores import S3Store, SftpStore, store_network
 
@@ -75,11 +75,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         }
         controller = Controller(directory, HOST, variables)
         yield Site(controller, controller.play("site", "-vvv", "--diff"), shop, sftp, s3)
-
-
-def agent_as_it_is() -> str:
-    """Which containers the agent is, and since when."""
-    return docker("ps", "--all", "--filter", f"name=^{AGENT}", "--format", "{{.ID}} {{.Names}} {{.CreatedAt}}").stdout
 
 
 def files_as_they_are(site: Site) -> dict[str, bytes]:
@@ -177,8 +172,8 @@ REFUSED = {
         "s3:http://127.0.0.1:9/copies did not answer within",
     ),
     "no-image": (
-        {"backup_image": "127.0.0.1:9/nobody/agent:1"},
-        "Failed to pull the image 127.0.0.1:9/nobody/agent:1",
+        {"backup_image": f"127.0.0.1:9/nobody/agent@sha256:{'5f0c' * 16}"},
+        "Failed to pull the image 127.0.0.1:9/nobody/agent@sha256:5f0c",
     ),
 }
 
@@ -200,7 +195,7 @@ def test_a_store_that_refuses_leaves_the_agent_as_it_was(site: Site, mode: list[
         document["all"]["hosts"][host] = {**machine, "backup_password": password, **changed}
     inventory = site.controller.directory / "refused.yml"
     inventory.write_text(json.dumps(document))
-    before = (agent_as_it_is(), files_as_they_are(site))
+    before = (containers_of_the_agent(), files_as_they_are(site))
 
     hosts = [host for host in REFUSED if not mode or host != "no-image"]  # nothing is pulled in check mode
     run = site.controller.play("site", *mode, "--limit", ",".join(hosts), inventory=inventory, exit_code=2)
@@ -209,7 +204,7 @@ def test_a_store_that_refuses_leaves_the_agent_as_it_was(site: Site, mode: list[
         assert REFUSED[host][1] in run.text
         assert (run.recap(host)["failed"], run.recap(host)["changed"]) == (1, 0), run.output
     assert "canary-of-nobody" not in run.output
-    assert (agent_as_it_is(), files_as_they_are(site)) == before
+    assert (containers_of_the_agent(), files_as_they_are(site)) == before
     assert site.controller.shell("docker exec scalr-backup scalr-backup snapshots").exit_code == 0
 
 

@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from tests.support.containers import DatabaseContainer, docker, running
-from tests.support.controller import AGENT, CHECKOUT, PROXY, Controller, agent_set_aside, remove_agent
+from tests.support.controller import AGENT, CHECKOUT, PROXY, Controller, agent_set_aside, remove_agent, stand_ins
+from tests.support.documented import documented
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -57,6 +58,10 @@ class Runner:
                 target = self.directory / "workspace" / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(CHECKOUT / name, target)
+        # A runner has a registry.
+        beside_the_playbooks = self.directory / "workspace/playbooks/group_vars/all.yml"
+        beside_the_playbooks.parent.mkdir()
+        beside_the_playbooks.write_text(yaml.safe_dump(stand_ins()))
 
     def _step(self, step: dict[str, Any], environment: dict[str, str]) -> int:
         done = subprocess.run(
@@ -116,6 +121,7 @@ def runner(repository: Path, tmp_path: Path) -> Iterator[Runner]:
         "secrets.BACKUP_REPOSITORY": str(repository),
         "secrets.BACKUP_PASSWORD": PASSWORD,
         "vars.BACKUP_HOSTS": HOST,
+        "vars.BACKUP_COLLECTION": "0123456789abcdef0123456789abcdef01234567",
         "inputs.snapshot": "latest",
     }
     runner = Runner(tmp_path, context)
@@ -143,9 +149,54 @@ def test_no_expression_stands_in_a_script() -> None:
         assert "${{" not in step.get("run", "")
 
 
+def test_what_runs_is_named_so_that_it_cannot_change() -> None:
+    steps = workflow()["jobs"]["drill"]["steps"]
+    for step in steps:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step.get("uses", f"a/b@{0:040}"))
+    (checkout,) = [step for step in steps if "uses" in step]
+    assert checkout["with"]["ref"] == "${{ vars.BACKUP_COLLECTION }}"
+    # Before it is used, it has been seen to be a commit.
+    assert steps.index(checkout) == 1
+    assert not workflow()["jobs"]["drill"]["runs-on"].endswith("latest")
+
+
+def test_it_may_do_nothing_and_installs_nothing_as_root() -> None:
+    job = workflow()["jobs"]["drill"]
+    assert workflow()["permissions"] == {}
+    assert "permissions" not in job
+    (checkout,) = [step for step in job["steps"] if "uses" in step]
+    assert checkout["with"]["persist-credentials"] is False
+    # What was an administrator's to install would be run again with the secrets.
+    as_root = [step["name"] for step in job["steps"] if "sudo" in step.get("run", "")]
+    assert as_root == ["Leave nothing on the runner"]
+
+
+def test_secrets_go_to_the_one_step_that_needs_them() -> None:
+    document = workflow()
+    with_secrets = [step for step in document["jobs"]["drill"]["steps"] if "secrets." in str(step)]
+    assert [step["name"] for step in with_secrets] == ["Describe the runner to Ansible"]
+    assert "ansible" not in with_secrets[0]["run"].replace("ansible_", "")
+    del document["jobs"]["drill"]["steps"]
+    assert "secrets." not in str(document)
+
+
+@pytest.mark.parametrize("value", ["", "main", "v0.6.0", "0123456789abcdef0123456789abcdef0123456", "a" * 41, "A" * 40])
+def test_a_branch_or_a_tag_is_no_commit(value: str, tmp_path: Path) -> None:
+    step = workflow()["jobs"]["drill"]["steps"][0]
+    (tmp_path / "workspace").mkdir()
+    runner = Runner(tmp_path, {"vars.BACKUP_COLLECTION": value})
+    assert runner.run([step], {}) == 1
+    assert "BACKUP_COLLECTION is not set to a commit" in runner.output[0]
+
+
 @pytest.mark.thorough
 def test_its_steps_prove_a_backup_and_leave_nothing_behind(runner: Runner) -> None:
     job = workflow()["jobs"]["drill"]
+    # What the page about other CI shows is what one of the steps says.
+    shown = documented(
+        "ansible-playbook drill.yml -e from_host=web1", {"web1": '"$host"', " -e": ' -i "$INVENTORY" -e'}
+    )
+    assert any(shown in step.get("run", "") for step in job["steps"])
 
     assert runner.run(job["steps"], job["env"]) == 0, "\n".join(runner.output)
 
@@ -174,7 +225,7 @@ def test_what_is_not_set_is_a_sentence(runner: Runner, missing: str, sentence: s
     del runner.context[missing]
     (runner.directory / "workspace/.venv").symlink_to(sys.prefix)
     job = workflow()["jobs"]["drill"]
-    steps = [step for step in job["steps"] if "bootstrap" not in step.get("run", "")]
+    steps = [step for step in job["steps"] if "pip install" not in step.get("run", "")]
 
     assert runner.run(steps, job["env"]) == 1
-    assert sentence in runner.output[0]
+    assert sentence in runner.output[1]

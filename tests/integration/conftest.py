@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.containers import AgentContainer, DatabaseContainer, build_agent_image
+from tests.support.containers import AgentContainer, DatabaseContainer, build_agent_image, with_repository
 
 
 @pytest.fixture(scope="session")
@@ -46,21 +46,13 @@ def make_database(prefix: str) -> Iterator[Callable[..., DatabaseContainer]]:
 def agent(agent_image: str, prefix: str, tmp_path: Path) -> Iterator[AgentContainer]:
     """An agent with an empty local repository, which sees the module's databases."""
     container = AgentContainer(tmp_path / "agent", [f"{prefix}-*-db"], agent_image)
-    try:
-        container.start()
-        container.make_repository()
+    with with_repository(container):
         yield container
-    finally:
-        container.remove()
 
 
 @pytest.fixture(scope="module")
 def keeper(agent_image: str, prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentContainer]:
     """The one agent of a whole module, which sees the module's databases."""
     container = AgentContainer(tmp_path_factory.mktemp("keeper"), [f"{prefix}-*-db"], agent_image)
-    try:
-        container.start()
-        container.ok("init")
+    with with_repository(container):
         yield container
-    finally:
-        container.remove()

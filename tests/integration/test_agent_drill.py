@@ -18,15 +18,14 @@ from scalr_backup.tools.docker.throwaway import Throwaway
 from scalr_backup.tools.docker.throwaways import Throwaways
 
 from tests.support.containers import (
-    SOCKET,
     AgentContainer,
     Call,
     DatabaseContainer,
     docker,
     parse_call,
-    socket_group,
     wait_until,
 )
+from tests.support.drills import drill, drill_command, drills_of, end_drills, proxies_of
 from tests.support.restores import save_as_manifest
 
 SECRET_ROW = "Grace Hopper's card number"
@@ -65,13 +64,8 @@ class House:
         return self.database.name
 
     def command(self, *arguments: str) -> list[str]:
-        """A one-shot container that shares the agent's mounts and has a right to Docker of its own."""
-        return [
-            "run", "--rm", "--init", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
-            "--tmpfs", "/tmp:size=64m", "--volumes-from", self.agent.name,
-            "--group-add", socket_group(), "--volume", f"{SOCKET}:{SOCKET}",
-            "--name", f"{self.agent.name}-drill", self.agent.image, "drill", *arguments, "--json",
-        ]  # fmt: skip
+        """What the host's timer starts."""
+        return drill_command(self.agent, *arguments)
 
     def drill(self, *arguments: str) -> Call:
         """Drill this house's databases."""
@@ -79,16 +73,13 @@ class House:
 
     def drill_any(self, *arguments: str) -> Call:
         """Drill whatever the arguments say."""
-        try:
-            return parse_call(docker(*self.command(*arguments), check=False))
-        finally:
-            self.end()
+        return drill(self.agent, *arguments)
 
     @contextmanager
     def drilling(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         """A drill that goes on while the test does something to it."""
         process = subprocess.Popen(
-            ["docker", *self.command("--db", self.name, *arguments)],
+            self.command("--db", self.name, *arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -101,11 +92,16 @@ class House:
 
     def end(self) -> None:
         """Leave no drill that another test would meet."""
-        docker("rm", "--force", "--volumes", f"{self.agent.name}-drill", check=False)
+        end_drills(self.agent)
+
+    def running(self) -> str:
+        """The container of the drill that runs."""
+        (name,) = drills_of(self.agent)
+        return name
 
     def signal(self, name: str) -> None:
         """Send a signal to the drill that runs."""
-        docker("kill", "--signal", name, f"{self.agent.name}-drill")
+        docker("kill", "--signal", name, self.running())
 
     def throwaways(self) -> list[str]:
         """The throwaway containers of this agent."""
@@ -209,7 +205,7 @@ def house(
     database.sql(SHOP)
     try:
         agent.start()
-        agent.ok("init")
+        agent.make_repository()
         agent.ok("backup")
         yield House(agent, database)
     finally:
@@ -324,7 +320,7 @@ class TestDrill:
 
     def test_reads_well_for_people(self, house: House) -> None:
         command = [*house.command("--db", house.name, "--database", "ledger")[:-1]]
-        done = docker(*command)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         table = done.stdout.splitlines()
         assert table[0].split("  ")[0] == "CONTAINER"
         assert "passed" in table[1]
@@ -396,7 +392,7 @@ class TestThrowawayContainer:
             read = wait_for_phase(process, "assertions")
             (throwaway,) = house.throwaways()
             (document,) = json.loads(docker("inspect", throwaway).stdout)
-            one_shot = docker("top", f"{house.agent.name}-drill", "-eo", "pid,args").stdout
+            one_shot = docker("top", house.running(), "-eo", "pid,args").stdout
             mounts = docker("exec", throwaway, "cat", "/proc/mounts").stdout
             rows = docker(
                 "exec", throwaway, "psql", "-U", "postgres", "-Atc", "SELECT count(*) FROM customers", "shop"
@@ -548,12 +544,14 @@ class TestInterrupted:
     def test_drill_that_is_killed_is_cleaned_up_by_the_next(self, house: House) -> None:
         with house.asserting({"shop/wait.sql": WAITS}), house.drilling("--database", "shop") as process:
             wait_for_phase(process, "assertions")
-            beside = [f"{word}-beside" if word == f"{house.agent.name}-drill" else word for word in house.command()]
-            second = parse_call(docker(*beside, check=False))
+            second = parse_call(
+                subprocess.run(house.command(), capture_output=True, text=True, timeout=60, check=False)
+            )
             assert (second.exit_code, second.error["code"]) == (1, "busy")
             assert "A drill is already running: run 2" in second.error["message"]
             (left,) = house.throwaways()
-            house.signal("KILL")
+            # Its proxy would clear up after it; without one it ends, and can clear up nothing itself.
+            docker("kill", *proxies_of(drills_of(house.agent)))
             finish_any(process)
         assert house.throwaways() == [left]
         call = house.drill("--database", "ledger")

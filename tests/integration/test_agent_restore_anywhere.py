@@ -154,7 +154,7 @@ def town(
     spare = DatabaseContainer(f"{prefix}-spare", options=["--init"])
     try:
         agent.start()
-        agent.ok("init")
+        agent.make_repository()
         home = make_database("home", options=["--init"])
         fill_home(home)
         done = agent.ok("backup", "--db", home.name, "--tag", "pinned", "--tag", "release-7")

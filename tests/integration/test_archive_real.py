@@ -219,7 +219,7 @@ def test_every_compression(server: Server) -> None:
 def test_every_kind_of_dump(server: Server, options: tuple[str, ...]) -> None:
     head = read(server.dump("-Z0", *options))
     # pg_dump records how the database is created, whatever else it leaves out.
-    assert head.create_database_sql("new").startswith('CREATE DATABASE "new" WITH ')
+    assert head.definition.create("new").startswith('CREATE DATABASE "new" WITH ')
 
 
 def test_statistics_have_no_data(server: Server) -> None:
@@ -291,7 +291,7 @@ def test_other_dumps_are_no_archives(server: Server) -> None:
 @pytest.mark.parametrize("new", ["Re\"stored WITH TEMPLATE = DATABASE 'x' ü", "-x"])
 def test_a_database_is_made_anew_from_its_archive(server: Server, archive: bytes, new: str) -> None:
     head = read(archive)
-    server.sql(head.create_database_sql(new, owner=head.database_entry.owner))
+    server.sql(head.definition.create(new, owner=head.database_entry.owner))
     try:
         server.run("pg_restore", "--exit-on-error", "-d", connection_string(new), stdin=archive)
         server.sql("\n".join(head.database_properties(new)), transaction=True)
@@ -305,7 +305,7 @@ def test_a_database_is_made_anew_from_its_archive(server: Server, archive: bytes
 def test_properties_return_after_a_swap_of_names(server: Server, archive: bytes) -> None:
     head, before = read(archive), server.state(SHOP)
     shop, old = quote_identifier(SHOP), quote_identifier("shop before restore")
-    server.sql(head.create_database_sql("beside", owner=head.database_entry.owner))
+    server.sql(head.definition.create("beside", owner=head.database_entry.owner))
     try:
         swap = f"ALTER DATABASE {shop} RENAME TO {old};\nALTER DATABASE beside RENAME TO {shop};\n"
         server.sql(swap + "".join(head.database_properties()), transaction=True)
@@ -317,7 +317,7 @@ def test_properties_return_after_a_swap_of_names(server: Server, archive: bytes)
 
 def test_the_head_alone_is_enough_for_indexes(server: Server, archive: bytes) -> None:
     head = read(archive)
-    server.sql(head.create_database_sql("parallel"))
+    server.sql(head.definition.create("parallel"))
     try:
         database = ("-d", connection_string("parallel"))
         server.run("pg_restore", "--exit-on-error", "--section=pre-data", "--section=data", *database, stdin=archive)
@@ -359,7 +359,7 @@ def test_encodings_and_locales(server: Server) -> None:
             head = read(server.dump("-Z0", database=abroad))
             assert expected in (head.database_entry.defn or "")
             assert any(entry.tag == word for entry in head.entries)
-            server.sql(head.create_database_sql(again))
+            server.sql(head.definition.create(again))
             server.sql("".join(head.database_properties(again)))
             assert server.state(again) == server.state(abroad)
         finally:

@@ -5,24 +5,23 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
 from tests.support.containers import AgentContainer, DatabaseContainer, docker
-
-FIXTURES = Path(__file__).parent / "fixtures"
-ROOT = Path(__file__).parents[2]
-PLATFORM = ROOT / "tests" / "platform" / "regression"
-CACHE = ROOT / ".cache" / "regression"
-ODD_NAME = """Größe; "of" 'all' \\ $1"""
-# The servers are thrown away: what they hold need not survive a power cut.
-FAST = ["-c", "fsync=off", "-c", "max_locks_per_transaction=1024"]
+from tests.support.fidelity import (
+    LARGE_OBJECTS,
+    ODD_NAME,
+    SEQUENCES,
+    fill,
+    fixture_sql,
+    make_regression_database,
+    rows_of,
+    settings_of,
+)
 
 DAMAGE_LIBRARY = """
 ALTER EVENT TRIGGER note_creation DISABLE;
@@ -65,24 +64,6 @@ ALTER TABLE a ADD CONSTRAINT a_excl EXCLUDE USING btree (public.look_at_b(n) WIT
 ALTER TABLE b ADD CONSTRAINT b_excl EXCLUDE USING btree (public.look_at_a(n) WITH =);
 """
 
-# jsonb has one text for one value whatever the order of the columns, which a dump changes in tables that inherit.
-HASH_ROWS = r"""
-SET datestyle = 'ISO, YMD'; SET intervalstyle = 'iso_8601'; SET timezone = 'UTC'; SET extra_float_digits = 1;
-SET bytea_output = 'hex'; SET search_path = pg_catalog;
-SELECT format('SELECT jsonb_build_array(%L, count(*) || '' '' || coalesce(sum(hashtextextended(to_jsonb(t)::text, 0)), 0))'
-              ' FROM ONLY %s AS t', relation, relation)
-FROM (SELECT format('%I.%I', n.nspname, c.relname) AS relation
-      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      WHERE (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND c.relpersistence <> 't'
-        AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema' ORDER BY 1) AS relations \gexec
-"""
-SEQUENCES = """
-SELECT jsonb_agg(to_jsonb(s) ORDER BY schemaname COLLATE "C", sequencename COLLATE "C") FROM pg_sequences AS s;
-"""
-LARGE_OBJECTS = """
-SELECT jsonb_agg(jsonb_build_array(oid, md5(lo_get(oid)), pg_get_userbyid(lomowner), lomacl::text) ORDER BY oid)
-FROM pg_largeobject_metadata;
-"""
 # A table that got a column of its own before it inherited the same one keeps its place; made anew from a dump, it has
 # inherited columns first. PostgreSQL's own test of a dumped and restored regression database passes over the same
 # tables (src/test/perl/PostgreSQL/Test/AdjustDump.pm).
@@ -125,17 +106,6 @@ class SavedCluster:
     database: DatabaseContainer
     pictures: dict[str, Picture]
     roles: list[str]
-
-
-def fixture_sql(name: str) -> str:
-    return (FIXTURES / name).read_text(encoding="utf-8")
-
-
-def fill(database: DatabaseContainer) -> None:
-    """Make the cluster of the fixtures."""
-    database.sql(fixture_sql("cluster.sql"))
-    database.sql(fixture_sql("other_databases.sql"))
-    database.sql(fixture_sql("library.sql"), "library")
 
 
 def dump(database: DatabaseContainer, name: str, *options: str, by: DatabaseContainer | None = None) -> list[str]:
@@ -183,10 +153,9 @@ class _Unordered:
 
 
 def picture(database: DatabaseContainer, name: str, *options: str, by: DatabaseContainer | None = None) -> Picture:
-    hashes = dict(json.loads(row) for row in database.sql(HASH_ROWS, name).splitlines())
     return Picture(
         dump(database, name, *options, by=by),
-        hashes,
+        rows_of(database, name),
         database.sql(SEQUENCES, name),
         database.sql(LARGE_OBJECTS, name),
     )
@@ -223,11 +192,15 @@ def make_server(make_database: Callable[..., DatabaseContainer]) -> MakeServer:
     """Start servers of a major version."""
 
     def make(name: str, version: str) -> DatabaseContainer:
-        # In memory: what a disk does with thousands of small files is not what is tested.
-        volume = "/var/lib/postgresql" if int(version) >= 18 else "/var/lib/postgresql/data"
-        return make_database(name, image=f"postgres:{version}", options=["--tmpfs", volume], command=FAST)
+        return make_database(name, **settings_of(version))
 
     return make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_order(keeper: AgentContainer) -> None:
+    """Whatever can be dumped in the order of a key is, however small; tests of most other files have dumps in heap order."""
+    keeper.configure(row_order="auto", row_order_least_bytes=0)
 
 
 def save(keeper: AgentContainer, database: DatabaseContainer) -> SavedCluster:
@@ -301,16 +274,6 @@ def test_the_regression_database_comes_back(version: str, make_server: MakeServe
     assert_same(tolerant(before), tolerant(after))
     assert done["databases"][0]["verified"]["tables"] > 300
     database.remove()
-
-
-def make_regression_database(database: DatabaseContainer, version: str) -> None:
-    """Run PostgreSQL's regression tests in the container; they are fetched once."""
-    tests = CACHE / version
-    subprocess.run([PLATFORM / "fetch", version, tests], check=True, timeout=600)
-    docker("cp", str(tests), f"{database.name}:/regression")
-    docker("cp", str(PLATFORM / "run"), f"{database.name}:/regression/run")
-    docker("exec", database.name, "chown", "-R", "postgres", "/regression")
-    docker("exec", "--user", "postgres", database.name, "/regression/run", "/regression")
 
 
 def tolerant(seen: Picture) -> Picture:

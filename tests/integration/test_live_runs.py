@@ -152,6 +152,36 @@ def test_a_dump_that_waits_for_a_lock_says_for_whom_and_ends_when_it_is_told_to(
     assert "canary" not in told + call.output
 
 
+@pytest.mark.parametrize(
+    "anew",
+    [
+        "TRUNCATE t; INSERT INTO t SELECT generate_series(1, 150)",
+        "CREATE TABLE n AS SELECT generate_series(1, 150) AS n; DROP TABLE t; ALTER TABLE n RENAME TO t",
+        # The lock of the green one finds no table of that name.
+        "ALTER TABLE t RENAME TO blue; ALTER TABLE green RENAME TO t",
+    ],
+    ids=["emptied", "replaced", "renamed with another"],
+)
+def test_a_table_that_is_made_anew_while_a_dump_waits_for_it_has_its_rows_in_that_dump(
+    agent: AgentContainer, shop: DatabaseContainer, anew: str
+) -> None:
+    """An older snapshot sees neither the rows that were there nor those that came: pg_dump would save none."""
+    shop.sql("CREATE TABLE green AS SELECT generate_series(1, 150) AS n", "shop")
+    with session(shop, "shop") as operator:
+        assert operator(f"BEGIN; {anew}; SELECT 'held';") == "held"
+        running = agent.start_call("backup", "--db", shop.name)
+        wait_for_lock(shop)
+        assert operator("COMMIT; SELECT 'done';") == "done"
+        call = finish(running)
+    assert call.exit_code == 0, call.output
+    [rows] = [one["rows"] for one in call.data["databases"] if one["database"] == "shop"]
+    others = int(shop.sql("SELECT count(*) FROM blue", "shop")) if "blue" in anew else 150
+    shop.sql(
+        "DROP TABLE t; DROP TABLE IF EXISTS blue, green; CREATE TABLE t AS SELECT generate_series(1, 100) AS n", "shop"
+    )
+    assert rows == 150 + others
+
+
 def test_a_dump_that_waited_for_a_lock_in_vain_names_what_and_whom(
     agent: AgentContainer, shop: DatabaseContainer
 ) -> None:

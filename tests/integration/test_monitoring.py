@@ -131,7 +131,7 @@ def house(
     try:
         agent.configure(metrics_port=PORT, metrics_textfile=str(textfile))
         agent.start()
-        agent.ok("init")
+        agent.make_repository()
         database = make_database("shop", environment={"POSTGRES_PASSWORD": secrets.token_hex(8), "POSTGRES_DB": "shop"})
         database.sql("CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 20000) AS i", "shop")
         agent.ok("backup", "--reason", "nightly")
@@ -263,9 +263,9 @@ def test_a_backup_that_breaks_is_an_alert_and_one_that_works_again_resolves_it(h
 
 
 def test_health_is_the_age_of_the_last_good_backup_also_after_a_restart(house: House) -> None:
-    assert house.get("/healthz")[:2] == (200, "Good backups younger than 26 h: all 1 database.\n")
+    assert house.get("/healthz")[:2] == (200, "Good backups as young as the schedule 0 3 * * * asks: all 1 database.\n")
     docker("exec", house.agent.name, "/opt/scalr-backup/bin/python", "-c", AGE)
-    sentence = f"No good backup younger than 26 h: {house.database.name}/shop.\n"
+    sentence = f"No good backup as young as the schedule 0 3 * * * asks: {house.database.name}/shop.\n"
     assert house.get("/healthz")[:2] == (503, sentence)
     docker("restart", "--time", "20", house.agent.name)
     wait_until(lambda: reached(house), "the agent serves again")

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.containers import SOCKET, AgentContainer, Call, DatabaseContainer, docker, parse_call, socket_group
+from tests.support.containers import AgentContainer, DatabaseContainer, docker
+from tests.support.drills import drill
 from tests.support.restores import add_extension
 
 MakeDatabase = Callable[..., DatabaseContainer]
@@ -100,7 +101,7 @@ def test_rows_that_pg_dump_leaves_out_are_counted_and_named_wherever_a_backup_is
     [lost] = [one for one in plan["warnings"] if one.startswith("Replacing shop loses rows")]
     assert "queue.messages (500 rows" in lost
     assert "Prices" not in lost
-    drilled = drill(agent, shop.name)
+    drilled = drill(agent, "--db", shop.name)
     assert (drilled.exit_code, of(drilled.data, "shop")["ok"]) == (0, True)
     assert any("queue.messages (500 rows" in one for one in drilled.data["warnings"])
 
@@ -180,7 +181,7 @@ def test_templates_and_what_lies_in_template1_come_back_with_their_flags(
         # What was a template when it was replaced is dropped all the same, and so it is by the next restore.
         again = agent.ok("restore", "--db", database.name, "--database", "gis", "--confirm", database.name)
         assert again["warnings"] == []
-        drilled = drill(agent, database.name)
+        drilled = drill(agent, "--db", database.name)
         assert (drilled.exit_code, {one["ok"] for one in drilled.data["databases"]}) == (0, {True})
     finally:
         database.remove()
@@ -215,7 +216,7 @@ def test_a_container_with_a_name_of_249_characters_is_saved_and_restored(
         database.sql("DROP TABLE t")
         agent.ok("restore", "--db", database.name, "--confirm", database.name)
         assert database.sql("SELECT x FROM t") == "1"
-        assert drill(agent, database.name).exit_code == 0
+        assert drill(agent, "--db", database.name).exit_code == 0
     finally:
         database.remove()
 
@@ -236,7 +237,7 @@ def test_one_that_the_engine_cannot_inspect_costs_no_other_container(
     )
     try:
         agent.start()
-        agent.ok("init")
+        agent.make_repository()
         call = agent.call("backup")
         assert call.exit_code == 3
         outcomes = {one["container"]: one for one in call.data["databases"]}
@@ -260,15 +261,3 @@ def _hanging(configuration: str, container: DatabaseContainer) -> str:
     return configuration.replace(place, rule + place).replace(
         "timeout connect 5s", "timeout connect 5s\n    timeout tarpit 2m"
     )
-
-
-def drill(agent: AgentContainer, container: str) -> Call:
-    """Drill a container's databases as the role does: in a container of the agent's image with a right to Docker of its own."""
-    return parse_call(
-        docker(
-            "run", "--rm", "--init", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
-            "--tmpfs", "/tmp:size=64m", "--volumes-from", agent.name, "--group-add", socket_group(),
-            "--volume", f"{SOCKET}:{SOCKET}", "--name", f"{agent.name}-drill", agent.image,
-            "drill", "--db", container, "--json", check=False,
-        )
-    )  # fmt: skip

@@ -8,17 +8,16 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
-from scalr_backup.actions.discovery import exclusion, may_match
+from scalr_backup.actions.documents import exclusion, may_match
 from scalr_backup.core.config import Config
 
 from tests.support.containers import AgentContainer, DatabaseContainer, docker, wait_until
+from tests.support.taken import House
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -26,27 +25,6 @@ MakeDatabase = Callable[..., DatabaseContainer]
 
 SHOP = "CREATE TABLE orders AS SELECT n, md5(n::text) AS note FROM generate_series(1, 2000) AS n;"
 HAPROXY = Path(__file__).resolve().parents[2] / "roles/backup/files/agent/socket-proxy/haproxy.cfg"
-
-# Runs in the agent's container, with all that somebody has who took it over. Reads calls, prints how each was answered.
-CALLER = r"""
-import json, os, socket, sys
-for method, path, headers, body in json.load(sys.stdin):
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(3 if "/events" in path else 20)  # events never end by themselves
-    connection.connect(os.environ["DOCKER_HOST"].removeprefix("unix://"))
-    head = f"{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n" if method else path
-    if method and not any(name.lower() in ("content-length", "transfer-encoding") for name, _ in headers):
-        headers.append(["Content-Length", str(len(body.encode()))])
-    head += "".join(f"{name}: {value}\r\n" for name, value in headers) + ("\r\n" if method else "")
-    answer = b""
-    try:
-        connection.sendall((head + body).encode())
-        while len(answer) < 1 << 16 and (received := connection.recv(1 << 16)):
-            answer += received
-    except OSError:
-        pass
-    print(json.dumps(answer.decode("utf-8", "replace")))
-"""
 
 # Every other thing that the engine's API offers (1.41 to 1.52), for a database container where it is about a container.
 REFUSED = """
@@ -200,54 +178,6 @@ BODIES = [
     "not JSON",
     "",
 ]
-PLAIN = '{"Cmd": ["true"], "Privileged": false}'
-
-
-@dataclass(frozen=True)
-class Answer:
-    """How the proxy answered a call."""
-
-    status: int
-    text: str
-
-    @property
-    def message(self) -> str:
-        """The sentence in it."""
-        return str(json.loads(self.text.partition("\r\n\r\n")[2])["message"])
-
-
-@dataclass
-class House:
-    """An agent behind its proxy, its database, and what else runs on the host."""
-
-    agent: AgentContainer
-    database: DatabaseContainer
-    web: str
-    left_alone: str
-    excluded: str
-
-    def ask(self, *calls: tuple[str, str] | tuple[str, str, list[list[str]], str]) -> list[Answer]:
-        """Make calls out of the agent's container: method, path, and headers and a body where there are."""
-        whole = [(*call, [], "")[:4] if len(call) == 2 else call for call in calls]
-        done = docker("exec", "-i", self.agent.name, "python3", "-c", CALLER, stdin=json.dumps(whole))
-        texts = [json.loads(line) for line in done.stdout.splitlines()]
-        assert len(texts) == len(calls), done.stderr
-        return [Answer(int((re.match(r"HTTP/1.1 (\d+)", text) or ["", "0"])[1]), text) for text in texts]
-
-    def start_exec(self, container: str, body: str = PLAIN) -> Answer:
-        """Ask for an exec."""
-        headers = [["Content-Type", "application/json"]]
-        return self.ask(("POST", f"/v1.41/containers/{container}/exec", headers, body))[0]
-
-    def refusals(self) -> list[dict[str, Any]]:
-        """What the proxy has logged: each line has to be a JSON object."""
-        assert self.agent.proxy
-        return [json.loads(line) for line in docker("logs", self.agent.proxy).stdout.splitlines()]
-
-    def python(self, script: str, timeout: float = 120) -> str:
-        """Run a script with the agent's own package."""
-        command = ["env", "PYTHONPATH=/opt/scalr-backup/package", "/opt/scalr-backup/bin/python", "-"]
-        return docker("exec", "-i", self.agent.name, *command, stdin=script, timeout=timeout).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +194,7 @@ def house(
         docker("run", "--detach", "--name", f"{prefix}-{name}", *labels, "debian:trixie-slim", "sleep", "3600")
     try:
         agent.start()
-        agent.ok("init")
+        agent.make_repository()
         yield House(agent, database, *(f"{prefix}-{name}" for name in others))
     finally:
         agent.remove()
@@ -473,8 +403,7 @@ for _, name in ipairs(cases.names) do
   for _, glob in ipairs(cases.globs) do found.fits[#found.fits + 1] = rules.fits(name, glob) end
 end
 for _, case in ipairs(cases.judged) do
-  local summary = { Names = { "/other/alias", "/" .. case.name }, Labels = { ["scalr.backup"] = case.label } }
-  found.allowed[#found.allowed + 1] = rules.obstacle(summary, case) == nil
+  found.allowed[#found.allowed + 1] = rules.obstacle(case.name, { ["scalr.backup"] = case.label }, case) == nil
 end
 print(cjson.encode(found))
 """

@@ -264,7 +264,7 @@ def test_what_is_wrong_with_a_store_is_one_sentence_and_soon(
     assert (call.error["code"], refused.words in call.error["message"]) == (refused.code, True), call.error["message"]
     assert "\n" not in call.error["message"]
     assert "canary-secret" not in call.output
-    assert time.monotonic() - started < 30, "restic itself would try for a quarter of an hour"
+    assert time.monotonic() - started < 200, "restic itself would try for a quarter of an hour"
 
 
 def test_a_repository_of_another_password_is_one_sentence(agent: AgentContainer, stores: Stores, path: str) -> None:

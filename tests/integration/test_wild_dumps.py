@@ -335,7 +335,7 @@ class TestWords:
         proxied = AgentContainer(tmp_path / "proxied", [f"{prefix}-*-db"], agent_image, proxied=True)
         try:
             proxied.start()
-            proxied.ok("init")
+            proxied.make_repository()
             proxied.ok("backup", "--db", database.name)
             early = 'case "$*" in *--list*) exec "$real" "$@";; esac; head -c 100000 > /dev/null; '
             database.wrap("pg_restore", early + "echo 'pg_restore: error: canary' >&2; exit 1")

@@ -18,11 +18,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.restic_keys import cheap_key
+
+# The product names its images by digest, which only a registry knows: tests take what this machine has by the same names.
+STAND_INS = {"BASE_IMAGE": "debian:trixie-slim", "RESTIC_IMAGE": "restic/restic:0.19.1"}
 AGENT_CONTEXT = Path(__file__).resolve().parents[2] / "roles" / "backup" / "files" / "agent"
 # Not the role's own name: the role takes away images of that name which it does not need.
 AGENT_IMAGE = "scalr-backup-test"
-SOCKET = "/var/run/docker.sock"
-NSENTER = shutil.which("nsenter")
+# The engine's socket on this machine, and where a container that may use it has it. With DOCKER_HOST it is another engine's, such
+# as Podman's, which runs beside it.
+_AT_SOCKET = "/var/run/docker.sock"
+SOCKET = os.environ.get("DOCKER_HOST", "").removeprefix("unix://") or _AT_SOCKET
+PASSWORD = "correct horse battery staple"
+# Of an engine beside it, the processes may have other numbers.
+NSENTER = shutil.which("nsenter") if SOCKET == _AT_SOCKET else None
+# Each process that Docker starts in a container costs its filter of system calls anew, a fifth of what the start costs, and
+# the agent starts many in databases. It accepts such containers; molecule's and the demonstration's databases have the filter.
+UNFILTERED = ("--security-opt", "seccomp=unconfined")
 
 
 def docker(
@@ -112,7 +124,7 @@ def socket_group() -> str:
     return str(Path(SOCKET).stat().st_gid)
 
 
-def wait_until(condition: Any, what: str, seconds: float = 60) -> None:
+def wait_until(condition: Any, what: str, seconds: float = 180) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -135,7 +147,7 @@ class DatabaseContainer:
 
     def start(self) -> DatabaseContainer:
         """Run it and wait until it answers over TCP: the entry point's first, temporary server does not."""
-        arguments = ["run", "--detach", "--name", self.name, *self.options]
+        arguments = ["run", "--detach", "--name", self.name, *UNFILTERED, *self.options]
         for name, value in self.environment.items():
             arguments += ["--env", f"{name}={value}"]
         for name, value in self.labels.items():
@@ -150,13 +162,15 @@ class DatabaseContainer:
         wait_until(
             lambda: inside(self.name, "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode == 0,
             f"{self.name} answers",
+            # An engine within an engine starts its containers late on a busy machine.
+            seconds=180 if SOCKET == _AT_SOCKET else 300,
         )
 
     def _listens(self) -> bool:
         """Whether something listens on TCP port 5432 in its network; true where that cannot be seen from here."""
         shown = docker("inspect", "--format", "{{.State.Pid}}", self.name, check=False).stdout.strip()
         tables = [path for table in ("tcp", "tcp6") if (path := Path(f"/proc/{shown}/net/{table}")).exists()]
-        if not tables:
+        if not tables or not NSENTER:
             return True
         rows = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
         # Port 5432, and the state LISTEN (proc(5)).
@@ -166,11 +180,13 @@ class DatabaseContainer:
         """Remove it with its volumes."""
         docker("rm", "--force", "--volumes", self.name, check=False)
 
-    def sql(self, text: str, database: str = "postgres", *, check: bool = True) -> str:
+    def sql(self, text: str, database: str = "postgres", *, check: bool = True, timeout: float = 300) -> str:
         """Run SQL; what it returns, unaligned."""
         arguments = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", self.user, "-d"]
         escaped = database.replace("\\", "\\\\").replace("'", "\\'")
-        return inside(self.name, *arguments, f"dbname='{escaped}'", stdin=text, check=check).stdout.rstrip("\n")
+        return inside(
+            self.name, *arguments, f"dbname='{escaped}'", stdin=text, check=check, timeout=timeout
+        ).stdout.rstrip("\n")
 
     def databases(self) -> set[str]:
         """The names of its databases, templates left out."""
@@ -284,7 +300,7 @@ class AgentContainer:
             made.mkdir()
             made.chmod(0o755)
         self.configure()
-        self.set_password("correct horse battery staple")
+        self.set_password(PASSWORD)
 
     def configure(self, **changes: Any) -> None:
         """Change configuration keys; the agent reads them by itself."""
@@ -331,7 +347,8 @@ class AgentContainer:
         docker(
             "run", "--detach", "--name", self.proxy, "--network", "none", "--read-only",
             "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--no-healthcheck",
-            "--group-add", socket_group(), "--volume", f"{SOCKET}:{SOCKET}",
+            "--memory", "512m", "--cpu-shares", "512", "--pids-limit", "32",
+            "--group-add", socket_group(), "--volume", f"{SOCKET}:{_AT_SOCKET}",
             "--volume", f"{self._config_directory}:/etc/scalr-backup:ro",
             "--volume", f"{self.name}-socket:/run/scalr-backup", *options,
             "--entrypoint", "haproxy", self.image, "-db", "-f", "/opt/scalr-backup/socket-proxy/haproxy.cfg",
@@ -339,7 +356,7 @@ class AgentContainer:
 
     def _way_to_docker(self) -> list[str]:
         if self.proxy is None:
-            return ["--group-add", socket_group(), "--volume", f"{SOCKET}:{SOCKET}"]
+            return ["--group-add", socket_group(), "--volume", f"{SOCKET}:{_AT_SOCKET}"]
         socket = "DOCKER_HOST=unix:///run/scalr-backup/docker.sock"
         return ["--env", socket, "--volume", f"{self.name}-socket:/run/scalr-backup:ro"]
 
@@ -373,14 +390,19 @@ class AgentContainer:
     def make_repository(self) -> None:
         """Give it an empty repository as the verb ``init`` makes it, and let the verb find that.
 
-        It is made once in a process, by a restic that is short of processor, and copied for all others: they have one
-        password and one identity. Who needs repositories of their own calls the verb.
+        It is made once in a process, by a restic that is short of processor, with a key that costs next to nothing to open,
+        and copied for all others: they have one password and one identity. Who needs repositories of their own calls the
+        verb.
         """
         if not _EMPTY_REPOSITORY:
             with self._short_of_processor():
                 self.restic("init", "--repository-version", "2")
-            packed = docker("exec", self.name, "sh", "-c", "tar -cf - -C /repository . | base64")
-            _EMPTY_REPOSITORY.append(packed.stdout)
+            key = docker("exec", self.name, "sh", "-c", "cat /repository/keys/*").stdout
+            name, content = cheap_key(key, PASSWORD)
+            replace = (
+                f"rm -f /repository/keys/* && cat > /repository/keys/{name} && tar -cf - -C /repository . | base64"
+            )
+            _EMPTY_REPOSITORY.append(docker("exec", "-i", self.name, "sh", "-c", replace, stdin=content).stdout)
         else:
             docker(
                 "exec", "-i", self.name, "sh", "-c", "base64 -d | tar -xf - -C /repository", stdin=_EMPTY_REPOSITORY[0]
@@ -426,6 +448,17 @@ class AgentContainer:
         return [json.loads(line) for line in docker("logs", self.name).stdout.splitlines()]
 
 
+@contextmanager
+def with_repository(agent: AgentContainer) -> Iterator[AgentContainer]:
+    """Start an agent and make its empty repository; it is removed at the end."""
+    try:
+        agent.start()
+        agent.make_repository()
+        yield agent
+    finally:
+        agent.remove()
+
+
 def finish(process: subprocess.Popen[str], timeout: float = 300) -> Call:
     """Wait for a verb that was started."""
     output, _nothing = process.communicate(timeout=timeout)
@@ -465,7 +498,20 @@ def build_agent_image() -> str:
     for file in sorted(path for path in AGENT_CONTEXT.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
         digest.update(f"{file.relative_to(AGENT_CONTEXT)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
     image = f"{AGENT_IMAGE}:{digest.hexdigest()[:12]}"
+    # What another engine has of this name was given to it.
+    if SOCKET != _AT_SOCKET and docker("image", "inspect", image, check=False).returncode == 0:
+        return image
     with (Path(tempfile.gettempdir()) / "scalr-test-image.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        docker("build", "--quiet", "--tag", image, str(AGENT_CONTEXT), timeout=900)
+        # The role and the compose file name all of them: only a build that is given the same ones shares their layers.
+        given = {**STAND_INS, "APT_SNAPSHOT": ""}
+        arguments = [f"--build-arg={name}={value}" for name, value in given.items()]
+        own = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
+        build = ["docker", "build", "--quiet", *arguments, "--tag", image, str(AGENT_CONTEXT)]
+        subprocess.run(build, env=own, check=True, timeout=900, stdout=subprocess.DEVNULL)
+        if SOCKET != _AT_SOCKET:
+            packed = subprocess.run(["docker", "save", image], env=own, check=True, timeout=300, capture_output=True)
+            subprocess.run(
+                ["docker", "load", "--quiet"], input=packed.stdout, check=True, timeout=300, capture_output=True
+            )
     return image

@@ -5,31 +5,45 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import pty
 import re
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.containers import docker
+from tests.support.containers import STAND_INS, docker
+from tests.support.terminal import Answer, on_terminal
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
 AGENT = "scalr-backup"
 PROXY = f"{AGENT}-socket-proxy"
+# Runs one file of the role's tasks, that of the image unless the variable part names another.
+PART_OF_THE_ROLE = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: scalr.backup.backup
+        tasks_from: "{{ part | default('image.yml') }}"
+        apply:
+          tags: [always]
+      tags: [always]
+"""
 _STATE_VOLUME = f"{AGENT}-state"
 _PARKED = "scalr-test-parked"
 _PARKED_PROXY = f"{_PARKED}-socket-proxy"
 _LOCK = Path(tempfile.gettempdir()) / "scalr-test-agent.lock"
+
+
+def stand_ins() -> dict[str, str]:
+    """The images that the agent's is made of, where there is no registry, as variables of the role."""
+    return {f"backup_{name.lower()}": value for name, value in STAND_INS.items()}
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,13 @@ class Run:
         return {name: int(count) for name, count in (pair.split("=") for pair in found[1].split())}
 
 
+def containers_of_the_agent() -> set[str]:
+    """What the role has made on this machine, by name, id and age; another test's drill, which runs beside, is none of it."""
+    columns = "{{.Names}} {{.ID}} {{.CreatedAt}}"
+    listed = docker("ps", "--all", "--format", columns, "--filter", f"name=^{AGENT}").stdout.splitlines()
+    return {line for line in listed if not line.startswith(f"{AGENT}-drill-")}
+
+
 @dataclass
 class Controller:
     """Runs playbooks as a user does: in ``playbooks/`` of a checkout, or by their full names where it is installed."""
@@ -72,7 +93,7 @@ class Controller:
         host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = self.directory / name
         # No test makes this machine start drills by itself, on some day, and what other tests run is nobody's business here.
-        variables = {"backup_drill": False, "backup_report_unmatched": False, **self.variables}
+        variables = {"backup_drill": False, "backup_report_unmatched": False, **stand_ins(), **self.variables}
         # JSON is YAML, and a password needs no quoting rules of our own.
         inventory.write_text(json.dumps({"all": {"hosts": dict.fromkeys(hosts, host), "vars": variables}}))
         return inventory
@@ -107,19 +128,10 @@ class Controller:
     ) -> Run:
         """Run a command line on a terminal of its own, and type an answer when it asks, for the container's name."""
         command = ["bash", "-ec", self._here(script)]
-        process, terminal = pty.fork()
-        if process == 0:
-            os.chdir(self.working_directory)
-            os.execvpe(command[0], command, self.environment)
-        try:
-            output = _converse(terminal, prompt, answer)
-        except BaseException:
-            os.kill(process, signal.SIGTERM)  # Ansible ends its workers, too
-            raise
-        finally:
-            os.close(terminal)
-            status = os.waitpid(process, 0)[1]
-        return self._ended(command, os.waitstatus_to_exitcode(status), output.replace("\r", ""), exit_code)
+        found, output = on_terminal(
+            command, cwd=self.working_directory, environment=self.environment, answer=Answer(prompt, answer)
+        )
+        return self._ended(command, found, output.replace("\r", ""), exit_code)
 
     def _here(self, script: str) -> str:
         """A command line for a checkout as it is where the collection is installed."""
@@ -151,27 +163,6 @@ class Controller:
             f"{run.command} exited with {found}:\n{output}"
         )
         return run
-
-
-def _converse(terminal: int, prompt: str, answer: str, seconds: float = 120) -> str:
-    """Read a terminal to its end; once the prompt has appeared, type the answer."""
-    read, answered, deadline = b"", False, time.monotonic() + seconds
-    while True:
-        assert time.monotonic() < deadline, f"not at its end within {seconds} s:\n{read.decode()}"
-        if not select.select([terminal], [], [], 1)[0]:
-            continue
-        try:
-            chunk = os.read(terminal, 65536)
-        except OSError:  # Linux's way to say that nobody has the other end open
-            chunk = b""
-        if not chunk:
-            assert answered, f"it never asked {prompt!r}:\n{read.decode()}"
-            return read.decode()
-        read += chunk
-        if not answered and prompt.encode() in b" ".join(read.split()):
-            time.sleep(1)  # Ansible discards what was typed before it listens, a moment after it has asked
-            os.write(terminal, answer.encode() + b"\r")
-            answered = True
 
 
 @contextmanager

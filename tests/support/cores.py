@@ -1,4 +1,4 @@
-"""Older lines of ansible-core, each in a virtual environment of its own below ``.cache/cores``."""
+"""Each supported line of ansible-core, in virtual environments of its own below ``.cache/cores``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PINS = CHECKOUT / "requirements/cores.txt"
+# Those of the checkout's own environment, and the others.
+PINS = (CHECKOUT / "requirements/controller.txt", CHECKOUT / "requirements/cores.txt")
 #: The interpreters that a line runs on as a controller, the oldest first.
 PYTHONS = {
     "2.16": ("3.10", "3.11", "3.12"),
     "2.17": ("3.10", "3.11", "3.12"),
     "2.18": ("3.11", "3.12", "3.13"),
+    "2.19": ("3.11", "3.12", "3.13"),
+    "2.20": ("3.12", "3.13", "3.14"),
+    "2.21": ("3.12", "3.13", "3.14"),
 }
 # What every environment has beside its ansible-core.
 _BESIDE = CHECKOUT / "requirements/cores-beside.txt"
@@ -27,17 +31,26 @@ def pins() -> dict[str, str]:
     """The version of each line, by the line."""
     return {
         version.rpartition(".")[0]: version
-        for version in re.findall(r"^ansible-core==(\S+)", PINS.read_text(), re.MULTILINE)
+        for file in PINS
+        for version in re.findall(r"^ansible-core==(\S+)", file.read_text(), re.MULTILINE)
     }
 
 
-def programs(line: str) -> Path:
-    """The directory of this line's programs; the environment is made where it is not there yet."""
-    environment = CHECKOUT / ".cache/cores" / line
+def older() -> list[str]:
+    """The lines that the checkout's own environment never has, the oldest first."""
+    return re.findall(r"^ansible-core==(\d+\.\d+)", PINS[1].read_text(), re.MULTILINE)
+
+
+def programs(line: str, python: str = "") -> Path:
+    """The directory of this line's programs; the environment is made where it is not there yet.
+
+    With *python*, an interpreter such as ``3.12``, it is an environment for that one, else for the oldest that is here.
+    """
+    environment = CHECKOUT / ".cache/cores" / (f"{line}-{python}" if python else line)
     environment.parent.mkdir(parents=True, exist_ok=True)
-    interpreter = _interpreter(line)
+    interpreter = _interpreter(line, python)
     wanted = f"{pins()[line]} {interpreter} {environment}\n{_BESIDE.read_text()}"
-    with environment.with_name(f"{line}.lock").open("w") as lock:
+    with environment.with_name(f"{environment.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         mark = environment / "made"
         if not mark.exists() or mark.read_text() != wanted:
@@ -53,13 +66,18 @@ def _make(environment: Path, interpreter: str, version: str) -> None:
     subprocess.run([*pip, f"ansible-core=={version}", f"--requirement={_BESIDE}"], check=True)
 
 
-def _interpreter(line: str) -> str:
-    """An interpreter that the line runs on, on the PATH or where pyenv keeps its own."""
-    for version in PYTHONS[line]:
-        candidates = [shutil.which(f"python{version}"), *map(str, _of_pyenv(version)), shutil.which("python3")]
-        for candidate in filter(None, candidates):
-            if _version_of(candidate) == version:
-                return candidate
+def interpreter(version: str) -> str:
+    """An interpreter of a version, on the PATH or where pyenv keeps its own; empty where this machine has none."""
+    candidates = [shutil.which(f"python{version}"), *map(str, _of_pyenv(version)), shutil.which("python3")]
+    return next((candidate for candidate in candidates if candidate and _version_of(candidate) == version), "")
+
+
+def _interpreter(line: str, python: str) -> str:
+    """An interpreter that the line runs on."""
+    for version in [python] if python else PYTHONS[line]:
+        found = interpreter(version)
+        if found:
+            return found
     pytest.skip(f"ansible-core {line} needs one of Python {', '.join(PYTHONS[line])}, and this machine has none.")
 
 

@@ -95,6 +95,7 @@ def _status(host: str, histories: list[_Past]) -> dict[str, Any]:
         "findings": findings,
         "databases": [past.database() for past in histories],
         "next_pass": (NOW + timedelta(hours=15)).isoformat(),
+        "repository_growth": {"since": _night(13).isoformat(), "bytes_a_night": 24117248} if histories else None,
         "last_pass": {"duration_seconds": 42.0} if histories else None,
         "timezone": "Europe/Berlin",
         "history": history + passes,
@@ -138,6 +139,7 @@ class _Past:
                     "container": self.container, "database": self.name, "ok": ok, "seconds": self.size(back) / 90e6,
                     "bytes_read": int(self.size(back)) if ok else 0, "bytes_added": int(self.added(back)),
                     "rows": int(self.size(back) / 180) if ok else None, "error": None if ok else "dump_failed",
+                    "anew": "first" if back == self._born else None,
                 }  # fmt: skip
 
     def snapshots(self) -> Iterator[dict[str, Any]]:
@@ -165,6 +167,10 @@ class _Past:
             "rows": int(self.size(last) / 180),
             "error": {"code": "dump_failed", "message": "pg_dump ended with exit code 1."} if 0 in self._bad else None,
             "drill": self._drill(),
+            "new_data": {
+                "night": {"bytes_added": int(self.added(last)), "share": round(self.added(last) / self.size(last), 4)},
+                "row_order": {"why_not": None},
+            },
         }
 
     def _drill(self) -> dict[str, Any] | None:

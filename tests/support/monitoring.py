@@ -68,7 +68,22 @@ def example_facts(now: datetime) -> MetricFacts:
     config = Config.model_validate(
         {"host": "web1", "repository": "s3:https://s3.example.com/backups", "copy": {"repository": "b2:bucket"}}
     )
+    night = {
+        "time": ago(hours=9), "dumps": 1, "bytes_read": 204010923, "bytes_added": 1048576, "bytes_stored": 400000,
+        "bytes_ordered": 180000000,
+    }  # fmt: skip
+    in_heap_order = {**night, "time": ago(hours=33), "bytes_added": 190000000, "bytes_ordered": 0}
     document = {
+        "new_data": {
+            "scalr-foo-db/foo": {"nights": [night], "layout": {}},
+            "scalr-foo-db/audit": {
+                "nights": [in_heap_order], "layout": {}, "given_up": {"time": ago(days=9), "share": 0.83, "dumps": 9},
+            },
+        },
+        "sizes": {
+            "repository": config.repository,
+            "sizes": [{"time": ago(days=9), "size_bytes": 4 << 30}, {"time": ago(hours=9), "size_bytes": 5 << 30}],
+        },
         "databases": {"scalr-foo-db/foo": good, "scalr-foo-db/audit": bad},
         "drills": {"scalr-foo-db/foo": {**drill, "database": "foo"}},
         "nightly_started": ago(hours=9),
@@ -94,13 +109,16 @@ def example_facts(now: datetime) -> MetricFacts:
             kind: {"time": ago(days=2), "ok": kind != "prune", "last_success": ago(days=2), "error": None}
             for kind in ("forget", "prune", "check")
         },
+        "refused": {"begun": "a", "counted": {"look": 1}, "total": {"call": 0, "look": 4}},
         "notifications": {"sent": 7, "failed": 2, "pending": [{"title": "one that waits"}], "last_error": None},
     }  # fmt: skip
     judged = judge(config, config.repository, document, now - timedelta(days=90), now)
     # What the agent itself finds wrong, beside what follows from the numbers.
     findings = [{"severity": "failure", "code": "stale", "container": "scalr-foo-db", "database": "audit"}]
     status = {"findings": findings, **judged.as_dict()}
-    return MetricFacts("web1", config.repository, document, status, judged.health.ok, now - timedelta(days=90))
+    return MetricFacts(
+        "web1", config.repository, document, status, judged.health.ok, now - timedelta(days=90), judged.first_overdue
+    )
 
 
 def build_monitoring_image() -> str:

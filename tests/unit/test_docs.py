@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
-from scalr_backup.actions.health import status
+from scalr_backup.actions.doctor.looks import Looks, Sources
+from scalr_backup.actions.doctor.run import checks
 from scalr_backup.actions.health.metrics import METRICS
 from scalr_backup.actions.retention import policy as retention
 from scalr_backup.cli import app as cli
 from scalr_backup.cli import health
 from scalr_backup.core import remedies
 from scalr_backup.core.archive.head import VERSIONS
-from scalr_backup.core.connection import Connection
-from scalr_backup.core.errors import ExitCode, ScalrBackupError
+from scalr_backup.core.config import Config
+from scalr_backup.core.errors import COMPOSED, ExitCode, ScalrBackupError
+from scalr_backup.core.labels import LABELS
+from scalr_backup.core.schedule import overdue_at
+from scalr_backup.core.units import human_age
 
 from tests.support import cores
 from tests.support.role_variables import role_variables, variable_files
@@ -29,31 +36,43 @@ from tests.unit.agent.test_floors import FLOORS, FOLDERS, PACKAGE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = CHECKOUT / "README.md"
-PAGES = [README, *sorted((CHECKOUT / "docs").glob("*.md"))]
+REFERENCE = CHECKOUT / "docs/reference.md"
+PAPERS = [CHECKOUT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")]
+PAGES = [README, *PAPERS, *sorted((CHECKOUT / "docs").rglob("*.md"))]
 ROLE_PAGES = sorted((CHECKOUT / "roles").glob("*/README.md"))
 
 # Shown, and not run by a test of their own.
 NOT_RUN = {
     "make test": "it is what runs the tests",
+    "make setup": "make test begins with it",
+    "make lint": "make test runs the same folder of tests",
+    "make sanity": "a test of that folder runs it",
+    ".venv/bin/pytest tests/unit/agent/test_schedule.py": "this is such a run",
+    ".venv/bin/pytest tests/unit -n 4": "this is such a run",
+    "apt-get install --no-install-recommends podman catatonit docker-cli": "the machine of tests/integration/test_podman.py has them",
+    "apt-get install --no-install-recommends podman catatonit docker-cli uidmap passt dbus-user-session": "the same",
+    "systemctl enable --now podman.socket": "that machine has no systemd",
+    "systemctl enable podman-restart.service": "that machine has no systemd",
+    "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 app": "useradd has given that machine's user its numbers",
+    "loginctl enable-linger app": "that machine has no systemd",
+    "systemctl --user --machine app@.host enable --now podman.socket": "that machine has no systemd",
+    "systemctl --user --machine app@.host enable podman-restart.service": "that machine has no systemd",
 }
 # Words of the documentation that begin like a variable of the role, and are none.
 NOT_VARIABLES = {"backup_hosts", "backup_serial", "backup_failed", "backup_too_old"}
-# Codes of a result that are no exception class: made where several failures become one.
-COMPOSED_CODES = {
-    "container_paused", "container_restarting", "databases_failed", "internal", "manifest", "not_safe", "nothing_saved",
-    "retention", "unreachable",
-}  # fmt: skip
 # Codes that no finding is made of, or that say no more than their sentence; every other one has its cure in remedies.py.
 CODES_OF_AN_ANSWER = {
-    "ambiguous_snapshot", "append_only", "databases_failed", "failed", "key_in_use", "no_image", "no_memory", "no_room", "no_room_left", "room_unknown",
+    "ambiguous_snapshot", "append_only", "checks_failed", "databases_failed", "failed",
+    "key_in_use", "no_image", "no_memory", "no_room", "no_room_left", "room_unknown",
     "drill_refused", "not_confirmed", "not_safe", "partly_unknown", "restore_incomplete", "prepared_transactions", "retention", "throwaway_container",
     "unknown_database", "unknown_key", "unknown_run", "unknown_snapshot", "usage",
 }  # fmt: skip
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    """The fenced blocks of one language, those within a list too."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for _indent, block in found]
 
 
 def commands() -> dict[str, Path]:
@@ -95,9 +114,15 @@ def galaxy() -> dict:
 
 
 def anchors(page: Path) -> set[str]:
-    """What the headings of a page can be reached by, as GitHub makes it."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    """What places of a page can be reached by: its headings, as GitHub names them, and the anchors that it sets itself."""
+    text = re.sub(r"^( *)```.*?^\1```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = set(re.findall(r'<a id="([^"]+)"></a>', text))
+    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        name = re.sub(r"[^\w -]", "", words.lower()).replace(" ", "-")
+        taken = sum(1 for other in found if re.fullmatch(rf"{re.escape(name)}(-\d+)?", other))
+        found.add(f"{name}-{taken}" if name in found else name)
+    return found
 
 
 def section(page: Path, heading: str) -> str:
@@ -130,7 +155,7 @@ def error_classes(base: type[ScalrBackupError] = ScalrBackupError) -> Iterator[t
 
 def test_every_command_that_is_shown_is_run_by_a_test() -> None:
     run = calls_of_documented() | set(NOT_RUN)
-    unproved = {command: page.name for command, page in commands().items() if command not in run}
+    unproved = {command: str(page.relative_to(CHECKOUT)) for command, page in commands().items() if command not in run}
     assert unproved == {}
 
 
@@ -147,7 +172,7 @@ def test_yaml_that_is_shown_can_be_read_and_names_real_variables() -> None:
 
 
 def test_the_verbs_are_those_of_the_agent() -> None:
-    assert table(CHECKOUT / "README.md", "verb") == verbs()
+    assert table(REFERENCE, "verb") == verbs()
 
 
 def test_verbs_in_the_text_exist() -> None:
@@ -156,14 +181,14 @@ def test_verbs_in_the_text_exist() -> None:
 
 def test_the_playbooks_are_those_of_the_collection() -> None:
     existing = {path.stem for path in (CHECKOUT / "playbooks").glob("*.yml")}
-    assert {name for name in table(CHECKOUT / "README.md", "playbook") if name} == existing
+    assert {name for name in table(REFERENCE, "playbook") if name} == existing
 
 
 def test_every_variable_of_a_playbook_is_documented() -> None:
-    """What a playbook takes with -e is in its row of the table."""
-    rows = [line.split("|") for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("| `")]
-    documented = {row[1].strip(" `"): set(re.findall(r"`(\w+)`", row[3])) for row in rows if len(row) == 5}
+    """What a playbook takes with -e is in its table, and nothing else is."""
+    page = CHECKOUT / "docs/reference/playbooks.md"
     for name in ("backup", "restore", "drill", "status", "check", "prune", "rotate_password", "recovery_kit"):
+        documented = set(re.findall(r"^\| `(\w+)` \|", section(page, name), re.MULTILINE))
         # What its plays share is in a file of its own.
         files = [CHECKOUT / f"playbooks/{name}.yml", *(CHECKOUT / "playbooks/vars").glob(f"{name}.yml")]
         text = "".join(file.read_text() for file in files)
@@ -171,8 +196,8 @@ def test_every_variable_of_a_playbook_is_documented() -> None:
             re.findall(r"(?<![.\w])(\w+) \| default\(true\)", text)
         )
         taken = {variable for variable in taken if not variable.startswith((f"{name}_", "backup_"))}
-        assert taken <= documented[name], name
-        assert documented[name] - {"pinned", "false"} <= set(re.findall(r"\w+", text)), name
+        assert taken <= documented, name
+        assert documented <= set(re.findall(r"\w+", text)), name
 
 
 @pytest.mark.parametrize("role", ["backup", "docker", "monitoring"])
@@ -230,16 +255,36 @@ def test_every_alert_leads_to_what_to_do() -> None:
 def test_the_modules_are_documented() -> None:
     modules = {path.stem for path in (CHECKOUT / "plugins/modules").glob("*.py")}
     # What only the collection's own playbooks use needs no place in the user's documentation.
-    internal = {"known_variables", "report"}
+    internal = {"image_archive", "known_variables", "page", "report"}
     playbooks = {path.stem for path in (CHECKOUT / "playbooks").glob("*.yml")}
     named = set(re.findall(r"`scalr\.backup\.(\w+)`", everything_written()))
     assert modules - internal <= named
     # A container's labels have names of that form, too.
-    labels = {*Connection.model_fields, "name"}
+    labels = {label.removeprefix("scalr.backup.") for label in LABELS if re.fullmatch(r"scalr\.backup\.\w+", label)}
     assert named <= modules | playbooks | {"backup", "docker", "monitoring"} | labels
-    assert labels <= named | {"password_variable", "database_variable"}, (
-        "these two are shown as .password_variable and the like"
-    )
+    assert labels <= named
+
+
+def test_the_demo_does_the_tutorials_steps_that_the_tutorial_says_it_does() -> None:
+    """Each playbook of the tutorial is in the demo, or its step is left out of that sentence."""
+    page = CHECKOUT / "docs/tutorial.md"
+    demo = (CHECKOUT / "demo/run").read_text()
+    steps = re.findall(r"^## (\d)\. .*?\n(.*?)(?=^## )", page.read_text(), re.MULTILINE | re.DOTALL)
+    played = {int(step): set(re.findall(r"^ansible-playbook (\w+\.yml)", text, re.MULTILINE)) for step, text in steps}
+    done = {step for step, books in played.items() if books and all(f"play {book}" in demo for book in books)}
+    assert {step for step, books in played.items() if books} - done == {7}
+    assert "`make demo` does the steps 2 to 6 and 8" in page.read_text()
+
+
+def test_every_explanation_and_every_recipe_is_on_its_index() -> None:
+    for folder in ("explanation", "how-to"):
+        index = CHECKOUT / "docs" / folder / "README.md"
+        linked = set(re.findall(r"\]\(([\w-]+\.md)\)", index.read_text()))
+        assert {path.name for path in index.parent.glob("*.md")} - {"README.md"} == linked, folder
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len(README.read_text().split()) <= 1200
 
 
 def test_what_is_needed_is_what_the_code_asks_for() -> None:
@@ -298,20 +343,49 @@ def test_every_way_to_be_told_stands_where_nobody_is_told() -> None:
 
 
 def test_the_health_check_is_described_by_what_it_asks() -> None:
-    hours = int(status.FRESH.total_seconds() // 3600)
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README.read_text(), re.MULTILINE))
+    night = datetime(2026, 11, 22, 3, tzinfo=UTC)
+    hours = int((overdue_at(Config(host="h", repository="/r"), night) - night).total_seconds() // 3600)
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", REFERENCE.read_text(), re.MULTILINE))
     assert f"younger than {hours} hours" in rows["health"]
     assert f"younger than {hours} hours" in health.health.__doc__
 
 
+def test_what_an_hourly_pass_asks_of_a_store_is_what_is_counted() -> None:
+    """The table is held to what a proxy counts (tests/integration); the sentence about hours follows from it."""
+    row = re.search(r"^\| an hourly pass \| (\d+) \| (\d+) \|", (CHECKOUT / "docs/stores.md").read_text(), re.MULTILINE)
+    assert row
+    billed = int(row[1]) + int(row[2])
+    text = " ".join((CHECKOUT / "docs/retention.md").read_text().split())
+    assert f"puts or lists something {billed} times, {round(billed * 24 * 30, -3):,} times a month" in text
+
+
+def test_what_the_page_says_of_ages_is_what_the_schedule_makes() -> None:
+    text = (CHECKOUT / "docs/monitoring.md").read_text().split("### How old a good backup may be")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)`[^|]*\| ([^|;]+?)(?:;[^|]*)? \|$", text, re.MULTILINE)
+    night = datetime(2026, 11, 22, 3, tzinfo=UTC)
+    told = {cron: words for cron, words in rows if cron != "backup_schedule"}
+    assert len(told) == 6
+    for cron, words in told.items():
+        # On a Tuesday, at the moment of a pass, and on a Sunday for a weekly one.
+        good = night if cron.endswith("0") else night + timedelta(days=2, hours=9)
+        good = good.replace(hour=3) if " 3 " in cron else good
+        overdue = overdue_at(Config(host="h", repository="/r", schedule=cron), good)
+        assert human_age((overdue - good).total_seconds()) == _short(words), cron
+
+
+def _short(words: str) -> str:
+    """An age as the agent says it."""
+    return words.replace("7 days and 2 h", "7 d 2 h").replace("26 h", "1 d 2 h")
+
+
 def test_the_days_that_snapshots_stay_are_those_of_the_retention_rules() -> None:
-    text = " ".join(README.read_text().split())
+    text = " ".join(REFERENCE.read_text().split())
     assert f"every manual one stays for {retention._KEEP_EVERY_MANUAL.removesuffix('d')} days" in text
     assert f"`pre-restore`, stays for {retention._KEEP_EVERY_PRE_RESTORE.removesuffix('d')} days" in text
 
 
 def test_things_on_a_host_are_where_the_role_puts_them() -> None:
-    text = section(README, "Where things are on a host")
+    text = section(REFERENCE, "Where things are on a host")
     variables = "".join(path.read_text() for path in variable_files(CHECKOUT / "roles/backup"))
     directory = role_options("backup")["backup_directory"]["default"]
     for path in re.findall(r"`(/opt/[^`]+)`", text):
@@ -322,7 +396,7 @@ def test_things_on_a_host_are_where_the_role_puts_them() -> None:
 
 
 def test_the_error_codes_are_those_of_the_agent() -> None:
-    codes = {derived.code for derived in error_classes()} | COMPOSED_CODES
+    codes = {derived.code for derived in error_classes()} | set(COMPOSED)
     assert table(CHECKOUT / "docs/troubleshooting.md", "code") == codes
 
 
@@ -334,7 +408,7 @@ def test_the_cures_are_those_that_findings_tell() -> None:
     )
     assert all(anchor == code for anchor, code, _cure in rows)
     written = {code: re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cure).replace("`", "") for _anchor, code, cure in rows}
-    assert {derived.code for derived in error_classes()} | COMPOSED_CODES == set(written)
+    assert {derived.code for derived in error_classes()} | set(COMPOSED) == set(written)
     told = {code: remedies.cure(code) for code in written}
     assert {code: cure for code, cure in told.items() if cure} == {
         code: f"{cure[:1].upper()}{cure[1:]}." for code, cure in written.items() if told[code]
@@ -345,11 +419,16 @@ def test_the_cures_are_those_that_findings_tell() -> None:
 
 def test_composed_codes_are_in_the_agent() -> None:
     source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
-    assert all(f'"{code}"' in source for code in COMPOSED_CODES)
+    assert all(f'"{code}"' in source for code in COMPOSED)
+
+
+def test_the_checks_of_the_doctor_are_those_of_the_agent() -> None:
+    looks = Looks(cast(Sources, None))
+    assert table(REFERENCE, "check") == {check.name for check in checks(looks)}
 
 
 def test_the_exit_codes_are_those_of_the_agent() -> None:
-    assert table(CHECKOUT / "README.md", "exit code") == {str(int(code)) for code in ExitCode}
+    assert table(CHECKOUT / "docs/reference/errors.md", "exit code") == {str(int(code)) for code in ExitCode}
 
 
 @pytest.mark.parametrize("page", [*PAGES, *ROLE_PAGES], ids=lambda page: str(page.relative_to(CHECKOUT)))
@@ -375,20 +454,30 @@ def test_anchors_lead_to_a_heading() -> None:
                 if "://" in target
                 else (page.parent / target if target else page)
             )
-            assert anchor in anchors(there), f"{page.name}: {target}#{anchor}"
+            assert anchor in anchors(there), f"{page.relative_to(CHECKOUT)}: {target}#{anchor}"
 
 
 def test_every_law_is_proved_by_tests_that_exist() -> None:
     rows = re.findall(r"^\| (\d) \| (.*?) \| (.*?) \|$", (CHECKOUT / "docs/architecture.md").read_text(), re.MULTILINE)
     assert [row[0] for row in rows] == [str(number) for number in range(1, 9)]
     for number, _law, proofs in rows:
-        names = re.findall(r"`(\S+)::(\w+)`", proofs)
-        assert names, number
-        for path, name in names:
-            tree = ast.parse((CHECKOUT / path).read_text())
-            assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, (
-                f"{path}::{name}"
-            )
+        assert_tests_exist(number, proofs)
+
+
+def test_every_guard_of_passes_is_proved_by_tests_that_exist() -> None:
+    text = section(CHECKOUT / "docs/architecture.md", "Guards of passes, and which test proves each")
+    _heading, _line, *rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    assert rows
+    for danger, _guard, proofs in rows:
+        assert_tests_exist(danger, proofs)
+
+
+def assert_tests_exist(what: str, proofs: str) -> None:
+    names = re.findall(r"`(\S+)::(\w+)`", proofs)
+    assert names, what
+    for path, name in names:
+        tree = ast.parse((CHECKOUT / path).read_text())
+        assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, f"{path}::{name}"
 
 
 def test_files_that_are_named_exist() -> None:

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import struct
 import tracemalloc
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,168 +14,24 @@ from hypothesis import strategies as st
 from scalr_backup.core.archive.head import VERSIONS, ArchiveError, ArchiveHead, PostData, Section
 from scalr_backup.core.archive.reader import ArchiveReader
 
+from tests.support.archive_writer import (
+    DATABASE,
+    ENCODING,
+    LARGE_OBJECT_DATA,
+    STDSTRINGS,
+    TABLE,
+    WHOLE,
+    Archive,
+    Block,
+    Entry,
+    LargeObjects,
+    data_of,
+    integer,
+    string,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-# A writer of archives, as small as the format allows: what pg_dump's WriteInt, WriteStr, WriteHead and WriteToc do.
-
-
-def integer(number: int) -> bytes:
-    return struct.pack("<BI", number < 0, abs(number))
-
-
-def string(text: str | bytes | None) -> bytes:
-    if text is None:
-        return integer(-1)
-    data = text if isinstance(text, bytes) else text.encode()
-    return integer(len(data)) + data
-
-
-def chunks(*pieces: bytes) -> bytes:
-    return b"".join(integer(len(piece)) + piece for piece in pieces) + integer(0)
-
-
-@dataclass(frozen=True)
-class Entry:
-    dump_id: int
-    desc: str = "TABLE"
-    tag: str | bytes = "t"
-    had_dumper: bool = False
-    section: int = Section.PRE_DATA
-    defn: str | bytes | None = None
-    copy_stmt: str | None = None
-    namespace: str | None = "public"
-    tablespace: str | None = None
-    tableam: str | None = None
-    relkind: str = ""
-    owner: str = "app"
-    dependencies: tuple[int, ...] = ()
-    offset_state: int | None = None
-    data_position: int = 0
-
-    def encode(self, version: tuple[int, int, int]) -> bytes:
-        state = self.offset_state or (1 if self.had_dumper else 3)
-        return b"".join(
-            (
-                integer(self.dump_id),
-                integer(self.had_dumper),
-                string("1259"),
-                string("16384"),
-                string(self.tag),
-                string(self.desc),
-                integer(self.section),
-                string(self.defn),
-                string(""),
-                string(self.copy_stmt),
-                string(self.namespace),
-                string(self.tablespace),
-                string(self.tableam),
-                integer(ord(self.relkind) if self.relkind else 0) if version >= (1, 16, 0) else b"",
-                string(self.owner),
-                string("false"),
-                *(string(str(dump_id)) for dump_id in self.dependencies),
-                string(None),
-                bytes([state]),
-                struct.pack("<Q", self.data_position),
-            )
-        )
-
-
-@dataclass(frozen=True)
-class Block:
-    dump_id: int
-    pieces: tuple[bytes, ...] = (b"1\tone\n", b"\\.\n\n\n")
-
-    def encode(self) -> bytes:
-        return b"\x01" + integer(self.dump_id) + chunks(*self.pieces)
-
-
-@dataclass(frozen=True)
-class LargeObjects:
-    dump_id: int
-    objects: tuple[tuple[int, tuple[bytes, ...]], ...] = ()
-
-    def encode(self) -> bytes:
-        objects = b"".join(
-            # PostgreSQL writes an oid as if it were a signed int.
-            integer(oid if oid < 1 << 31 else oid - (1 << 32)) + chunks(*pieces)
-            for oid, pieces in self.objects
-        )
-        return b"\x03" + integer(self.dump_id) + objects + integer(0)
-
-
-@dataclass(frozen=True)
-class Archive:
-    version: tuple[int, int, int] = (1, 16, 0)
-    magic: bytes = b"PGDMP"
-    sizes: tuple[int, int] = (4, 8)
-    format: int = 1
-    compression: int = 0
-    time: tuple[int, ...] = (58, 59, 23, 31, 11, 126, 0)
-    dbname: str | bytes = "shop"
-    entries: Sequence[Entry] = ()
-    count: int | None = None
-    blocks: Sequence[Block | LargeObjects] = field(default=())
-
-    @property
-    def header(self) -> bytes:
-        compression = integer(self.compression) if self.version < (1, 15, 0) else bytes([self.compression])
-        return b"".join(
-            (
-                self.magic,
-                bytes(self.version),
-                bytes(self.sizes),
-                bytes([self.format]),
-                compression,
-                *(integer(part) for part in self.time),
-                string(self.dbname),
-                string("17.6 (Debian 17.6-1)"),
-                string("18.1"),
-            )
-        )
-
-    @property
-    def head(self) -> bytes:
-        count = len(self.entries) if self.count is None else self.count
-        return self.header + integer(count) + b"".join(entry.encode(self.version) for entry in self.entries)
-
-    def encode(self) -> bytes:
-        return self.head + b"".join(block.encode() for block in self.blocks)
-
-
-ENCODING = Entry(1, "ENCODING", "ENCODING", defn="SET client_encoding = 'UTF8';\n", namespace=None, owner="")
-STDSTRINGS = Entry(2, "STDSTRINGS", "STDSTRINGS", defn="SET standard_conforming_strings = 'on';\n", namespace=None)
-DATABASE = Entry(
-    3,
-    "DATABASE",
-    "shop",
-    defn="CREATE DATABASE shop WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C';\n",
-    namespace=None,
-)
-TABLE = Entry(10, "TABLE", "orders", defn="CREATE TABLE public.orders ();\n", tableam="heap", relkind="r")
-
-
-def data_of(dump_id: int, tag: str = "t") -> Entry:
-    return Entry(
-        dump_id,
-        "TABLE DATA",
-        tag,
-        had_dumper=True,
-        section=Section.DATA,
-        copy_stmt="COPY public.t (id) FROM stdin;\n",
-        dependencies=(10,),
-    )
-
-
-LARGE_OBJECT_DATA = Entry(30, "BLOBS", "BLOBS", had_dumper=True, section=Section.DATA, namespace=None, owner="")
-WHOLE = Archive(
-    entries=(ENCODING, STDSTRINGS, DATABASE, TABLE, data_of(20, "a"), data_of(21, "b"), LARGE_OBJECT_DATA),
-    blocks=(
-        Block(20),
-        Block(21, (b"x" * 300,)),
-        LargeObjects(30, ((16400, (b"hello", b"world")), (4_000_000_000, ()))),
-    ),
-)
+    from collections.abc import Iterable
 
 
 def read(data: bytes, pieces: Iterable[int] = ()) -> ArchiveHead:
@@ -658,22 +513,83 @@ class TestCreateDatabase:
     @pytest.mark.parametrize("new", ["shop", *odd_names])
     def test_any_name_becomes_any_other(self, old: str, new: str) -> None:
         head = head_of(replace(DATABASE, defn=f"CREATE DATABASE {old} {OPTIONS};\n"))
-        assert head.create_database_sql(new) == f"CREATE DATABASE {quoted(new)} {OPTIONS};"
+        assert head.definition.create(new) == f"CREATE DATABASE {quoted(new)} {OPTIONS};"
 
     def test_with_an_owner(self) -> None:
-        sql = head_of(DATABASE).create_database_sql("new", owner='o"p')
+        sql = head_of(DATABASE).definition.create("new", owner='o"p')
         assert sql == (
             'CREATE DATABASE "new" WITH TEMPLATE = template0 ENCODING = \'UTF8\' LOCALE = \'C\' OWNER = "o""p";'
         )
 
     def test_the_archive_does_not_say_how(self) -> None:
         with pytest.raises(ArchiveError, match="does not say how its database was created"):
-            head_of(TABLE).create_database_sql("new")
+            head_of(TABLE).definition  # noqa: B018
 
-    @pytest.mark.parametrize("defn", [None, "CREATE DATABASE a b;", 'CREATE DATABASE "a WITH TEMPLATE = x;'])
+    def test_closed_to_all_but_superusers(self) -> None:
+        assert head_of(DATABASE).definition.create("new", closed=True).endswith(" LOCALE = 'C' CONNECTION LIMIT = 0;")
+
+    @pytest.mark.parametrize(
+        "defn",
+        [
+            None,
+            "CREATE DATABASE a b;",
+            'CREATE DATABASE "a WITH TEMPLATE = x;',
+            f"CREATE DATABASE a {OPTIONS}",
+            f"CREATE DATABASE a {OPTIONS}; DROP DATABASE b;",
+            f"CREATE DATABASE a {OPTIONS} -- x\n;",
+            f"CREATE DATABASE a {OPTIONS}\n\\! id\n;",
+            f"CREATE DATABASE a {OPTIONS} LOCALE = 'D';",
+            f"CREATE DATABASE a {OPTIONS} TABLESPACE = a TABLESPACE = b;",
+            f"CREATE DATABASE a {OPTIONS} TABLESPACE = ;",
+            f"CREATE DATABASE a {OPTIONS} TABLESPACE = 'a';",
+            f"CREATE DATABASE a {OPTIONS} OWNER = postgres;",
+            f"CREATE DATABASE a {OPTIONS} STRATEGY = 'file_copy';",
+            f"CREATE DATABASE a {OPTIONS} COLLATION_VERSION = :x;",
+            f"CREATE DATABASE a {OPTIONS} COLLATION_VERSION = x;",
+            f"CREATE DATABASE a {OPTIONS} COLLATION_VERSION = 1;",
+            f"CREATE DATABASE a {OPTIONS} COLLATION_VERSION = '1' '2';",
+            f"CREATE DATABASE a {OPTIONS} COLLATION_VERSION '1';",
+            f"CREATE DATABASE a {OPTIONS} COLLATION_VERSION = '1' COLLATION_VERSION = '2';",
+            f"CREATE DATABASE a {OPTIONS} collation_version = '1';",
+            f"CREATE DATABASE a {OPTIONS} \"COLLATION\" = '1';",
+            f"CREATE DATABASE a {OPTIONS} COLLATION2 = '1';",
+            f"CREATE DATABASE a {OPTIONS} ÄÖ = '1';",
+            f"CREATE DATABASE a {OPTIONS} {'X' * 42} = '1';",
+            f"CREATE DATABASE a {OPTIONS} X = '1';",
+            f"CREATE DATABASE a {OPTIONS} TEMPLATE = 'evil';",
+            f"CREATE DATABASE a {OPTIONS} OWNER = 'postgres';",
+            f"CREATE DATABASE a {OPTIONS} OID = '1';",
+            f"CREATE DATABASE a {OPTIONS} IS_TEMPLATE = 'true';",
+            f"CREATE DATABASE a {OPTIONS} ALLOW_CONNECTIONS = 'false';",
+            f"CREATE DATABASE a {OPTIONS} CONNECTION LIMIT = '5';",
+            f"CREATE DATABASE a {OPTIONS} CONNECTION = '5';",
+            "CREATE DATABASE a WITH TEMPLATE = template1;",
+            "CREATE DATABASE a WITH TEMPLATE = template0 ENCODING = UTF8;",
+            "CREATE DATABASE a WITH TEMPLATE = template0 LOCALE_PROVIDER = 'libc';",
+            "CREATE DATABASE a WITH TEMPLATE = template0 ENCODING = 'a\0b';",
+            "CREATE DATABASE a WITH TEMPLATE = template0 ENCODING = E'\\x41';",
+            "CREATE DATABASE a WITH TEMPLATE = template0 ENCODING = $$UTF8$$;",
+            "CREATE DATABASE a WITH TEMPLATE = template0 ENCODING = 'a'",
+        ],
+    )
     def test_a_statement_that_pg_dump_does_not_write(self, defn: str | None) -> None:
-        with pytest.raises(ArchiveError, match="CREATE DATABASE statement cannot be parsed"):
-            head_of(replace(DATABASE, defn=defn)).create_database_sql("new")
+        with pytest.raises(ArchiveError, match=r"^The archive's CREATE DATABASE statement cannot be parsed: .*\.$"):
+            head_of(replace(DATABASE, defn=defn)).definition  # noqa: B018
+
+    def test_what_stands_in_it_stands_in_quotes_of_ours(self) -> None:
+        options = r"WITH TEMPLATE = template0 ENCODING = 'U\! '' :x' ICU_RULES = E'\\ \' '' x'"
+        sql = head_of(replace(DATABASE, defn=f"CREATE DATABASE a {options};")).definition.create("b")
+        assert sql == (
+            r"""CREATE DATABASE "b" WITH TEMPLATE = template0 ENCODING = E'U\\! '' :x' ICU_RULES = E'\\ '' '' x';"""
+        )
+
+    @pytest.mark.parametrize("value", ["2.36", "it''s", "'; DROP DATABASE b; --'", r"\! id", ":x", "a\nb", "X = 'y'"])
+    def test_an_option_of_a_release_to_come_is_written_anew(self, value: str) -> None:
+        value = value.replace("'", "''")
+        options = f"{OPTIONS} COLLATION_VERSION = '{value}' NEW_THING = 'x'"
+        sql = head_of(replace(DATABASE, defn=f"CREATE DATABASE a {options};")).definition.create("b")
+        ours = f"E'{value}'".replace("\\", "\\\\") if "\\" in value else f"'{value}'"
+        assert sql == f"CREATE DATABASE \"b\" {OPTIONS} COLLATION_VERSION = {ours} NEW_THING = 'x';"
 
 
 class TestTablespaces:
@@ -681,9 +597,9 @@ class TestTablespaces:
     def test_the_databases_own(self, sql: str, name: str) -> None:
         head = head_of(replace(DATABASE, defn=f"CREATE DATABASE shop {OPTIONS} TABLESPACE = {sql};\n"))
         assert head.database_tablespace == name
-        assert head.create_database_sql("new") == f'CREATE DATABASE "new" {OPTIONS} TABLESPACE = {sql};'
-        assert head.create_database_sql("new", with_tablespace=False) == f'CREATE DATABASE "new" {OPTIONS};'
-        assert head.create_database_sql("new", owner="o", with_tablespace=False) == (
+        assert head.definition.create("new") == f'CREATE DATABASE "new" {OPTIONS} TABLESPACE = {quoted(name)};'
+        assert head.definition.create("new", with_tablespace=False) == f'CREATE DATABASE "new" {OPTIONS};'
+        assert head.definition.create("new", owner="o", with_tablespace=False) == (
             f'CREATE DATABASE "new" {OPTIONS} OWNER = "o";'
         )
 
@@ -693,7 +609,7 @@ class TestTablespaces:
         head = head_of(replace(DATABASE, defn=f"CREATE DATABASE shop {options};\n"))
         assert head.database_tablespace is None
         assert head.tablespaces == frozenset()
-        assert head.create_database_sql("new", with_tablespace=False) == f'CREATE DATABASE "new" {options};'
+        assert head.definition.create("new", with_tablespace=False) == f'CREATE DATABASE "new" {options};'
 
     def test_all_of_them(self) -> None:
         database = replace(DATABASE, defn=f"CREATE DATABASE shop {OPTIONS} TABLESPACE = fast;\n")
@@ -774,21 +690,45 @@ class TestWhatIsToBeExpected:
 
 
 def properties_of(name: str) -> tuple[str, ...]:
-    """All that pg_dump says of a database apart from its creation; *name* is as it stands in SQL."""
+    """All that pg_dump says of a database apart from its creation, text by text; *name* is as it stands in SQL."""
     comment = f"COMMENT ON DATABASE {name} IS 'it''s DATABASE shop \\';\n"
     label = f"SECURITY LABEL FOR dummy ON DATABASE {name} IS 'secret';\n"
     privileges = (
         f"REVOKE ALL ON DATABASE {name} FROM PUBLIC;\n"
         f'GRANT ALL ON DATABASE {name} TO "DATABASE shop";\n'
-        f"GRANT CONNECT ON DATABASE {name} TO database;\n"
+        f"REVOKE GRANT OPTION FOR CONNECT,TEMPORARY ON DATABASE {name} FROM app;\n"
+        "SET SESSION AUTHORIZATION database;\n"
+        f"GRANT CONNECT ON DATABASE {name} TO database WITH GRANT OPTION;\n"
+        "RESET SESSION AUTHORIZATION;\n"
     )
     settings = (
         f"ALTER DATABASE {name} CONNECTION LIMIT = 5;\n"
+        f"ALTER DATABASE {name} IS_TEMPLATE = true;\n"
         f"ALTER DATABASE {name} SET search_path TO 'shop', 'a b';\n"
         f"ALTER DATABASE {name} SET \"a.b\" TO E'\\\\ '' DATABASE shop';\n"
         f"ALTER ROLE database IN DATABASE {name} SET statement_timeout TO '5s';\n"
     )
     return comment, label, privileges, settings
+
+
+def anew(name: str) -> tuple[str, ...]:
+    """The same as a restore says it, of a database of this name: all names stand in quotes."""
+    of = f"DATABASE {quoted(name)}"
+    return (
+        f"COMMENT ON {of} IS E'it''s DATABASE shop \\\\';",
+        f"SECURITY LABEL FOR \"dummy\" ON {of} IS 'secret';",
+        f"REVOKE ALL ON {of} FROM PUBLIC;",
+        f'GRANT ALL ON {of} TO "DATABASE shop";',
+        f'REVOKE GRANT OPTION FOR CONNECT, TEMPORARY ON {of} FROM "app";',
+        'SET SESSION AUTHORIZATION "database";',
+        f'GRANT CONNECT ON {of} TO "database" WITH GRANT OPTION;',
+        "RESET SESSION AUTHORIZATION;",
+        f"ALTER {of} CONNECTION LIMIT = 5;",
+        f"ALTER {of} IS_TEMPLATE = true;",
+        f"ALTER {of} SET \"search_path\" TO 'shop', 'a b';",
+        f"ALTER {of} SET \"a.b\" TO E'\\\\ '' DATABASE shop';",
+        f'ALTER ROLE "database" IN {of} SET "statement_timeout" TO \'5s\';',
+    )
 
 
 def property_entries(name: str) -> tuple[Entry, ...]:
@@ -810,22 +750,99 @@ class TestDatabaseProperties:
         assert head_of(DATABASE, TABLE).database_properties() == ()
 
     def test_as_they_were_dumped(self) -> None:
-        assert head_of(*property_entries("shop")).database_properties() == properties_of("shop")
+        head = head_of(*property_entries("shop"))
+        assert head.database_properties() == anew(head.dbname)
+        assert head.unknown_properties == ()
 
     @pytest.mark.parametrize("old", ["shop", "database", *map(quoted, odd_names)])
     @pytest.mark.parametrize("new", ["shop", *odd_names])
     def test_for_another_name(self, old: str, new: str) -> None:
-        assert head_of(*property_entries(old)).database_properties(new) == properties_of(quoted(new))
+        assert head_of(*property_entries(old)).database_properties(new) == anew(new)
 
     def test_backslashes_of_an_old_fashioned_server(self) -> None:
-        head = read(
-            Archive(
-                entries=(
-                    ENCODING,
-                    replace(STDSTRINGS, defn="SET standard_conforming_strings = 'off';\n"),
-                    *property_entries("shop"),
-                )
-            ).encode()
+        old = [
+            replace(one, defn=(one.defn or "").replace("shop \\'", "shop \\\\'")) for one in property_entries("shop")
+        ]
+        off = replace(STDSTRINGS, defn="SET standard_conforming_strings = 'off';\n")
+        head = read(Archive(entries=(ENCODING, off, *old)).encode())
+        assert head.database_properties("shop") == anew("shop"), "since PostgreSQL 19 the setting cannot be off"
+
+    @pytest.mark.parametrize("limit", [-1, 0, 999_999_999, 1_000_000_000, 2**31 - 1])
+    def test_a_limit_may_be_as_large_as_a_server_takes(self, limit: int) -> None:
+        text = f"ALTER DATABASE shop CONNECTION LIMIT = {limit};"
+        head = head_of(DATABASE, Entry(7, "DATABASE PROPERTIES", "shop", defn=text))
+        assert head.database_properties() == (f'ALTER DATABASE "shop" CONNECTION LIMIT = {limit};',)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "ALTER DATABASE shop CONNECTION LIMIT = 2147483648;",
+            "ALTER DATABASE shop CONNECTION LIMIT = 00000000001;",
+            "ALTER DATABASE shop CONNECTION LIMIT = ٣;",
+            "ALTER DATABASE shop ALLOW_CONNECTIONS = false;",
+            "ALTER DATABASE shop OWNER TO evil;",
+            "ALTER DATABASE shop SET x TO 'y' 'z';",
+            "ALTER DATABASE shop SET x FROM CURRENT;",
+            "ALTER DATABASE shop SET work_mem TO '5MB'\n\\! id\n;",
+            "ALTER ROLE evil SET x TO 'y';",
+            "ALTER ROLE evil SUPERUSER;",
+            "ALTER SYSTEM SET x TO 'y';",
+            "UPDATE pg_database SET datname = 'x';",
+            "COPY (SELECT 1) TO PROGRAM 'id';",
+            "ALTER DATABASE shop SET x TO 'y'",
+            "ALTER DATABASE",
+            "SET SESSION AUTHORIZATION evil; DROP DATABASE shop;",
+        ],
+    )
+    def test_what_is_not_known_is_told_and_never_run(self, text: str) -> None:
+        head = head_of(DATABASE, Entry(7, "DATABASE PROPERTIES", "shop", defn=text))
+        assert head.database_properties() == ()
+        [told] = head.unknown_properties
+        assert told.startswith("DATABASE PROPERTIES ")
+        assert "evil" not in told
+
+    def test_one_statement_that_is_not_known_costs_no_other(self) -> None:
+        text = (
+            "ALTER DATABASE shop CONNECTION LIMIT = 5;\n"
+            "ALTER ROLE evil SUPERUSER;\n"
+            "ALTER DATABASE shop SET a TO 'b';\n"
+            "ALTER DATABASE shop SET NEW FOO TO 'y';\n"
+            "ALTER ROLE app IN DATABASE shop SET c TO 'd';\n"
         )
-        spelled_out = [text.replace("IS 'it", "IS E'it") for text in properties_of("shop")]
-        assert head.database_properties() == tuple(spelled_out), "since PostgreSQL 19 the setting cannot be off"
+        head = head_of(DATABASE, Entry(7, "DATABASE PROPERTIES", "shop", defn=text))
+        assert head.database_properties() == (
+            'ALTER DATABASE "shop" CONNECTION LIMIT = 5;',
+            'ALTER DATABASE "shop" SET "a" TO \'b\';',
+            'ALTER ROLE "app" IN DATABASE "shop" SET "c" TO \'d\';',
+        )
+        assert len(head.settings) == 2
+        assert [told.partition(": ")[0] for told in head.unknown_properties] == [
+            "DATABASE PROPERTIES public.shop (entry 7), statement 2", "DATABASE PROPERTIES public.shop (entry 7), statement 4",
+        ]  # fmt: skip
+        assert "evil" not in "".join(head.unknown_properties)
+
+    def test_who_says_it_is_kept_with_what_is_said(self) -> None:
+        """A statement about who speaks that is not understood leaves out all that it may be about."""
+        text = (
+            "ALTER DATABASE shop SET a TO 'b';\nSET SESSION AUTHORIZATION 'evil';\nALTER DATABASE shop SET c TO 'd';\n"
+        )
+        head = head_of(DATABASE, Entry(7, "DATABASE PROPERTIES", "shop", defn=text))
+        assert head.database_properties() == ()
+        assert len(head.unknown_properties) == 1
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "GRANT ALL ON DATABASE shop TO evil; ALTER ROLE evil SUPERUSER;",
+            "GRANT ALL ON TABLE shop TO evil;",
+            "GRANT postgres TO evil;",
+            "REVOKE ALL ON DATABASE shop FROM PUBLIC CASCADE;",
+            "GRANT SET ON DATABASE shop TO evil;",
+        ],
+    )
+    def test_privileges_that_are_not_known_stop_a_restore(self, text: str) -> None:
+        head = head_of(DATABASE, Entry(6, "ACL", "DATABASE shop", defn=text, section=Section.NONE))
+        with pytest.raises(
+            ArchiveError, match=r"^ACL .*DATABASE shop \(entry 6\) of the archive cannot be parsed: .*\.$"
+        ):
+            head.database_properties()

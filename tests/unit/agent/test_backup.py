@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +14,16 @@ from types import SimpleNamespace
 import pytest
 from scalr_backup.actions.backup.dump import Dumped, Dumper
 from scalr_backup.actions.backup.producer import Report
+from scalr_backup.actions.backup.repository_side import (
+    RepositoryAtStart,
+    RepositorySide,
+    current,
+    require_no_other_agent,
+)
 from scalr_backup.actions.backup.result import PassRequest, PassResult
 from scalr_backup.actions.backup.run import Pass
 from scalr_backup.actions.backup.saved_roles import SavedRoles, read_roles
+from scalr_backup.actions.backup.server_facts import ServerFacts, server_facts
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.errors import (
     ContainerGoneError,
@@ -40,17 +47,35 @@ from scalr_backup.core.model import (
     Volume,
 )
 from scalr_backup.core.progress import nobody
+from scalr_backup.core.row_order import OrderPlan
 from scalr_backup.tools.docker.exec_stream import ExecResult
 from scalr_backup.tools.postgres.cluster import Postgres
+from scalr_backup.tools.restic.repository import RetentionGroup
 from scalr_backup.tools.state import State
+
+
+def ago(**duration):
+    return (datetime.now(UTC) - timedelta(**duration)).isoformat()
+
+
+YESTERDAY = ago(hours=25)
 
 
 def a_pass_that_meets(error, state):
     def fail():
         raise error
 
-    restic = SimpleNamespace(require_version=fail)
-    return Pass(Tools(SimpleNamespace(host="h"), None, restic, state, nobody, threading.Event()))
+    restic = SimpleNamespace(require_version=fail, repository="/repository")
+    return Pass(
+        Tools(
+            SimpleNamespace(host="h", repository="/repository", timezone="UTC"),
+            None,
+            restic,
+            state,
+            nobody,
+            threading.Event(),
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,6 +86,7 @@ def test_a_pass_that_fails_as_a_whole_is_recorded(tmp_path, error, code):
     with pytest.raises(type(error)):
         a_pass_that_meets(error, state).run(PassRequest())
     assert state.read()["last_pass"]["error"]["code"] == code
+    assert state.owes_prune("prune", "/repository"), "it may have saved what no snapshot needs"
 
 
 def test_a_question_about_an_unknown_database_is_not(tmp_path):
@@ -101,14 +127,20 @@ class Asked(Dumper):
         super().__init__(COUNTING, None, None, nobody, "r", None)
         self.sqlstate, self.asked = sqlstate, []
 
-    def _dump(self, _cluster, _database, _tags, *, sparing, raw):
+    def _dump(self, _cluster, _database, _tags, *, sparing, raw, wish=None):
         self.asked.append((sparing, raw))
         if not raw:
             raise PostgresError("no", self.sqlstate)
         return "dumped"
 
 
-COUNTING = SimpleNamespace(row_counts=True)
+COUNTING = SimpleNamespace(row_counts=True, lock_wait_seconds=60, row_order="off")
+PLAIN = Report(bytes=10, head_bytes=3)
+DESCRIPTION = {
+    "database": "shop", "oid": 16384, "owner": "app", "encoding": "UTF8", "collate": "C", "ctype": "C", "size_bytes": 8_000_000,
+    "largest_indexes": [], "server_version": "17.6", "server_version_num": 170006, "extensions": [], "public_schema": True,
+    "settings": [],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("sparing", [False, True])
@@ -133,55 +165,62 @@ class TestCounts:
         failed, counted = Future(), Future()
         failed.set_exception(PostgresError("could not read block 7", "XX002"))
         counted.set_result({"t": 3})
-        assert dumper._counts(failed, None) == (None, "could not read block 7")
-        assert dumper._counts(counted, None) == ({"t": 3}, None)
+        assert dumper._counts(failed, None, OrderPlan(), PLAIN) == (None, "could not read block 7")
+        assert dumper._counts(counted, None, OrderPlan(), PLAIN) == ({"t": 3}, None)
         off = Dumper(SimpleNamespace(row_counts=False), None, None, nobody, "r", None)
-        assert off._counts(None, None) == (None, None)
+        assert off._counts(None, None, OrderPlan(), PLAIN) == (None, None)
 
     def test_of_a_sparing_dump_are_made_when_it_is_saved(self):
-        exporting = SimpleNamespace(query=lambda _sql: [["public", "t", 3]])
+        exporting = SimpleNamespace(query=lambda *_sql: [["public", "t", 3]])
         dumper = Dumper(COUNTING, None, None, nobody, "r", None)
-        assert dumper._counts(None, exporting) == ({'"public"."t"': 3}, None)
+        assert dumper._counts(None, exporting, OrderPlan(), PLAIN) == ({'"public"."t"': 3}, None)
 
     @pytest.mark.parametrize("sqlstate", [None, "53300", "53200", "55P03", "57P01"])
     def test_that_had_no_connection_or_lock_are_made_in_the_exporting_session(self, sqlstate):
         failed = Future()
         failed.set_exception(PostgresError("zu viele Verbindungen", sqlstate))
-        exporting = SimpleNamespace(query=lambda _sql: [["public", "t", 3]])
+        exporting = SimpleNamespace(query=lambda *_sql: [["public", "t", 3]])
         dumper = Dumper(COUNTING, None, None, nobody, "r", None)
-        assert dumper._counts(failed, exporting) == ({'"public"."t"': 3}, None)
+        assert dumper._counts(failed, exporting, OrderPlan(), PLAIN) == ({'"public"."t"': 3}, None)
 
     def test_that_fail_there_too_are_told(self):
-        def query(_sql):
+        def query(*_sql):
             raise PostgresError("still none")
 
         failed = Future()
         failed.set_exception(PostgresError("none", "53200"))
         dumper = Dumper(COUNTING, None, None, nobody, "r", None)
-        assert dumper._counts(failed, SimpleNamespace(query=query)) == (None, "still none")
+        assert dumper._counts(failed, SimpleNamespace(query=query), OrderPlan(), PLAIN) == (None, "still none")
 
     def test_of_a_run_that_is_told_to_stop_end_it(self):
         stopped = Future()
         stopped.set_exception(InterruptedRunError("told to stop"))
         with pytest.raises(InterruptedRunError):
-            Dumper(COUNTING, None, None, nobody, "r", None)._counts(stopped, None)
+            Dumper(COUNTING, None, None, nobody, "r", None)._counts(stopped, None, OrderPlan(), PLAIN)
 
-    def test_are_made_in_a_session_that_did_not_export_the_snapshot(self, monkeypatch):
-        """What fails in the session that exported it ends the snapshot under pg_dump."""
+    @pytest.mark.parametrize("is_small", [False, True], ids=["large", "small"])
+    def test_are_made_in_a_session_that_did_not_export_the_snapshot_or_after_the_dump(self, monkeypatch, is_small):  # noqa: C901
+        """What fails in the session that exported it ends the snapshot under pg_dump; once that has ended, it harms nothing."""
         monkeypatch.setattr("scalr_backup.actions.backup.dump.survey", lambda _session: ([], []))
-        sessions = []
+        sessions, happened = [], []
 
         class Session:
             def __init__(self):
                 self.asked = []
 
-            def query(self, sql):
+            def query(self, sql, *_most):
                 self.asked.append(sql)
+                if "pg_relation_filenode" in sql:
+                    return []
                 if "pg_export_snapshot" in sql:
                     return ["00000003-1"]
-                if "SET TRANSACTION SNAPSHOT '00000003-1'" in sql:
+                if "SET TRANSACTION SNAPSHOT '00000003-1'" in sql or (
+                    is_small and "'database'" not in sql and happened
+                ):
+                    happened.append("counted")
                     raise PostgresError("cannot access temporary or unlogged relations during recovery", "0A000")
-                return [{"database": "shop", "encoding": "UTF8"}] if "'database'" in sql else [170000]
+                described = {**DESCRIPTION, "size_bytes": 8_000_000 if is_small else 8_000_000_000}
+                return [described] if "'database'" in sql else [170000]
 
         @contextmanager
         def session(*_arguments, **_options):
@@ -189,6 +228,9 @@ class TestCounts:
             yield sessions[-1]
 
         class Found(Dumper):
+            def _plan(self, *_arguments):
+                return OrderPlan()
+
             def _job(self, *_arguments):
                 return None
 
@@ -199,14 +241,19 @@ class TestCounts:
                 return []
 
             def _save(self, *_arguments):
+                happened.append("saved")
                 return Saved("aa", 10, 10, 5), Report(10, 3)
 
-        discovery = SimpleNamespace(postgres=lambda *_: SimpleNamespace(session=session))
-        cluster = SimpleNamespace(container=SimpleNamespace(name="c"), credentials=None)
-        dumped = Found(SimpleNamespace(row_counts=True), discovery, None, nobody, "r").dump(cluster, "shop", [])
+        server = SimpleNamespace(session=session, while_waiting=lambda _check: SimpleNamespace(session=session))
+        discovery = SimpleNamespace(postgres=lambda *_: server)
+        cluster = SimpleNamespace(container=SimpleNamespace(name="c", labels={}), credentials=None)
+        dumped = Found(COUNTING, discovery, None, nobody, "r").dump(cluster, "shop", [])
         assert dumped.count_error == "cannot access temporary or unlogged relations during recovery"
-        assert len(sessions) == 2
-        assert not any("count(*)" in sql for sql in sessions[0].asked)
+        assert len(sessions) == (1 if is_small else 2)
+        if is_small:
+            assert happened == ["saved", "counted"]
+        else:
+            assert not any("count(*)" in sql for sql in sessions[0].asked)
 
     def test_that_failed_are_a_warning_of_the_pass_and_on_record(self, tmp_path, monkeypatch):
         monkeypatch.setattr("scalr_backup.actions.leftovers.clean_up", lambda *_: [])
@@ -216,7 +263,7 @@ class TestCounts:
             Container("c" * 64, "scalr-shop-db", "postgres:17", "sha256:aa", "running", "ok"),
             Credentials("app", None), "17.6", (Database("shop", 10, "app", "UTF8"),),
         )  # fmt: skip
-        config = SimpleNamespace(host="h", parallel=1, start_wait_seconds=0)
+        config = SimpleNamespace(host="h", repository="/repository", parallel=1, start_wait_seconds=0, timezone="UTC")
         a_pass = Pass(Tools(config, None, None, state, nobody, threading.Event()))
         now = datetime(2026, 11, 22, 3, tzinfo=UTC)
         result = PassResult("r", "nightly", "h", now, now)
@@ -238,7 +285,9 @@ class TestAnErrorThatNobodyForesaw:
         )  # fmt: skip
 
     def the_pass(self, tmp_path, **tools):
-        config = SimpleNamespace(host="h", parallel=2, start_wait_seconds=0)
+        config = SimpleNamespace(
+            host="h", repository="/repository", parallel=2, start_wait_seconds=0, lock_wait_seconds=60, timezone="UTC"
+        )
         return Pass(
             Tools(config, tools.get("discovery"), tools.get("restic"), State(tmp_path), nobody, threading.Event())
         )
@@ -283,15 +332,15 @@ class TestAnErrorThatNobodyForesaw:
             saved.append(json.loads(Path(file).read_bytes()))
             return Saved("bb", 1, 1, 1)
 
-        def postgres(container, credentials, application):
+        def postgres(container, credentials, application, *, seconds):
             def fail(*_, **__):
                 raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
             good = container.name == "scalr-good-db"
             return SimpleNamespace(
                 container=container.name, globals_sql=(lambda **_: ROLES) if good else fail,
-                settings=(lambda *_: ["", "/data"]) if good else fail, volume=fail, may_read_passwords=lambda: True,
-                readable_settings=fail,
+                readable_settings=(lambda _names: {"data_directory": "/data"}) if good else fail, volume=fail,
+                may_read_passwords=lambda: True, kept_open=nullcontext,
             )  # fmt: skip
 
         a_pass = self.the_pass(
@@ -326,9 +375,7 @@ class TestAnotherAgentOfTheSameName:
             )
             for who, hours in manifests
         ]  # fmt: skip
-        restic = SimpleNamespace(repository="/repository")
-        config = SimpleNamespace(host="h", copy_to=None)
-        Pass(Tools(config, None, restic, state, nobody, threading.Event()))._refuse_another_agent(last_pass, snapshots)
+        require_no_other_agent("h", "/repository", own, last_pass, snapshots)
 
     def test_that_has_saved_since_our_last_pass_is_refused(self, tmp_path):
         with pytest.raises(TwoHostsError, match="Another agent backed up under the name h into /repository"):
@@ -426,39 +473,120 @@ class TestRoles:
 class TestMeasuring:
     """What the repository is measured at when the pass has done its work."""
 
-    def measure(self, tmp_path, **restic):
+    TAKEN = datetime(2026, 11, 20, tzinfo=UTC)
+
+    def measure(self, tmp_path, size, locks=("a",)):
         state = State(tmp_path)
-        tools = Tools(
-            SimpleNamespace(host="h", copy_to=None), None, SimpleNamespace(**restic), state, nobody, threading.Event()
-        )
+        restic = SimpleNamespace(
+            repository="/repository", size=size, note_key=lambda: None, room=lambda: (3, 4),
+            oldest_lock=lambda ids: self.TAKEN if [*ids] == ["a"] else None,
+        )  # fmt: skip
+        tools = Tools(SimpleNamespace(host="h", copy_to=None), None, restic, state, nobody, threading.Event())
         now = datetime(2026, 11, 22, 3, tzinfo=UTC)
         result = PassResult("r", "nightly", "h", now, now)
-        Pass(tools)._measure(result)
+        RepositorySide(tools, nobody, result, RepositoryAtStart((), tuple(locks), 0)).measure()
         return state.read().get("repository"), result.warnings
 
     def test_it_is_on_record(self, tmp_path):
-        taken = datetime(2026, 11, 20, tzinfo=UTC)
-        recorded, warnings = self.measure(
-            tmp_path, size=lambda: RepositorySize(5, 9, 2), locks=lambda: ["a"], room=lambda: (3, 4),
-            oldest_lock=lambda ids: taken if ids == ["a"] else None,
-        )  # fmt: skip
-        assert datetime.fromisoformat(recorded.pop("time")).tzinfo is not None
+        recorded, warnings = self.measure(tmp_path, lambda: RepositorySize(5, 9, 2))
+        assert recorded.pop("time") == recorded.pop("sized")
         assert recorded == {
-            "size_bytes": 5, "uncompressed_bytes": 9, "snapshots": 2, "locks": 1, "oldest_lock": taken.isoformat(),
-            "free_bytes": 3, "total_bytes": 4,
+            "repository": "/repository", "size_bytes": 5, "uncompressed_bytes": 9, "snapshots": 2,
+            "locks": 1, "oldest_lock": self.TAKEN.isoformat(), "free_bytes": 3, "total_bytes": 4,
         }  # fmt: skip
         assert warnings == []
 
-    def test_one_that_cannot_be_measured_is_a_warning_and_keeps_what_was_known(self, tmp_path):
-        known = {"time": "2026-11-22T03:00:00+00:00", "size_bytes": 1}
+    @pytest.mark.parametrize(
+        ("changes", "again"),
+        [
+            ({}, False),
+            ({"sized": ago(hours=21)}, True),
+            ({"sized": ago(hours=-1)}, True),
+            ({"repository": "/other"}, True),
+        ],
+    )
+    def test_sizes_are_measured_once_a_day_and_locks_each_time(self, tmp_path, changes, again):
+        known = {"time": ago(hours=1), "sized": ago(hours=1), "repository": "/repository", "size_bytes": 1, "locks": 7}
+        State(tmp_path).put(repository={**known, **changes})
+        recorded, _warnings = self.measure(tmp_path, lambda: RepositorySize(5, 9, 2), locks=())
+        assert recorded["size_bytes"] == (5 if again else 1)
+        assert (recorded["locks"], recorded["oldest_lock"]) == (0, None)
+        assert (recorded["sized"] == recorded["time"]) == again
+
+    @pytest.mark.parametrize(
+        ("known", "sizes"),
+        [
+            ({"time": YESTERDAY, "size_bytes": 1}, {"sized": YESTERDAY, "size_bytes": 1}),
+            (
+                {"time": ago(hours=1), "sized": YESTERDAY, "repository": "/repository", "size_bytes": 1},
+                {"sized": YESTERDAY, "size_bytes": 1},
+            ),
+            ({"time": ago(hours=1), "sized": ago(hours=1), "repository": "/other", "size_bytes": 1}, {}),
+        ],
+        ids=["of an earlier release", "of yesterday", "of another repository"],
+    )
+    def test_sizes_that_cannot_be_measured_are_a_warning_and_room_and_locks_are_on_record(self, tmp_path, known, sizes):
+        """The room is what a repository runs out of, and the larger it is the longer takes its size."""
         State(tmp_path).put(repository=known)
 
         def fail():
             raise RepositoryUnreachableError("it did not answer.")
 
-        recorded, warnings = self.measure(tmp_path, size=fail)
-        assert recorded == known
+        recorded, warnings = self.measure(tmp_path, fail)
+        assert recorded.pop("time") > ago(hours=1)
+        assert recorded == {
+            **sizes, "repository": "/repository", "locks": 1, "oldest_lock": self.TAKEN.isoformat(), "free_bytes": 3,
+            "total_bytes": 4,
+        }  # fmt: skip
         assert warnings == ["The repository was not measured: it did not answer."]
+
+
+class TestCurrentSnapshots:
+    """What there is when the dumps are done, of what was listed before them and what the policy has seen since."""
+
+    @staticmethod
+    def snapshot(name, *tags, hours=0):
+        return Snapshot(name, datetime(2026, 11, 22, hours, tzinfo=UTC), "h", "/shop/shop.dump", tags, 1)
+
+    def test_of_the_reasons_that_were_asked_for_the_policy_has_the_newer_word(self):
+        kept, gone, new = (
+            self.snapshot("kept", "nightly"), self.snapshot("gone", "nightly", hours=1), self.snapshot("new", "nightly", hours=3)
+        )  # fmt: skip
+        manual = self.snapshot("manual", "manual", hours=2)
+        plans = {"nightly": [RetentionGroup("/shop/shop.dump", (new,), (kept,))]}
+        assert current([kept, gone, manual], plans) == [kept, manual, new]
+
+    def test_where_the_policy_was_not_asked_what_was_listed_counts(self):
+        listed = [self.snapshot("a", "nightly"), self.snapshot("b", "manual", hours=1)]
+        assert current(listed, {}) == listed
+
+
+class TestServerFacts:
+    """What a manifest has of a server: asked for in one session."""
+
+    def facts(self, answer):
+        asked = []
+
+        def readable_settings(names):
+            asked.append([*names])
+            return answer(names)
+
+        return server_facts(SimpleNamespace(readable_settings=readable_settings)), asked
+
+    def test_all_that_may_be_read_in_one_look(self):
+        known = {"shared_preload_libraries": "pg_cron", "data_directory": "/d", "max_connections": "100"}
+        facts, asked = self.facts(lambda names: {name: known[name] for name in names if name in known})
+        assert (facts.libraries, facts.directory) == ("pg_cron", "/d")
+        assert "data_directory" not in facts.shared
+        assert len(asked) == 1
+
+    def test_what_may_not_be_read_is_missing_and_a_look_that_fails_is_all(self):
+        assert self.facts(lambda _names: {})[0] == ServerFacts(None, None, {})
+
+        def fail(_names):
+            raise PostgresError("no")
+
+        assert self.facts(fail)[0] == ServerFacts()
 
 
 class TestVolumes:

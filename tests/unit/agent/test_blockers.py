@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE
 from scalr_backup.tools.postgres.blockers import Blocker, LockWatch, in_the_way
-from scalr_backup.tools.postgres.session import explain_failure
+from scalr_backup.tools.postgres.failures import explain_failure
 
 ORDERS = "the table public.orders"
 HOLDER = Blocker(ORDERS, 1, 42, "app", "psql", "idle in transaction", "2026-11-28 03:00:00")

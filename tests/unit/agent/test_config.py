@@ -20,6 +20,7 @@ def test_the_defaults_are_those_of_the_contract():
     assert config.containers == ("scalr-*-db", "scalr-auth-postgres")
     assert (config.schedule, config.timezone, config.parallel) == ("0 3 * * *", "UTC", 2)
     assert config.keep.rules == {"daily": 30, "weekly": 4, "monthly": 6}
+    assert config.dump_size_factor == 16
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,13 @@ def test_a_failure_does_not_forget_the_last_good_copy(tmp_path):
     assert state.read()["copy"]["last_success"] is None, "that was in another repository"
 
 
+def test_what_a_copy_has_sent_before_it_failed_is_owed_a_prune(tmp_path):
+    use_case, state = copier(tmp_path, Unreachable())
+    use_case.copy()
+    assert state.owes_prune("copy_prune", "s3:https://s3.test/copies")
+    assert not state.owes_prune("prune", "/repository")
+
+
 def test_a_snapshot_that_did_not_arrive_is_a_failure(tmp_path):
     target = SimpleNamespace(unlock=lambda: 0, snapshots=list, copy_from=lambda _source, _ids: None)
     result = copier(tmp_path, target)[0].copy()

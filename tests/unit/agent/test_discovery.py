@@ -1,24 +1,30 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
+from scalr_backup.actions import missing
 from scalr_backup.actions.credentials import resolve_credentials, ways_in
-from scalr_backup.actions.discovery import FILTERED, UNNAMED, Discovery, choose, judge, may_match
+from scalr_backup.actions.discovery import Discovery, choose
+from scalr_backup.actions.documents import FILTERED, UNNAMED, judge, may_match
 from scalr_backup.core.config import Config
 from scalr_backup.core.connection import Connection
 from scalr_backup.core.errors import (
     CallRefusedError,
     ConfigurationError,
+    ContainerRefusedError,
     CredentialsError,
     DockerUnreachableError,
     InterruptedRunError,
     PostgresError,
     UnknownDatabaseError,
 )
-from scalr_backup.core.model import Credentials
+from scalr_backup.core.model import Credentials, Failure
+from scalr_backup.core.power import sentence
 
 FILES = {"/run/secrets/password": "from file", "/run/secrets/user": "file_user"}
 
@@ -196,7 +202,7 @@ class Doors(Discovery):
         super().__init__(config(), None)
         self.let_in, self.sqlstate, self.tried = let_in, sqlstate, []
 
-    def postgres(self, _container, credentials, _application):
+    def postgres(self, _container, credentials, _application, *, seconds):
         way = credentials.system_user or credentials.host or "socket"
         self.tried.append(way)
 
@@ -205,10 +211,10 @@ class Doors(Discovery):
                 raise PostgresError(f"not over {way}", self.sqlstate)
             return "17.6"
 
-        return SimpleNamespace(server_version=server_version)
+        return SimpleNamespace(server_version=server_version, kept_open=nullcontext)
 
     def log_in(self, **told):
-        return self._log_in(judge(config(), inspect()), Credentials("app", "p", **told), "look")
+        return self._log_in(judge(config(), inspect()), Credentials("app", "p", **told), "look", 60.0, ExitStack())
 
 
 class TestLoggingIn:
@@ -265,6 +271,9 @@ class Listing:
         self.looked_into.append(container)
         return inspect(name=container)
 
+    def power(self, document, *, accepted):
+        return None
+
 
 def summary(name, state="running", **labels):
     names = ["/app/alias", f"/{name}"]
@@ -289,6 +298,54 @@ def test_only_database_containers_are_looked_into():
         ("scalr-scratch-db", "excluded", "backup_exclude names it"),
         ("scalr-shop-db", "ok", None),
     ]
+
+
+class Powerful(Listing):
+    """An engine one of whose containers may do all, and another shares the host's network."""
+
+    def power(self, document, *, accepted):
+        held = {
+            "/scalr-root-db": "it is privileged",
+            "/scalr-net-db": None if accepted else "it shares the host's network",
+        }
+        return held.get(document["Name"])
+
+
+def test_one_with_power_over_the_host_is_refused_and_the_others_are_found(monkeypatch):
+    monkeypatch.setattr(Discovery, "_describe", lambda _self, container, _application, _seconds: container.name)
+    engine = Powerful(*(summary(f"scalr-{name}-db", **{"scalr.backup": "true"}) for name in ("a", "root", "net")))
+    found = Discovery(config(), engine).clusters()
+    assert [(one.name, one.status) for one in found.containers] == [
+        ("scalr-a-db", "ok"), ("scalr-net-db", "refused"), ("scalr-root-db", "refused"),
+    ]  # fmt: skip
+    assert found.clusters == ("scalr-a-db",)
+    assert replace(found, clusters=()).warnings[1] == sentence("scalr-root-db", "it is privileged")
+    assert [missing.is_failure(one, []) for one in found.containers] == [False, True, True]
+    [failed] = missing.failures(found.containers[2], {})
+    assert failed.error == Failure("container_refused", sentence("scalr-root-db", "it is privileged"))
+
+    accepting = config(host_namespaces_accepted=["scalr-net-db"])
+    assert [one.status for one in Discovery(accepting, engine).matches()] == ["ok", "ok", "refused"]
+
+
+@pytest.mark.parametrize("anywhere", [False, True])
+def test_one_with_power_is_refused_by_its_name_too_and_as_a_target(anywhere):
+    for engine in (Powerful(summary("scalr-root-db")), Powerful(summary("scalr-root-db", **{"scalr.backup": "false"}))):
+        with pytest.raises(
+            ContainerRefusedError if anywhere or not engine.containers()[0]["Labels"] else UnknownDatabaseError
+        ):
+            Discovery(config(), engine).cluster("scalr-root-db", "test", anywhere=anywhere)
+
+
+def test_the_products_own_containers_are_never_meant():
+    own = [
+        summary("scalr-backup"), summary("scalr-backup-socket-proxy", **{"scalr.backup": "true"}),
+        summary("scalr-x-db", **{"scalr.backup.own": "true"}), summary("scalr-y-db", **{"scalr.backup.drill": "run"}),
+    ]  # fmt: skip
+    engine = Listing(*own)
+    found = Discovery(config(containers=["*"]), engine).matches()
+    assert {one.status for one in found} == {"excluded"}
+    assert engine.looked_into == []
 
 
 def test_postgresql_that_no_rule_matches_is_found_without_looking_into_it():
@@ -359,7 +416,7 @@ def test_whoever_asks_for_the_one_that_cannot_be_inspected_is_told_why():
 
 def test_whoever_asks_for_another_one_does_not_wait_for_it(monkeypatch):
     engine = Hanging(summary("scalr-a-db"), summary("scalr-hung-db"))
-    monkeypatch.setattr(Discovery, "_describe", lambda _self, container, _application: container.name)
+    monkeypatch.setattr(Discovery, "_describe", lambda _self, container, _application, _seconds: container.name)
     assert Discovery(config(), engine).cluster("scalr-a-db", "test") == "scalr-a-db"
     assert engine.looked_into == ["scalr-a-db"]
 
@@ -377,7 +434,7 @@ def test_containers_are_inspected_side_by_side_so_that_two_that_hang_cost_the_ti
 
 
 def test_a_cluster_whose_look_fails_unforeseen_is_unreachable_and_the_others_are_described(monkeypatch):
-    def describe(self, container, application):
+    def describe(self, container, application, seconds):
         if container.name == "scalr-odd-db":
             raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
         return container.name
@@ -392,7 +449,7 @@ def test_a_cluster_whose_look_fails_unforeseen_is_unreachable_and_the_others_are
 
 
 def test_being_told_to_stop_is_nobodys_status(monkeypatch):
-    def describe(self, container, application):
+    def describe(self, container, application, seconds):
         raise InterruptedRunError("told to stop")
 
     monkeypatch.setattr(Discovery, "_describe", describe)

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import re
+import threading
 from http.client import RemoteDisconnected
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
+import docker
 import pytest
 import requests
 from docker.errors import APIError, DockerException
 from docker.transport.unixconn import UnixHTTPConnectionPool
-from scalr_backup.core.errors import CallRefusedError, DockerUnreachableError
+from scalr_backup.core.errors import CallRefusedError, ContainerStoppedError, DockerUnreachableError
 from scalr_backup.tools.docker import engine as docker_host
+from scalr_backup.tools.docker.answers import translate
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import ExecResult
 from urllib3.exceptions import MaxRetryError, ProtocolError, ReadTimeoutError
@@ -72,6 +76,37 @@ def test_a_proxy_that_stays_away_is_named(engine, monkeypatch):
         DockerHost()
 
 
+class Haproxy(BaseHTTPRequestHandler):
+    """The socket proxy, before an engine whose socket it may not use."""
+
+    def do_GET(self):
+        body = b"<html><body><h1>503 Service Unavailable</h1>\nNo server is available to handle this request.\n</body></html>\n"
+        self.send_response_only(503)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_proxy_that_does_not_get_through_is_told_from_one_that_does_not_run(monkeypatch):
+    """As where its group is not that of the engine's socket."""
+    with HTTPServer(("127.0.0.1", 0), Haproxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("DOCKER_HOST", address)
+        expected = (
+            "The Docker Engine does not answer: the socket proxy cannot reach it; it is not running, or the proxy's group may "
+            "not use its socket."
+        )
+        with pytest.raises(DockerUnreachableError) as at_first:
+            DockerHost(proxy_seconds=0.0)
+        assert at_first.value.message == expected
+        client = docker.APIClient(base_url=address, version="1.41")
+        with pytest.raises(DockerUnreachableError) as later:
+            translate(client.containers, "the list of containers")
+        assert later.value.message == expected
+        server.shutdown()
+
+
 def test_an_engine_that_does_not_answer_is_not_waited_for(engine):
     engine.failures = 1000
     with pytest.raises(
@@ -128,7 +163,7 @@ def test_a_refusal_without_words_is_its_number(engine):
 
 def test_a_file_of_a_container_is_read_or_it_is_told_why_not(engine):
     host = DockerHost()
-    host.run = lambda _container, argv, waiting: (
+    host.run = lambda _container, argv, waiting, most_bytes: (
         ExecResult(0, b"secret\n", "")
         if argv == ["cat", "--", "/run/secrets/one"]
         else ExecResult(1, b"", f"cat: {argv[-1]}: No such file or directory\n")
@@ -137,3 +172,22 @@ def test_a_file_of_a_container_is_read_or_it_is_told_why_not(engine):
     content, why = host.read_file("web", "/run/secrets/two")
     assert content == b""
     assert why.endswith("cat: /run/secrets/two: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "error"),
+    [
+        (409, "Container 4f66 is not running", ContainerStoppedError),
+        # As Podman 5.4 says it.
+        (500, "can only create exec sessions on running containers: container state improper", ContainerStoppedError),
+        (500, "no space left on device", DockerUnreachableError),
+    ],
+)
+def test_an_exec_in_a_container_that_does_not_run_is_told_from_an_engine_in_trouble(status, words, error):
+    def exec_create():
+        response = requests.Response()
+        response.status_code = status
+        raise APIError("Error", response, words)
+
+    with pytest.raises(error):
+        translate(exec_create, "shop-db")

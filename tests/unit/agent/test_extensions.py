@@ -34,7 +34,7 @@ from scalr_backup.tools.docker.throwaway import Image
 from scalr_backup.tools.postgres.cluster import Postgres
 
 NEW = "scalr_restore_20261122t030000z_3f9a_1"
-CREATE_CRON = "CREATE EXTENSION IF NOT EXISTS pg_cron WITH SCHEMA pg_catalog"
+CREATE_CRON = 'CREATE EXTENSION IF NOT EXISTS "pg_cron" WITH SCHEMA "pg_catalog"'
 
 
 def head(*extensions):
@@ -86,6 +86,27 @@ def test_an_extension_that_looks_at_the_name_is_created_under_it_and_others_are_
     assert len(creations_at_home(head("tied"), ["tied"])) == 1
 
 
+def test_of_what_creates_an_extension_its_name_and_its_schema_alone_are_taken():
+    told = replaced(head("pg_cron"), 'CREATE EXTENSION IF NOT EXISTS pg_cron WITH SCHEMA "a ""b";\n')
+    assert creations_at_home(told) == ['CREATE EXTENSION IF NOT EXISTS "pg_cron" WITH SCHEMA "a ""b"']
+    for text in (
+        "CREATE EXTENSION pg_cron;\n\\! id\n",
+        "CREATE EXTENSION pg_cron; ALTER ROLE app SUPERUSER;",
+        "CREATE EXTENSION pg_cron CASCADE;",
+        "CREATE EXTENSION pg_cron",
+        "DROP EXTENSION pg_cron;",
+        "",
+    ):
+        assert creations_at_home(replaced(head("pg_cron"), text)) == []
+
+
+def replaced(head_, defn):
+    """The same head with another text that creates its one extension."""
+    return SimpleNamespace(
+        extensions=head_.extensions, entries=[SimpleNamespace(desc="EXTENSION", tag="pg_cron", defn=defn)]
+    )
+
+
 class Refuses:
     """A server that refuses an extension, with this code."""
 
@@ -118,7 +139,7 @@ def test_what_is_not_known_is_recognized_by_an_error_that_names_the_database(des
     server = Refuses(sqlstate)
     assert looks_at_the_name((Trouble(entry, words),), "shop", server, NEW) == found
     for asked in server.asked:
-        assert asked == (NEW, "BEGIN", "CREATE EXTENSION tied", "ROLLBACK"), "a look leaves nothing"
+        assert asked == (NEW, "BEGIN", 'CREATE EXTENSION IF NOT EXISTS "tied"', "ROLLBACK"), "a look leaves nothing"
 
 
 def test_an_extension_that_is_called_as_the_database_is_not_recognized_by_its_own_name():

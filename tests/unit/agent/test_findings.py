@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from scalr_backup.actions.discovery import FILTERED, UNNAMED
+from scalr_backup.actions.documents import FILTERED, UNNAMED
 from scalr_backup.actions.health.alerts import compare, digest, messages
+from scalr_backup.actions.health.indexes import of_damaged_indexes
 from scalr_backup.actions.health.status import judge
 from scalr_backup.core.config import Config
 from scalr_backup.core.remedies import ALERTS, TROUBLESHOOTING, cure
@@ -108,6 +110,13 @@ WRONG = {
         {"databases": shop(left_out=[{"relation": "pgmq.q", "why": "extension", "extension": "pgmq", "rows": 5}])}, "warning",
         "docker exec scalr-backup scalr-backup snapshots --db scalr-shop-db",
     ),
+    "index_damaged": (
+        {"databases": shop(damaged_index={
+            "relation": '"public"."Odd"', "table": 'public."Odd"', "index": 'public."Odd\'s"', "time": ago(hours=2),
+        })}, "warning",
+        "docker exec scalr-shop-db sh -c 'psql -U \"${POSTGRES_USER:-postgres}\" -d shop -c '\"'\"'REINDEX INDEX CONCURRENTLY "
+        "public.\"Odd'\"'\"'\"'\"'\"'\"'\"'\"'s\"'\"'\"''",
+    ),
     "drill_overdue": (
         {"databases": shop(first_success=ago(days=41))}, "warning", "ansible-playbook scalr.backup.drill --limit web1",
     ),
@@ -167,10 +176,18 @@ WRONG = {
     "pass_runs_long": (
         {"running": {"since": ago(hours=13)}}, "warning", "docker logs --tail 50 scalr-backup",
     ),
+    "pass_outlasts_schedule": (
+        {"last_pass": last_pass(reason="nightly", started=ago(hours=34), finished=ago(hours=8.9))}, "warning",
+        "docker exec scalr-backup scalr-backup history --days 2",
+    ),
     "lock_too_old": (
         {"repository": {"oldest_lock": ago(hours=25)}}, "warning", "docker exec scalr-backup scalr-backup unlock",
     ),
     "clock_skew": ({"clock": {"time": ago(hours=9), "skew_seconds": -61.0}}, "warning", "timedatectl status"),
+    "calls_refused": (
+        {"refused": {"begun": "a", "counted": {"exec": 2}, "total": {"exec": 2, "call": 1, "look": 9}, "last": ago(days=6)}},
+        "warning", "docker logs scalr-backup-socket-proxy",
+    ),
     "not_delivered": (
         {"notifications": {"pending": [{}], "last_error": "json refused it."}}, "warning",
         "docker exec scalr-backup scalr-backup notify --test",
@@ -240,15 +257,120 @@ def test_each_thing_that_is_wrong_is_found_and_says_what_to_run(code: str) -> No
         {"volumes": {"scalr-shop-db": {"directory": "/d", "free_bytes": 0, "total_bytes": 0}}},
         {"volumes": {"scalr-gone-db": {"directory": "/d", "free_bytes": 1, "total_bytes": 100}}},
         {"running": {}},
+        {"last_pass": last_pass(reason="nightly", started=ago(hours=32.9), finished=ago(hours=9))},
+        {"last_pass": last_pass(reason="manual", started=ago(hours=34), finished=ago(hours=8.9))},
         {"repository": {"oldest_lock": ago(hours=24)}},
         {"clock": {"time": ago(hours=9), "skew_seconds": 60.0}},
         {"clock": {"time": ago(days=3), "skew_seconds": 600.0}},
         {"notifications": {"pending": [], "last_error": "json refused it."}},
         {"refused_pass": {"time": ago(hours=10), "message": "busy"}},
+        {"refused": {"begun": "a", "counted": {}, "total": {"exec": 2}, "last": ago(days=8)}},
+        {"refused": {"begun": "a", "counted": {"look": 3}, "total": {"look": 3}}},
     ],
 )
 def test_what_is_within_its_limits_is_not_found(changes: dict) -> None:
     assert judged(document(**changes)).findings == ()
+
+
+HOURLY = Config(host="web1", repository="/repository", schedule="0 * * * *")
+
+
+def hourly(minutes, **changes):
+    """A host that is backed up every hour, and was last so many minutes ago."""
+    last = {
+        **last_pass(reason="nightly", started=ago(minutes=minutes + 5), finished=ago(minutes=minutes)),
+        "duration_seconds": 300,
+    }
+    return document(
+        databases=shop(last_success=ago(minutes=minutes), last_tried=ago(minutes=minutes)), last_pass=last, **changes
+    )
+
+
+def test_on_an_hourly_schedule_a_backup_is_too_old_after_an_hour_and_a_half_and_says_what_was_due() -> None:
+    assert judged(hourly(85), HOURLY).findings == ()
+    [finding] = judged(hourly(90), HOURLY).findings
+    due = "has no good backup younger than 1 h 30 min, although a pass was due since (schedule 0 * * * *)"
+    assert (finding.code, finding.message) == ("backup_too_old", f"scalr-shop-db/shop {due}")
+    [finding] = judged(hourly(5 * 60 + 55), HOURLY).findings
+    assert "although 5 passes were due since" in finding.message
+    [finding] = judged(hourly(6 * 24 * 60), HOURLY).findings
+    assert "although more than 99 passes were due since" in finding.message
+
+
+def test_a_failure_of_this_hour_is_one_before_anything_is_too_old() -> None:
+    state = hourly(65)
+    state["databases"]["scalr-shop-db/shop"] |= {"ok": False, "error": ERROR, "last_tried": ago(minutes=1)}
+    status = judged(state, HOURLY)
+    assert [one.code for one in status.findings] == ["backup_failed"]
+    assert status.health.ok
+
+
+def test_a_pass_that_outlasts_an_hour_is_given_its_time_and_what_it_leaves_out_is_said() -> None:
+    """It ran from 8:00 to 10:10, so those of 9:00 and 10:00 did not; the one of 11:00 is not done before 13:10."""
+    took = {
+        "started": ago(hours=4),
+        "finished": ago(hours=1, minutes=50),
+        "duration_seconds": 130 * 60,
+        "reason": "nightly",
+    }
+    state = document(databases=shop(last_success=ago(hours=1, minutes=50)), last_pass=last_pass(**took))
+    status = judged(state, HOURLY)
+    assert status.healthy
+    [finding] = status.findings
+    assert finding.code == "pass_outlasts_schedule"
+    assert finding.message.startswith(
+        "The last pass took 2 h 10 min, so 2 that the schedule 0 * * * * asks for meanwhile"
+    )
+    assert status.databases[0]["overdue_at"] == (NOW + timedelta(hours=1, minutes=40)).isoformat()
+
+
+def test_a_pass_over_one_database_says_nothing_of_how_long_all_of_them_take() -> None:
+    by_hand = {"started": ago(minutes=51), "finished": ago(minutes=50), "duration_seconds": 60, "reason": "manual"}
+    databases = shop(last_success=ago(minutes=110), seconds=100 * 60.0)
+    assert judged(document(databases=databases, last_pass=last_pass(**by_hand)), HOURLY).healthy
+
+
+def test_a_database_that_is_no_more_lends_the_others_no_time() -> None:
+    """Its dump took five hours, a year ago: the hour and a half of what is left is no longer for that."""
+    gone = shop(last_tried=ago(days=365), last_success=ago(days=365), seconds=5 * 3600.0)["scalr-shop-db/shop"]
+    databases = shop(last_success=ago(minutes=110)) | {"scalr-old-db/shop": gone | {"container": "scalr-old-db"}}
+    status = judged(document(databases=databases, nightly_looked=ago(minutes=50)), HOURLY)
+    assert [one.code for one in status.findings] == ["backup_too_old"]
+
+
+def test_a_pass_of_the_night_has_left_out_no_hour_of_a_schedule_that_came_after_it() -> None:
+    took = {"started": ago(hours=9), "finished": ago(hours=6.5), "duration_seconds": 9000.0, "reason": "nightly"}
+    for record in (
+        {"cron": "0 3 * * *", "since": ago(days=30), "before": "0 3 * * *"},
+        {"cron": "0 * * * *", "since": ago(minutes=10), "before": "0 3 * * *"},
+    ):
+        assert judged(document(last_pass=last_pass(**took), schedule=record), HOURLY).findings == ()
+
+
+def test_a_changed_schedule_alarms_nobody_before_one_of_its_passes_was_due() -> None:
+    """What is nine hours old was good for a nightly schedule; the agent has not even noticed the change in the first case."""
+    for record in (
+        {"cron": "0 3 * * *", "since": ago(days=30), "before": "0 3 * * *"},
+        {"cron": "0 * * * *", "since": ago(minutes=70), "before": "0 3 * * *"},
+    ):
+        assert judged(document(schedule=record), HOURLY).findings == ()
+    record = {"cron": "0 * * * *", "since": ago(minutes=95), "before": "0 3 * * *"}
+    assert [one.code for one in judged(document(schedule=record), HOURLY).findings] == ["backup_too_old"]
+
+
+def test_what_rare_passes_look_for_is_given_up_after_two_of_them() -> None:
+    monthly = Config(host="web1", repository="/repository", schedule="0 3 1 * *")
+    gone = shop(last_success=ago(days=31), last_tried=ago(days=31))
+    assert len(judged(document(databases=gone, nightly_looked=ago(hours=1)), monthly).databases) == 1
+    assert judged(document(databases=gone, nightly_looked=ago(hours=1))).databases == ()
+
+
+def test_a_copy_is_judged_by_the_schedule_too() -> None:
+    config = Config.model_validate({**HOURLY.model_dump(by_alias=True), "copy": {"repository": "b2:bucket"}})
+    good = {"repository": "b2:bucket", "ok": True, "copied": 1, "removed": [], "error": None, "time": ago(hours=2)}
+    for minutes, codes in ((85, []), (120, ["copy_failed"])):
+        state = {**hourly(20), "copy": {**good, "last_success": ago(minutes=minutes)}}
+        assert [one.code for one in judged(state, config).findings] == codes
 
 
 def test_limits_are_the_configurations() -> None:
@@ -480,3 +602,12 @@ def test_a_name_that_somebody_chose_adds_no_line_and_steers_no_terminal():
         f"Run next: {finding.command}"
     ]
     assert all(line.isprintable() for line in digest(CONFIG, judged(state)).body.split("\n"))
+
+
+@pytest.mark.parametrize("name", ["host=db.example.com", "postgres://db.example.com/x"])
+def test_a_database_whose_name_reads_like_an_address_is_no_other_server(name):
+    damage = {"relation": "t", "table": "t", "index": "i", "time": ago(hours=2)}
+    database = {"container": "c", "database": name, "damaged_index": damage, "last_success": None, "age_seconds": None}
+    [finding] = of_damaged_indexes([database])
+    psql = shlex.split(shlex.split(finding.command)[-1])
+    assert psql[psql.index("-d") + 1] == f"dbname='{name}'"

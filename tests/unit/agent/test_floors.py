@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -18,7 +20,7 @@ FLOORS = ("core", "tools", "actions", "service", "cli")
 # process of its own.
 OUTSIDE_WORLD = {
     "docker": ("tools/docker/",),
-    "requests": ("tools/docker/", "tools/heartbeat.py"),
+    "requests": ("tools/docker/", "tools/heartbeat.py", "tools/store/"),
     "socket": ("tools/docker/",),
     "subprocess": ("tools/restic/", "service/server.py"),
 }
@@ -118,3 +120,17 @@ def test_no_two_classes_share_a_name():
         if isinstance(node, ast.ClassDef)
     ]
     assert [name for name, count in Counter(name.strip("_") for name in classes).items() if count > 1] == []
+
+
+def test_a_producer_starts_without_what_it_does_not_need() -> None:
+    """One starts for each database, and Python takes a processor longer to read pydantic than pg_dump to dump a small one."""
+    program = "import sys; from scalr_backup.actions.backup import producer; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"pydantic", "pydantic_core", "typer", "rich", "apprise", "structlog", "prometheus_client"}

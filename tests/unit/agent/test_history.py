@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from scalr_backup.cli import app as cli
 from scalr_backup.cli import wiring
 from scalr_backup.core.config import parse_config
 from scalr_backup.core.model import DatabaseBackup, Failure
+from scalr_backup.core.records.history_days import thinned
+from scalr_backup.tools import history
 from scalr_backup.tools.history import KEEP
 from scalr_backup.tools.state import State
 from typer.testing import CliRunner
@@ -150,6 +154,135 @@ def test_what_is_older_than_it_is_kept_goes_and_not_with_every_pass(state, tmp_p
     assert not file.with_suffix(".new").exists()
 
 
+HOURLY = 24
+TOKYO = ZoneInfo("Asia/Tokyo")
+
+
+def a_line(moment, ok=True, database="shop", **changes):
+    """What a pass at that moment has left of one database."""
+    return {
+        "kind": "backup", "time": moment.isoformat(), "started": moment.isoformat(), "run": f"r{moment:%j%H%M}",
+        "reason": "nightly", "container": "c", "database": database, "ok": ok, "seconds": 1.0, "bytes_read": 100 if ok else 7,
+        "bytes_added": 10 if ok else 0, "bytes_stored": 4 if ok else 0, "rows": 3, "error": None if ok else "dump_failed",
+        **changes,
+    }  # fmt: skip
+
+
+def a_pass(moment, error=None, **changes):
+    return {
+        "kind": "pass", "time": moment.isoformat(), "started": moment.isoformat(), "run": f"r{moment:%j%H%M}",
+        "reason": "nightly", "ok": error is None, "size_bytes": None, "snapshots": None, "error": error, **changes,
+    }  # fmt: skip
+
+
+def hours_of(day):
+    return [datetime(2026, 11, day, hour, tzinfo=UTC) for hour in range(HOURLY)]
+
+
+def test_of_a_day_long_past_a_line_for_each_database_stays_with_what_all_came_to():
+    lines = [line for moment in hours_of(2) for line in (a_line(moment, ok=moment.hour not in {3, 23}), a_pass(moment))]
+    shop, whole = thinned(lines, date(2026, 11, 3))
+    assert shop["time"] == "2026-11-02T22:00:00+00:00"
+    assert (shop["ok"], shop["bytes_read"]) == (True, 100)
+    assert shop["day"] == {
+        "good": 22, "failed": 2, "bytes_read": 2200, "bytes_added": 220, "bytes_stored": 88, "error": "dump_failed",
+    }  # fmt: skip
+    assert whole["day"] == {"good": 24, "failed": 0, "error": None}
+    assert list(thinned(lines, date(2026, 11, 2))) == lines
+
+
+def test_a_day_is_one_of_the_zone_that_passes_are_scheduled_in():
+    """Of a day in Tokyo on which everything failed from 15:00 on, no failure is told of the day after."""
+    begin = datetime(2026, 11, 2, tzinfo=TOKYO)
+    moments = [(begin + timedelta(hours=hour)).astimezone(UTC) for hour in range(3 * HOURLY)]
+    lines = [a_line(at, ok=not begin + timedelta(hours=15) <= at < begin + timedelta(hours=24)) for at in moments]
+    kept = list(thinned(lines, date(2026, 11, 5), TOKYO))
+    dates = [datetime.fromisoformat(one["started"]).astimezone(TOKYO).date().day for one in kept]
+    assert [(day, one["day"]["good"], one["day"]["failed"]) for day, one in zip(dates, kept, strict=True)] == [
+        (2, 15, 9), (3, 24, 0), (4, 24, 0),
+    ]  # fmt: skip
+
+
+def test_a_pass_that_ends_after_midnight_is_of_the_day_on_which_it_began():
+    lines = [a_line(moment + timedelta(minutes=90), started=moment.isoformat()) for moment in hours_of(2)]
+    assert [one["day"]["good"] for one in thinned(lines, date(2026, 11, 3))] == [24]
+
+
+def test_the_passes_zone_is_the_one_that_thins_and_a_drill_thins_nothing(state, monkeypatch):
+    monkeypatch.setattr(history, "_GROWN", 1)
+    moments = [datetime(2026, 10, 1, hour, tzinfo=UTC) for hour in range(HOURLY)]
+    state.history.append([a_line(moment) for moment in moments], zone=None)
+    state.record_drill(drill())
+    assert len(state.history.read(EVER)) == HOURLY + 1
+    state.record_pass(result(), [], zone=TOKYO)
+    days = [one["day"]["good"] for one in state.history.read(EVER) if one.get("day")]
+    assert days == [15, 9]
+
+
+def test_a_dump_that_had_to_be_all_new_is_in_no_sum():
+    lines = [a_line(moment, anew="order" if moment.hour == 0 else None) for moment in hours_of(2)]
+    kept = [one for one in thinned(lines, date(2026, 11, 3)) if one["kind"] == "backup"]
+    assert [(one.get("anew"), one.get("day", {}).get("good")) for one in kept] == [("order", None), (None, 23)]
+
+
+def test_what_stands_for_a_day_already_is_counted_as_it_is():
+    lines = [a_line(moment) for moment in hours_of(2)]
+    (once,) = thinned(lines[:20], date(2026, 11, 3))
+    (twice,) = thinned([once, *lines[20:]], date(2026, 11, 3))
+    (whole,) = thinned(lines, date(2026, 11, 3))
+    assert twice == whole
+
+
+def test_nights_and_drills_stay_as_they_are():
+    nights = [line for day in range(2, 9) for line in (a_line(hours_of(day)[3]), a_pass(hours_of(day)[3]))]
+    by_hand = [a_line(hours_of(9)[hour], run=f"m{hour}", reason="manual") for hour in (9, 10)]
+    drills = [{**drill(), "kind": "drill", "error": None, "run": f"d{number}"} for number in range(9)]
+    lines = [*nights, *by_hand, *drills]
+    assert list(thinned(lines, date(2026, 12, 1))) == lines
+
+
+def test_a_pass_that_was_recorded_again_counts_once_in_its_day():
+    lines = [line for moment in hours_of(2) for line in (a_pass(moment), a_pass(moment, size_bytes=moment.hour))]
+    (whole,) = thinned(lines, date(2026, 11, 3))
+    assert (whole["size_bytes"], whole["day"]["good"]) == (23, 24)
+
+
+def test_the_last_size_that_is_known_stays_and_the_last_reason_of_a_failure():
+    lines = [a_pass(moment, "wrong_password" if moment.hour > 20 else None) for moment in hours_of(2)]
+    lines[20]["size_bytes"] = 4711
+    (whole,) = thinned(lines, date(2026, 11, 3))
+    assert (whole["size_bytes"], whole["day"]) == (4711, {"good": 21, "failed": 3, "error": "wrong_password"})
+
+
+def test_a_dump_that_had_to_be_all_new_is_in_no_sum_of_a_day():
+    lines = [a_line(moment, bytes_added=10, anew="first" if moment.hour == 0 else None) for moment in hours_of(2)]
+    first, rest = thinned(lines, date(2026, 11, 3))
+    assert first == lines[0]
+    assert (rest["day"]["good"], rest["day"]["bytes_added"]) == (23, 230)
+
+
+def test_a_year_of_hourly_passes_stays_small(state, tmp_path, monkeypatch):
+    """What is past has a line a day for each database; of the last week, and what has not grown enough yet, all is there."""
+    monkeypatch.setattr(history, "_GROWN", 1 << 16)
+    names = [f"db{number}" for number in range(4)]
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    for day in range(40):
+        moments = [begin + timedelta(days=day, hours=hour) for hour in range(HOURLY)]
+        state.history.append(
+            [line for at in moments for line in (*(a_line(at, database=one) for one in names), a_pass(at))]
+        )
+    entries = state.history.read(EVER)
+    by_day = Counter(entry["time"][:10] for entry in entries)
+    assert set(by_day.values()) == {len(names) + 1, HOURLY * (len(names) + 1)}
+    whole = [day for day, lines in by_day.items() if lines > len(names) + 1]
+    assert max(by_day) in whole
+    assert 8 <= len(whole) <= 8 + 4
+    assert (tmp_path / "history.jsonl").stat().st_size < 600_000
+    assert (
+        sum(entry.get("day", {"good": 1})["good"] for entry in entries if entry["kind"] == "backup") == 40 * HOURLY * 4
+    )
+
+
 @pytest.fixture
 def agent(tmp_path, monkeypatch):
     """The verb, on a host whose agent has one night behind it."""
@@ -169,6 +302,30 @@ def test_the_verb_tells_it_to_programs_and_to_people(agent, tmp_path):
     shown = agent("--days", "2").stdout
     assert "FAILED: dump_failed" in shown
     assert "1.5 s" in shown
+
+
+def test_the_table_says_how_many_passes_of_a_day_were_good(agent, tmp_path):
+    day = {"good": 23, "failed": 1, "bytes_read": 9, "bytes_added": 9, "bytes_stored": 9, "error": "dump_failed"}
+    moment = datetime.now(UTC) - timedelta(days=9)
+    State(tmp_path).history.append(
+        [a_line(moment, day=day), a_pass(moment, day={"good": 24, "failed": 0, "error": None})]
+    )
+    shown = agent("--days", "30").stdout
+    assert "23 of 24 ok, FAILED: dump_failed" in " ".join(shown.split())
+    assert "24 of 24 ok" in shown
+
+
+def test_the_verb_says_how_many_passes_were_due_since_the_schedule_is_what_it_is(agent, tmp_path):
+    (tmp_path / "config.json").write_text(
+        json.dumps({"host": "web1", "repository": "/repository", "schedule": "0 * * * *"})
+    )
+    since = (datetime.now(UTC) - timedelta(days=3)).replace(hour=12)
+    State(tmp_path).put(schedule={"cron": "0 * * * *", "since": since.isoformat(), "before": "0 3 * * *"})
+    told = json.loads(agent("--days", "30", "--json").stdout.splitlines()[-1])["data"]
+    whole = [(since + timedelta(days=day)).date().isoformat() for day in (1, 2)]
+    assert [told["due_days"][day] for day in whole] == [24, 24]
+    assert min(told["due_days"]) == whole[0]
+    assert 46 <= len(told["due_lately"]) <= 48
 
 
 def test_a_history_without_anything_says_so(agent):

@@ -41,7 +41,7 @@ class Server:
         yield self
 
     def query(self, sql):
-        if not sql.startswith("SELECT"):
+        if not sql.startswith("SELECT pg_catalog.convert_from("):
             return []
         self.asked.append(sql)
         count = self.counts.pop(0)

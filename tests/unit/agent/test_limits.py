@@ -25,12 +25,15 @@ class Notes:
     def __init__(self):
         self.calls = []
         self.written = []
+        self.seconds = []
 
-    def start_exec(self, _container, argv, environment, **_options):
+    def start_exec(self, _container, argv, environment, **options):
+        self.seconds.append(options.get("silence_seconds"))
         self.calls.append((argv, environment))
         raise SilentCommandError("nothing")
 
-    def run(self, _container, argv, environment=None, **_options):
+    def run(self, _container, argv, environment=None, **options):
+        self.seconds.append(options.get("silence_seconds"))
         self.calls.append((argv, environment or {}))
         return ExecResult(0, b"", "")
 
@@ -81,6 +84,18 @@ def test_an_assertion_keeps_the_hour_that_it_has(server):
     assert server.options_of("psql")[0].split("statement_timeout=")[-1].startswith("3600000")
 
 
+def test_a_script_of_many_such_assertions_has_a_day(server):
+    with suppress(Exception):
+        postgres(server).run_read_only("new", "SELECT true")
+    assert server.seconds == [24 * 3600.0]
+
+
+def test_a_busy_server_has_minutes_to_end_what_was_left(server):
+    with suppress(SilentCommandError):
+        postgres(server).end_leftovers("scalr-backup r$")
+    assert server.seconds == [300.0]
+
+
 @pytest.mark.parametrize(
     "start",
     [
@@ -98,7 +113,9 @@ def test_event_triggers_keep_still_in_every_section(server, start):
 
 def test_a_session_lifts_the_limits_before_its_first_query():
     written = []
-    stream = SimpleNamespace(write=lambda data: written.append(data.decode()), frames=lambda _waiting: iter(()))
+    stream = SimpleNamespace(
+        write=lambda data, _waiting: written.append(data.decode()), frames=lambda _waiting: iter(())
+    )
     SqlSession(stream, "c/shop", lambda: None)
     [first] = written
     assert all(name in first for name in ("transaction_timeout", "idle_session_timeout", "statement_timeout"))
@@ -108,7 +125,7 @@ def test_a_session_lifts_the_limits_before_its_first_query():
 def test_rows_are_counted_without_asking_an_index():
     asked = []
 
-    def query(sql):
+    def query(sql, _most=None):
         asked.append(sql)
         return []
 

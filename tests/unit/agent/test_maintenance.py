@@ -250,13 +250,13 @@ def test_a_prune_gives_way_to_a_restore_that_begins(care):
 
     def until_told_to_stop():
         began.set()
-        assert care.cancelled.wait(5)
+        assert care.cancelled.wait(60)
         raise InterruptedRunError("told to stop")
 
     def restore():
-        began.wait(5)
+        began.wait(60)
         with care.state.locks.hold("container-shop", "restore r into it"):
-            care.cancelled.wait(5)
+            care.cancelled.wait(60)
 
     thread = threading.Thread(target=restore)
     thread.start()

@@ -11,7 +11,7 @@ from scalr_backup.core.archive.checks import violated_check
 from scalr_backup.core.archive.mending import as_not_valid, is_unreachable, may_be_left_out, mend, needed, paths
 from scalr_backup.core.archive.trouble import Trouble
 from scalr_backup.core.errors import PostgresError, UnrestorableError
-from scalr_backup.tools.postgres.session import reporter_of
+from scalr_backup.tools.postgres.failures import reporter_of
 
 
 def entry(number, desc, tag, defn=None, namespace="public", dependencies=()):

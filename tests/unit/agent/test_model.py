@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,6 @@ from scalr_backup.core.errors import UsageError
 from scalr_backup.core.model import dump_path, is_run_id, kept_since, new_run_id, old_name, parse_dump_path
 from scalr_backup.core.sql import connection_string, cut_name, quote_identifier, quote_literal
 from scalr_backup.tools.restic.messages import parse_snapshot, parse_version
-from scalr_backup.tools.restic.stores import redact
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=63)
 
@@ -105,9 +105,23 @@ def test_a_snapshot_out_of_restics_json():
     assert one.time.isoformat() == "2026-11-22T03:00:00.123456+01:00"
 
 
-def test_passwords_in_urls_are_redacted():
-    assert redact("rest:https://user:pa55@host/x") == "rest:https://user:***@host/x"
-    assert redact("s3:https://host:9000/bucket") == "s3:https://host:9000/bucket"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0000-01-01T00:00:00Z",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
+        "10000-01-01T00:00:00Z",
+        "",
+        "2026-11-22T03:00:00",
+    ],
+)
+def test_a_time_that_is_none_is_of_the_future_and_can_be_told_in_each_zone(text):
+    one = parse_snapshot({"id": "a" * 64, "time": text, "paths": None})
+    assert one.is_from_the_future(datetime(2026, 11, 22, tzinfo=UTC))
+    for zone in ("Pacific/Kiritimati", "America/Los_Angeles"):
+        assert one.time.astimezone(ZoneInfo(zone)).year == 9999
+    assert one.path == ""
 
 
 def test_quoting():

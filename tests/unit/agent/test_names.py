@@ -66,7 +66,7 @@ def passed(tmp_path, monkeypatch, listed, there, *, noted=None, closes=True):
         return []
 
     monkeypatch.setattr("scalr_backup.actions.leftovers.clean_up", clean_up)
-    config = SimpleNamespace(host="h", parallel=2, start_wait_seconds=0)
+    config = SimpleNamespace(host="h", repository="/repository", timezone="UTC", parallel=2, start_wait_seconds=0)
     discovery = SimpleNamespace(
         postgres=lambda *_arguments: SimpleNamespace(database_names=lambda: set(there)), is_coming=lambda _one: False
     )

@@ -6,7 +6,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from scalr_backup.actions.discovery import choose, from_summary, judge, one_of_each_name
+from scalr_backup.actions.discovery import choose, one_of_each_name
+from scalr_backup.actions.documents import from_summary, judge
 from scalr_backup.core.config import Config
 from scalr_backup.core.endings import Command
 from scalr_backup.core.errors import UnknownDatabaseError

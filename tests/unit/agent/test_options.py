@@ -34,6 +34,7 @@ WRITTEN = {
     "without_manifest": ["--without-manifest"],
     "on_error": ["--on-error=skip"],
     "accept_late": ["--accept-late"],
+    "read_all": ["--read-all"],
     "remove_future": ["--remove-future"],
     "keep": ["--keep=daily=3"],
     "keep_within": ["--keep-within=30d"],
@@ -151,3 +152,12 @@ def test_the_agent_and_the_collection_have_the_same_table():
         return Path(module.__file__).read_text().partition('"""Which options')[2]
 
     assert text(together) == text(collections_table)
+
+
+def test_an_address_with_a_password_in_it_is_refused_before_anything_is_touched(nothing_is_touched):
+    arguments = ["--from-host=h", "--from-repository=rest:https://web1:p@canary/1@rest.test/", "--from-secrets"]
+    for verb in (["restore", "--db=c"], ["drill"], ["forget", "--keep=daily=1"]):
+        message = refusal(*verb, *arguments)
+        assert "The address in --from-repository contains a password" in message
+        assert "RESTIC_REST_PASSWORD in the environment that goes with it" in message
+        assert "canary" not in message

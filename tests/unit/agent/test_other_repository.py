@@ -14,8 +14,11 @@ import pytest
 from scalr_backup.cli import repository as verbs
 from scalr_backup.cli.restore import _other_repository
 from scalr_backup.core.config import Config, Keep
-from scalr_backup.core.errors import ConfigurationError, UsageError
+from scalr_backup.core.errors import BusyError, ConfigurationError, UsageError
+from scalr_backup.core.progress import nobody
 from scalr_backup.core.secrets import parse_secrets
+from scalr_backup.tools import known_files
+from scalr_backup.tools.state import State
 
 PASSWORD = "correct horse"
 
@@ -181,4 +184,26 @@ def test_retention_in_the_second_repository_goes_by_the_rules_of_that_one():
 )
 def test_retention_elsewhere_is_told_everything_or_refused(arguments, words):
     with pytest.raises((UsageError, ConfigurationError), match=words), verbs._judged_repository(None, *arguments):
+        pass
+
+
+def test_two_runs_for_one_repository_do_not_overwrite_what_the_other_remembers(tmp_path, monkeypatch):
+    monkeypatch.setattr(known_files, "STATE_DIRECTORY", tmp_path)
+    files = SimpleNamespace(listing=lambda _kind: {})
+    restic = SimpleNamespace(
+        files=lambda: files, repository="rest:http://x/", repository_id=lambda: "5f0c", unlock=lambda: 0
+    )
+    agent = SimpleNamespace(emit=nobody)
+    config = SimpleNamespace(host="web1", maintenance_seconds=9)
+
+    def place(identity: str = "5f0c"):
+        other = SimpleNamespace(**vars(restic) | {"repository_id": lambda: identity})
+        return verbs._trusted_place(agent, config, other, State(tmp_path), dry_run=True, read_all=False)
+
+    with place():
+        with pytest.raises(BusyError, match=r"on this repository already: prune\.yml, for web1"), place():
+            pass
+        with place("0d2f"):
+            pass
+    with place():
         pass

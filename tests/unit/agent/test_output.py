@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from scalr_backup.actions.restore.request import RestoreRequest
 from scalr_backup.cli import app as cli
-from scalr_backup.cli import output
-from scalr_backup.cli.output import HumanOutput, JsonOutput, Outcome
+from scalr_backup.cli import human, restore
+from scalr_backup.cli.human import HumanOutput
+from scalr_backup.cli.output import JsonOutput, Outcome
 from scalr_backup.core.errors import ExitCode
 from scalr_backup.core.model import Failure
 from scalr_backup.core.progress import Course, Pace, log, progress
@@ -25,7 +28,8 @@ STATUS = {
             "kept": {"snapshots": 12, "why": {"daily": 9, "weekly": 2, "pinned": 1}}, "drill": None,
         }
     ],
-    "findings": [], "kept_databases": [], "next_pass": "2026-11-23T03:00:00+00:00",
+    "findings": [], "kept_databases": [], "schedule": "0 3 * * *",
+    "next_pass": "2026-11-23T03:00:00+00:00",
 }  # fmt: skip
 
 
@@ -48,7 +52,7 @@ def screen(monkeypatch):
             file=written, force_terminal=True, width=120, color_system="standard", stderr=settings.get("stderr", False)
         )
 
-    monkeypatch.setattr(output, "Console", console)
+    monkeypatch.setattr(human, "Console", console)
     return written
 
 
@@ -56,9 +60,9 @@ def screen(monkeypatch):
 def pipe(monkeypatch):
     """No terminal, and a clock that the test sets."""
     written, clock, real = io.StringIO(), Clock(), Console
-    monkeypatch.setattr(output, "Console", lambda **_settings: real(file=written, width=250))
-    monkeypatch.setattr(output, "Pace", lambda every: Pace(every, clock=clock))
-    monkeypatch.setattr(output, "Course", lambda: Course(clock))
+    monkeypatch.setattr(human, "Console", lambda **_settings: real(file=written, width=250))
+    monkeypatch.setattr(human, "Pace", lambda every: Pace(every, clock=clock))
+    monkeypatch.setattr(human, "Course", lambda: Course(clock))
     return written, clock
 
 
@@ -109,6 +113,29 @@ def test_a_new_phase_takes_the_bars_place_and_counts_its_own_things(screen):
     assert len(out._bars._progress.tasks) == 1
     out.result("prune", Outcome())
     assert "27 of 55 (49 %) packs" in text(screen)
+
+
+def test_nothing_is_drawn_over_what_is_typed_at_a_question(screen, monkeypatch):
+    out = HumanOutput()
+    draw(out, progress("plan", container="scalr-shop-db"))
+    drawn = []
+
+    def typed(_prompt):
+        drawn.append((out._bars._progress.live.is_started, out._bars._progress.tasks))
+        return "scalr-shop-db"
+
+    monkeypatch.setattr(restore, "_typed", typed)
+    monkeypatch.setattr(restore, "preview", lambda _plan: {})
+    plan = SimpleNamespace(confirm="scalr-shop-db", reference="5f0c8e1b")
+    request = RestoreRequest("scalr-shop-db")
+
+    asked = restore._ask(SimpleNamespace(plan=lambda _request: plan), request, out)
+
+    assert drawn == [(False, [])]
+    assert (asked.confirm, asked.snapshot) == ("scalr-shop-db", "5f0c8e1b")
+    draw(out, progress("data", container="scalr-shop-db"))
+    assert len(out._bars._progress.tasks) == 1, "what comes next is drawn as ever"
+    out.result("prune", Outcome())
 
 
 def test_in_a_pipe_each_thing_is_a_line_every_half_minute(pipe):

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import re
+from contextlib import nullcontext, suppress
 
 import pytest
+from scalr_backup.core.archive.database import DatabaseDefinition
 from scalr_backup.core.errors import InterruptedRunError
 from scalr_backup.core.model import Credentials
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult
@@ -22,9 +24,17 @@ class SlowServer:
     def start_exec(self, _container, _argv, _environment, **_options):
         return SlowSession(self)
 
+    def ended_if_astray(self, _stream):
+        return nullcontext()
+
     def run(self, _container, argv, *_arguments, **_options):
         self.scripts.append(argv[0])
         return ExecResult(0, b"", "")
+
+
+def _with_statements(script):
+    """A script with the statements whose bytes alone psql is shown."""
+    return re.sub(r"(?<=decode\()'([0-9a-f]+)'", lambda found: bytes.fromhex(found[1]).decode(), script)
 
 
 class SlowSession:
@@ -37,9 +47,9 @@ class SlowSession:
     def __exit__(self, *_error):
         """Nothing is held."""
 
-    def write(self, data):
+    def write(self, data, _waiting):
         self.script = data.decode()
-        self.server.scripts.append(self.script)
+        self.server.scripts.append(_with_statements(self.script))
 
     def frames(self, waiting):
         while True:
@@ -74,7 +84,7 @@ def cluster(server, patience):
     [
         lambda postgres: postgres.databases(),
         lambda postgres: postgres.make_roles(["CREATE ROLE r;"]),
-        lambda postgres: postgres.create_database("new", "CREATE DATABASE new", "r"),
+        lambda postgres: postgres.create_database("new", DatabaseDefinition(()), "r", with_tablespace=True),
         lambda postgres: postgres.analyze("new"),
         lambda postgres: postgres.count("new", rows=True),
     ],

@@ -23,7 +23,25 @@ from scalr_backup.tools.state import State
 
 RECORDS = Path(__file__).parent / "records"
 RELEASES = sorted(path.name for path in RECORDS.iterdir() if path.is_dir())
-NEWEST = json.loads((RECORDS / RELEASES[-1] / "state.json").read_text())
+# What has come since the newest of them.
+SINCE = {
+    "new_data": {
+        "scalr-shop-db/shop": {
+            "repository": "/repository",
+            "nights": [
+                {
+                    "time": "2026-11-20T03:00:00+00:00", "dumps": 1, "bytes_read": 1000, "bytes_added": 830,
+                    "bytes_stored": 200, "bytes_ordered": 900, "anew": "first",
+                },
+            ],
+            "layout": {"0123456789ab": 900},
+            "given_up": {"time": "2026-11-20T03:00:00+00:00", "share": 0.83, "dumps": 3},
+            "tried_since": "2026-10-20T03:00:00+00:00",
+        },
+    },
+    "sizes": {"repository": "/repository", "sizes": [{"time": "2026-11-20T03:00:00+00:00", "size_bytes": 4711}]},
+}  # fmt: skip
+NEWEST = {**json.loads((RECORDS / RELEASES[-1] / "state.json").read_text()), **SINCE}
 CONFIG = Config(host="web1", repository="/repository", check_schedule="0 5 * * 0")
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
@@ -62,7 +80,11 @@ def ask_everything(state):
     """Whatever reads the record, reads it."""
     document = state.read()
     judged = status_of(state)
-    list(samples(MetricFacts("web1", "/repository", document, judged.as_dict(), judged.health.ok, NOW)))
+    list(
+        samples(
+            MetricFacts("web1", "/repository", document, judged.as_dict(), judged.health.ok, NOW, judged.first_overdue)
+        )
+    )
     for job in JOBS:
         job.missed(CONFIG, document, NOW - timedelta(days=9), NOW)
     state.journals(), state.kept(), state.undos(), state.look("repo-id/web1"), state.maintenance("check")
@@ -186,6 +208,15 @@ def test_a_damaged_entry_costs_itself_alone(tmp_path):
     record_a_pass(state)
     assert state.read()["databases"][SHOP]["ok"]
     assert state.read()["drills"] == NEWEST["drills"]
+
+
+def test_a_damaged_series_of_new_data_costs_neither_the_database_nor_the_other_series(tmp_path):
+    document = copy.deepcopy(NEWEST)
+    document["new_data"]["scalr-shop-db/ledger"] = {**document["new_data"][SHOP], "nights": [{"time": "yesterday"}]}
+    state = state_of(tmp_path, document)
+    assert set(state.known_new_data()) == {SHOP}
+    assert state.known_databases() == NEWEST["databases"]
+    assert "new_data > scalr-shop-db/ledger > nights > 0 > time" in state.damage().sentence
 
 
 def test_the_status_says_so_until_somebody_has_looked(tmp_path):

@@ -3,13 +3,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from scalr_backup.actions.retention.pins import pin
 from scalr_backup.actions.retention.policy import (
     choose_removable,
     count_kept,
     explain,
     newest_by_path,
     orphaned_manifests,
-    pin,
     policies,
 )
 from scalr_backup.core.config import Config

@@ -6,7 +6,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from scalr_backup.core.config import Config
-from scalr_backup.core.schedule import lateness, missed, next_pass, previous_pass
+from scalr_backup.core.schedule import (
+    MANY,
+    Change,
+    change_of,
+    due_between,
+    grace,
+    interval_at,
+    lateness,
+    missed,
+    next_pass,
+    overdue_at,
+    previous_pass,
+)
 
 MINUTE = timedelta(minutes=1)
 
@@ -125,3 +137,153 @@ def test_what_is_missed_is_the_hosts_own_moment():
     assert lateness(late) > MINUTE
     assert not missed(late, due - timedelta(seconds=1), last_night, installed)
     assert missed(late, due + timedelta(seconds=1), last_night, installed)
+
+
+def may_be(schedule, good, lasts=0, **options):
+    """How old a backup may become that was good at a moment, where a pass takes so many minutes."""
+    settings = config(schedule, **{"timezone": "UTC", **options})
+    return overdue_at(settings, utc(good), lasts=lasts * MINUTE) - utc(good)
+
+
+HOUR = timedelta(hours=1)
+OFFICE = "0 8-18 * * 1-5"
+FRIDAY, SUNDAY, MONDAY = "2026-11-20", "2026-11-22", "2026-11-23"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "age"),
+    [
+        ("0 3 * * *", 26 * HOUR),
+        ("0 */6 * * *", 8 * HOUR),
+        ("0 * * * *", 90 * MINUTE),
+        ("*/15 * * * *", 25 * MINUTE),
+        ("* * * * *", 11 * MINUTE),
+        ("0 3 * * 0", 7 * 24 * HOUR + 2 * HOUR),
+        ("0 3 1 * *", 30 * 24 * HOUR + 2 * HOUR),  # From a 1st of November.
+    ],
+)
+def test_a_good_backup_may_be_as_old_as_the_schedule_says_and_some_grace(schedule, age):
+    assert may_be(schedule, "2026-11-01T03:00") == age
+
+
+def test_the_grace_is_half_of_the_way_to_the_nearest_pass_and_bounded():
+    assert [grace(HOUR), grace(4 * HOUR), grace(24 * HOUR), grace(MINUTE)] == [
+        HOUR / 2,
+        2 * HOUR,
+        2 * HOUR,
+        10 * MINUTE,
+    ]
+
+
+@pytest.mark.parametrize("lasts", [0, 10, 55])
+def test_how_long_a_pass_takes_changes_nothing_while_it_is_done_before_the_next(lasts):
+    # It ends as late after its moment as the one before it.
+    good = f"2026-11-22T10:{lasts:02}"
+    assert may_be("0 * * * *", good, lasts) == 90 * MINUTE
+    assert may_be("0 3 * * *", f"2026-11-22T03:{lasts:02}", lasts) == 26 * HOUR
+
+
+@pytest.mark.parametrize("lasts", [61, 90, 119])
+def test_a_pass_that_outlasts_the_schedule_has_its_time_as_the_next_one_begins_later(lasts):
+    # From 10:00 to 11:30, and the next one from 12:00 to 13:30.
+    good = utc("2026-11-22T10:00") + lasts * MINUTE
+    overdue = overdue_at(config("0 * * * *", timezone="UTC"), good, lasts=lasts * MINUTE)
+    assert overdue == utc("2026-11-22T12:00") + lasts * MINUTE + HOUR / 2
+
+
+def test_a_pass_that_took_a_day_is_not_waited_for_a_day():
+    assert may_be("0 * * * *", "2026-11-22T10:00", lasts=24 * 60) == HOUR + 6 * HOUR + HOUR / 2
+
+
+def test_a_backup_by_hand_counts_as_long_as_any_other():
+    assert may_be("0 3 * * *", "2026-11-22T02:59") == 26 * HOUR
+    assert may_be("0 3 * * *", "2026-11-22T14:00") == 26 * HOUR
+    assert may_be("0 * * * *", "2026-11-22T10:59") == 90 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("good", "overdue"),
+    [
+        (f"{FRIDAY}T09:05", f"{FRIDAY}T10:35"),
+        (f"{FRIDAY}T17:05", f"{FRIDAY}T18:35"),  # The last pass of the week failed.
+        (
+            f"{FRIDAY}T18:05",
+            f"{MONDAY}T08:35",
+        ),  # The weekend is no reason for an alert, and Monday's first pass is one.
+        (f"{SUNDAY}T12:00", f"{MONDAY}T09:35"),
+        (f"{MONDAY}T07:59", f"{MONDAY}T09:35"),
+        (f"{MONDAY}T08:05", f"{MONDAY}T09:35"),
+    ],
+)
+def test_a_gap_that_is_meant_is_waited_for_and_no_more(good, overdue):
+    assert overdue_at(config(OFFICE, timezone="UTC"), utc(good), lasts=5 * MINUTE) == utc(overdue)
+
+
+@pytest.mark.parametrize("good", [f"{FRIDAY}T18:05", "2026-11-19T18:05", f"{FRIDAY}T18:00:01"])
+def test_what_is_overdue_does_not_become_fresh_again_by_waiting(good):
+    settings = config(OFFICE, timezone="UTC")
+    earlier = overdue_at(settings, utc(good) - MINUTE)
+    assert earlier <= overdue_at(settings, utc(good))
+
+
+@pytest.mark.parametrize("schedule", ["0 3 * * *", "30 2 * * *", "0 * * * *", "*/20 * * * *", OFFICE])
+@pytest.mark.parametrize("change", ["2026-03-29", "2026-10-25"])
+@pytest.mark.parametrize("spread_minutes", [0, 45])
+def test_passes_in_time_are_never_overdue_over_the_clock_changes(schedule, change, spread_minutes):
+    settings = config(schedule, spread_minutes=spread_minutes)
+    start = utc(f"{change}T00:00") - timedelta(days=2)
+    found = passes(settings, start, start + timedelta(days=4))
+    for due, after in itertools.pairwise(found):
+        # A pass that took two minutes, and the next one that takes nine.
+        overdue = overdue_at(settings, due + 2 * MINUTE, lasts=2 * MINUTE)
+        assert after + 9 * MINUTE < overdue <= after + 2 * HOUR + 2 * MINUTE
+
+
+def test_a_night_is_an_hour_shorter_or_longer_when_the_clocks_change():
+    nights = {"2026-03-28T02:00": 25, "2026-10-24T01:00": 27, "2026-11-22T02:00": 26}
+    assert {good: may_be("0 3 * * *", good, timezone="Europe/Paris") / HOUR for good in nights} == nights
+
+
+def test_the_spread_moves_what_is_due_and_not_how_old_it_may_be():
+    late = config("0 * * * *", timezone="UTC", host="web1", spread_minutes=30)
+    good = utc("2026-11-22T10:00") + lateness(late)
+    assert overdue_at(late, good) == good + 90 * MINUTE
+
+
+def test_a_schedule_that_changes_alarms_nobody_at_once():
+    """From nights to hours at half past three: the backup of the night is 12 hours old, and no hour was missed yet."""
+    change = Change(utc("2026-11-22T15:30"), "0 3 * * *")
+    settings, night = config("0 * * * *", timezone="UTC"), utc("2026-11-22T03:10")
+    assert overdue_at(settings, night) < change.since
+    assert overdue_at(settings, night, change=change) == utc("2026-11-22T17:00")
+    assert overdue_at(settings, utc("2026-11-22T16:05"), change=change) == utc("2026-11-22T17:35")
+
+
+def test_what_was_overdue_stays_so_whatever_becomes_of_the_schedule():
+    change = Change(utc("2026-11-22T15:30"), "0 3 * * *")
+    for schedule in ("0 * * * *", "0 3 * * *", "30 4 * * *"):
+        assert overdue_at(config(schedule, timezone="UTC"), utc("2026-11-20T03:10"), change=change) <= change.since
+    # But where weeks were meant and are still, an agent that has just learnt to judge by them does so.
+    weekly = overdue_at(config("0 3 * * 0", timezone="UTC"), utc("2026-11-18T03:10"), change=change)
+    assert weekly > change.since
+
+
+def test_a_change_is_what_is_on_record_or_happens_now():
+    now = utc("2026-11-22T12:00")
+    record = {"cron": "0 * * * *", "since": "2026-11-20T12:00:00+00:00", "before": "0 3 * * *"}
+    assert change_of(config("0 * * * *"), None, now) is None
+    assert change_of(config("0 * * * *"), record, now) == Change(utc("2026-11-20T12:00"), "0 3 * * *")
+    assert change_of(config("0 5 * * *"), record, now) == Change(now, "0 * * * *")
+
+
+def test_the_interval_is_from_the_last_pass_to_the_next():
+    settings = config(OFFICE, timezone="UTC")
+    assert interval_at(settings, utc(f"{FRIDAY}T09:30")) == HOUR
+    assert interval_at(settings, utc(f"{SUNDAY}T09:30")) == 62 * HOUR
+
+
+def test_moments_between_two_are_counted_up_to_many():
+    settings = config(timezone="UTC")
+    assert due_between(settings, "0 * * * *", utc("2026-11-22T10:00"), utc("2026-11-22T13:00")) == 2
+    assert due_between(settings, "0 * * * *", utc("2026-11-22T10:01"), utc("2026-11-22T10:59")) == 0
+    assert due_between(settings, "* * * * *", utc("2026-11-22T10:00"), utc("2027-11-22T10:00")) == MANY

@@ -184,3 +184,13 @@ class TestAPass:
         made, result = a_pass(tmp_path, monkeypatch, FakeDiscovery(a_cluster("a"), coming=False), wait=3600)
         [(_container, cluster)] = made._ask_again([a_container(status="unreachable")], result).values()
         assert cluster == a_cluster("a")
+
+    def test_asks_whoever_has_said_nonsense_once_more_and_no_more(self, tmp_path, monkeypatch):
+        """As in the moment of a DROP; whoever says nothing else costs one look."""
+        odd = a_container(status="unreachable").with_status("unreachable", "nonsense", "invalid_answer")
+        discovery = FakeDiscovery(None, a_cluster("a"), coming=True)
+        made, result = a_pass(tmp_path, monkeypatch, discovery, wait=3600)
+        [(_container, cluster)] = made._ask_again([odd], result).values()
+        assert (cluster, len(discovery.answers)) == (None, 1)
+        [(_container, cluster)] = made._ask_again([odd], result).values()
+        assert cluster == a_cluster("a")

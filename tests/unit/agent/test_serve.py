@@ -117,6 +117,70 @@ def test_of_two_that_are_due_together_the_pass_is_first(house):
     assert [verb for verb, _moment in house.runs] == ["pass", "prune"]
 
 
+class Slow:
+    """A companion in whose time every job takes so long."""
+
+    def __init__(self, clock, lasts):
+        self.clock, self.lasts = clock, lasts
+
+    def started(self, job):
+        self.clock.now += self.lasts
+
+    def ended(self, job, exit_code, result):
+        pass
+
+
+def test_passes_that_outlast_their_schedule_do_not_pile_up_and_what_is_left_out_is_said(house):
+    server = house.server((job("pass"),), [Slow(house.clock, timedelta(minutes=150))])
+    server._plan()
+    for _turn in range(12 * 60):
+        house.clock.now += timedelta(minutes=1)
+        turn(server)
+        if house.clock.now >= MIDNIGHT + timedelta(hours=9):
+            break
+    began = [moment - timedelta(minutes=150) for _verb, moment in house.runs]
+    assert [moment.strftime("%H:%M") for moment in began] == ["01:00", "04:00", "07:00"]
+    # A field of the log has one meaning: left_out is what a dump lacks.
+    said = [line for line in house.log() if "missed" in line]
+    assert [line["missed"] for line in said] == [2, 2, 2]
+    assert said[0]["event"] == "The pass came due 2 more times while a job ran. What is missed is not caught up on."
+
+
+def test_passes_that_a_long_check_keeps_waiting_run_once_when_it_has_ended(house):
+    server = house.server((job("pass"), job("check", "30 0 * * *")))
+    server._companions = [Slow(house.clock, timedelta(minutes=1))]
+    server._plan()
+    house.clock.now = MIDNIGHT + timedelta(minutes=30)
+    server._companions[0].lasts = timedelta(hours=3)
+    turn(server)
+    server._companions[0].lasts = timedelta(minutes=1)
+    house.clock.now += timedelta(minutes=1)
+    turn(server)
+    turn(server)
+    assert [verb for verb, _moment in house.runs] == ["check", "pass"]
+    assert [line["missed"] for line in house.log() if line.get("job") == "pass" and "missed" in line] == [2]
+
+
+def test_the_schedule_is_on_record_with_the_one_before_it(house):
+    house.state.note_schedule("0 3 * * *", MIDNIGHT)
+    assert house.state.read()["schedule"] == {"cron": "0 3 * * *", "since": MIDNIGHT.isoformat(), "before": "0 3 * * *"}
+    later = MIDNIGHT + timedelta(hours=1)
+    house.state.note_schedule(HOURLY, later)
+    house.state.note_schedule(HOURLY, later + timedelta(hours=1))
+    assert house.state.read()["schedule"] == {"cron": HOURLY, "since": later.isoformat(), "before": "0 3 * * *"}
+
+
+def test_a_server_notes_the_schedule_when_it_starts_and_when_it_changes(house, monkeypatch):
+    server = house.server(())
+    server._stopping.set()
+    server.run()
+    assert house.state.read()["schedule"]["cron"] == HOURLY
+    monkeypatch.setattr(serve, "load_config", lambda: Config(host="h", repository="/r", schedule="*/20 * * * *"))
+    assert server._reload()
+    assert house.state.read()["schedule"]["cron"] == "*/20 * * * *"
+    assert house.state.read()["schedule"]["before"] == HOURLY
+
+
 def test_a_job_without_a_schedule_never_runs_by_itself(house):
     server = house.server((job("prune", ""),))
     server._plan()
@@ -268,10 +332,10 @@ def test_a_pass_that_hangs_is_told_while_it_hangs_and_its_end_when_it_is_stopped
         server = house.server((PASS,), [looker])
         running = threading.Thread(target=server._run_job, args=(PASS,))
         running.start()
-        wait_until(lambda: "[h] Warning: pass runs long" in told, f"it is told: {told}", 10)
+        wait_until(lambda: "[h] Warning: pass runs long" in told, f"it is told: {told}", 60)
         assert running.is_alive()
         server._stop()
         running.join(10)
-        wait_until(lambda: "[h] Recovered: 1 problem resolved" in told, f"its end is told: {told}", 10)
+        wait_until(lambda: "[h] Recovered: 1 problem resolved" in told, f"its end is told: {told}", 60)
     assert [line for line in told if line.startswith("beat")] == ["beat start", "beat fail"]
     assert "[h] FAILED: pass refused" in told

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -109,3 +110,54 @@ def test_a_database_may_have_the_name_that_stands_for_a_whole_cluster(state, nam
         assert set(state.known_databases()) == {"shop-db/*", "shop-db/shop"}
     record(state, bad("*"), good("shop"))
     assert state.known_databases()["shop-db/*"]["ok"] is False
+
+
+DAMAGE = {"relation": '"public"."events"', "table": "public.events", "index": "public.events_pkey"}
+
+
+def in_order(*ordered, heap=(), why_not=None, scan="index"):
+    """What a dump says of the order of its tables, as far as a damaged index is concerned."""
+    return {
+        "ordered": [{"relation": one, "key": ["id"], "bytes": 1, "scan": scan} for one in ordered],
+        "heap": [{"relation": one, "bytes": 1, "reason": "r", "cure": None} for one in heap],
+        "why_not": why_not,
+    }
+
+
+def damage_after(state, *dumps):
+    """What is on record of a damaged index after dumps that said so of the order of their tables."""
+    for facts in dumps:
+        record(state, replace(good("shop"), **facts))
+    return state.read()["databases"]["shop-db/shop"].get("damaged_index")
+
+
+FOUND = {"damaged_index": DAMAGE, "row_order": in_order(heap=[DAMAGE["relation"]], why_not="not in order")}
+
+
+class TestADamagedIndex:
+    def test_is_on_record_since_it_was_found(self, state):
+        found = damage_after(state, FOUND)
+        assert found == {**DAMAGE, "time": (TONIGHT + timedelta(minutes=5)).isoformat()}
+        assert damage_after(state, FOUND) == found
+
+    @pytest.mark.parametrize(
+        "order",
+        [
+            in_order(why_not="off"),
+            in_order("other", heap=[DAMAGE["relation"]]),
+            in_order(DAMAGE["relation"], scan="sort"),
+            None,
+        ],
+        ids=["switched off", "left in heap order", "sorted without the index", "not told"],
+    )
+    def test_stays_while_nobody_reads_its_table_by_the_index(self, state, order):
+        assert damage_after(state, FOUND, {"row_order": order})
+
+    @pytest.mark.parametrize("order", [in_order(DAMAGE["relation"]), in_order()], ids=["read", "gone"])
+    def test_is_over_when_its_table_was_read_by_the_index_or_is_no_large_one_any_more(self, state, order):
+        assert damage_after(state, FOUND, {"row_order": order}) is None
+
+    def test_does_not_end_by_a_dump_that_failed(self, state):
+        damage_after(state, FOUND)
+        record(state, bad("shop"))
+        assert state.read()["databases"]["shop-db/shop"]["damaged_index"]

@@ -89,7 +89,8 @@ def test_one_failure_among_many_is_not_safe():
 def test_a_good_backup_is_too_old_after_a_night_and_two_hours():
     assert judged(document(entry(good=25.9))).healthy
     status = judged(document(entry(good=26)))
-    assert status.problems == ("scalr-shop-db/shop has no good backup younger than 1 d 2 h",)
+    too_old = "has no good backup younger than 1 d 2 h, although a pass was due since (schedule 0 3 * * *)"
+    assert status.problems == (f"scalr-shop-db/shop {too_old}",)
 
 
 def test_a_database_that_was_never_backed_up():
@@ -221,3 +222,52 @@ def test_a_container_that_was_saved_once_is_not_over_because_it_is_gone():
     state = document(entry(), entry("scalr-new-db", ok=False, good=40, tried=3, error="no"))
     state["look"] = {"time": ago(hours=1), "matching": ["scalr-shop-db"], "unmatched": []}
     assert not judged(state).healthy
+
+
+# -- what a night costs ------------------------------------------------------------------------------------
+
+
+def night(days, added, **changes):
+    """The new data of a database whose dumps have 1000 bytes."""
+    known = {"time": ago(days=days), "dumps": 1, "bytes_read": 1000, "bytes_added": added, "bytes_stored": added // 4}
+    return {**known, "bytes_ordered": 1000, **changes}
+
+
+def new_data_of(record, config=CONFIG):
+    status = judged({**document(entry()), "new_data": {"scalr-shop-db/shop": record}}, config=config)
+    return status.as_dict()["databases"][0]["new_data"]
+
+
+def test_each_database_says_what_is_new_in_it_a_night():
+    known = new_data_of({"nights": [night(2, 1000, anew="first"), night(1, 81), night(0, 70)], "layout": {}})
+    assert known["night"] == {
+        "time": NOW.isoformat(), "dumps": 1, "bytes_read": 1000, "bytes_added": 70, "bytes_stored": 17,
+        "bytes_ordered": 1000, "share": 0.07, "anew": None,
+    }  # fmt: skip
+    assert [(one["share"], one["anew"]) for one in known["nights"]] == [(1.0, "first"), (0.081, None), (0.07, None)]
+    assert known["row_order"] == {
+        "pays": True, "why_not": None, "given_up": None, "given_up_share": None, "tried_again": None,
+    }  # fmt: skip
+
+
+def test_a_record_of_an_earlier_release_says_nothing_of_it():
+    assert judged(document(entry())).as_dict()["databases"][0]["new_data"] is None
+
+
+@pytest.mark.parametrize("row_order", ["auto", "off"])
+def test_auto_that_has_given_up_says_so_unless_rows_are_to_stay_as_they_lie_anyway(row_order):
+    given_up = {"time": ago(days=9), "share": 0.83, "dumps": 9}
+    config = CONFIG.model_copy(update={"row_order": row_order})
+    known = new_data_of({"nights": [night(0, 900, bytes_ordered=0)], "layout": {}, "given_up": given_up}, config)
+    assert known["row_order"]["pays"] is False
+    assert known["row_order"]["given_up_share"] == 0.83
+    assert bool(known["row_order"]["why_not"]) == (row_order == "auto")
+    assert judged(document(entry())).healthy, "it is no problem of the backups"
+
+
+@pytest.mark.parametrize(("repository", "grows"), [("/repository", 50), ("s3:https://s3.example.com/other", None)])
+def test_the_repository_says_how_it_grows_and_another_one_nothing(repository, grows):
+    sizes = [{"time": ago(days=4), "size_bytes": 1000}, {"time": ago(days=0), "size_bytes": 1200}]
+    status = judged({**document(entry()), "sizes": {"repository": repository, "sizes": sizes}})
+    growth = status.as_dict()["repository_growth"]
+    assert growth == (grows and {"since": ago(days=4), "bytes_a_night": grows})

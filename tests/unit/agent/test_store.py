@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from scalr_backup.core.errors import ConfigurationError
-from scalr_backup.tools.restic.stores import beside, explain, kind, relevant, ssh_option, ssh_probe
+from scalr_backup.tools.restic.refusals import explain
+from scalr_backup.tools.restic.ssh import ssh_option, ssh_probe
+from scalr_backup.tools.restic.stores import beside, kind, relevant
 
 FIRST = {"AWS_ACCESS_KEY_ID": "one", "AWS_SECRET_ACCESS_KEY": "canary-one", "HTTPS_PROXY": "http://proxy"}
 SECOND = {"AWS_ACCESS_KEY_ID": "two", "AWS_SECRET_ACCESS_KEY": "canary-two"}

@@ -11,8 +11,9 @@ from itertools import groupby
 import pytest
 from scalr_backup.actions.retention import policy as retention
 from scalr_backup.actions.retention.suspects import SnapshotsLook, find_suspects
+from scalr_backup.actions.retention.witness import Look
 from scalr_backup.core.config import Config, Keep, duration_hours
-from scalr_backup.core.errors import AppendOnlyError, UnknownSnapshotError
+from scalr_backup.core.errors import AppendOnlyError, ForgedFilesError, ResticError, UnknownSnapshotError
 from scalr_backup.core.model import MANIFEST_PATH, MANUAL, NIGHTLY, Snapshot
 from scalr_backup.core.progress import nobody
 from scalr_backup.tools.restic.repository import RetentionGroup
@@ -81,6 +82,21 @@ class FakeRestic:
 @pytest.fixture(autouse=True)
 def the_clock(monkeypatch):
     monkeypatch.setattr(retention, "utc_now", lambda: NOW)
+
+
+class Eyes:
+    """A witness that sees what it is told to see."""
+
+    def __init__(self, sees: Exception | None = None, *, read_all: bool = False) -> None:
+        self.sees, self.read_all, self.done, self.seen = sees, read_all, [], Look()
+
+    def look(self) -> None:
+        if self.sees:
+            raise self.sees
+        self.done.append("look")
+
+    def prune(self, _on_progress: object) -> None:
+        self.done.append("prune")
 
 
 def dump(name, time, *tags, path=PATH, size=100):
@@ -256,17 +272,91 @@ def test_a_dump_that_took_long_is_not_late(tmp_path):
     assert find_suspects([dump("late", NOW - timedelta(hours=27))], NOW, last).all != ()
 
 
-def test_what_is_gone_without_our_doing_is_told_once(tmp_path):
+def test_what_is_gone_without_our_doing_keeps_everything_until_somebody_has_looked(tmp_path):
     memory = retention.Memory(State(tmp_path), "repo", "web1")
     restic = FakeRestic(nights(3))
     forget(restic, memory=memory)
     restic.forget_snapshots(["good-001"])
-    done = forget(restic, memory=memory)
-    assert done.warnings == (
-        "1 snapshots of web1 that were here on 2026-11-22 12:00 UTC are gone, and this place did not remove them: "
-        "good-001.",
-    )
+    restic.pruned = 0
+    for _night in range(2):
+        with pytest.raises(
+            ForgedFilesError, match="1 snapshots of web1 that were here on 2026-11-22 12:00 UTC are gone"
+        ):
+            forget(restic, memory=memory)
+    assert restic.pruned == 0
+    assert forget(restic, memory=memory, witness=Eyes(read_all=True)).error is None
+    assert forget(restic, memory=memory).error is None
+
+
+class Failing(FakeRestic):
+    """A restic that fails at one of its calls."""
+
+    at = ""
+
+    def forget_snapshots(self, ids):
+        super().forget_snapshots(ids)
+        if ids and self.at == "forget":
+            raise ResticError("killed")
+
+    def prune(self, on_progress: object = None) -> None:
+        if self.at == "prune":
+            raise ResticError("locked")
+        super().prune(on_progress)
+
+
+@pytest.mark.parametrize("at", ["forget", "prune"])
+def test_what_was_there_and_we_set_out_to_remove_is_not_missed(tmp_path, at):
+    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    restic = Failing(nights(60))
+    assert not forget(restic, CONFIG.model_copy(update={"keep_within": "90d"}), memory=memory).removed
+    restic.at = at
+    with pytest.raises(ResticError):
+        forget(restic, memory=memory)
+    assert len(restic.all) < 60
+    restic.at = ""
+    assert forget(restic, memory=memory).error is None
+    assert memory.recall().going == frozenset()
+
+
+def test_what_an_earlier_release_did_not_write_down_is_told_once_and_ends_nothing(tmp_path):
+    state = State(tmp_path)
+    state.record_look("repo/web1", {"time": NOW.isoformat(), "ids": ["good-000", "gone"]})
+    memory, restic = retention.Memory(state, "repo", "web1"), Failing(nights(60))
+    restic.at = "forget"
+    with pytest.raises(ResticError):
+        forget(restic, memory=memory, accept_late=True)
+    restic.at = ""
+    assert forget(restic, memory=memory, accept_late=True).warnings == ()
+
+    state.record_look("repo/web1", {"time": NOW.isoformat(), "ids": ["good-000", "gone"]})
+    [warning] = forget(restic, memory=memory, accept_late=True).warnings
+    assert "1 snapshots of web1 that were here on 2026-11-22 12:00 UTC are gone: gone. If the last prune.yml" in warning
     assert forget(restic, memory=memory).warnings == ()
+
+
+def test_having_everything_read_again_accepts_a_loss_although_the_run_then_fails(tmp_path):
+    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    restic = FakeRestic(nights(3))
+    forget(restic, memory=memory)
+    restic.forget_snapshots(["good-001"])
+    with pytest.raises(ResticError):
+        forget(restic, memory=memory, witness=Eyes(ResticError("no answer"), read_all=True))
+    assert forget(restic, memory=memory, witness=Eyes()).error is None
+
+
+def test_nothing_goes_before_a_witness_has_looked_and_only_it_prunes(tmp_path):
+    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    restic, blind = FakeRestic(nights(40)), Eyes(ForgedFilesError("an index lies"))
+    with pytest.raises(ForgedFilesError):
+        forget(restic, memory=memory, witness=blind)
+    with pytest.raises(ForgedFilesError):
+        forget(restic, memory=memory, witness=blind, dry_run=True)
+    assert len(restic.all) == 40
+    seeing = Eyes()
+    forgotten = forget(restic, memory=memory, witness=seeing)
+    assert forgotten.removed
+    assert seeing.done == ["look", "prune"]
+    assert forgotten.as_dict()["look"]["packs"] == 0
 
 
 def test_what_we_have_removed_by_its_id_is_not_missed(tmp_path):

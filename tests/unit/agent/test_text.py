@@ -55,7 +55,7 @@ class Stream:
         self.row = row
         self.written = []
 
-    def write(self, data):
+    def write(self, data, _waiting):
         self.written.append(data)
 
     def frames(self, _waiting):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,9 @@ class Names:
 
     def database_names(self):
         return set(self.databases)
+
+    def kept_open(self):
+        return nullcontext()
 
     def half_made_databases(self):
         return {}

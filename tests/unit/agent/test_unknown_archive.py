@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.backup import producer
+from scalr_backup.actions.backup.outlet import Outlet
 from scalr_backup.actions.restore.extensions import creations_at_home
 from scalr_backup.actions.restore.lenience import Lenience, LoosenedError
 from scalr_backup.core.archive.head import ArchiveError, UnknownFormatError
@@ -40,7 +41,7 @@ class Dump:
         self.pieces = pieces
         self.exit_code = exit_code
 
-    def frames(self):
+    def frames(self, _waiting=None):
         for piece in self.pieces:
             yield STDOUT, piece
 
@@ -70,7 +71,7 @@ class Look:
 def produce(dump, look):
     read_end, write_end = os.pipe()
     try:
-        return producer.produce(dump, write_end, lambda: look, producer.Passed())
+        return producer.produce(dump, Outlet(write_end), lambda: look)
     finally:
         os.close(write_end)
         os.close(read_end)
@@ -100,7 +101,7 @@ class TestADump:
             raise DockerUnreachableError("no exec")
 
         read_end, write_end = os.pipe()
-        report = producer.produce(Dump(NEWER), write_end, refuse, producer.Passed())
+        report = producer.produce(Dump(NEWER), Outlet(write_end), refuse)
         os.close(write_end)
         os.close(read_end)
         assert "cannot be asked either: no exec" in report.unchecked
@@ -178,7 +179,7 @@ class TestAListing:
 
     def test_and_a_script_of_the_databases_own_statements_do_the_rest(self):
         head = with_statements(parse_listing(LISTING), SCRIPT)
-        assert head.create_database_sql("neu") == (
+        assert head.definition.create("neu") == (
             "CREATE DATABASE \"neu\" WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C';"
         )
         assert head.database_entry.owner == "the owner"
@@ -186,15 +187,17 @@ class TestAListing:
         assert {"my role", "reader", "app", "the owner"} <= named_roles(head)
         properties = "".join(head.database_properties("neu"))
         assert 'COMMENT ON DATABASE "neu"' in properties
-        assert 'ALTER DATABASE "neu" SET work_mem' in properties
-        assert 'IN DATABASE "neu" SET search_path' in properties
-        assert 'GRANT CONNECT ON DATABASE "neu" TO reader' in properties
+        assert 'ALTER DATABASE "neu" SET "work_mem"' in properties
+        assert 'IN DATABASE "neu" SET "search_path"' in properties
+        assert 'GRANT CONNECT ON DATABASE "neu" TO "reader"' in properties
         assert "public.t" not in properties
 
     def test_has_the_statements_that_a_restore_runs_by_itself(self):
         head = with_statements(parse_listing(LISTING), SCRIPT)
         known = {entry.dump_id: entry for entry in head.entries}
-        assert creations_at_home(head, ["pgcrypto"]) == ["CREATE EXTENSION IF NOT EXISTS pgcrypto WITH SCHEMA public"]
+        assert creations_at_home(head, ["pgcrypto"]) == [
+            'CREATE EXTENSION IF NOT EXISTS "pgcrypto" WITH SCHEMA "public"'
+        ]
         assert as_not_valid(known[3269]).startswith('ALTER TABLE public."B" ADD CONSTRAINT "F k" FOREIGN KEY')
         assert as_not_valid(known[3270]).startswith("ALTER TABLE public.parts ADD CONSTRAINT parts_fk FOREIGN KEY")
         assert known[3414].defn == "REFRESH MATERIALIZED VIEW public.mv;\n"

@@ -81,7 +81,7 @@ def test_without_df_stat_tells_and_without_either_nobody(tmp_path):
 def test_a_mount_that_hangs_is_not_waited_for():
     limits = []
 
-    def run(_container, _argv, *, silence_seconds):
+    def run(_container, _argv, *, silence_seconds, most_bytes):
         limits.append(silence_seconds)
         raise SilentCommandError("nothing came.")
 

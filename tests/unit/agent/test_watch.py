@@ -195,6 +195,26 @@ def test_only_the_chosen_events_are_told(state, carrier) -> None:
     assert [message.kind for message in carrier.messages] == ["success"]
 
 
+def test_of_many_good_passes_a_day_the_first_is_told(state, carrier, monkeypatch) -> None:
+    moments = [NOW + timedelta(hours=hour) for hour in range(48)]
+    looker = watcher(state, carrier, events=("success",))
+    for number, moment in enumerate(moments):
+        monkeypatch.setattr(alerts, "utc_now", lambda moment=moment: moment)
+        looker.started(PASS)
+        state.put(last_pass={**GOOD_PASS, "run": f"r{number}"})
+        looker.ended(PASS, 0, None)
+    # Of the 22nd, the 23rd and the 24th.
+    assert len(carrier.messages) == 3
+
+
+@pytest.mark.parametrize(("zone", "due"), [("UTC", False), ("Europe/Paris", True)])
+def test_a_day_is_one_of_the_schedules_time_zone(zone: str, due: bool) -> None:
+    config = Config(host="web1", repository="/repository", timezone=zone)
+    now = datetime(2026, 11, 22, 23, 30, tzinfo=UTC)
+    assert alerts.success_is_due(config, "2026-11-22T22:30:00+00:00", now) is due
+    assert alerts.success_is_due(config, None, now)
+
+
 def kinds(carrier):
     return [message.title.partition("] ")[2] for message in carrier.messages]
 

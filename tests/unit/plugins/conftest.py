@@ -17,14 +17,16 @@ from typing import Any
 import pytest
 
 from tests.support.ansible_core import SENTENCE_ON_ONE_LINE, module_arguments
+from tests.support.terminal import Answer, on_terminal
 
 # Does what the scenario beside it says for the Docker command that it is called with, and notes how it was called.
 FAKE_DOCKER = """#!{python}
-import json, pathlib, subprocess, sys, time
+import json, os, pathlib, subprocess, sys, time
 here = pathlib.Path(__file__).parent
 call = sys.argv[1:]
 with (here / "calls.jsonl").open("a") as calls:
     calls.write(json.dumps(call) + "\\n")
+(here / "engine").write_text(os.environ.get("DOCKER_HOST", ""))
 if "-i" in call:
     (here / "stdin").write_text(sys.stdin.read())
 words = [word for word in call if not word.startswith("-")]
@@ -94,8 +96,16 @@ class FakeDocker:
         self._play("exec", down)
 
     def agents_image_is(self, image: str) -> None:
-        """The agent's container was made of this image."""
+        """The agent's container was made of this image, and mounts its configuration; a drill's proxy can be started."""
+        mount = '{{range .Mounts}}{{if eq .Destination "%s"}}{{.%s}}{{end}}{{end}}'
         self._play("container", {"stdout": f"{image}\n"})
+        self._play("{{.Image}} " + mount % ("/etc/scalr-backup", "Source"), {"stdout": f"{image} /opt/a b/config\n"})
+        self._play("/opt/scalr-backup/socket-proxy/drill.cfg", {"stdout": "c0ffee" + "0" * 58 + "\n"})
+        self._play(mount % ("/run/scalr-backup", "Name"), {"stdout": "cafe\n"})
+
+    def drill_proxy_fails(self, stderr: str) -> None:
+        """The container of a drill's proxy does not start."""
+        self._play("/opt/scalr-backup/socket-proxy/drill.cfg", {"rc": 125, "stderr": stderr})
 
     def agent_is(self, state: str) -> None:
         """The agent's container is there and does not run."""
@@ -153,6 +163,11 @@ class FakeDocker:
         """How many calls have come to their end."""
         finished = self._directory / "finished"
         return len(finished.read_text()) if finished.exists() else 0
+
+    @property
+    def engine(self) -> str:
+        """The engine that the last call was for, as Docker's own variable says; empty where it says nothing."""
+        return (self._directory / "engine").read_text()
 
     @property
     def stdin(self) -> str:
@@ -236,6 +251,14 @@ class Fleet:
             timeout=self.seconds,
             check=False,
         )
+
+    def run_on_terminal(self, playbook: str, columns: int, answer: Answer | None = None, **extra_vars: object) -> str:
+        """What a user sees of a playbook on a terminal of so many columns, in colours; *answer* is typed when it is asked for."""
+        environment = {name: value for name, value in self._environment.items() if name != "COLUMNS"}
+        environment |= {"TERM": "xterm-256color", "ANSIBLE_NOCOLOR": "false"}
+        command = self._command(playbook, **extra_vars)
+        where = CHECKOUT / "playbooks"
+        return on_terminal(command, cwd=where, environment=environment, answer=answer, columns=columns)[1]
 
     def start(self, playbook: str, *arguments: str, **extra_vars: object) -> subprocess.Popen[str]:
         """Start a playbook, in a process group of its own, and read along."""

@@ -30,6 +30,17 @@ def test_another_container_may_be_the_agent(docker, run_module):
     assert docker.calls == [["exec", "my-agent", "scalr-backup", "discover", "--json"]]
 
 
+def test_another_engine_may_run_the_agent(docker, run_module, monkeypatch):
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    docker.agent_returns({})
+
+    run_module("database_info")
+    assert docker.engine == ""
+
+    run_module("database_info", engine_socket="/run/podman/podman.sock")
+    assert docker.engine == "unix:///run/podman/podman.sock"
+
+
 def test_warnings_of_the_agent_become_warnings_of_the_module(docker, run_module, monkeypatch):
     warnings = []
     monkeypatch.setattr(AnsibleModule, "warn", lambda module, warning: warnings.append(warning))

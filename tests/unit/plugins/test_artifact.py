@@ -13,7 +13,8 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 TOP = {
-    "CHANGELOG.md", "COPYING", "FILES.json", "MANIFEST.json", "README.md",
+    "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "COPYING", "FILES.json", "LICENSES",
+    "MAINTAINERS", "MANIFEST.json", "README.md", "REUSE.toml", "SECURITY.md",
     "changelogs", "docs", "meta", "playbooks", "plugins", "roles",
 }  # fmt: skip
 NEEDED = {

@@ -12,6 +12,7 @@ import tarfile
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible.utils.display import Display
 from ansible_collections.scalr.backup.plugins.filter.answers import answers
 from ansible_collections.scalr.backup.plugins.filter.build_archive import build_archive
 from ansible_collections.scalr.backup.plugins.filter.build_context import build_context
@@ -20,6 +21,7 @@ from ansible_collections.scalr.backup.plugins.filter.duration import duration
 from ansible_collections.scalr.backup.plugins.filter.status_outcome import status_outcome
 from ansible_collections.scalr.backup.plugins.filter.tally import tally
 from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
+from ansible_collections.scalr.backup.plugins.plugin_utils._terminal import columns_of, prose, terminal_width
 
 
 def test_answers_are_what_was_asked_of_each_host():
@@ -60,6 +62,80 @@ def test_a_row_stays_one_line_whatever_a_name_holds():
 
 def test_a_truth_is_no_number():
     assert text_table([[True]], ["LONG NAME"])[2] == "True"
+
+
+STATES = ["HOST", "CONTAINER", "DATABASE", "STATE", "LAST BACKUP", "DUMP", "LAST DRILL"]
+NIGHTS = [
+    ["web1", "scalr-shop-db", "shop", "ok", "2026-11-22T03:07:12Z", "38.5 MiB", "passed 9 d ago"],
+    ["web2", "scalr-wiki-db", "wiki", "never backed up", None, None, "never"],
+]
+
+
+def test_a_table_that_a_terminal_has_no_room_for_is_told_in_a_few_lines_for_each_row():
+    lines = text_table(NIGHTS, STATES, right=["DUMP"], width=64)
+
+    assert lines == [
+        "web1  scalr-shop-db  shop  ok",
+        "    last backup 2026-11-22T03:07:12Z; dump 38.5 MiB;",
+        "    last drill passed 9 d ago",
+        "web2  scalr-wiki-db  wiki  never backed up",
+        "    last drill never",
+    ]
+    assert text_table(NIGHTS, STATES, right=["DUMP"], width=200) == text_table(NIGHTS, STATES, right=["DUMP"])
+
+
+def test_numbers_are_never_told_without_their_names():
+    assert text_table([["shop", "38.5 MiB", 2, "x" * 20]], ["DATABASE", "SIZE NOW", "CONNECTED", "BY"], width=30) == [
+        "shop  38.5 MiB",
+        "    connected 2;",
+        f"    by {'x' * 20}",
+    ]
+
+
+def test_a_long_sentence_is_folded_and_its_table_stays_one():
+    rows = [["web1", "yes", "the next pass starts in fifteen hours and nothing is wrong"], ["web2", "NO", "lost"]]
+
+    assert text_table(rows, ["HOST", "HEALTHY", "SUMMARY"], width=44) == [
+        "HOST  HEALTHY  SUMMARY",
+        "----  -------  -----------------------------",
+        "web1  yes      the next pass starts in",
+        "               fifteen hours and nothing is",
+        "               wrong",
+        "web2  NO       lost",
+    ]
+
+
+def test_wide_characters_are_folded_by_the_columns_that_they_take():
+    lines = text_table([["web1", "数据" * 20]], ["HOST", "NAME"], width=40)
+
+    assert max(map(columns_of, lines)) == 40
+    assert "".join(line.removeprefix("web1").strip() for line in lines[2:]) == "数据" * 20
+
+
+@pytest.mark.parametrize(
+    ("is_one", "is_forced", "columns", "width"),
+    [
+        (True, False, 99, 100),
+        (True, False, 79, 80),
+        (False, False, 99, None),
+        (True, True, 79, None),
+        (True, True, 99, 100),
+    ],
+)
+def test_the_width_is_the_terminals_and_a_file_has_none_in_colours_or_not(
+    monkeypatch, is_one, is_forced, columns, width
+):
+    monkeypatch.setattr("ansible.constants.ANSIBLE_FORCE_COLOR", is_forced)
+    monkeypatch.setattr("ansible.utils.color.ANSIBLE_COLOR", is_one)
+    monkeypatch.setattr(Display(), "columns", columns)
+    assert terminal_width() == width
+
+
+def test_a_sentence_is_folded_for_a_terminal_and_stays_one_line_elsewhere(monkeypatch):
+    sentence = "web1: scalr-foo-db/foo has no good backup younger than 26 h."
+    assert prose(sentence) == [sentence]
+    monkeypatch.setattr("ansible_collections.scalr.backup.plugins.plugin_utils._terminal.terminal_width", lambda: 40)
+    assert prose(sentence) == ["web1: scalr-foo-db/foo has no good", "    backup younger than 26 h."]
 
 
 def test_rows_must_fit_the_header():

@@ -195,6 +195,7 @@ def database(name: str, **changes: object) -> dict[str, Any]:
     drill = {"ok": True, "age_seconds": 90000, "recovery_seconds": 8.9}
     known = {"container": "scalr-foo-db", "database": name, "last_success": "2026-11-22T03:00:11+00:00", "ok": True}
     known |= {"age_seconds": 11549, "snapshot_id": "5f0c8e1b4c7d", "bytes_read": 2048, "error": None, "drill": drill}
+    known |= {"new_data": {"night": {"bytes_added": 82, "share": 0.04}, "row_order": {"why_not": None}}}
     return {**known, **changes}
 
 
@@ -202,7 +203,14 @@ class TestStatus:
     def test_shows_databases_the_worst_first(self):
         drill = {"ok": False, "age_seconds": 90000, "recovery_seconds": None}
         lost = database(
-            "lost", last_success=None, ok=False, age_seconds=None, snapshot_id=None, bytes_read=None, drill=None
+            "lost",
+            last_success=None,
+            ok=False,
+            age_seconds=None,
+            snapshot_id=None,
+            bytes_read=None,
+            drill=None,
+            new_data=None,
         )
         lines = status_lines(
             [
@@ -212,16 +220,26 @@ class TestStatus:
         )
 
         assert [cells(line) for line in lines[2:7]] == [
-            ["web2", "scalr-foo-db", "lost", "never backed up", "-", "-", "-", "-", "never", "-"],
+            ["web2", "scalr-foo-db", "lost", "never backed up", "-", "-", "-", "-", "-", "never", "-"],
             ["web1", "scalr-foo-db", "failed", NOT_SAVED["message"], "2026-11-22T03:00:11Z", "3 h 12 min", "2.0 KiB",
-             "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
+             "82 B, 4 %", "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
             ["web2", "scalr-foo-db", "stale", "no recent backup", "2026-11-22T03:00:11Z", "3 h 12 min", "2.0 KiB",
-             "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
+             "82 B, 4 %", "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
             ["web2", "scalr-foo-db", "undrilled", "drill failed", "2026-11-22T03:00:11Z", "3 h 12 min", "2.0 KiB",
-             "5f0c8e1b", "FAILED 1 d 1 h ago", "-"],
+             "82 B, 4 %", "5f0c8e1b", "FAILED 1 d 1 h ago", "-"],
             ["web1", "scalr-foo-db", "good", "ok", "2026-11-22T03:00:11Z", "3 h 12 min", "2.0 KiB",
-             "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
+             "82 B, 4 %", "5f0c8e1b", "passed 1 d 1 h ago", "8.9 s"],
         ]  # fmt: skip
+
+    def test_says_where_auto_has_given_up_and_shows_no_night_before_the_first(self):
+        why = "auto gave up on 2026-11-06: 83 % of each dump was new"
+        new = database("new", new_data={"night": None, "row_order": {"why_not": None}})
+        given_up = database("audit", new_data={"night": None, "row_order": {"why_not": why}})
+        older = database("older")
+        del older["new_data"]
+        lines = status_lines([status_of("web1", "safe", new, given_up, older)])
+        assert [cells(line)[7] for line in lines[2:5]] == ["-", "-", "-"]
+        assert f"web1: scalr-foo-db/audit: {why}." in lines
 
     def test_shows_hosts_the_worst_first(self):
         outcomes = {

@@ -7,6 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.scalr.backup.plugins.filter.host_numbers import host_numbers
+from ansible_collections.scalr.backup.plugins.filter.memory_limit import memory_limit
 from ansible_collections.scalr.backup.plugins.plugin_utils._agent_files import NUMBERS, agent_config, environment_file
 from ansible_collections.scalr.backup.plugins.plugin_utils._farewell import farewell
 from ansible_collections.scalr.backup.plugins.plugin_utils._host import drill_moment, hostname, machine_facts
@@ -177,3 +180,46 @@ def test_passwords_that_only_the_host_had_are_named_but_not_the_one_in_use_again
     assert left(saved=["/root/passwords/web1.copy_password", FILE])[3:-2] == [
         "  another password that only the host had, in /root/passwords/web1.copy_password on this controller"
     ]
+
+
+# -- its memory --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "amount"),
+    [
+        ("75%", "3072m"), ("74%", "3008m"), ("100%", "4096m"), ("1%", "192m"), ("4g", "4096m"), ("900M", "900m"),
+        ("2gb", "2048m"), ("0", "0"), (0, "0"),
+    ],
+)  # fmt: skip
+def test_a_share_of_the_memory_is_an_amount_and_one_kernel_more_changes_nothing(wanted, amount):
+    assert memory_limit(wanted, 4096) == amount
+    assert memory_limit("75%", 4120) == memory_limit("75%", 4096)
+
+
+@pytest.mark.parametrize("wanted", ["", "75", "lots", "0%", "101%", "-1g", "1.5g", "10m", "4t"])
+def test_what_is_no_amount_is_refused_in_a_sentence(wanted):
+    with pytest.raises(AnsibleFilterError, match=f"backup_memory is {wanted}: "):
+        memory_limit(wanted, 4096)
+
+
+@pytest.mark.parametrize(
+    ("maps", "numbers"),
+    [
+        # An engine that is root's, and one of the user 1000 as rootless ones map it.
+        (" 0 0 4294967295\n 0 0 4294967295\n", {"user": 64738, "group": 64738}),
+        ("101\n0 1000 1\n1 100000 65536\n0 1001 1\n1 200000 65536\n", {"user": 164737, "group": 264737}),
+        # Too few, for either.
+        ("0 1000 1\n1 100000 64737\n0 1000 1\n1 100000 65536\n", {}),
+        ("0 1000 1\n1 100000 65536\n0 1000 1\n1 100000 1000\n", {}),
+        ("0 1000 1\n0 1000 1\n", {}),
+        ("", {}),
+        # Whatever else is said is no map.
+        (
+            "0\nthree other words\n0 1000 1\n1 100000 65536\n0 1000 1\n1 200000 65536\n",
+            {"user": 164737, "group": 264737},
+        ),
+    ],
+)
+def test_numbers_of_a_containers_user_on_the_host(maps, numbers):
+    assert host_numbers(maps, 64738) == numbers

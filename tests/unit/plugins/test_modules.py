@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -174,20 +176,35 @@ def test_options_of_a_restore_that_do_not_fit_together(docker, run_module, argum
 IMAGE = "sha256:5f0c8e1b4c7d"
 SOCKET = Path("/var/run/docker.sock")
 GROUP = [f"--group-add={SOCKET.stat().st_gid}"] if SOCKET.exists() else []
+CONFINED = ["--rm", "--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+PROXY = "c0ffee" + "0" * 58
 APART = [
-    "run", "--rm", "--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp:size=64m",
-    "--volume=/var/run/docker.sock:/var/run/docker.sock", *GROUP, "--volumes-from=scalr-backup", IMAGE,
+    "run", *CONFINED, "--tmpfs=/tmp:size=64m", "--memory=4g", "--cpu-shares=512", "--pids-limit=512",
+    "--volume=/dev/null:/var/run/docker.sock:ro", "--name=scalr-backup-drill-c0ffee000000", "--volumes-from=scalr-backup",
+    "--volume=cafe:/run/scalr-backup:ro", "--env=DOCKER_HOST=unix:///run/scalr-backup/docker.sock", IMAGE,
 ]  # fmt: skip
+HAS = '{{range .Mounts}}{{if eq .Destination "%s"}}{{.%s}}{{end}}{{end}}'
 
 
-def test_a_drill_runs_in_a_container_of_its_own(docker, run_module):
+def proxy_of_a_drill(image: str = "", socket: Path = SOCKET, group: Sequence[str] = ()) -> list[str]:
+    return [
+        "run", "--detach", *CONFINED, "--network=none", "--memory=256m", "--cpu-shares=512", "--pids-limit=64", "--no-healthcheck",
+        "--volume=/run/scalr-backup", "--entrypoint=haproxy", f"--volume={socket}:/var/run/docker.sock", *(group or GROUP),
+        "--volume=/opt/a b/config:/etc/scalr-backup:ro", f"--env=DRILL_IMAGE={image}", IMAGE,
+        "-db", "-f", "/opt/scalr-backup/socket-proxy/drill.cfg",
+    ]  # fmt: skip
+
+
+def test_a_drill_runs_in_a_container_of_its_own_and_has_no_way_to_the_engine_but_a_proxy(docker, run_module):
     docker.agents_image_is(IMAGE)
     docker.agent_returns({"run": "r", "started": "s", "finished": "f", "failed": 0, "databases": []}, to="drill")
 
     result = run_module("database_drill")
 
     assert docker.calls == [
-        ["container", "inspect", "--format", "{{.Image}}", "scalr-backup"],
+        ["container", "inspect", "--format", f"{{{{.Image}}}} {HAS % ('/etc/scalr-backup', 'Source')}", "scalr-backup"],
+        proxy_of_a_drill(),
+        ["container", "inspect", "--format", HAS % ("/run/scalr-backup", "Name"), PROXY],
         [*APART, "drill", "--snapshot=latest", "--json"],
     ]
     assert (result["changed"], result["failed_databases"], result["started_at"]) == (False, 0, "s")
@@ -199,10 +216,42 @@ def test_a_drill_with_all_options(docker, run_module):
 
     run_module("database_drill", db=["a", "b*"], database="d", snapshot="5f0c", from_host="h", image="i")
 
+    # The operator's word for an image comes to the proxy from here, not from the drill.
+    assert docker.calls[1] == proxy_of_a_drill("i")
     assert docker.calls[-1] == [
         *APART, "drill", "--db=a", "--db=b*", "--database=d", "--snapshot=5f0c", "--from-host=h", "--image=i",
         "--json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("owner", "group"), [(0, 4242), (1000, 101)])
+def test_a_drill_of_another_engine_has_that_ones_socket(docker, run_module, tmp_path, monkeypatch, owner, group):
+    """In the containers of an engine that runs as a user the socket's group has another number, which one of them tells."""
+    docker.agents_image_is(IMAGE)
+    docker.agent_prints("101\n", to="%g")
+    docker.agent_returns({"databases": []}, to="drill")
+    socket = tmp_path / "podman.sock"
+    socket.touch()
+    status = os.stat_result((0o140660, 0, 0, 1, owner, 4242, 0, 0, 0, 0))
+    real = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **more: status if path == socket else real(path, **more))
+
+    run_module("database_drill", engine_socket=str(socket))
+
+    assert docker.engine == f"unix://{socket}"
+    assert docker.calls[-3] == proxy_of_a_drill(socket=socket, group=[f"--group-add={group}"])
+    # In the containers it has one place, whatever the host calls it.
+    assert docker.calls[-1] == [*APART, "drill", "--snapshot=latest", "--json"]
+
+
+def test_a_drill_of_an_engine_in_the_environment_has_that_ones_socket(docker, run_module, monkeypatch, tmp_path):
+    docker.agents_image_is(IMAGE)
+    docker.agent_returns({"databases": []}, to="drill")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/there.sock")
+
+    run_module("database_drill")
+
+    assert f"--volume={tmp_path}/there.sock:/var/run/docker.sock" in docker.calls[1]
 
 
 def test_a_drill_from_another_repository_reads_its_secrets(docker, run_module):
@@ -214,6 +263,16 @@ def test_a_drill_from_another_repository_reads_its_secrets(docker, run_module):
     assert docker.calls[-1][:2] == ["run", "-i"]
     assert docker.calls[-1][-4:] == ["--from-host=h", "--from-repository=r", "--from-secrets", "--json"]
     assert json.loads(docker.stdin) == {"password": "p4ssw0rd", "environment": {}}
+
+
+def test_a_drill_whose_proxy_does_not_start_says_so(docker, run_module):
+    docker.agents_image_is(IMAGE)
+    docker.drill_proxy_fails("docker: no space left on device.\n")
+
+    assert run_module("database_drill")["msg"] == (
+        "The drill's proxy of the Docker engine could not be started; if this host's agent is of an earlier release, run "
+        "site.yml. It said: docker: no space left on device."
+    )
 
 
 def test_a_drill_that_failed_returns_all_that_it_found_out(docker, run_module):
@@ -423,13 +482,22 @@ def test_retention_elsewhere_must_be_told_everything(docker, run_module, argumen
 
 
 def test_retention_elsewhere_may_be_applied_by_an_agent_too(docker, run_module):
-    docker.agent_returns({"removed": [], "kept": 1, "pruned": True})
+    docker.agent_returns({"removed": [], "kept": 1, "pruned": True, "look": None})
     calls = run_module("repository", **ELSEWHERE, keep={"daily": 3}, keep_within="60d")
     assert docker.calls[0] == [
         "exec", "-i", "scalr-backup", "scalr-backup", "forget", "--from-host=web1", "--from-repository=s3:there",
         "--from-secrets", "--keep=daily=3", "--keep-within=60d", "--json",
     ]  # fmt: skip
     assert "secret one" not in str(calls)
+
+
+def test_an_agent_that_prunes_without_looking_is_named(docker, run_module):
+    docker.agent_returns({"removed": ["5f0c"], "kept": 1, "pruned": True})
+    result = run_module("repository", **ELSEWHERE, keep={"daily": 3})
+    assert result["failed"]
+    assert result["msg"].startswith("The agent of the trusted place is of an earlier release")
+    assert result["removed"] == ["5f0c"]
+    assert "failed" not in run_module("repository", **ELSEWHERE, keep={"daily": 3}, prune=False)
 
 
 def test_the_password_of_a_key_goes_to_standard_input_and_nowhere_else(docker, run_module):

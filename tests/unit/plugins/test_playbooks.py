@@ -8,6 +8,9 @@ import json
 import re
 
 import pytest
+from ansible_collections.scalr.backup.plugins.module_utils._agent import VERSION
+
+from tests.support.documented import documented
 
 FAILED = {"code": "dump_failed", "message": "pg_dump ended with exit code 1."}
 
@@ -357,7 +360,7 @@ def test_status_shows_all_hosts_and_fails_for_the_unwell(fleet):
 
     assert run.returncode == 2
     assert line_with(run.stdout, "web1", "scalr-foo-db").split() == [
-        "web1", "scalr-foo-db", "foo", "ok", "2026-11-22T03:00:11Z", "3", "h", "12", "min", "2.0", "KiB", "5f0c8e1b",
+        "web1", "scalr-foo-db", "foo", "ok", "2026-11-22T03:00:11Z", "3", "h", "12", "min", "2.0", "KiB", "-", "5f0c8e1b",
         "never", "-",
     ]  # fmt: skip
     assert "never backed up" in line_with(run.stdout, "web2", "scalr-foo-db")
@@ -411,6 +414,7 @@ def test_prune_goes_on_with_the_other_hosts_and_shows_the_worst_first(fleet):
     assert "failed=0" in line_with(run.stdout, "web1", "ok=")
 
 
+AGENT_IMAGE = "registry.example.com/agent@sha256:" + "5f0c" * 16
 ADDS_ONLY = {
     "backup_append_only": True,
     "backup_repository": "rest:https://backup.example.com/web1/",
@@ -420,14 +424,14 @@ ADDS_ONLY = {
     "backup_prune_environment": {"RESTIC_REST_PASSWORD": "canary-vault", "NUMBER": 7},
     "backup_prune_password": "canary-password",
     "backup_keep": {"daily": 7, "weekly": 2},
-    "backup_image": "registry.example.com/agent:1",
+    "backup_image": AGENT_IMAGE,
 }
 
 
 def prune_from_vault(fleet, *arguments, **changes):
     """Prune a host that only adds, and is not there, from another one."""
     vault = fleet.host("vault1")
-    answer = {"removed": ["a"], "kept": 9, "pruned": True, "suspects": []}
+    answer = {"removed": ["a"], "kept": 9, "pruned": True, "suspects": [], "look": {"packs": 3}}
     vault.agent_returns(answer, to="forget", changed=True)
     fleet.unreachable_host("web1")
     fleet.hosts["web1"] |= {**ADDS_ONLY, **changes}
@@ -442,8 +446,9 @@ def test_prune_removes_what_a_host_only_added_from_a_trusted_place(fleet):
     (call,) = vault.calls
     assert call == [
         "run", "-i", "--rm", "--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
-        "--tmpfs=/tmp:size=64m", "--network=host", "--volume=scalr-backup-prune:/var/lib/scalr-backup",
-        "--volume=scalr-backup-prune-cache:/var/cache/scalr-backup", "registry.example.com/agent:1",
+        "--tmpfs=/tmp:size=64m", "--memory=4g", "--cpu-shares=512", "--pids-limit=512",
+        "--volume=scalr-backup-prune:/var/lib/scalr-backup",
+        "--volume=scalr-backup-prune-cache:/var/cache/scalr-backup", "--network=bridge", AGENT_IMAGE,
         "forget", "--from-host=web1", "--from-repository=rest:https://backup.example.com:8001/web1/", "--from-secrets",
         "--keep=daily=7", "--keep=weekly=2", "--keep-within=30d", "--json",
     ]  # fmt: skip
@@ -492,6 +497,8 @@ def test_prune_takes_the_controllers_password_where_no_other_is_given(fleet, tmp
             "/repository is a directory on web1 itself, which is not append-only",
         ),
         ({"backup_image": ""}, "lacks the agent's image scalr-backup:"),
+        # The vault has none of that name, and would pull whatever the registry has under it today.
+        ({"backup_image": "registry.example.com/agent:1"}, "registry.example.com/agent:1, which names no digest"),
     ],
 )
 def test_prune_says_what_the_trusted_place_lacks(fleet, changes, sentence):
@@ -499,6 +506,39 @@ def test_prune_says_what_the_trusted_place_lacks(fleet, changes, sentence):
     assert run.returncode == 2
     assert sentence in line_with(run.stdout, "web1  ", "-  ")
     assert "run" not in [call[0] for call in vault.calls]
+
+
+@pytest.mark.parametrize(
+    ("found", "name"), [(0, f"scalr-backup:{VERSION}-5f0c5f0c5f0c"), (1, AGENT_IMAGE)], ids=["shipped", "pulled"]
+)
+def test_prune_takes_an_image_that_was_shipped_to_the_trusted_place(fleet, found, name):
+    """An engine that has loaded it knows no digest, and would ask a registry that it may not reach."""
+    vault = fleet.host("vault1")
+    vault.agent_prints("", rc=found, to="image")
+    vault.agent_returns({"removed": [], "kept": 9, "pruned": True, "suspects": [], "look": {"packs": 3}}, to="forget")
+    fleet.unreachable_host("web1")
+    fleet.hosts["web1"] |= {**ADDS_ONLY, "backup_image_from": "controller"}
+
+    run = fleet.run("prune", "--limit", "web1")
+
+    assert run.returncode == 0, run.stdout
+    assert [call[call.index("forget") - 1] for call in vault.calls if "forget" in call] == [name]
+
+
+def test_prune_asks_the_engine_of_the_trusted_place(fleet):
+    """The place's, and not Docker's own nor that of the host; Podman has a name of its own for what was built there."""
+    vault = fleet.host("vault1")
+    fleet.hosts["vault1"]["backup_engine_socket"] = "/run/podman/podman.sock"
+    vault.agent_prints("5.4.2 Podman Engine", to="version")
+    vault.agent_prints("", rc=1, to="image")
+    fleet.unreachable_host("web1")
+    fleet.hosts["web1"] |= {**ADDS_ONLY, "backup_image": "", "backup_engine_socket": "/run/user/1000/docker.sock"}
+
+    run = fleet.run("prune", "--limit", "web1")
+
+    assert "lacks the agent's image localhost/scalr-backup:" in line_with(run.stdout, "web1  ", "-  ")
+    assert [call[0] for call in vault.calls] == ["version", "image"]
+    assert vault.engine == "unix:///run/podman/podman.sock"
 
 
 def test_prune_wants_to_know_whose_snapshots_an_id_is_of(fleet):
@@ -585,10 +625,11 @@ def test_restore_into_another_container_finds_the_host_that_has_it(fleet):
     web1.agent_returns({}, exit_code=1, error=("unknown_database", "web1 has no scalr-new-db."))
     can_restore(web2, "scalr-new-db")
 
+    shown = documented("ansible-playbook restore.yml -e db=scalr-foo-db -e without_manifest=true")
+    variables = dict(re.findall(r"-e (\w+)=(\S+)", shown))
     run = fleet.run(
-        "restore", db="scalr-foo-db", target="scalr-new-db", database_as="bar", from_host="web9", confirm="scalr-new-db",
-        without_manifest="true",
-    )  # fmt: skip
+        "restore", **variables, target="scalr-new-db", database_as="bar", from_host="web9", confirm="scalr-new-db"
+    )
 
     assert run.returncode == 0, run.stdout
     assert "Restore of scalr-foo-db of web9 into scalr-new-db on web2." in run.stdout
@@ -959,3 +1000,17 @@ def test_the_old_names_of_reserved_words_still_work_and_the_new_ones_bring_no_wa
     first, second = restores_of(web1)
     assert first == second
     assert "--strategy=replace" in first
+
+
+def test_each_host_is_asked_through_its_own_engine(fleet):
+    docker = fleet.host("docker1")
+    podman = fleet.host("podman1")
+    fleet.hosts["podman1"]["socket_of_podman"] = "/run/podman/podman.sock"
+    fleet.hosts["podman1"]["backup_engine_socket"] = "{{ socket_of_podman }}"
+    for host in (docker, podman):
+        host.agent_returns({"databases": [saved("c", "d")], "failed": 0})
+
+    run = fleet.run("backup", "--check")
+
+    assert run.returncode == 0, run.stdout
+    assert (docker.engine, podman.engine) == ("", "unix:///run/podman/podman.sock")

@@ -103,3 +103,15 @@ def test_an_agent_that_says_nothing_is_a_failure_in_dockers_words(printed, sente
     read = agent_result(printed, "agent:1")
 
     assert (read["ok"], read["error"]["message"]) == (False, f"Failed to run the image agent:1: {sentence}")
+
+
+def test_what_opens_a_store_is_not_repeated():
+    said = reason({"cmd": ["docker"], "stderr": 'Head "https://me:p@canary/1@registry.test/v2/": denied'})
+    assert "canary" not in said
+    assert "https://me:***@registry.test/v2/" in said
+
+
+def test_what_an_agent_says_steers_nobodys_terminal():
+    error = {"code": "c", "message": "\x9b2J\u202e rest:https://u:p@canary/1@h/"}
+    result = {"stdout": json.dumps({"event": "result", "ok": False, "error": error})}
+    assert agent_result(result, "i")["error"] == {"code": "c", "message": "?2J? rest:https://u:***@h/"}

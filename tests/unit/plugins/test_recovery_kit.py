@@ -11,11 +11,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import printable
 
 from tests.unit.plugins.conftest import FakeDocker, Fleet
 
 PASSWORD, SECRET, CHOSEN = "canary of the host", "canary=of the 'store", "canary of a vault"
 AUTHORITY = "-----BEGIN CERTIFICATE-----\ncanaryca\n-----END CERTIFICATE-----"
+# What a host says that is in the wrong hands: with the page, somebody would run it.
+EVIL = "touch PWNED"
+TAKEN = {
+    "environment": f"AWS_KEY=k\nPROMPT_COMMAND={EVIL}\nAWS_X=$({EVIL})\n",
+    "ca_certificate": f"-----\nEND\n{EVIL}\n`{EVIL}`'; {EVIL}; '\u202e\x1b[2J\n",
+}
+TAKEN_PATHS = [f"/scalr-x-db/a\n{EVIL}\n\u202eb'$({EVIL}).dump", "/--privileged/x.dump", f"/$({EVIL})/x.dump"]
 ODD = "/scalr-shop-db/it's 50%25 <b>$(odd).dump"
 
 
@@ -43,12 +51,19 @@ class Kits:
             "web2": self._host("web2", {"repository": "/srv/my backups"}, backup_escrow_password=CHOSEN),
             "web3": self._host("web3", {"repository": "/repository"}),
         }
+        self.dockers["web5"] = self._host("web5", {"repository": f"rest:https://h/'; {EVIL}\n\u2067"}, **TAKEN)
+        forged = [snapshot(path, "nightly", f"{EVIL}\u202e") for path in TAKEN_PATHS]
+        self.dockers["web5"].agent_returns({"snapshots": forged}, to="snapshots")
+        image = {"name": "scalr-x-db", "image": "--privileged", "status": "ok", "databases": []}
+        self.dockers["web5"].agent_returns({"host": "web5", "containers": [image], "warnings": []}, to="discover")
         refusal = ("repository_unreachable", "The store is away.")
         self.dockers["web3"].agent_returns({}, to="key add", exit_code=1, error=refusal)
         self.fleet.unreachable_host("web4")
         self.path = directory / "kit.html"
         self.run = self._play(self.path, "-vvv", "--diff")
         self.page = self.path.read_text()
+        # The last that each of them was told on its standard input.
+        self.told = {name: json.loads(docker.stdin)["password"] for name, docker in self.dockers.items()}
         keys = [
             {"id": "old1", "user": "scalr-backup-escrow", "host": "abc"},
             {"id": "key-of-web1", "user": "scalr-backup-escrow", "host": "def"},
@@ -57,6 +72,12 @@ class Kits:
         self.dockers["web1"].agent_returns({"keys": keys, "shared_with": []}, to="key list")
         arguments = ["--limit", "web1", "-e", "replace=true", "-e", "with_credentials=true"]
         self.replaced = self._play(directory / "new.html", "-vvv", "--diff", *arguments)
+        self._play(directory / "web5.html", "--limit", "web5", "-e", "with_credentials=true")
+        chosen = directory / "chosen.json"
+        chosen.write_text(json.dumps({"backup_escrow_password": "canary of all"}))
+        before = [len(docker.calls) for docker in self.dockers.values()]
+        self.refused = self._play(directory / "none.html", "--limit", "web2", "-vvv", "-e", f"@{chosen}")
+        assert before == [len(docker.calls) for docker in self.dockers.values()]
         self.nowhere = self._play(Path("/proc/kit.html"), "--limit", "web2")
 
     def _play(self, path: Path, *arguments: str):
@@ -65,8 +86,10 @@ class Kits:
     def _host(self, name: str, config: dict[str, object], **files: str) -> FakeDocker:
         docker = self.fleet.host(name)
         directory = self.directory / name / "backup"
-        escrow = files.pop("backup_escrow_password", "")
-        self.fleet.hosts[name] |= {"backup_directory": str(directory), "backup_escrow_password": escrow}
+        variables = {"backup_directory": str(directory), "backup_repository": config["repository"]}
+        variables["backup_copy_repository"] = config.get("copy", {}).get("repository", "")
+        variables["backup_escrow_password"] = files.pop("backup_escrow_password", "")
+        self.fleet.hosts[name] |= variables
         for sub, texts in (
             ("config", {"config.json": json.dumps(config)}),
             ("secrets", {"password": PASSWORD, **files}),
@@ -126,7 +149,7 @@ def test_a_container_that_is_gone_gets_an_image_that_reads_its_dump(kits):
 def test_the_second_repository_is_on_it_with_what_it_needs(kits):
     (block,) = kits.blocks("instead")
     assert "export RESTIC_REPOSITORY=sftp:backup@sftp.test:/web1" in block
-    assert AUTHORITY in block
+    assert all(f"'{line}'" in block or f"\n{line}" in block for line in AUTHORITY.splitlines())
     assert "sftp.test ssh-ed25519 AAAA" in block
     assert [words[0:1] + words[2:] for words in kits.asked("web1")][:2] == [["add"], ["add", "--copy"]]
 
@@ -146,6 +169,15 @@ def test_the_password_is_the_chosen_one_or_a_new_one_and_is_shown_nowhere_else(k
     assert not any(passwords[0] in word for call in kits.dockers["web1"].calls for word in call)
 
 
+def test_a_host_is_told_what_opens_its_own_repositories_only(kits):
+    passwords = re.findall(r"export RESTIC_PASSWORD=(\S+)", html.unescape(kits.page))
+    first, second = passwords[:2]
+    assert first != second, "those of the repository and of its copy"
+    assert kits.told["web1"] == second
+    assert kits.told["web2"] == CHOSEN
+    assert kits.told["web3"] not in passwords
+
+
 def test_a_local_repository_is_warned_of(kits):
     assert "a directory on\nweb2 itself" in kits.page
     assert "--volume '/srv/my backups:/srv/my backups'" in "".join(kits.blocks("sh"))
@@ -162,9 +194,10 @@ def test_older_pages_are_made_worthless_on_demand(kits):
     removed = [words for words in kits.asked("web1") if words[0] == "remove"]
     assert removed == [["remove", "old1"], ["remove", "old1", "--copy"]]
     page = html.unescape((kits.directory / "new.html").read_text())
-    (password,) = set(re.findall(r"export RESTIC_PASSWORD=(\S+)", page))
+    passwords = set(re.findall(r"export RESTIC_PASSWORD=(\S+)", page))
+    assert len(passwords) == 2, "one for each repository"
     assert SECRET.replace("'", "'\"'\"'") in page
-    for secret in (password, SECRET, "canary=of", "canary of ssh"):
+    for secret in (*passwords, SECRET, "canary=of", "canary of ssh"):
         assert secret not in kits.replaced.stdout
 
 
@@ -177,5 +210,34 @@ def test_hosts_that_are_not_on_it_are_named_and_fail_the_run(kits):
 
 def test_a_password_that_stands_on_no_page_is_taken_back(kits):
     assert kits.nowhere.returncode != 0
-    assert "could not be written to /proc/kit.html, so its password was revoked" in kits.nowhere.stdout
+    assert "could not be written to /proc/kit.html, so its passwords were revoked" in kits.nowhere.stdout
     assert kits.asked("web2")[-1] == ["remove", "key-of-web2"]
+
+
+def test_nothing_that_a_taken_host_says_runs_or_hides_on_the_readers_machine(kits, tmp_path):
+    """Every command of the page, in a shell whose programs do nothing."""
+    assert {one for one in kits.page if printable(one) != one} == {"\n"}
+    replaced = html.unescape((kits.directory / "web5.html").read_text())
+    assert "export AWS_X='$(touch PWNED)'" in replaced
+    assert "PROMPT_COMMAND=" not in replaced
+    for page in (kits.page, replaced):
+        blocks = [html.unescape(one) for one in re.findall(r'<pre class="(?:sh|instead)">(.*?)</pre>', page, re.DOTALL)]
+        script = "\n".join(
+            ["docker() { :; }", *blocks[:1], "restic() { :; }; server() { :; }; roles() { :; }", *blocks[1:]]
+        )
+        environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+        subprocess.run(
+            ["bash"], input=script, text=True, cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+    assert not list(tmp_path.rglob("PWNED"))
+    assert "server scalr-x-db postgres:18" in html.unescape(kits.page)
+    assert kits.page.count("somebody may have forged these snapshots") == 2
+
+
+def test_a_password_that_other_hosts_would_learn_too_is_refused_also_where_they_take_no_part(kits):
+    assert kits.refused.returncode != 0
+    assert re.search(
+        "backup_escrow_password is the same for web2 and web[135], which have different", kits.refused.stdout
+    )
+    assert "canary" not in kits.refused.stdout + kits.refused.stderr
+    assert not (kits.directory / "none.html").exists()

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import subprocess
 from typing import Any
 
 import pytest
@@ -15,20 +18,26 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._passwords import (
 )
 from ansible_collections.scalr.backup.plugins.plugin_utils._recovery_kit import (
     environment,
+    escrow_objection,
     keys_of_older_pages,
     kit_lines,
+    kit_passwords,
     kit_places,
     secret_files,
+    shell_word,
 )
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import printable
 from ansible_collections.scalr.backup.plugins.plugin_utils._volumes import ownership_command, volume_options
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 # -- the page for the safe ---------------------------------------------------------------------------------------
 
 
 def test_the_secret_files_of_a_host_go_by_their_names():
-    contents = {"/opt/secrets/password": "sesame", "/opt/config.json": "{}", "/opt/secrets/environment": "A=1"}
+    contents = {"/opt/secrets/password": "sesame", "/opt/config.json": "{}", "/opt/secrets/environment": "AWS_A=1"}
 
-    assert secret_files(contents, "/opt/secrets") == {"password": "sesame", "environment": "A=1"}
+    assert secret_files(contents, "/opt/secrets") == {"password": "sesame", "environment": "AWS_A=1"}
 
 
 def test_the_value_of_a_variable_is_the_rest_of_its_line():
@@ -43,41 +52,166 @@ CONFIG = {"repository": "s3:https://s3.test/web1", "copy": {"repository": "sftp:
 def places(secrets: dict[str, str], config: dict[str, Any], *, escrow: bool) -> list[dict[str, Any]]:
     """The repositories of a host whose password is not that of the page."""
     keys = [{"item": False, "key": "k1"}, {"item": True, "key": "k2"}] if escrow else []
-    return kit_places(secrets, config, "the host's", "the page's", escrow, keys)
+    return kit_places(secrets, config, "the host's", ["the page's", "its second"], escrow, keys)
 
 
 def test_a_host_with_one_repository_has_one_place():
-    assert places({"environment": "A=1"}, {"repository": "/repository", "copy": None}, escrow=True) == [
-        {"copy": False, "environment": {"A": "1"}, "repository": "/repository", "password": "the page's", "key": "k1"}
+    assert places({"environment": "AWS_A=1"}, {"repository": "/repository", "copy": None}, escrow=True) == [
+        {
+            "copy": False,
+            "environment": {"AWS_A": "1"},
+            "further": [],
+            "repository": "/repository",
+            "shown": "/repository",
+            "password": "the page's",
+            "key": "k1",
+        }
     ]
 
 
+def test_what_the_readers_own_shell_would_obey_is_named_and_not_set():
+    text = "AWS_KEY=k\nPROMPT_COMMAND=reboot\nPATH=/evil\nDOCKER_HOST=tcp://evil\nRESTIC_PASSWORD=x\nhttps_proxy=p\n"
+    (first,) = places({"environment": text}, {"repository": "rest:https://u:p@h/", "copy": None}, escrow=True)
+
+    assert first["environment"] == {"AWS_KEY": "k", "https_proxy": "p"}
+    assert first["further"] == ["DOCKER_HOST", "PATH", "PROMPT_COMMAND", "RESTIC_PASSWORD"]
+    assert first["shown"] == "rest:https://u:***@h/"
+
+
+@given(st.text())
+@example("it's\n\x1b]0;\u202e\ufe0f?\\1")
+def test_a_word_of_bash_is_one_that_a_reader_sees_all_of(text):
+    text = text.replace("\0", "")
+    word = shell_word(text)
+
+    assert printable(word) == word
+    assert "\n" not in word
+    if not word.startswith("$'"):
+        assert shlex.split(word) == [text]
+
+
+def test_bash_makes_the_same_of_it():
+    texts = [
+        "it's",
+        "a\nb",
+        "\u202egnp.exe",
+        "\ufe0f1",
+        "a\\b\x1b[2J?",
+        "\ud800x",
+        "\udce9",
+        "ü",
+        "-v/:/x",
+        "$(touch x) `y`",
+        "",
+    ]
+    script = "".join(f"printf '%s\\0' {shell_word(text)}\n" for text in texts)
+
+    done = subprocess.run(["bash"], input=script.encode(), capture_output=True, check=True)
+
+    expected = [text.encode("utf-8", "surrogatepass" if "\ud800" in text else "surrogateescape") for text in texts]
+    assert done.stdout.split(b"\0")[:-1] == expected
+
+
 def test_a_copy_that_has_nothing_of_its_own_has_what_the_first_repository_has():
-    first, copy = places({"environment": "A=1"}, CONFIG, escrow=False)
+    first, copy = places({"environment": "AWS_A=1"}, CONFIG, escrow=False)
 
     assert first["repository"] == CONFIG["repository"]
     assert copy == {
         "copy": True,
-        "environment": {"A": "1"},
+        "environment": {"AWS_A": "1"},
+        "further": [],
         "repository": "sftp:b@sftp.test:/web1",
+        "shown": "sftp:b@sftp.test:/web1",
         "password": "the host's",
         "key": "",
     }
 
 
 def test_a_copy_with_a_password_and_an_environment_of_its_own():
-    secrets = {"environment": "A=1", "copy_environment": "", "copy_password": "the copy's"}
+    secrets = {"environment": "AWS_A=1", "copy_environment": "", "copy_password": "the copy's"}
 
     first, copy = places(secrets, CONFIG, escrow=False)
 
-    assert (first["environment"], first["password"]) == ({"A": "1"}, "the host's")
+    assert (first["environment"], first["password"]) == ({"AWS_A": "1"}, "the host's")
     assert (copy["environment"], copy["password"]) == ({}, "the copy's")
 
 
-def test_the_password_of_the_page_opens_both_with_a_key_each():
+def test_the_page_has_a_password_and_a_key_for_each():
     both = places({"copy_password": "the copy's"}, CONFIG, escrow=True)
 
-    assert [(place["password"], place["key"]) for place in both] == [("the page's", "k1"), ("the page's", "k2")]
+    assert [(place["password"], place["key"]) for place in both] == [("the page's", "k1"), ("its second", "k2")]
+
+
+SEED = "a random text"
+DECLARED = [CONFIG["repository"], CONFIG["copy"]["repository"]]
+
+
+def test_each_repository_has_a_password_of_its_own_that_another_run_does_not_have():
+    first, copy = kit_passwords(CONFIG, "web1", DECLARED, SEED)
+
+    assert first != copy
+    assert all(re.fullmatch(r"([2-9a-hj-km-np-z]{5}-){5}[2-9a-hj-km-np-z]{5}", one) for one in (first, copy))
+    assert kit_passwords(CONFIG, "web1", DECLARED, SEED) == [first, copy]
+    assert not {first, copy} & set(kit_passwords(CONFIG, "web1", DECLARED, "another"))
+
+
+def test_hosts_that_share_a_repository_share_its_password_and_no_other():
+    other = {**CONFIG, "repository": "s3:https://s3.test/web2"}
+
+    mine = kit_passwords(CONFIG, "web1", DECLARED, SEED)
+    theirs = kit_passwords(other, "web2", [other["repository"], DECLARED[1]], SEED)
+
+    assert (mine[0] == theirs[0], mine[1] == theirs[1]) == (False, True)
+
+
+def test_a_host_that_says_it_has_anothers_repository_is_not_told_what_opens_it():
+    victim = kit_passwords(CONFIG, "web1", DECLARED, SEED)
+    # Whoever took web2 wrote that into its configuration; the inventory knows better.
+    thief = kit_passwords(CONFIG, "web2", ["s3:https://s3.test/web2", ""], SEED)
+    swapped = {"repository": DECLARED[1], "copy": {"repository": DECLARED[0]}}
+
+    assert not set(victim) & {*thief, *kit_passwords(swapped, "web3", DECLARED, SEED)}
+
+
+@pytest.mark.parametrize(
+    "address", ["/repository", "local:/srv", "s3:http://localhost:9000/b", "sftp:u@127.0.0.1:/srv", "rclone:remote:b"]
+)
+def test_the_same_address_on_two_hosts_themselves_is_two_repositories(address):
+    config = {"repository": address, "copy": None}
+
+    assert kit_passwords(config, "web1", [address, ""], SEED) != kit_passwords(config, "web2", [address, ""], SEED)
+
+
+FLEET = {
+    "web1": {"backup_escrow_password": "chosen", "backup_repository": DECLARED[0]},
+    "web2": {"backup_escrow_password": "chosen", "backup_repository": DECLARED[0]},
+    "web3": {"backup_escrow_password": "other", "backup_repository": DECLARED[1]},
+    "web4": {"backup_escrow_password": "chosen"},
+    "web5": {},
+}
+
+
+def objection_of(host, *hosts):
+    """What is said of a host's chosen password, by its variables."""
+    known = FLEET[host]
+    declared = [known.get("backup_repository", "/repository"), known.get("backup_copy_repository", "")]
+    return escrow_objection(FLEET, [host, *hosts], host, known.get("backup_escrow_password", ""), declared)
+
+
+def test_a_chosen_password_may_be_that_of_hosts_that_share_their_repositories():
+    assert objection_of("web1", "web2", "web3", "web5") == ""
+    assert objection_of("web5", "web1") == ""
+
+
+def test_and_of_no_others():
+    sentence = objection_of("web1", "web2", "web4")
+
+    assert sentence.startswith(
+        "backup_escrow_password is the same for web1 and web4, which have different repositories"
+    )
+    assert "chosen" not in sentence
+    assert "web1 and web4" in sentence
+    assert objection_of("web4", "web1", "web2").startswith("backup_escrow_password is the same for web4 and web1,")
 
 
 def test_the_keys_of_older_pages_are_those_of_pages_but_the_new_ones():

@@ -8,6 +8,7 @@ Each host is a case of its own, and all of them are in one run: a playbook over 
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 from tests.unit.plugins.conftest import FakeDocker, Fleet
 
 OLD, NEW = "canary of the old password", "canary of the new password"
+# What a host calls the agent's group where the engine runs as a user of its own.
+ROOTLESS = 164737
 REFUSED = ("wrong_password", "Wrong password for the repository /repository.")
 
 
@@ -108,6 +111,7 @@ class Rotation:
         self["closing"].write("secrets/password", NEW)
         self["wrong"].docker.agent_returns({}, to="key list", exit_code=1, error=REFUSED)
         (self["bare"].directory / "secrets/password").unlink()
+        os.chown(self["alone"].directory / "secrets/password", 0, ROOTLESS)
         self["adding"].write("config/config.json", '{"repository": "/repository", "append_only": true}')
         self["twofold"].write("config/config.json", '{"repository": "/repository", "copy": {"repository": "s3:there"}}')
         self["closing"].write("config/config.json", '{"repository": "/repository", "copy": {"repository": "s3:there"}}')
@@ -140,6 +144,7 @@ def test_a_host_of_its_own_gets_a_generated_password(rotation):
     assert (on_controller.read_text(), len(alone.password)) == (alone.password + "\n", 64)
     assert stat.S_IMODE(on_controller.stat().st_mode) == 0o600
     assert stat.S_IMODE((alone.directory / "secrets/password").stat().st_mode) == 0o640
+    assert (alone.directory / "secrets/password").stat().st_gid == ROOTLESS, "it is the agent's group that reads it"
     assert alone.files == ["secrets/password"], "the journal is gone"
     assert rotation.said_of("alone").endswith(" changed")
 

@@ -39,6 +39,7 @@ HOSTS = {
     "worded": ({}, {"backup_schedule_spread": "some"}, "backup_schedule_spread is some: it must be a number"),
     "negative": ({}, {"backup_schedule_spread": "-5"}, "backup_schedule_spread is -5: it must be a number"),
     "long": ({}, {"backup_schedule_spread": "721"}, "backup_schedule_spread is 721: it must be a number"),
+    "dated": ({}, {"backup_apt_snapshot": "yesterday"}, "backup_apt_snapshot is yesterday: it must be a moment in UTC"),
     "nowhere": (
         {},
         {"backup_metrics_publish": "9797"},
@@ -58,6 +59,16 @@ HOSTS = {
         {},
         {"backup_repository": "/mnt/a:b"},
         "backup_repository is /mnt/a:b, but Docker cannot mount a path that contains a colon",
+    ),
+    "relative": (
+        {},
+        {"backup_engine_socket": "run/podman.sock"},
+        "backup_engine_socket is run/podman.sock: it must be the absolute path of the engine's socket on the host",
+    ),
+    "mapped": (
+        {},
+        {"backup_engine_socket": "/run/podman.sock:/x"},
+        "backup_engine_socket is /run/podman.sock:/x: it must be the absolute path",
     ),
     "taken": (
         {},
@@ -111,3 +122,16 @@ def test_hosts_follow_one_another_where_that_is_wanted(fleet):
     run = fleet.run("site", "--tags=nothing", "--check", backup_serial=1)
 
     assert run.stdout.count("PLAY [Provision the hosts]") == 2
+
+
+def test_another_engine_that_does_not_answer_is_not_replaced_by_docker(fleet, tmp_path):
+    fleet.machine("web1", **FIT)
+    fleet.hosts["web1"]["backup_engine_socket"] = f"{tmp_path}/podman.sock"
+
+    run = fleet.run("site", "--tags=docker", "--check")
+
+    assert run.returncode != 0
+    assert f"No engine answers on {tmp_path}/podman.sock of web1, and only Docker Engine" in " ".join(
+        run.stdout.split()
+    )
+    assert re.search(r"^web1 .*changed=0 ", run.stdout, re.MULTILINE)

@@ -9,16 +9,25 @@ import hashlib
 import json
 import re
 import shlex
+import stat
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
+from urllib.parse import unquote
 
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.scalr.backup.plugins.filter.status_page import status_page
 from ansible_collections.scalr.backup.plugins.plugin_utils._html import Html, tag
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_charts import nights_in_words, strip
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import Series, fleet
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_charts import (
+    hours,
+    hours_in_words,
+    legend,
+    nights_in_words,
+    strip,
+)
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import fleet
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_problems import Problem, cards, together
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_series import Series
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_snapshots import (
     list_on_host,
     restore_from_controller,
@@ -148,6 +157,119 @@ def test_a_night_is_a_date_in_the_time_zone_of_the_schedule(zone, nights):
     assert known.databases[0].nights[-2:] == nights
 
 
+def hourly(passes, failed=(), missed=(), **changes):
+    """The history of so many hourly passes until eleven today, and what the agent says was due; moments are hours ago."""
+    begun = {back: NOW - timedelta(hours=back) for back in range(passes, 0, -1)}
+    history = [
+        backup(0, ok=back not in failed, started=moment.isoformat(), run=f"h{back}")
+        for back, moment in begun.items()
+        if back not in missed
+    ]
+    days: dict[str, int] = {}
+    for moment in begun.values():
+        days[moment.date().isoformat()] = days.get(moment.date().isoformat(), 0) + 1
+    lately = [moment.isoformat() for back, moment in begun.items() if back <= 48]
+    return {"history": history, "due_days": days, "due_lately": lately, "next_pass": NOW.isoformat(), **changes}
+
+
+def test_a_day_of_many_passes_is_good_only_if_all_of_them_are():
+    one = figures(answer(**hourly(72, failed={30}, missed={5, 6}))).databases[0]
+    assert one.nights[-4:] == "ggpp"
+    assert one.past.counts[date(2026, 11, 21)] == (23, 24)
+    assert one.past.counts[date(2026, 11, 22)] == (10, 12)
+    said = "2 of 4 nights good; not every pass on 22 Nov (10 of 12 good), 21 Nov (23 of 24 good, dump failed)."
+    assert nights_in_words(one) == said
+    assert 'data-c="88:23/24 89:10/12"' in strip(one)
+    assert "Not every pass" in legend(figures(answer(**hourly(72))))
+    assert "Not every pass" not in legend(figures(answer()))
+
+
+def test_a_day_of_many_passes_without_a_good_one_is_failed_or_missed():
+    whole = set(range(13, 37))  # The 21st, from midnight to midnight.
+    assert figures(answer(**hourly(72, failed=whole))).databases[0].nights[-2:] == "fg"
+    assert figures(answer(**hourly(72, missed=whole))).databases[0].nights[-2:] == "mg"
+
+
+def test_a_try_by_hand_makes_no_day_of_many_passes_good_that_missed_one():
+    status = hourly(24, failed={4})
+    status["history"].append(backup(0, started=(NOW - timedelta(hours=3, minutes=30)).isoformat(), run="by hand"))
+    assert figures(answer(**status)).databases[0].nights[-1] == "p"
+
+
+def test_the_passes_of_two_days_are_drawn_one_by_one():
+    one = figures(answer(**hourly(72, failed={30}, missed={5, 6}))).databases[0]
+    assert one.past.lately == "g" * 18 + "f" + "g" * 23 + "mm" + "gggg"
+    words = "45 of the last 48 passes good; failed at Sat 06:00; none at Sun 07:00, Sun 06:00."
+    assert hours_in_words(one) == words
+    drawn = hours(one)
+    assert 'viewBox="0 0 48 20"' in drawn
+    assert f"<title>{words}</title>" in drawn
+    assert hours(the_database(backup(0))) is None
+
+
+def test_a_pass_that_began_late_is_that_of_the_hour_that_it_was_due():
+    status = hourly(3)
+    status["history"][1]["started"] = (NOW - timedelta(hours=1, minutes=2)).isoformat()
+    assert figures(answer(**status)).databases[0].past.lately == "ggg"
+
+
+def test_a_day_without_any_pass_due_is_neither_good_nor_missed():
+    due = {"2026-11-19": 1, "2026-11-20": 1}  # A Thursday and a Friday; nothing is due at weekends.
+    one = the_database(backup(3), backup(2), due_days=due, next_pass="2026-11-23T03:00:00+00:00")
+    assert one.nights[-4:] == "ggnn"
+    assert nights_in_words(one) == "2 of 2 nights good."
+    # Of days before the schedule was what it is nobody knows what was due.
+    assert the_database(backup(5), backup(2), due_days={"2026-11-20": 1}).nights[-6:] == "gmmgnn"
+
+
+def test_what_is_due_this_minute_may_still_come():
+    assert the_database(backup(1), due_days={"2026-11-21": 1, "2026-11-22": 0}).nights[-2:] == "gd"
+
+
+def test_a_line_that_stands_for_a_day_counts_as_that_many():
+    day = {"good": 23, "failed": 1, "bytes_read": 23000, "bytes_added": 230, "bytes_stored": 92, "error": "dump_failed"}
+    known = figures(answer(history=[backup(1, day=day), backup(0)], due_days={"2026-11-21": 24, "2026-11-22": 24}))
+    one = known.databases[0]
+    assert one.past.counts[date(2026, 11, 21)] == (23, 24)
+    assert one.nights[-2:] == "pp"
+    assert (known.bytes_read, known.bytes_stored) == (24000, 102)
+
+
+def test_a_day_counts_among_good_nights_by_its_passes():
+    known = figures(answer(**hourly(36, failed={1, 2, 3})))
+    assert known.good_share == pytest.approx((1 + 9 / 12) / 2)
+
+
+def test_a_fleet_of_many_passes_stays_a_small_page():
+    """Two hundred databases, of which every hour of a week and every day before is on record."""
+    answers = fleets.healthy(200)
+    nightly = len(status_page(answers, NOW.isoformat()))
+    for one in answers:
+        status, past = one["status"], hourly(7 * 24, failed=range(7, 7 * 24, 31))
+        lines = past.pop("history")
+        status |= past
+        status["history"] += [
+            {**line, "container": entry["container"], "database": entry["database"]}
+            for entry in status["databases"]
+            for line in lines
+        ]
+    assert len(status_page(answers, NOW.isoformat())) < 1.5 * nightly
+
+
+def test_a_page_is_of_use_until_the_first_backup_on_it_is_too_old():
+    soon = {"fresh": True, "overdue_at": "2026-11-22T13:30:00+00:00"}
+    later = {"fresh": True, "overdue_at": "2026-11-23T05:00:00+00:00"}
+    old = {**OLD, "overdue_at": "2026-11-20T05:00:00+00:00"}
+    databases = [database(**later), database("wiki", **soon), database("blog", **old)]
+    page = status_page([answer(databases=databases)], NOW.isoformat())
+    assert 'data-until="2026-11-22T13:30:00+00:00"' in page
+    assert "data-until" not in status_page([answer()], NOW.isoformat())
+
+
+def test_the_hosts_table_says_the_schedule_below_the_next_pass():
+    assert "0 8-18 * * 1-5" in status_page([answer(schedule="0 8-18 * * 1-5")], NOW.isoformat())
+
+
 def test_many_failed_nights_are_not_all_named():
     one = the_database(backup(40), *(backup(days, ok=False) for days in range(20)))
     assert "and 14 more" in nights_in_words(one)
@@ -173,6 +295,14 @@ def test_growth_needs_a_week_and_a_beginning():
 
 def test_the_size_of_a_night_without_a_measurement_is_that_of_the_night_before():
     assert Series(date(2026, 11, 1), (None, 5.0, None, 7.0)).filled().values == (None, 5.0, 5.0, 7.0)
+
+
+@pytest.mark.parametrize(("nights_ago", "says"), [(0, False), (2, True)])
+def test_a_size_that_was_not_measured_in_the_last_night_says_when(nights_ago, says):
+    history = [a_pass(days, size_bytes=100 if days == nights_ago else None) for days in (2, 1, 0)]
+    page = status_page([answer(history=history)], NOW.isoformat())
+    assert ("measured 2026-11-20" in page) == says
+    assert ("measured 2026" in page) == says
 
 
 def test_a_repository_that_hosts_share_counts_once_and_a_directory_is_each_hosts_own():
@@ -211,6 +341,91 @@ def test_the_ratio_is_what_was_dumped_beside_what_had_to_be_stored():
 )
 def test_numbers_are_said_in_few_letters(said, words):
     assert said == words
+
+
+# -- what is new -------------------------------------------------------------------------------------------------
+
+
+def new_data(added=70, share=0.07, why_not=None, night=True):
+    """What the agent says of a database's last whole night."""
+    return {"night": {"bytes_added": added, "share": share} if night else None, "row_order": {"why_not": why_not}}
+
+
+def test_the_passes_of_a_night_add_up_and_dumps_that_had_to_be_all_new_are_no_night():
+    first = backup(4, bytes_added=1000, anew="first")
+    hourly = [backup(3, run=f"r{hour}", bytes_added=20, anew=None) for hour in range(5)]
+    moved, last = backup(2, bytes_added=950, anew="order"), backup(0, bytes_added=70, anew=None)
+    one = the_database(first, *hourly, moved, last, databases=[database(new_data=new_data())])
+    assert one.new.nights.values[-5:] == (None, 100, None, None, 70)
+    assert (one.new.last_bytes, one.new.last_share, one.new.out_of_order) == (70, 0.07, None)
+
+
+def test_a_line_that_stands_for_a_day_tells_the_sum_of_its_dumps():
+    day = {"good": 24, "failed": 0, "bytes_read": 24000, "bytes_added": 480, "bytes_stored": 100, "error": None}
+    one = the_database(backup(9, anew="first"), backup(8, bytes_added=20, day=day, anew=None))
+    assert one.new.nights.values[-9:-7] == (480, None)
+
+
+def test_the_first_backup_on_record_of_an_older_agent_is_no_night_either():
+    one = the_database(backup(3, ok=False), backup(2, bytes_added=1000), backup(1), backup(0))
+    assert one.new.nights.values[-4:] == (None, None, 10, 10)
+    assert (one.new.last_bytes, one.new.last_share) == (None, None)
+
+
+def test_the_trend_is_the_last_two_weeks():
+    one = the_database(*(backup(days, anew=None, bytes_added=days) for days in range(40, -1, -1)))
+    assert one.new.recent.values == tuple(range(13, -1, -1))
+    assert one.new.recent.first == date(2026, 11, 9)
+
+
+def test_a_row_says_what_is_new_a_night_and_beside_a_dump():
+    history = [backup(days, anew=None) for days in range(20, -1, -1)]
+    page = status_page(
+        [answer(history=history, databases=[database(new_data=new_data(7130316, 0.035))])], NOW.isoformat()
+    )
+    cell = re.search(r'<td class="new" role="cell">(.*?)</td>', page)[1]
+    assert '<span>6.8 MiB<span class="sub">4 %</span></span>' in cell
+    assert '<path d="M0,10 13,10"/>' in cell, "what does not change is a line of two points"
+
+
+def test_a_database_before_its_first_night_shows_none():
+    page = status_page([answer(databases=[database(new_data=new_data(night=False))])], NOW.isoformat())
+    assert '<td class="new" role="cell"><div class="sizes"><span>\N{EN DASH}</span></div></td>' in page
+    assert "Most new data a night" not in page
+
+
+def test_a_host_says_by_how_much_its_repository_grows_a_night():
+    grown = {"since": ago(days=9), "bytes_a_night": 2411724}
+    host = figures(answer(history=[a_pass(0, size_bytes=100, snapshots=4)], repository_growth=grown)).hosts[0]
+    assert host.grows == 2411724
+    page = status_page(
+        [answer(history=[a_pass(0, size_bytes=100, snapshots=4)], repository_growth=grown)], NOW.isoformat()
+    )
+    assert "4 snapshots, +2.3 MiB a night" in page
+    shrunk = answer(history=[a_pass(0, size_bytes=100)], repository_growth={**grown, "bytes_a_night": -2411724})
+    assert "\N{MINUS SIGN}2.3 MiB a night" in status_page([shrunk], NOW.isoformat())
+
+
+def test_what_costs_most_is_listed_and_so_is_where_auto_gave_up():
+    why = "auto gave up on 2026-11-06: 83 % of each dump was new"
+    databases = [
+        database("a", new_data=new_data(10, 0.01)),
+        database("b", new_data=new_data(900, 1.2, why_not=why)),
+        database("c"),
+    ]
+    history = [
+        backup(days, database=name, bytes_read=1000 + 10 * (20 - days), anew=None)
+        for name in "abc"
+        for days in range(20, -1, -1)
+    ]
+    page = status_page([answer(history=history, databases=databases)], NOW.isoformat())
+    growth = page[page.index('id="growth"') : page.index('id="drills"')]
+    newest = growth[growth.index("Most new data a night") :]
+    assert newest.index("<b>b</b>") < newest.index("<b>a</b>")
+    assert "120 % of a dump" in newest
+    assert 'width="100.0%"' in newest
+    assert growth.count(why) == 1
+    assert "30 B on 2 Nov, 30 B on 22 Nov, no change." in growth
 
 
 # -- what is wrong -----------------------------------------------------------------------------------------------
@@ -309,7 +524,9 @@ def test_the_first_sentence_says_how_the_fleet_is(answers, sentence):
 def test_the_second_sentence_adds_what_matters_next():
     assert details(figures(answer())) == "The good backup is 9 h old. The next pass starts in 15 h."
     bad = figures(answer(databases=[database(), database("wiki", **OLD)]), answer("web2", "not reached"))
-    assert details(bad).startswith("The other one has a good backup younger than 26 hours. 1 host did not answer.")
+    assert details(bad).startswith(
+        "The other one has a good backup as young as its schedule asks. 1 host did not answer."
+    )
 
 
 def test_the_worst_and_oldest_go_first_and_names_are_ordered_as_people_count():
@@ -330,6 +547,17 @@ def test_a_host_says_what_nothing_backs_up_and_where_there_is_nothing():
     assert details(figures(hosts[1])).startswith(
         "A database appears here once its container matches backup_containers."
     )
+
+
+def test_the_nights_are_drawn_once_more_whatever_the_database_is_called():
+    """A browser looks for the name as it is when nothing in it is escaped."""
+    named = [database(name) for name in ("shop", "the shop", "läden/100%=x")]
+    page = status_page([answer(databases=named)], NOW.isoformat())
+    drawn = re.findall(r'<use href="#(n/[^"]+)"', page)
+    assert len(set(drawn)) == 3
+    for name in drawn:
+        assert unquote(name) == name
+        assert f'id="{name}"' in page
 
 
 # -- one cause, one card -------------------------------------------------------------------------------------------
@@ -427,6 +655,12 @@ def snapshot(number, **changes):
     entry = {"id": f"{number:02d}" * 32, "short_id": f"{number:08d}", "time": ago(days=number), "reason": "nightly"}
     entry |= {"container": "scalr-shop-db", "database": "shop", "dump_bytes": 2**20, "pinned": False}
     return entry | changes
+
+
+def test_an_address_of_an_older_agent_shows_nothing_of_its_password():
+    page = status_page([answer(repository="rest:https://web1:***@canary/1@rest.test/")], NOW.isoformat())
+    assert "rest:https://web1:***@rest.test/" in page
+    assert "canary" not in page
 
 
 def test_a_database_shows_its_newest_snapshots_and_the_command_that_restores_it():
@@ -527,7 +761,7 @@ def test_the_policy_lets_in_what_is_in_the_page_and_nothing_else():
 
 @pytest.mark.parametrize("make", [fleets.healthy, fleets.failing, fleets.empty])
 def test_a_page_of_five_hundred_stays_small(make):
-    assert len(status_page(make(500), fleets.NOW.isoformat()).encode()) < 1_100_000
+    assert len(status_page(make(500), fleets.NOW.isoformat()).encode()) < 1_500_000
 
 
 def test_answers_that_are_none_are_an_error_in_one_sentence():
@@ -610,7 +844,12 @@ def test_the_playbook_writes_the_page_of_all_hosts(fleet, page_of, tmp_path):
     assert 'data-n="' in page
     assert "31 snapshots, the newest of" in page
     assert "5 hosts: 1 not reached, 1 without an answer, 1 not safe, 2 safe." in run.stdout
-    assert fleet.run("status", "--limit", "web1").returncode == 0
+    assert stat.S_IMODE((tmp_path / "backups.html").stat().st_mode) == 0o600
+
+    run = page_of(tmp_path / "backups.html", "--limit", "web1", "-e", "report_mode=0644")
+
+    assert run.returncode == 0, run.stdout
+    assert stat.S_IMODE((tmp_path / "backups.html").stat().st_mode) == 0o644
 
 
 def test_a_page_that_cannot_be_written_there_is_refused_before_any_host_is_asked(fleet, page_of, tmp_path):

@@ -89,3 +89,18 @@ def test_how_fast_and_how_long_yet(units):
 @SIDES
 def test_nothing_steers_the_terminal(units):
     assert units.printable("shop\x1b]0;evil\x07\r\u202e\nü \N{SNOWMAN}") == "shop?]0;evil????ü \N{SNOWMAN}"
+
+
+# What turns the direction of writing, what is seen as nothing or as a blank, what ends a line, and what steers a terminal.
+UNSEEN = [
+    *range(0x20), *range(0x7F, 0xA1), 0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810),
+    *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x205F, 0x2070), 0x2800, 0x3000, 0x3164, 0xD800, 0xDC80, 0xDFFF,
+    0xE000, *range(0xFE00, 0xFE10), 0xFEFF, 0xFFA0, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080), *range(0xE0100, 0xE01F0),
+]  # fmt: skip
+
+
+@SIDES
+def test_nothing_that_a_reader_cannot_see_is_shown(units):
+    shown = {code: units.printable(f"a{chr(code)}b") for code in UNSEEN}
+    assert {code for code, text in shown.items() if text != "a?b"} == set()
+    assert units.printable("Grüße, 数据库 данные à") == "Grüße, 数据库 данные à"

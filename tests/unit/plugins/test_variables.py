@@ -140,6 +140,12 @@ def test_an_empty_value_is_refused_for_it_would_mean_everything_or_nothing(playb
         ("backup", {"db": "a,,b"}, "db has an empty item: remove it."),
         ("backup", {"db": ["a", ""]}, "db has an empty item: remove it."),
         ("prune", {"remove": ","}, "remove has an empty item: remove it."),
+        (
+            "status",
+            {"report": "p.html", "report_mode": 420},
+            "report_mode is 420: it must be the octal permissions of a file that its owner can read and nobody can execute in "
+            'quotation marks, such as "0640", or symbolic ones, such as u=rw,g=r.',
+        ),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused(playbook, given, sentence):
@@ -361,3 +367,21 @@ def test_a_roles_own_variables_are_those_that_ansible_reads(tmp_path, files):
 
 def test_a_role_without_own_variables_has_none(tmp_path):
     assert names_within(tmp_path, DataLoader()) == set()
+
+
+@pytest.mark.parametrize("name", ["backup_repository", "backup_copy_repository", "backup_prune_repository"])
+def test_an_address_of_a_host_with_a_password_in_it_is_refused_and_not_repeated(name):
+    (sentence,) = refuse_values_of_host({name: "rest:https://web1:p@canary/1@rest.test/"})
+    assert sentence.startswith(f"The address in {name} contains a password")
+    assert "canary" not in sentence
+    assert refuse_values_of_host({name: "rest:https://web1@rest.test:8000/web1/"}) == []
+
+
+@pytest.mark.parametrize("where", ["given", "elsewhere"])
+def test_so_is_one_of_a_playbook(where):
+    address = {"from_repository": "rest:https://web1:p@canary/1@rest.test/"}
+    known = Known(own=PLAYBOOKS["restore"])
+    given, elsewhere = (address, {}) if where == "given" else ({}, address)
+    (sentence,) = refuse_extra("restore", given, known, alone=True, elsewhere=elsewhere)
+    assert "RESTIC_REST_PASSWORD in from_environment" in sentence
+    assert "canary" not in sentence

@@ -24,7 +24,7 @@ from tests.support.ansible_core import trusted
 def test_one_that_a_container_uses_stays_and_fails_nothing(checkout: Path, stderr: str, fails: bool) -> None:
     loader = DataLoader()
     tasks = loader.load_from_file(str(checkout / "roles/backup/tasks/clean.yml"))
-    condition = trusted("{{ " + tasks[1]["failed_when"] + " }}")
+    condition = trusted("{{ " + tasks[-1]["failed_when"] + " }}")
     answer = {"__backup_removed_image": {"rc": 1, "stderr": f"Error response from daemon: {stderr}"}}
 
     assert Templar(loader, variables=answer).template(condition) is fails

@@ -11,6 +11,7 @@ NUMBERS = {
     "drill_overdue_days": 40,
     "spread_minutes": 0,
     "shrink_percent": 50,
+    "dump_size_factor": 16,
     "nearly_full_percent": 90,
     "pass_hours": 12,
     "lock_hours": 24,
@@ -42,3 +43,20 @@ def test_every_number_of_the_settings_is_turned_into_one(derived: Any) -> None:
 
     written = {name for name, value in settings.items() if str(value).isdigit()}
     assert written == set(agent_files.NUMBERS)
+
+
+def test_row_order_is_off_however_yaml_reads_it(derived: Any) -> None:
+    said = {
+        value: derived("__backup_config", **HOST, backup_row_order=value)["row_order"]
+        for value in (False, "off", "auto")
+    }
+
+    assert said == {False: "off", "off": "off", "auto": "auto"}
+
+
+def test_tables_that_stay_as_they_are_may_be_a_list_or_a_line(derived: Any) -> None:
+    for said in (["public.events", "audit.*"], "public.events,audit.*"):
+        assert derived("__backup_config", **HOST, backup_row_order_except=said)["row_order_except"] == [
+            "public.events",
+            "audit.*",
+        ]

@@ -6,22 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-from tests.support.ansible_core import load_variables
+from tests.support.ansible_core import load_variables, trusted
 
 CE = ["docker-ce", "docker-ce-cli", "containerd.io", "iptables"]
 
 
 def derived(checkout: Path, name: str, distribution: str, family: str, **variables: Any) -> Any:
     """Evaluate one of the role's derived variables as it would be on a host of this distribution."""
+    known = derived_all(checkout, distribution, family, **variables)
+    return known.template(known.available_variables[name])
+
+
+def derived_all(checkout: Path, distribution: str, family: str, **variables: Any) -> Templar:
+    """What evaluates expressions as they would be on a host of this distribution."""
     loader = DataLoader()
     known = {}
     for file in ("defaults", "vars"):
         known.update(load_variables(loader, str(checkout / "roles/docker" / file / "main.yml")))
     known.update(variables, ansible_facts={"distribution": distribution, "os_family": family})
-    return Templar(loader, variables=known).template(known[name])
+    return Templar(loader, variables=known)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +71,47 @@ def test_packages_that_the_user_names(checkout: Path) -> None:
 )
 def test_repository_directory(checkout: Path, distribution: str, family: str, directory: str) -> None:
     assert derived(checkout, "docker_repository_distribution", distribution, family) == directory
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "lacks"),
+    [
+        ("Debian", {}, True),
+        ("Debian", {"docker_command_missing": False}, False),
+        ("Debian", {"docker_is_dockers": True}, False),
+        ("Debian", {"docker_engine_answers": False}, False),
+        # Nothing would install it there, so nothing is foretold either.
+        ("RedHat", {}, False),
+    ],
+)
+def test_the_command_alone_is_installed_where_there_is_a_package_of_it(
+    checkout: Path, family: str, changes: dict[str, bool], lacks: bool
+) -> None:
+    found = {"docker_engine_answers": True, "docker_command_missing": True, "docker_is_dockers": False, **changes}
+    assert derived(checkout, "docker_lacks_command", family, family, **found) is lacks
+
+
+@pytest.mark.parametrize(
+    ("url", "changes", "refused"),
+    [
+        ("https://me:canary@mirror.example.com/docker", {}, True),
+        ("https://canary@mirror.example.com/docker", {}, True),
+        ("https://mirror.example.com/docker", {}, False),
+        # Where it would not be used, it does no harm.
+        ("https://me:canary@mirror.example.com/docker", {"docker_install_engine": False}, False),
+        ("https://me:canary@mirror.example.com/docker", {"docker_package_source": "distribution"}, False),
+    ],
+)
+def test_an_address_with_a_password_reaches_no_package_manager(
+    checkout: Path, url: str, changes: dict[str, Any], refused: bool
+) -> None:
+    """In a sentence that does not repeat it, and before anything is installed."""
+    tasks = yaml.safe_load((checkout / "roles/docker/tasks/preflight.yml").read_text())
+    [task] = [task for task in tasks if task["name"] == "Reject a password in the repository's address"]
+    given = {"docker_install_engine": True, "docker_package_source": "docker", **changes}
+    known = derived_all(checkout, "Debian", "Debian", docker_repository_url=url, inventory_hostname="web1", **given)
+    holds = [str(known.template(trusted(f"{{{{ {condition} }}}}"))) == "True" for condition in task["when"]]
+    assert all(holds) is refused
+    sentence = known.template(trusted(task["ansible.builtin.fail"]["msg"]))
+    assert "everybody on web1 could read" in sentence
+    assert "canary" not in sentence

@@ -56,3 +56,14 @@ def test_who_starts_it(derived: Any, existing: list[str], wanted: Any, starter: 
     found = {"stdout_lines": existing}
 
     assert derived("__backup_starter", __backup_starters=found, backup_drill=wanted) == starter
+
+
+def test_two_engines_of_one_machine_do_not_share_a_timer(derived: Any) -> None:
+    """The second one would replace the first one's, and take it away when it goes."""
+    assert derived("__backup_units") == ["scalr-backup-drill.service", "scalr-backup-drill.timer"]
+    assert derived("__backup_cron_file") == "/etc/cron.d/scalr-backup-drill"
+
+    podman = {"backup_engine_socket": "/run/podman/podman.sock"}
+    name = "scalr-backup-drill-run-podman-podman-sock"
+    assert derived("__backup_units", **podman) == [f"{name}.service", f"{name}.timer"]
+    assert derived("__backup_cron_file", **podman) == f"/etc/cron.d/{name}"

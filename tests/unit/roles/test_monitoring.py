@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from scalr_backup.actions.health.metrics import METRICS
 
@@ -129,3 +131,58 @@ class TestDashboard:
         shown = set(re.findall(r"scalr_backup_\w+", json.dumps(dashboard)))
         assert shown <= known
         assert len(shown) >= 25
+
+    def test_every_unit_and_colour_is_one_that_grafana_knows(self, dashboard: dict[str, Any]) -> None:
+        """An unknown unit is shown behind the number as it is written; thresholds below the one before are never reached."""
+        known = {value for name, value in vars(units).items() if isinstance(value, str) and not name.startswith("_")}
+        for title, settings in drawn(dashboard):
+            assert {one for one in settings["units"] if one} <= known, title
+            steps = settings["thresholds"]
+            assert [step["value"] for step in steps[:1]] in ([], [None]), title
+            values = [step["value"] for step in steps[1:]]
+            assert values == sorted(set(values)), title
+            assert {step["color"] for step in steps} <= {"green", "blue", "orange", "red"}, title
+
+    def test_a_unit_fits_what_is_measured(self, dashboard: dict[str, Any]) -> None:
+        """Bytes as bytes, ages as times, counts as numbers, and a share of two of them as a share."""
+        for panel in dashboard["panels"]:
+            unit = panel.get("fieldConfig", {}).get("defaults", {}).get("unit")
+            for target in panel.get("targets", []) if unit else ():
+                assert unit in units_of(target["expr"]), (panel["title"], unit, target["expr"])
+
+    def test_the_model_is_of_a_grafana_that_is_still_kept(self, dashboard: dict[str, Any]) -> None:
+        """39 is of Grafana 11; each Grafana brings older ones up to its own, which is 42 in Grafana 13, and refuses newer ones."""
+        assert 36 <= dashboard["schemaVersion"] <= 42
+        sources = {one["name"]: one["query"] for one in dashboard["templating"]["list"] if one["type"] == "datasource"}
+        assert sources == {"datasource": "prometheus", "logs": "loki"}
+        for panel in dashboard["panels"]:
+            for target in panel.get("targets", []):
+                name = re.fullmatch(r"\$\{(\w+)\}", target["datasource"]["uid"])
+                assert name, panel["title"]
+                assert target["datasource"]["type"] == sources[name[1]], panel["title"]
+
+
+def drawn(dashboard: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each panel by its title: the units of its fields, and its thresholds."""
+    for panel in dashboard["panels"]:
+        config = panel.get("fieldConfig", {})
+        defaults = config.get("defaults", {})
+        properties = [one for override in config.get("overrides", []) for one in override["properties"]]
+        found = [defaults.get("unit"), *(one["value"] for one in properties if one["id"] == "unit")]
+        yield panel["title"], {"units": found, "thresholds": defaults.get("thresholds", {}).get("steps", [])}
+
+
+def units_of(expression: str) -> set[str]:
+    """The units in which the outcome of an expression may be shown."""
+    metrics = re.findall(r"scalr_backup_\w+", expression)
+    if re.search(r"\bcount\b|[<>=]=? *bool\b|(?<![=!])[<>] ", expression) or not metrics:
+        return {"none", "short"}
+    if re.search(r"[)}\w] */ ", expression):
+        return {"percentunit", "none"}
+    if all(name.endswith("_ratio") for name in metrics):
+        return {"percentunit"}
+    if all(name.endswith("_bytes") for name in metrics):
+        return {"bytes"}
+    if any(name.endswith("_seconds") for name in metrics):
+        return {"s", "dateTimeFromNow"}
+    return {"none", "short"}

@@ -8,7 +8,7 @@ local rules = {}
 
 local LABEL = "scalr.backup"
 
--- Everything that the body of an exec may say, and how. "Privileged" may only be said to be false.
+-- Everything that the body of an exec, or of its start, may say, and how: what the agent says, nothing else.
 local function is_boolean(value) return type(value) == "boolean" end
 local function is_empty(value) return value == "" end
 local function is_false(value) return value == false end
@@ -30,33 +30,16 @@ local EXEC = {
   Cmd = is_strings,
   -- The SDK repeats it; the engine reads the path's.
   Container = function(value) return type(value) == "string" end,
-  Detach = is_false,
-  DetachKeys = is_empty,
   Env = is_strings,
   Privileged = is_false,
   Tty = is_false,
   User = is_empty,
-  WorkingDir = is_empty,
 }
+local START = { Detach = is_false, Tty = is_false }
+
+rules.is_strings = is_strings
 
 function rules.is_id(reference) return #reference == 64 and not reference:find("[^0-9a-f]") end
-
--- The name of a container: with links it has further ones, of the form /other/alias.
-local function name_of(summary)
-  for _, name in ipairs(type(summary.Names) == "table" and summary.Names or {}) do
-    local own = name:match("^/([^/]+)$")
-    if own then return own end
-  end
-  return ""
-end
-
--- Out of what the engine found, the one container that is exactly meant.
-function rules.only(found, reference)
-  local summary = found[1]
-  if #found ~= 1 or type(summary.Id) ~= "string" or not rules.is_id(summary.Id) then return nil end
-  local own = rules.is_id(reference) and summary.Id or name_of(summary)
-  return own == reference and summary or nil
-end
 
 -- A character class of a glob, such as "!a-c_" for [!a-c_].
 local function in_class(class, character)
@@ -81,26 +64,28 @@ local function class_end(glob, position)
   return glob:find("]", from + 1, true)
 end
 
--- Whether a name fits a glob, as Python's fnmatchcase says.
+-- Whether a name fits a glob, as Python's fnmatchcase says. It goes back to the last star only: no glob takes longer than
+-- its length times the name's.
 function rules.fits(name, glob)
-  glob = glob:gsub("%*+", "*")
-  local function from(name_at, glob_at)
-    if glob_at > #glob then return name_at > #name end
+  local name_at, glob_at, star_at, starred_at = 1, 1, nil, nil
+  while name_at <= #name do
     local sign = glob:sub(glob_at, glob_at)
+    local ends = sign == "[" and class_end(glob, glob_at)
+    local character = name:sub(name_at, name_at)
     if sign == "*" then
-      for next_at = name_at, #name + 1 do
-        if from(next_at, glob_at + 1) then return true end
-      end
+      star_at, starred_at, glob_at = glob_at, name_at, glob_at + 1
+    elseif ends and in_class(glob:sub(glob_at + 1, ends - 1), character) then
+      name_at, glob_at = name_at + 1, ends + 1
+    elseif not ends and (sign == "?" or sign == character) then
+      name_at, glob_at = name_at + 1, glob_at + 1
+    elseif star_at then
+      starred_at = starred_at + 1
+      name_at, glob_at = starred_at, star_at + 1
+    else
       return false
     end
-    if name_at > #name then return false end
-    local character, ends = name:sub(name_at, name_at), sign == "[" and class_end(glob, glob_at)
-    if ends then
-      return in_class(glob:sub(glob_at + 1, ends - 1), character) and from(name_at + 1, ends + 1)
-    end
-    return (sign == "?" or sign == character) and from(name_at + 1, glob_at + 1)
   end
-  return from(1, 1)
+  return glob:find("^%**$", glob_at) ~= nil
 end
 
 local function fits_any(name, globs)
@@ -110,10 +95,9 @@ local function fits_any(name, globs)
   return false
 end
 
--- Why the agent may not look into a container, or nil where it may. Names and globs hold nothing that JSON would quote.
-function rules.obstacle(summary, configuration)
-  local name = name_of(summary)
-  local labels = type(summary.Labels) == "table" and summary.Labels or {}
+-- Why the agent may not look into a container of this name and these labels, or nil where its patterns let it.
+function rules.obstacle(name, labels, configuration)
+  labels = type(labels) == "table" and labels or {}
   local label = type(labels[LABEL]) == "string" and labels[LABEL]:lower() or ""
   if label == "true" then return nil end
   if label == "false" then
@@ -151,19 +135,29 @@ local function spelled_keys(text)
   return keys
 end
 
--- Why the body of an exec is not a plain one's, or nil where it is. The engine takes keys in any case, and the last of two:
--- so each key has to be spelled as it is here, and once.
-function rules.exec_obstacle(body)
+-- Why a body is not one of these keys, each in its way, or nil where it is. The engine takes keys in any case, and the last of
+-- two: so each key has to be spelled as it is here, and once.
+local function body_obstacle(body, allowed)
   local decoded, document = pcall(cjson.decode, body)
   if not decoded or type(document) ~= "table" or not body:match("^%s*{") then return "The body of an exec is no JSON object." end
   local seen = {}
   for _, key in ipairs(spelled_keys(body)) do
-    if not EXEC[key] then return "The agent may only say in an exec what to run: one of its keys is another." end
+    if not allowed[key] then return "The agent may only say in an exec what to run: one of its keys is another." end
     if seen[key] then return "The body of an exec says " .. key .. " twice." end
     seen[key] = true
-    if not EXEC[key](document[key]) then return "The agent may not set " .. key .. " so in an exec." end
+    if not allowed[key](document[key]) then return "The agent may not set " .. key .. " so in an exec." end
   end
   return nil
+end
+
+function rules.exec_obstacle(body) return body_obstacle(body, EXEC) end
+function rules.start_obstacle(body) return body_obstacle(body, START) end
+
+-- Whether an exec is one that the agent may have made, by what the engine says of its process.
+function rules.is_plain_process(process)
+  if type(process) ~= "table" then return false end
+  local user = process.user
+  return process.tty == false and process.privileged ~= true and (user == nil or user == cjson.null or user == "")
 end
 
 return rules

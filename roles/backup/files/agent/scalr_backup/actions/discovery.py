@@ -1,60 +1,73 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which containers are database containers, and how to log in to them.
+"""Which containers are database containers, and how to log in to them: who asks Docker and PostgreSQL.
 
-The decisions are pure functions over inspect documents; ``Discovery`` asks Docker and PostgreSQL.
+The decisions are pure functions over the engine's documents, in ``documents.py``.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-import jmespath
-from jmespath.exceptions import JMESPathError
-
 from scalr_backup.actions import latecomers
 from scalr_backup.actions.credentials import resolve_credentials, ways_in
+from scalr_backup.actions.documents import (
+    FILTERED,
+    LABEL,
+    UNNAMED,
+    exclusion,
+    from_summary,
+    judge,
+    may_match,
+    texts,
+    unmatched,
+)
+from scalr_backup.core import power
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config
 from scalr_backup.core.connection import Connection
 from scalr_backup.core.errors import (
-    ConfigurationError,
     ContainerGoneError,
+    ContainerRefusedError,
     ContainerStoppedError,
     CredentialsError,
     DockerUnreachableError,
     InterruptedRunError,
+    InvalidAnswerError,
+    LateAnswerError,
     PartlyUnknownError,
     PostgresError,
     UnknownDatabaseError,
 )
 from scalr_backup.core.model import Cluster, Container, Credentials, Failure, kept_since, name_fits
-from scalr_backup.core.naming import history_name
+from scalr_backup.core.order_wish import misread_label
 from scalr_backup.core.progress import Emit, log, nobody
-from scalr_backup.core.recognition import Unmatched, server_evidence
-from scalr_backup.core.records.state import LeftOutDatabaseRecord, LookRecord, MatchesRecord, UnmatchedRecord
+from scalr_backup.core.recognition import Unmatched
+from scalr_backup.core.records.host import LookRecord
+from scalr_backup.core.records.passes import LeftOutDatabaseRecord, MatchesRecord, UnmatchedRecord
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.session import LOOK, Patience, ServerFacts, run_of_application
 
-LABEL = "scalr.backup"
-
 Thing = TypeVar("Thing")
 Answer = TypeVar("Answer")
 
+# A look at one that nobody waits for, or that is asked again when the others are saved, may take so many times as long.
+_PATIENT = 5
+# What pg_isready takes that gives up after five seconds, on a host that is busy.
+_READY_SECONDS = 30.0
 # So many containers are looked at side by side: one that the engine or its server hangs on costs its own time-outs alone.
 _AT_ONCE = 8
 
 # More PostgreSQL containers that nothing backs up are not put on record.
 _MOST_RECORDED = 200
-# Why a PostgreSQL container that is not excluded is not backed up.
-UNNAMED = "neither backup_containers nor a label names it"
-FILTERED = "backup_filter rejects it"
 
 
 @dataclass(frozen=True)
@@ -97,8 +110,8 @@ class Discovered:
         return [
             f"{container.name} is {container.status}: {container.reason}"
             for container in self.containers
-            if container.status in ("stopped", "unreachable")
-        ] + self.left_out
+            if container.status in ("stopped", "unreachable", "refused")
+        ] + [*self.left_out, *self.misread_labels]
 
     @property
     def beside(self) -> MatchesRecord:
@@ -107,6 +120,11 @@ class Discovered:
             "kept": [copy for cluster in self.clusters for copy in cluster.kept_as_dicts()],
             "left_out": [one for cluster in self.clusters for one in cluster.left_out_as_dicts()],
         }
+
+    @property
+    def misread_labels(self) -> list[str]:
+        """A sentence for each container that is backed up and whose label about the order of rows makes no sense."""
+        return [why for cluster in self.clusters if (why := misread_label(cluster.container))]
 
     @property
     def left_out(self) -> list[str]:
@@ -133,7 +151,7 @@ class Discovery:
 
     def look(self) -> HostLook:
         """Look at every container of the host, each by itself; nothing that does not match is inspected."""
-        found = _side_by_side(self._look_into, self._docker.containers())
+        found = side_by_side(self._look_into, self._docker.containers())
         matches = one_of_each_name([one for one in found if isinstance(one, Container)])
         for match in matches:
             self._know(match)
@@ -146,11 +164,13 @@ class Discovery:
     def clusters(self, patterns: Sequence[str] = (), application: str = LOOK) -> Discovered:
         """The matching containers, and what the running ones hold; *patterns* are globs over names.
 
+        Each has its own time to answer, and what it says is its own failure at the worst.
+
         Raises UnknownDatabaseError when a pattern fits none; its sentence lists what there is.
         """
         look = self.look()
         chosen = choose(look.matches, patterns, self._config.host, look.unmatched)
-        found = _side_by_side(lambda match: self._ask(match, application), chosen)
+        found = side_by_side(lambda match: self._ask(match, application, self._config.look_seconds), chosen)
         containers = tuple(container for container, _cluster in found)
         return Discovered(containers, tuple(cluster for _container, cluster in found if cluster), look)
 
@@ -169,29 +189,34 @@ class Discovery:
             )
         if container.status == "excluded" and not anywhere:
             raise UnknownDatabaseError(f"{name} on {self._config.host} is excluded: {container.reason}.")
+        if container.status == "refused":
+            raise ContainerRefusedError(f"{name} is refused: {container.reason}")
         if container.status == "unreachable":
             raise DockerUnreachableError(f"{name} on {self._config.host}: {container.reason}")
-        return self._describe(container, application)
+        return self._describe(container, application, _PATIENT * self._config.look_seconds)
 
     def look_again(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
         """One match that could not be asked, as it is now."""
         try:
-            now = judge(self._config, self._docker.inspect(container.id)) or container
+            now = self._judge(self._docker.inspect(container.id)) or container
         except Exception as error:  # noqa: BLE001 (whatever it is, the others are asked)
-            return container.with_status(container.status, Failure.of(error).message), None
+            return container.with_status(container.status, Failure.of(error).message, container.code), None
+        # What cannot be understood has no more time than at first: it may have been said in an odd moment, such as in a DROP.
+        seconds = self._config.look_seconds * (1 if container.code == InvalidAnswerError.code else _PATIENT)
         # Another container may have been in the way of its name.
-        return self._ask(replace(now, name=container.name, called=container.called), application)
+        return self._ask(replace(now, name=container.name, called=container.called), application, seconds)
 
     def is_coming(self, container: Container) -> bool:
         """Whether its server is about to answer, so that waiting for it is worth while."""
         try:
-            now = judge(self._config, self._docker.inspect(container.id)) or container
+            now = self._judge(self._docker.inspect(container.id)) or container
             readiness = None
             if now.state == "running":
                 way = self._connection(now)
                 port = [f"--port={way.port}"] if way.port else []
                 place = [f"--host={way.place}"] if way.place else []
-                ready = self._docker.run(now.name, ["pg_isready", "--quiet", "--timeout=5", *place, *port])
+                argv = ["pg_isready", "--quiet", "--timeout=5", *place, *port]
+                ready = self._docker.run(now.name, argv, silence_seconds=_READY_SECONDS)
                 readiness = ready.exit_code
         except ContainerStoppedError:
             return True
@@ -214,23 +239,33 @@ class Discovery:
 
     def _look_into(self, summary: Mapping[str, Any]) -> Container | Unmatched | None:
         """Decide on one container of the engine's list, and inspect it only where its name and its label let us."""
-        container, labels = from_summary(summary), summary.get("Labels") or {}
+        container, labels = from_summary(summary), texts(summary.get("Labels"))
         called = container.called or container.name
         if not may_match(self._config, called, labels):
             return unmatched(self._config, summary, UNNAMED)
         if reason := exclusion(self._config, called, labels):
             return container.with_status("excluded", reason)
         try:
-            return judge(self._config, self._docker.inspect(container.id)) or unmatched(self._config, summary, FILTERED)
+            return self._judge(self._docker.inspect(container.id)) or unmatched(self._config, summary, FILTERED)
         except ContainerGoneError:
             return None
         except Exception as error:  # noqa: BLE001 (whatever is wrong with this one, the others are looked at)
             return container.with_status("unreachable", f"it cannot be inspected: {Failure.of(error).message}")
 
+    def _judge(self, document: Mapping[str, Any], config: Config | None = None) -> Container | None:
+        """Decide on one inspect document; one that has power over the host is refused, whatever its name and its label say."""
+        container = judge(config or self._config, document)
+        # Nothing can be run in one that is stopped.
+        if container is None or container.status == "stopped" or (container.status == "excluded" and config is None):
+            return container
+        called = container.called or container.name
+        held = self._docker.power(document, accepted=called in self._config.host_namespaces_accepted)
+        return container.with_status("refused", power.reason(held)) if held else container
+
     def _named(self, name: str) -> list[Container]:
         """The container of exactly that name, whether it matches or not."""
         try:
-            container = judge(self._config.model_copy(update={"filter": ""}), self._docker.inspect(name))
+            container = self._judge(self._docker.inspect(name), self._config.model_copy(update={"filter": ""}))
         except ContainerGoneError:
             return []
         if container is None or name not in container.names:
@@ -243,26 +278,42 @@ class Discovery:
         if container.called:
             self._docker.know(container.name, container.called)
 
-    def postgres(self, container: Container, credentials: Credentials, application: str) -> Postgres:
-        """A way to a cluster for one run, whose calls end when the run is told to stop."""
+    def postgres(
+        self, container: Container, credentials: Credentials, application: str, *, seconds: float | None = None
+    ) -> Postgres:
+        """A way to a cluster for one run, whose calls end when the run is told to stop, and *seconds* from now."""
         run = run_of_application(application)
 
         def tell(words: str) -> None:
             self._emit(log("warning", words, container=container.name, **({"run": run} if run else {})))
 
-        patience = Patience(self._config.lock_wait_seconds, partial(self._stop_if_told, container), tell)
+        stop = self._stop_in(container, seconds) if seconds is not None else partial(self._stop_if_told, container)
+        patience = Patience(self._config.lock_wait_seconds, stop, tell)
         return Postgres(self._docker, container.name, credentials, application, facts=self._facts, patience=patience)
 
     def _stop_if_told(self, container: Container) -> None:
         if self._cancelled.is_set():
             raise InterruptedRunError(f"Told to stop while waiting for {container.name}.")
 
-    def _ask(self, container: Container, application: str) -> tuple[Container, Cluster | None]:
+    def _stop_in(self, container: Container, seconds: float) -> Callable[[], None]:
+        """What ends a look that takes longer, whatever it waits for: others wait for it."""
+        deadline = time.monotonic() + seconds
+
+        def stop() -> None:
+            self._stop_if_told(container)
+            if time.monotonic() > deadline:
+                raise LateAnswerError(
+                    f"{container.name} has not answered within {seconds:.0f} s and is not waited for any longer."
+                )
+
+        return stop
+
+    def _ask(self, container: Container, application: str, seconds: float) -> tuple[Container, Cluster | None]:
         """What one container holds; whatever is wrong with it is its own status."""
         if container.status != "ok":
             return container, None
         try:
-            return container, self._describe(container, application)
+            return container, self._describe(container, application, seconds)
         except ContainerStoppedError as error:
             return container.with_status("stopped", error.message), None
         except ContainerGoneError:
@@ -270,14 +321,17 @@ class Discovery:
         except InterruptedRunError:
             raise
         except Exception as error:  # noqa: BLE001 (whatever it is, the others are asked)
-            return container.with_status("unreachable", Failure.of(error).message), None
+            own = error.code if isinstance(error, (InvalidAnswerError, LateAnswerError)) else None
+            return container.with_status("unreachable", Failure.of(error).message, own), None
 
-    def _describe(self, container: Container, application: str) -> Cluster:
+    def _describe(self, container: Container, application: str, seconds: float) -> Cluster:
+        stop = self._stop_in(container, seconds)
         told = resolve_credentials(
-            container.environment, lambda path: self._read_file(container, path), self._connection(container)
+            container.environment, lambda path: self._read_file(container, path, stop), self._connection(container)
         )
-        credentials, postgres, version = self._log_in(container, told, application)
-        found, left_out = postgres.databases()
+        with ExitStack() as held:
+            credentials, postgres, version = self._log_in(container, told, application, seconds, held)
+            found, left_out = postgres.databases()
         kept = tuple(database for database in found if kept_since(database.name))
         databases = tuple(database for database in found if database not in kept)
         return Cluster(container, credentials, version, databases, kept, left_out)
@@ -290,16 +344,24 @@ class Discovery:
         )
         return next(rules, Connection()).under(container.labels, container.name)
 
-    def _log_in(self, container: Container, told: Credentials, application: str) -> tuple[Credentials, Postgres, str]:
+    def _log_in(
+        self, container: Container, told: Credentials, application: str, seconds: float, held: ExitStack
+    ) -> tuple[Credentials, Postgres, str]:
         """The way in that works: the one that is told, else the others that such images have; and the server's version.
+
+        As long as the looks are *held*, they share a session.
 
         Raises PostgresError with what the first way came to, or CredentialsError where a password was missing for it.
         """
+        deadline = time.monotonic() + seconds
         first: PostgresError | None = None
         for credentials in ways_in(told, container.environment.get("PGUSER"), own_network=container.own_network):
-            postgres = self.postgres(container, credentials, application)
+            postgres = self.postgres(container, credentials, application, seconds=deadline - time.monotonic())
+            held.enter_context(postgres.kept_open())
             try:
                 return credentials, postgres, postgres.server_version()
+            except InvalidAnswerError:
+                raise
             except PostgresError as error:
                 first = first or error
                 # An error that has a code came from a session, so the way in is good.
@@ -310,15 +372,15 @@ class Discovery:
             raise CredentialsError(f"{told.problem}; and without it: {first.message}") from None
         raise first
 
-    def _read_file(self, container: Container, path: str) -> str:
-        stop_if_told = partial(self._stop_if_told, container)
-        content, why = self._docker.read_file(container.name, path, stop_if_told)
+    def _read_file(self, container: Container, path: str, stop: Callable[[], None]) -> str:
+        content, why = self._docker.read_file(container.name, path, stop)
         if why:
             raise CredentialsError(f"{container.name}: the credentials file {path} cannot be read: {why}")
-        return content.decode("utf-8", "replace").rstrip("\n")
+        # A null byte can be in no variable, and so in no password.
+        return content.decode("utf-8", "replace").partition("\0")[0].rstrip("\n")
 
 
-def _side_by_side(look: Callable[[Thing], Answer], things: Iterable[Thing]) -> list[Answer]:
+def side_by_side(look: Callable[[Thing], Answer], things: Iterable[Thing]) -> list[Answer]:
     """What a look at each of several things says, in their order."""
     with ThreadPoolExecutor(_AT_ONCE) as workers:
         return list(workers.map(look, things))
@@ -327,21 +389,6 @@ def _side_by_side(look: Callable[[Thing], Answer], things: Iterable[Thing]) -> l
 def not_saved(one: LeftOutDatabaseRecord) -> str:
     """The sentence for a database that no pass can save."""
     return f"{one['container']}/{one['database']} is not backed up: {one['why']}."
-
-
-def may_match(config: Config, name: str, labels: Mapping[str, str]) -> bool:
-    """Whether a container deserves to be inspected: by its name, or by its label."""
-    return labels.get(LABEL, "").lower() == "true" or name_fits(name, config.containers)
-
-
-def exclusion(config: Config, name: str, labels: Mapping[str, str]) -> str | None:
-    """Why a container is left alone; None where it is not."""
-    label = labels.get(LABEL, "").lower()
-    if label == "false":
-        return f"its label {LABEL} is false"
-    if label != "true" and name_fits(name, config.exclude):
-        return "backup_exclude names it"
-    return None
 
 
 def still_unmatched(config: Config, record: LookRecord) -> list[UnmatchedRecord]:
@@ -354,65 +401,6 @@ def still_unmatched(config: Config, record: LookRecord) -> list[UnmatchedRecord]
         and not (container["why"] == UNNAMED and name_fits(container["name"], config.containers))
         and not (container["why"] == FILTERED and not config.filter)
     ]
-
-
-def unmatched(config: Config, summary: Mapping[str, Any], why: str) -> Unmatched | None:
-    """A container of the engine's list that is not backed up, where it runs PostgreSQL and is not excluded."""
-    container = from_summary(summary)
-    called = container.called or container.name
-    if not config.report_unmatched or exclusion(config, called, summary.get("Labels") or {}):
-        return None
-    evidence = server_evidence(summary)
-    return Unmatched(called, container.image, container.state, evidence, why) if evidence else None
-
-
-def from_summary(summary: Mapping[str, Any]) -> Container:
-    """What the engine's list says of a container; with links it has further names, of the form /other/alias."""
-    names = (name.removeprefix("/") for name in summary.get("Names") or ())
-    called = next((name for name in names if "/" not in name), "")
-    name = history_name(called, summary.get("Labels") or {})
-    return Container(
-        id=str(summary["Id"]),
-        name=name,
-        called=called if called != name else "",
-        image=str(summary.get("Image", "")),
-        image_id=str(summary.get("ImageID", "")),
-        state=str(summary.get("State", "")),
-        status="ok",
-        environment={},
-    )
-
-
-def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
-    """Decide on one inspect document; None when the filter rejects it.
-
-    Raises ConfigurationError when the filter cannot be applied to it.
-    """
-    called = str(document["Name"]).removeprefix("/")
-    settings = document.get("Config") or {}
-    labels = settings.get("Labels") or {}
-    if labels.get(LABEL, "").lower() != "true" and config.filter and not _passes(config.filter, document, called):
-        return None
-    name = history_name(called, labels)
-    state = str(document["State"]["Status"])
-    container = Container(
-        id=str(document["Id"]),
-        name=name,
-        called=called if called != name else "",
-        image=str(settings.get("Image", "")),
-        image_id=str(document.get("Image", "")),
-        state=state,
-        status="ok",
-        environment=_environment(settings.get("Env") or ()),
-        labels=labels,
-        own_network=_has_own_network(document),
-        started=_moment(document["State"].get("StartedAt")),
-    )
-    if reason := exclusion(config, called, labels):
-        return container.with_status("excluded", reason)
-    if state != "running":
-        return container.with_status("stopped", f"its state is {state}")
-    return container
 
 
 def choose(
@@ -459,27 +447,3 @@ def one_of_each_name(matches: Sequence[Container]) -> list[Container]:
         else:
             found += [replace(match, name=match.called or match.name, called="") for match in alive]
     return found
-
-
-def _passes(expression: str, document: Mapping[str, Any], name: str) -> bool:
-    try:
-        return bool(jmespath.search(expression, document))
-    except JMESPathError as error:
-        raise ConfigurationError(f"backup_filter cannot be applied to {name}: {error}") from None
-
-
-def _has_own_network(document: Mapping[str, Any]) -> bool:
-    mode = str((document.get("HostConfig") or {}).get("NetworkMode", ""))
-    return mode != "host" and not mode.startswith(("container:", "service:"))
-
-
-def _moment(text: object) -> datetime | None:
-    """A moment in the engine's notation, whose fractions of a second are too fine for Python."""
-    try:
-        return datetime.fromisoformat(str(text)[:19]).replace(tzinfo=UTC)
-    except ValueError:
-        return None
-
-
-def _environment(entries: Sequence[str]) -> dict[str, str]:
-    return dict(entry.split("=", 1) for entry in entries if "=" in entry)

@@ -13,7 +13,6 @@ from collections.abc import Collection
 from scalr_backup.actions.discovery import Discovery
 from scalr_backup.core.errors import PostgresError, RestoreError
 from scalr_backup.core.model import Cluster, restored_name
-from scalr_backup.core.sql import quote_identifier
 from scalr_backup.tools.postgres.cluster import Postgres, run_of_half_made
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.state import RestoreJournal, State
@@ -32,7 +31,11 @@ def clean_up(state: State, discovery: Discovery, cluster: Cluster) -> list[str]:
     Raises a ScalrBackupError when the server does not answer.
     """
     postgres = discovery.postgres(cluster.container, cluster.credentials, f"{APPLICATION_PREFIX} leftovers")
-    name = cluster.container.name
+    with postgres.kept_open():
+        return _clean_up(state, cluster.container.name, postgres)
+
+
+def _clean_up(state: State, name: str, postgres: Postgres) -> list[str]:
     found = []
     dead = sorted(run for run in postgres.runs_at_work() if state.runs.is_dead(run))
     if ended := sum(_end(postgres, run) for run in dead):
@@ -83,8 +86,7 @@ def put_back(postgres: Postgres, journal: RestoreJournal) -> str | None:
     """End the moment in which a new database stood under the live one's name; returns what stands against it.
 
     Names alone do not tell whose a database is: the new one is that whose oid was noted, and any other of the live one's
-    name is somebody's own. All names change at once or none, and the new database lets everybody in again: see
-    ``window_script``.
+    name is somebody's own. All names change at once or none: see ``window_script``.
     """
     oids = postgres.database_oids()
     is_ours = journal.new_oid is not None and oids.get(journal.database) == journal.new_oid
@@ -94,8 +96,7 @@ def put_back(postgres: Postgres, journal: RestoreJournal) -> str | None:
             return f"there is another {journal.database} meanwhile, so see which of the two is right, and rename {journal.aside}"
         renames.append((str(journal.aside), journal.database))
     if renames:
-        reopen = f"ALTER DATABASE {quote_identifier(journal.new)} CONNECTION LIMIT -1"
-        postgres.rename_all(renames, [reopen] if is_ours else [])
+        postgres.rename_all(renames)
     return None
 
 
@@ -108,7 +109,7 @@ def keep_what_was_written(postgres: Postgres, journal: RestoreJournal, *, rows: 
     if journal.new not in postgres.database_names() or not postgres.holds_more_than_extensions(journal.new, rows=rows):
         return None
     kept = restored_name(journal.database, journal.run)
-    postgres.rename_all([(journal.new, kept)])
+    postgres.keep_database(journal.new, kept)
     return kept
 
 

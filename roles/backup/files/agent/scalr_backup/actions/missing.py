@@ -13,9 +13,14 @@ from datetime import datetime, timedelta
 
 from scalr_backup.actions.discovery import Discovered
 from scalr_backup.core import remedies
-from scalr_backup.core.errors import ContainerStoppedError, PartlyUnknownError, UnknownDatabaseError
+from scalr_backup.core.errors import (
+    ContainerRefusedError,
+    ContainerStoppedError,
+    PartlyUnknownError,
+    UnknownDatabaseError,
+)
 from scalr_backup.core.model import WHOLE_CLUSTER, Container, DatabaseBackup, Failure, is_whole_cluster, kept_since
-from scalr_backup.core.records.state import DatabaseRecord
+from scalr_backup.core.records.databases import DatabaseRecord
 
 # How long a database that is gone is reported before it counts as given up.
 REPORT_GONE = timedelta(days=14)
@@ -49,13 +54,15 @@ def is_failure(container: Container, patterns: Sequence[str]) -> bool:
     """Whether it is a failure that this match cannot be backed up, and not just worth a warning."""
     if container.status == "stopped":
         return container.state not in _AT_REST or not container.names.isdisjoint(patterns)
-    return container.status == UNREACHABLE
+    return container.status in (UNREACHABLE, "refused")
 
 
 def failures(container: Container, known: Known) -> list[DatabaseBackup]:
     """The outcomes of a match that cannot be backed up: one for each database that it is known to hold, else one for all."""
-    code, reason = UNREACHABLE, container.reason or ""
-    if container.status == "stopped":
+    code, reason = container.code or UNREACHABLE, container.reason or ""
+    if container.status == "refused":
+        code, reason = ContainerRefusedError.code, f"{container.name} is refused: {reason}"
+    elif container.status == "stopped":
         code = code_of(container.state)
         reason = (
             f"{container.name} cannot be backed up: {reason}; run next: {remedies.command(code, '', container.name)}"

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from scalr_backup.core.model import Failure
-from scalr_backup.core.records.state import MaintenanceFacts
+from scalr_backup.core.records.maintenance import MaintenanceFacts
 
 
 @dataclass

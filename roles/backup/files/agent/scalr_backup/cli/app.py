@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scalr_backup import __version__
-from scalr_backup.cli import backup, health, options, repository, restore, serve
+from scalr_backup.cli import backup, doctor, health, options, repository, restore, serve
 
 app = options.Verbs(
     add_completion=False,
@@ -48,10 +48,12 @@ app.command(example="scalr-backup prune --copy")(repository.prune)
 app.command(example="scalr-backup pin 5f0c8e1b")(backup.pin)
 app.command(example="scalr-backup unpin 5f0c8e1b")(backup.unpin)
 app.command(example="scalr-backup init --dry-run")(repository.init)
+app.command(example="scalr-backup password")(repository.password)
 app.command(example="scalr-backup rehearse --make repository < configuration.json")(repository.rehearse)
 app.command(example="scalr-backup unlock")(repository.unlock)
 app.command("key", example="scalr-backup key remove 450fbce0 --unused-by web2")(repository.key_verb)
 app.command("status", example="scalr-backup status")(health.status_verb)
+app.command("doctor", example="scalr-backup doctor")(doctor.doctor_verb)
 app.command("history", example="scalr-backup history --days 7")(health.history_verb)
 app.command(example="scalr-backup health")(health.health)
 app.command("notify", example="scalr-backup notify --test")(health.notify_verb)

@@ -10,16 +10,25 @@ import typer
 from scalr_backup.actions.backup.result import PassPlan, PassRequest
 from scalr_backup.actions.discovery import Discovered, Discovery
 from scalr_backup.actions.health import findings
+from scalr_backup.actions.order_look import RowOrders, row_orders
 from scalr_backup.actions.restore import selection
-from scalr_backup.actions.retention import policy as retention
+from scalr_backup.actions.retention import pins
 from scalr_backup.cli.call import Copy, DryRun, Json, SnapshotId, run_verb
 from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import schedule
-from scalr_backup.core.answers import BackupPlanAnswer, DatabaseName, DiscoverAnswer, FoundContainer, SnapshotsAnswer
+from scalr_backup.core.answers import (
+    BackupPlanAnswer,
+    DatabaseName,
+    DiscoverAnswer,
+    FoundContainer,
+    FoundDatabase,
+    SnapshotsAnswer,
+)
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import ExitCode, UnknownSnapshotError
-from scalr_backup.core.model import MANUAL
+from scalr_backup.core.keeping import notes_on_keeping
+from scalr_backup.core.model import MANUAL, Cluster, Database
 from scalr_backup.tools import place
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.state import State
@@ -27,17 +36,26 @@ from scalr_backup.tools.state import State
 
 def discover(
     db: Annotated[list[str] | None, typer.Option("--db", help="Container names or globs (default: all).")] = None,
+    row_order: Annotated[
+        bool, typer.Option("--row-order", help="Show how the rows of large tables are ordered, and why others are not.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show this host's database containers and what they hold."""
 
     def call(agent: Agent) -> Outcome:
         config = agent.config()
-        found = Discovery(config, DockerHost(), agent.cancelled, agent.emit).clusters(db or ())
+        discovery = Discovery(config, DockerHost(), agent.cancelled, agent.emit)
+        found = discovery.clusters(db or ())
+        history = State().order_history(utc_now())
+        orders = row_orders(config, discovery, found.clusters, history) if row_order else {}
         State().put(look=found.look.as_record(utc_now()))
-        due = schedule.next_pass(config, utc_now()).isoformat()
+        now = utc_now()
+        due = schedule.next_pass(config, now).isoformat()
         note = findings.of_repository_on_host(config) if place.is_lost_with_the_host(config) else ""
-        return Outcome(_discovered(config.host, found, due, note))
+        answer = _discovered(config.host, found, orders, due, note)
+        answer["notes"] += notes_on_keeping(config, now)
+        return Outcome(answer)
 
     run_verb("discover", json, call)
 
@@ -121,11 +139,11 @@ def unpin(
 
 def _pinned(agent: Agent, snapshot: str, *, pinned: bool, copy: bool, dry_run: bool) -> Outcome:
     restic = agent.restic(copy=copy)
-    done = retention.pin(agent.config(), restic, snapshot, pinned=pinned, anywhere=copy, dry_run=dry_run)
+    done = pins.pin(agent.config(), restic, snapshot, pinned=pinned, anywhere=copy, dry_run=dry_run)
     return Outcome(done.as_dict(), changed=done.changed)
 
 
-def _discovered(host: str, found: Discovered, due: str, note: str) -> DiscoverAnswer:
+def _discovered(host: str, found: Discovered, orders: RowOrders, due: str, note: str) -> DiscoverAnswer:
     clusters = {cluster.container.name: cluster for cluster in found.clusters}
     containers: list[FoundContainer] = []
     for container in found.containers:
@@ -139,7 +157,7 @@ def _discovered(host: str, found: Discovered, due: str, note: str) -> DiscoverAn
                 "status": container.status,
                 "reason": container.reason,
                 "server_version": cluster.server_version if cluster else None,
-                "databases": [database.as_dict() for database in cluster.databases] if cluster else [],
+                "databases": [_database(cluster, one, orders) for one in cluster.databases] if cluster else [],
                 "kept_databases": cluster.kept_as_dicts() if cluster else [],
                 "left_out_databases": cluster.left_out_as_dicts() if cluster else [],
             }
@@ -154,6 +172,13 @@ def _discovered(host: str, found: Discovered, due: str, note: str) -> DiscoverAn
         "next_pass": due,
         "repository_note": note,
     }
+
+
+def _database(cluster: Cluster, database: Database, orders: RowOrders) -> FoundDatabase:
+    described = database.as_dict()
+    if order := orders.get((cluster.container.name, database.name)):
+        described["row_order"] = order
+    return described
 
 
 def _planned(plan: PassPlan) -> Outcome:

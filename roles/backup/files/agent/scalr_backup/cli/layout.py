@@ -20,6 +20,8 @@ _NAMES = ("CONTAINER", "DATABASE")
 _TIME = "TIME"
 # Only these are wrapped, between words.
 _PROSE = ("DATABASES", "RESULT", "KEPT", "WHY", "ROWS COMPARED")
+# Where even that is too wide, these have a line of their own below the rest of their row.
+_APART = ("KEPT",)
 # A sentence in fewer columns is a tower of words.
 _LEAST_PROSE = 20
 _GAP = 2
@@ -53,10 +55,11 @@ def show_table(console: Console, headings: Row, rows: Sequence[Row]) -> None:
     if widths := _widths(columns, console.width):
         console.print(_table(columns, widths, range(len(rows))))
         return
-    for above in (_NAMES, (*_NAMES, _TIME)):
-        beside = [column for column in columns if column.heading not in above]
+    for above, apart in ((_NAMES, ()), ((*_NAMES, _TIME), ()), (_NAMES, _APART)):
+        beside = [column for column in columns if column.heading not in (*above, *apart)]
         if len(beside) < len(columns) and (widths := _widths(beside, console.width - _INDENT)):
-            _show_below(console, [column for column in columns if column.heading in above], beside, widths)
+            below = [column for column in columns if column.heading in apart]
+            _show_below(console, [column for column in columns if column.heading in above], beside, widths, below)
             return
     _show_pairs(console, columns)
 
@@ -85,14 +88,23 @@ def _table(columns: Sequence[_Column], widths: Sequence[int], rows: Sequence[int
     return table
 
 
-def _show_below(console: Console, above: Sequence[_Column], beside: Sequence[_Column], widths: Sequence[int]) -> None:
-    """The names of a row, and under them what is known of it."""
+def _show_below(
+    console: Console,
+    above: Sequence[_Column],
+    beside: Sequence[_Column],
+    widths: Sequence[int],
+    apart: Sequence[_Column],
+) -> None:
+    """The names of a row, under them what is known of it, and what has a line of its own."""
     console.print(_title([column.heading for column in above], above), style="bold", highlight=False, soft_wrap=True)
     console.print(Padding(_table(beside, widths, ()), (0, 0, 0, _INDENT)))
     for row in range(len(beside[0].cells)):
         text = _title([column.cells[row] for column in above], above)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.print(Padding(_table(beside, widths, (row,), header=False), (0, 0, 0, _INDENT)))
+        for column in apart:
+            line = f"{column.heading.lower()} {column.cells[row]}"
+            console.print(Padding(escape(line), (0, 0, 0, _INDENT)), highlight=False)
 
 
 def _title(cells: Row, columns: Sequence[_Column]) -> str:

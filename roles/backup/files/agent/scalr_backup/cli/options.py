@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from scalr_backup.core.address import objection
 from scalr_backup.core.errors import UsageError
 from scalr_backup.core.together import VERBS, Rules, objections
 
@@ -93,6 +94,10 @@ def require_sound(verb: str) -> None:
     written = {names[name]: text for name, text in call.written.items()}
     given = {names[name]: value for name, value in call.given.items()}
     sentences += objections(VERBS.get(verb, Rules()), given, lambda name: written.get(name, name))
+    address = objection(
+        written.get("from_repository", ""), given.get("from_repository"), "the environment that goes with it"
+    )
+    sentences += [address] if address else []
     if sentences:
         raise UsageError(" ".join(sentences))
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from json import dumps
 from typing import Annotated
@@ -16,7 +16,9 @@ import typer
 from scalr_backup.actions import opening
 from scalr_backup.actions.recording import Record
 from scalr_backup.actions.repository import keys, maintenance
+from scalr_backup.actions.repository.debt import PruneDebt
 from scalr_backup.actions.retention import policy as retention
+from scalr_backup.actions.retention.witness import Witness, require_small_files
 from scalr_backup.cli.call import Copy, DryRun, FromSecrets, Json, Scheduled, run_verb, standard_input
 from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent
@@ -24,8 +26,11 @@ from scalr_backup.core import stopping
 from scalr_backup.core.answers import CheckAnswer, PruneAnswer, UnlockAnswer
 from scalr_backup.core.config import Config, Keep, parse_config
 from scalr_backup.core.errors import AppendOnlyError, ExitCode, InterruptedRunError, UsageError
-from scalr_backup.core.key_answers import KeysRemovedAnswer
-from scalr_backup.core.secrets import other_secrets, parse_given, parse_password
+from scalr_backup.core.key_answers import KeysRemovedAnswer, PasswordAnswer
+from scalr_backup.core.secrets import other_secrets, parse_given, parse_password, password_place, place_on_host
+from scalr_backup.tools import password_file
+from scalr_backup.tools.known_files import KnownFilesStore
+from scalr_backup.tools.locks import trusted_lock
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import State
 
@@ -38,6 +43,10 @@ def forget(
     accept_late: Annotated[
         bool,
         typer.Option("--accept-late", help="Accept snapshots that predate the last look but were not there then."),
+    ] = False,
+    read_all: Annotated[
+        bool,
+        typer.Option("--read-all", help="Forget which files were read and believed before, and read every one again."),
     ] = False,
     remove_future: Annotated[
         bool,
@@ -68,17 +77,23 @@ def forget(
 
     def call(agent: Agent) -> Outcome:
         judged = _judged_repository(agent, from_repository, from_host, keep, keep_within, copy=copy)
-        with judged as (config, restic):
+        with judged as (config, restic), ExitStack() as held:
             record: Record = retention.unrecorded
+            debt = None
             if not from_repository:
-                record = maintenance.recorder(State(), restic, maintenance.OF_COPY if copy else "")
-            memory = _memory(config, restic, dry_run=dry_run) if from_repository else None
+                prefix = maintenance.OF_COPY if copy else ""
+                record = maintenance.recorder(State(), restic, prefix)
+                debt = PruneDebt(State(), restic.repository, prefix)
+            memory = witness = None
+            if from_repository:
+                place = _trusted_place(agent, config, restic, State(), dry_run=dry_run, read_all=read_all)
+                memory, witness = held.enter_context(place)
             if snapshot:
-                done = retention.forget_named(config, restic, snapshot, dry_run=dry_run, memory=memory)
+                done = retention.forget_named(config, restic, snapshot, dry_run=dry_run, memory=memory, debt=debt)
                 return Outcome(done.as_dict(), changed=bool(done.removed))
             done = retention.forget(
-                config, restic, agent.emit, dry_run=dry_run, prune=not no_prune, memory=memory, record=record,
-                accept_late=accept_late, remove_future=remove_future,
+                config, restic, agent.emit, dry_run=dry_run, prune=not no_prune, memory=memory, record=record, debt=debt,
+                accept_late=accept_late, remove_future=remove_future, witness=witness,
             )  # fmt: skip
         exit_code = ExitCode.FAILED if done.error else ExitCode.GOOD
         return Outcome(done.as_dict(), bool(done.removed), exit_code, done.error)
@@ -86,15 +101,31 @@ def forget(
     run_verb("forget", json, call)
 
 
-def _memory(config: Config, restic: Restic, *, dry_run: bool) -> retention.Memory:
-    """What this place remembers of another host's snapshots, whose repository is made ready to be judged.
+@contextmanager
+def _trusted_place(
+    agent: Agent, config: Config, restic: Restic, state: State, *, dry_run: bool, read_all: bool
+) -> Iterator[tuple[retention.Memory, Witness]]:
+    """What this place remembers of another host's snapshots and of its repository's files, which is made ready to be judged.
 
-    Whoever controls a host can forge what its agent remembers: only another place can be trusted to remember.
+    Whoever controls a host can forge what its agent remembers: only another place can be trusted to remember. One run at a
+    time does so for a repository, since each would overwrite what the other remembers; raises BusyError beside another.
     """
-    memory = retention.Memory(State(), restic.repository_id(), config.host)
-    if not dry_run:
-        restic.unlock()  # A stale lock of a host that is gone would block this for ever.
-    return memory
+    files = restic.files()
+    require_small_files(files, restic.repository)
+    identity = restic.repository_id()
+    with state.locks.hold(trusted_lock(identity), f"prune.yml, for {config.host}"):
+        witness = Witness(
+            restic,
+            files,
+            KnownFilesStore(identity, address=restic.repository),
+            agent.emit,
+            read_all=read_all,
+            limit_seconds=config.maintenance_seconds,
+        )
+        if not dry_run:
+            witness.clear_locks()
+            restic.unlock()  # A stale lock of a host that is gone would block this for ever.
+        yield retention.Memory(state, identity, config.host), witness
 
 
 def check(
@@ -150,6 +181,18 @@ def init(
         return Outcome(opened.as_dict(), changed=opened.created)
 
     run_verb("init", json, call)
+
+
+def password(json: Json = False) -> None:
+    """Generate the repository's password, if there is none yet, where the agent reads it."""
+
+    def call(agent: Agent) -> Outcome:
+        config, path = agent.config(), password_place()
+        made = password_file.generate(path)
+        told = str(place_on_host(path))
+        return Outcome(PasswordAnswer(host=config.host, path=told, generated=made), changed=made)
+
+    run_verb("password", json, call)
 
 
 def rehearse(

@@ -17,7 +17,7 @@ from scalr_backup.actions.restore.result import RestoreResult, preview
 from scalr_backup.actions.restore.run import Restore
 from scalr_backup.actions.restore.undo import UndoPlan, UndoRequest
 from scalr_backup.cli.call import FromCopy, FromSecrets, Json, run_verb, standard_input
-from scalr_backup.cli.output import HumanOutput, Outcome
+from scalr_backup.cli.output import Outcome, Output
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import stopping
 from scalr_backup.core.secrets import other_secrets
@@ -85,7 +85,7 @@ def restore_verb(
             strategy, without_manifest, on_error or STOP,
         )  # fmt: skip
         with _source(agent, from_repository, from_secrets, from_copy) as source:
-            return _restore(agent.restore(source), request, only_plan=plan, ask=not json)
+            return _restore(agent.restore(source), request, agent.out, only_plan=plan, ask=not json)
 
     run_verb("restore", json, call)
 
@@ -141,11 +141,11 @@ def _restored(result: RestoreResult[Plan] | RestoreResult[UndoPlan]) -> Outcome:
     return Outcome(result.as_dict(), changed, result.exit_code, failed[0] if failed else None)
 
 
-def _restore(use_case: Restore, request: RestoreRequest, *, only_plan: bool, ask: bool) -> Outcome:
+def _restore(use_case: Restore, request: RestoreRequest, out: Output, *, only_plan: bool, ask: bool) -> Outcome:
     if only_plan:
         return Outcome(preview(use_case.plan(request)), changed=True)
     if request.confirm is None and ask and sys.stdin.isatty():
-        request = _ask(use_case, request)
+        request = _ask(use_case, request, out)
     return _restored(use_case.run(request))
 
 
@@ -155,15 +155,15 @@ def _undo(agent: Agent, request: UndoRequest, *, only_plan: bool, ask: bool) -> 
         return Outcome(preview(use_case.plan(request)), changed=True)
     if request.confirm is None and ask and sys.stdin.isatty():
         plan = use_case.plan(request)
-        HumanOutput().result("restore", Outcome(preview(plan)))
+        agent.out.result("restore", Outcome(preview(plan)))
         request = replace(request, confirm=_typed(f"Type the container's name, {plan.confirm}, to swap it back: "))
     return _restored(use_case.run(request))
 
 
-def _ask(use_case: Restore, request: RestoreRequest) -> RestoreRequest:
-    """Show the plan on the terminal and ask the operator to confirm."""
+def _ask(use_case: Restore, request: RestoreRequest, out: Output) -> RestoreRequest:
+    """Show the plan on the terminal and ask the operator to confirm, where no bar is drawn over what is typed."""
     plan = use_case.plan(request)
-    HumanOutput().result("restore", Outcome(preview(plan)))
+    out.result("restore", Outcome(preview(plan)))
     is_name = plan.confirm == request.into
     what = f"the container's name, {plan.confirm}," if is_name else f"the words {plan.confirm!r}"
     typed = _typed(f"Type {what} to replace the live databases: ")

@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from scalr_backup.cli.doctor_lines import show_checks
 from scalr_backup.cli.layout import show_table
-from scalr_backup.core.units import human_age, human_bytes, human_duration, printable
+from scalr_backup.core.units import NOTHING, human_age, human_bytes, human_duration, printable, whole_percent
 
 
 def _moment(text: str | None) -> str:
@@ -29,7 +30,38 @@ def _discover(console: Console, data: dict[str, Any]) -> None:
     if not rows:
         text = "Nothing to back up: no container on this host matches, and none was found that runs PostgreSQL."
         console.print(text, highlight=False, soft_wrap=True)
+    _row_orders(console, data["containers"])
     _notes(console, data["notes"])
+
+
+def _row_orders(console: Console, containers: list[dict[str, Any]]) -> None:
+    """How the rows of each database's large tables are ordered, where that was asked for; and what would help others."""
+    looked = [
+        (f"{container['name']}/{one['name']}", one["row_order"])
+        for container in containers
+        for one in container["databases"]
+        if "row_order" in one
+    ]
+    rows, cures = [], []
+    for name, order in looked:
+        for table in order["ordered"]:
+            way = f"{table['scan']}, descending" if table["descending"] else table["scan"]
+            how = f"{', '.join(table['key'])} ({way})"
+            rows.append([name, printable(table["table"]), human_bytes(table["bytes"]), printable(how), table["reason"]])
+        for table in order["heap"]:
+            rows.append([name, printable(table["table"]), human_bytes(table["bytes"]), "heap order", table["reason"]])
+            if table["cure"]:
+                cures.append(f"{name} {table['table']}: {table['cure']}.")
+        if why := order["error"]["message"] if order["error"] else order["why_not"]:
+            rows.append([name, NOTHING, NOTHING, NOTHING, why])
+    if not looked:
+        return
+    console.print()
+    if rows:
+        show_table(console, ["DATABASE", "TABLE", "SIZE", "ORDER", "WHY"], [[*map(printable, row)] for row in rows])
+        _notes(console, [f"What would help {printable(cure)}" for cure in cures])
+    else:
+        console.print("No table is large enough to be dumped in an order of its own.", highlight=False, soft_wrap=True)
 
 
 def _notes(console: Console, notes: list[str]) -> None:
@@ -193,13 +225,15 @@ def _status(console: Console, data: dict[str, Any]) -> None:
             "PROBLEM" if (one["container"], one["database"]) in failing else "ok",
             human_age(one["age_seconds"]),
             human_bytes(one["bytes_read"]),
+            _new_a_night(one.get("new_data")),
             _kept(one["kept"]),
             _last_drill(one["drill"]),
         ]
         for one in data["databases"]
     ]
     if rows:
-        show_table(console, ["CONTAINER", "DATABASE", "HEALTH", "LAST GOOD", "DUMP", "KEPT", "LAST DRILL"], rows)
+        columns = ["CONTAINER", "DATABASE", "HEALTH", "LAST GOOD", "DUMP", "NEW A NIGHT", "KEPT", "LAST DRILL"]
+        show_table(console, columns, rows)
     if data["copy"]:
         age = human_age(data["copy"]["age_seconds"])
         console.print(f"copy in {data['copy']['repository']}: last good {age}", markup=False, highlight=False)
@@ -211,8 +245,34 @@ def _status(console: Console, data: dict[str, Any]) -> None:
         # Folded here, it would be two commands to whoever copies it.
         console.print(f"  → {finding['command']}", markup=False, highlight=False, soft_wrap=True)
     _kept_databases(console, data["kept_databases"])
-    text = f"host {data['host']}, next pass {_moment(data['next_pass'])}"
+    _out_of_order(console, data["databases"])
+    if growth := data.get("repository_growth"):
+        console.print(_grown(growth), highlight=False, soft_wrap=True)
+    text = f"host {data['host']}, schedule {data['schedule']}, next pass {_moment(data['next_pass'])}"
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _new_a_night(known: dict[str, Any] | None) -> str:
+    """What of a database was new on its last night, and beside one of its dumps."""
+    night = known["night"] if known else None
+    if night is None:
+        return NOTHING
+    return f"{human_bytes(night['bytes_added'])}, {whole_percent(night['share'] or 0)}"
+
+
+def _grown(growth: dict[str, Any]) -> str:
+    size = growth["bytes_a_night"]
+    way = "shrinks" if size < 0 else "grows"
+    return f"The repository {way} by {human_bytes(abs(size))} a night, as measured since {growth['since'][:10]}."
+
+
+def _out_of_order(console: Console, databases: list[dict[str, Any]]) -> None:
+    """Databases whose rows auto has stopped to put in order."""
+    for one in databases:
+        known = one.get("new_data")
+        if known and (why := known["row_order"]["why_not"]):
+            text = f"◦ {one['container']}/{one['database']}: {why}."
+            console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _kept_databases(console: Console, copies: list[dict[str, Any]]) -> None:
@@ -231,9 +291,9 @@ def _history(console: Console, data: dict[str, Any]) -> None:
             one["kind"],
             one.get("container") or "",
             one.get("database") or "",
-            "ok" if one["ok"] else f"FAILED: {one['error'] or 'see the log'}",
+            _came_to(one),
             human_bytes(one.get("bytes_read", one.get("size_bytes"))),
-            human_bytes(one.get("bytes_added")),
+            _added(one),
             "–" if one.get("rows") is None else f"{one['rows']:,}",
             _took(one),
         ]
@@ -246,6 +306,15 @@ def _history(console: Console, data: dict[str, Any]) -> None:
         console.print(f"Nothing is recorded since {_moment(data['since'])}.", markup=False, highlight=False)
 
 
+def _added(entry: dict[str, Any]) -> str:
+    """What of a dump was new, and as a share of it; or why all of it had to be."""
+    added, read = entry.get("bytes_added"), entry.get("bytes_read")
+    if not added or not read:
+        return human_bytes(added)
+    why = {"first": "first", "order": "new order"}.get(entry.get("anew") or "", whole_percent(added / read))
+    return f"{human_bytes(added)}, {why}"
+
+
 def _notify(console: Console, data: dict[str, Any]) -> None:
     for one in data["tested"]:
         fate = f"NOT delivered: {one['error']}" if one["error"] else "delivered"
@@ -253,6 +322,14 @@ def _notify(console: Console, data: dict[str, Any]) -> None:
     counts = f"sent: {data['sent']}, failed attempts: {data['failed']}, pending: {data['pending']}"
     last = f"; last error: {data['last_error']}" if data["last_error"] else ""
     console.print(f"{counts}{last}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _came_to(entry: dict[str, Any]) -> str:
+    """How an entry of the history ended; of one that stands for a day, how many of that day were good."""
+    if day := entry.get("day"):
+        failed = f", FAILED: {day['error'] or 'see the log'}" if day["failed"] else ""
+        return f"{day['good']} of {day['good'] + day['failed']} ok{failed}"
+    return "ok" if entry["ok"] else f"FAILED: {entry['error'] or 'see the log'}"
 
 
 def _took(entry: dict[str, Any]) -> str:
@@ -316,6 +393,20 @@ def _in_words(value: Any) -> str:
     return str(value)
 
 
+def _password(console: Console, data: dict[str, Any]) -> None:
+    if not data["generated"]:
+        console.print(
+            f"There is a password in {data['path']}; it stays.", markup=False, highlight=False, soft_wrap=True
+        )
+        return
+    for line in (
+        f"A PASSWORD WAS GENERATED for the backups of {data['host']}. It is stored in",
+        f"  {data['path']}",
+        "and nowhere else. KEEP A COPY ON ANOTHER MACHINE: losing it loses every backup.",
+    ):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _rehearsal(console: Console, data: dict[str, Any]) -> None:
     for which, opened in data.items():
         if opened:
@@ -333,6 +424,7 @@ TABLES = {
     "drill": _drill,
     "snapshots": _snapshots,
     "status": _status,
+    "doctor": show_checks,
     "history": _history,
     "health": _facts,
     "key": _key,
@@ -342,6 +434,7 @@ TABLES = {
     "unpin": _pin,
     "check": _facts,
     "init": _facts,
+    "password": _password,
     "rehearse": _rehearsal,
     "unlock": _facts,
     "validate": _facts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from scalr_backup.actions.backup import run as backup
 from scalr_backup.actions.discovery import Discovery
+from scalr_backup.actions.doctor.looks import Sources
 from scalr_backup.actions.drill import run as drill
 from scalr_backup.actions.health import status
 from scalr_backup.actions.health.outbox import Recipients
@@ -15,23 +16,28 @@ from scalr_backup.actions.restore import undo
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.cli.output import Output
 from scalr_backup.core import stopping
+from scalr_backup.core.address import redact_address
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import UsageError
 from scalr_backup.core.records.state import StateRecord
-from scalr_backup.core.secrets import Addresses, Given, Secrets, load_copy_secrets, load_secrets
+from scalr_backup.core.secrets import Addresses, Given, Secrets, load_addresses, load_copy_secrets, load_secrets
+from scalr_backup.core.without_role import words_here
 from scalr_backup.tools import heartbeat, notify, place
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.throwaways import Throwaways
 from scalr_backup.tools.restic.repository import Restic
-from scalr_backup.tools.restic.stores import redact
 from scalr_backup.tools.state import State
+
+# Seconds that the engine has for an answer, and its proxy to be there, where somebody looks and waits.
+_LOOK_TIMEOUT, _LOOK_PROXY_SECONDS = 30, 3.0
 
 
 class Agent:
     """The tools that a verb may need, each built when first needed."""
 
     def __init__(self, out: Output) -> None:
+        self.out = out
         self.emit = out.event
         self.cancelled = stopping.listen()
 
@@ -101,11 +107,25 @@ class Agent:
 
     def drill(self, source: Restic | None = None) -> drill.Drill:
         """The use case of a drill, from another repository where one is given."""
-        return drill.Drill(self._tools(), Throwaways(), source)
+        engine = Throwaways()
+        return drill.Drill(self._tools(engine), engine, source)
 
-    def _tools(self) -> Tools:
+    def sources(self) -> Sources:
+        """Where the checks of an installation look; somebody waits for them."""
+        return Sources(
+            config=load_config,
+            secrets=load_secrets,
+            copy_secrets=load_copy_secrets,
+            recipients=lambda: recipients_of(load_addresses()),
+            engine=lambda: DockerHost(_LOOK_TIMEOUT, proxy_seconds=_LOOK_PROXY_SECONDS),
+            restic=lambda config, secrets, stop: Restic(config, secrets, cancelled=stop),
+            state=State,
+            words=words_here(),
+        )
+
+    def _tools(self, engine: DockerHost | None = None) -> Tools:
         config = self.config()
-        discovery = Discovery(config, DockerHost(), self.cancelled, self.emit)
+        discovery = Discovery(config, engine or DockerHost(), self.cancelled, self.emit)
         copy_to = self.copy_restic if config.copy_to else None
         return Tools(config, discovery, self.restic(), State(), self.emit, self.cancelled, copy_to)
 
@@ -129,7 +149,7 @@ def judge(config: Config, document: StateRecord) -> status.Status:
     # A status needs no secrets, so health can never be wrong for lack of one.
     return status.judge(
         config,
-        redact(config.repository),
+        redact_address(config.repository),
         document,
         State().first_started(now, document),
         now,

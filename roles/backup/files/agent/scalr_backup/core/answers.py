@@ -10,18 +10,15 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from scalr_backup.core.new_data_answers import GrowthAnswer, NewDataAnswer
+from scalr_backup.core.order_answers import RowOrderAnswer
+from scalr_backup.core.records.databases import FoundDamageRecord
+from scalr_backup.core.records.failures import FailureRecord, ObjectRecord
 from scalr_backup.core.records.history import Entry
 from scalr_backup.core.records.left_out import LeftOutRowsRecord
+from scalr_backup.core.records.maintenance import KeptCount
+from scalr_backup.core.records.passes import KeptCopyRecord, LeftOutDatabaseRecord, PassRecord, UnmatchedRecord
 from scalr_backup.core.records.reading import Moment
-from scalr_backup.core.records.state import (
-    FailureRecord,
-    KeptCopyRecord,
-    KeptCount,
-    LeftOutDatabaseRecord,
-    ObjectRecord,
-    PassRecord,
-    UnmatchedRecord,
-)
 from scalr_backup.core.slots import SlotAnswer
 
 Severity = Literal["failure", "warning"]
@@ -51,7 +48,7 @@ class JudgedDrill(TypedDict):
 
 
 class JudgedDatabase(TypedDict):
-    """A database that the agent answers for; it is *fresh* while its last good backup is younger than 26 hours."""
+    """A database that the agent answers for; it is *fresh* until its last good backup is *overdue_at* by the schedule."""
 
     container: str
     database: str
@@ -59,6 +56,7 @@ class JudgedDatabase(TypedDict):
     fresh: bool
     last_success: Moment | None
     age_seconds: int | None
+    overdue_at: Moment | None
     snapshot_id: str | None
     bytes_read: int | None
     rows: int | None
@@ -68,6 +66,8 @@ class JudgedDatabase(TypedDict):
     drill: JudgedDrill | None
     kept: KeptCount | None
     left_out: NotRequired[list[LeftOutRowsRecord]]
+    new_data: NotRequired[NewDataAnswer | None]  # Since 0.7.0.
+    damaged_index: NotRequired[FoundDamageRecord | None]  # Since 0.8.0.
 
 
 class JudgedCopy(TypedDict):
@@ -78,6 +78,7 @@ class JudgedCopy(TypedDict):
     fresh: bool
     last_success: Moment | None
     age_seconds: int | None
+    overdue_at: Moment | None
     copied: int | None
     removed: list[str] | None
     error: FailureRecord | None
@@ -126,10 +127,13 @@ class StatusAnswer(TypedDict):
     databases: list[JudgedDatabase]
     unmatched: list[UnmatchedRecord]
     last_pass: PassRecord | None
+    schedule: str
+    schedule_interval_seconds: int
     next_pass: Moment
     append_only: bool
     copy: JudgedCopy | None
     kept_databases: list[KeptCopyRecord]
+    repository_growth: NotRequired[GrowthAnswer | None]  # Since 0.7.0.
 
 
 class DrilledAnswer(TypedDict):
@@ -180,12 +184,18 @@ class BackupPlanAnswer(TypedDict):
 
 
 class HistoryAnswer(TypedDict):
-    """``history``: what happened since then, oldest first; a night is a date of the *timezone*."""
+    """``history``: what happened since then, oldest first; a night is a date of the *timezone*.
+
+    *due_days* says how many passes were due on each date since the schedule is what it is, and, where these are several,
+    *due_lately* when those of the last two days were.
+    """
 
     host: str
     timezone: str
     since: Moment
     entries: list[Entry]
+    due_days: dict[str, int]
+    due_lately: list[Moment]
 
 
 class HealthAnswer(TypedDict):
@@ -238,6 +248,8 @@ class FoundDatabase(TypedDict):
     size_bytes: int
     owner: str
     encoding: str
+    # With --row-order.
+    row_order: NotRequired[RowOrderAnswer]
 
 
 class FoundContainer(TypedDict):
@@ -247,7 +259,7 @@ class FoundContainer(TypedDict):
     id: str
     image: str
     state: str
-    status: Literal["ok", "stopped", "unreachable", "excluded"]
+    status: Literal["ok", "stopped", "unreachable", "refused", "excluded"]
     reason: str | None
     server_version: str | None
     databases: list[FoundDatabase]
@@ -280,8 +292,19 @@ class DecisionAnswer(TypedDict):
     why: list[str]
 
 
+class LookAnswer(TypedDict):
+    """What a trusted place has read before it pruned; *waiting* are packs that a later prune deletes, *deleted* those that went."""
+
+    indexes: int
+    packs: int
+    bytes: int
+    seconds: float
+    waiting: int
+    deleted: int
+
+
 class ForgetAnswer(TypedDict):
-    """``forget``; *decisions* are told with ``--dry-run``."""
+    """``forget``; *decisions* are told with ``--dry-run``, and *look* by a trusted place."""
 
     removed: list[str]
     kept: int
@@ -289,6 +312,7 @@ class ForgetAnswer(TypedDict):
     suspects: list[str]
     warnings: list[str]
     decisions: list[DecisionAnswer]
+    look: LookAnswer | None
 
 
 class PinAnswer(TypedDict):
@@ -352,10 +376,11 @@ class ValidAddressesAnswer(TypedDict):
 
 
 class ValidAnswer(TypedDict):
-    """``validate``."""
+    """``validate``; *notes* are sentences about what is allowed, and perhaps not meant."""
 
     host: str
     valid: Literal[True]
+    notes: NotRequired[list[str]]
 
 
 class ConnectedAnswer(TypedDict):
@@ -433,6 +458,8 @@ class PlanAnswer(TypedDict):
     roles: list[str]
     databases: list[PlannedDatabase]
     missing: NotRequired[list[str]]
+    # Owners whose code the restore runs with the rights of the agent's user; since 0.6.0.
+    code_of: NotRequired[list[str]]
     free_bytes: int | None
     room: NotRequired[RoomAnswer]
     warnings: list[str]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,9 +17,11 @@ from cronsim import CronSim, CronSimError
 from jmespath.exceptions import ArityError, JMESPathError, JMESPathTypeError, ParseError, UnknownFunctionError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from scalr_backup.core import environment
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.connection import Connection
 from scalr_backup.core.errors import ConfigurationError
+from scalr_backup.core.row_order import LEAST_BYTES, table_pattern
 
 CONFIG_FILE = Path(os.environ.get("SCALR_BACKUP_CONFIG", "/etc/scalr-backup/config.json"))
 # Docker's own rule for container names, and what a glob over them may add to it.
@@ -84,6 +87,8 @@ class Config(BaseModel):
     containers: tuple[str, ...] = ("scalr-*-db", "scalr-auth-postgres")
     exclude: tuple[str, ...] = ()
     filter: str = ""
+    # Names of containers that may share the host's namespaces, such as its network, and are backed up nevertheless.
+    host_namespaces_accepted: tuple[str, ...] = ()
     # How clusters are reached whose containers do not say it themselves; the first glob that fits a container's name counts.
     connections: dict[str, Connection] = {}
     # Whether PostgreSQL containers that nothing backs up are reported.
@@ -95,7 +100,7 @@ class Config(BaseModel):
     keep: Keep = Keep()
     # A duration, counted back from the newest snapshot, within which every snapshot stays; none when empty.
     keep_within: str = ""
-    # When the data that no snapshot needs is deleted; with every pass when empty.
+    # When the data that no snapshot needs is deleted; when empty, at the end of a pass that finds it due.
     prune_schedule: str = ""
     # When the repository is checked and a part of its data read; never by itself when empty.
     check_schedule: str = "30 4 * * 0"
@@ -105,6 +110,12 @@ class Config(BaseModel):
     append_only: bool = False
     parallel: Annotated[int, Field(ge=1, le=64)] = 2
     row_counts: bool = True
+    # Whether large tables are dumped in the order of a key.
+    row_order: Literal["auto", "off"] = "auto"
+    # Tables that stay in heap order, as container/database/schema.table, with the first parts left out where they do not matter.
+    row_order_except: tuple[str, ...] = ()
+    # Smaller tables stay in heap order.
+    row_order_least_bytes: Annotated[int, Field(ge=0)] = LEAST_BYTES
     # Where /metrics and /healthz are to be had, inside the container; 0 is nowhere.
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     # The host's directory of node_exporter that the metrics are written to; the role mounts a place in it.
@@ -119,6 +130,8 @@ class Config(BaseModel):
     )
     # By how many percent a dump or its rows must shrink from one pass to the next to be found wrong; 0 for never.
     shrink_percent: Annotated[int, Field(ge=0, le=99)] = 50
+    # How many times what a database takes up its dump may have, beside 1 GiB; 0 for no limit.
+    dump_size_factor: Annotated[int, Field(ge=0, le=10_000)] = 16
     # From how many percent on the file system of the repository, or of a cluster, counts as nearly full.
     nearly_full_percent: Annotated[int, Field(ge=1, le=100)] = 90
     # Hours after which a scheduled pass that still runs is found wrong; 0 for never.
@@ -133,6 +146,8 @@ class Config(BaseModel):
     lock_hours: Annotated[int, Field(ge=1, le=8784)] = 24
     # Seconds after which a restic call that only looks something up counts as unanswered.
     answer_seconds: Annotated[int, Field(ge=5)] = 120
+    # Seconds within which a database container says what it holds; one that does not is asked again when the others are saved.
+    look_seconds: Annotated[int, Field(ge=1)] = 60
     # Seconds that a dump or a restore waits for a lock that somebody holds in the database.
     lock_wait_seconds: Annotated[int, Field(ge=1)] = 15 * 60
     # Seconds that a pass, when all else is saved, waits for servers that are just starting or recovering.
@@ -153,6 +168,13 @@ class Config(BaseModel):
         for pattern in patterns:
             if not _CONTAINER_GLOB.match(pattern):
                 raise ValueError(f"{pattern!r} is neither a container name nor a glob")
+        return patterns
+
+    @field_validator("row_order_except")
+    @classmethod
+    def _tables(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            table_pattern(pattern)
         return patterns
 
     @field_validator("filter")
@@ -291,25 +313,61 @@ def parse_config(text: str, source: str) -> Config:
 
 
 def load_config(path: Path | None = None) -> Config:
-    """Read the configuration that the role installed.
+    """Read the configuration: what the role installed, or where there is no such file, what environment variables say.
 
-    Raises ConfigurationError when it is missing or not valid.
+    Raises ConfigurationError when it is missing, in both places, or not valid.
     """
+    told = path is None and environment.is_configured(os.environ)
     path = path or CONFIG_FILE
+    if not told:
+        return _of_file(path)
+    if path.exists():
+        raise ConfigurationError(
+            f"There are two configurations, {path} and variables such as {_first_of_environment()}: remove one of them."
+        )
+    return config_of_environment(os.environ)
+
+
+def _of_file(path: Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigurationError(f"The configuration {path} cannot be read: {error.strerror}; run site.yml.") from None
+        raise ConfigurationError(
+            f"The configuration {path} cannot be read: {error.strerror}; run site.yml, or without Ansible, set BACKUP_HOST "
+            f"({environment.PAGE})."
+        ) from None
     return parse_config(text, str(path))
 
 
+def config_of_environment(variables: Mapping[str, str]) -> Config:
+    """Validate what environment variables say.
+
+    Raises ConfigurationError with the first variable that is wrong.
+    """
+    try:
+        return Config.model_validate(environment.settings_of(variables))
+    except ValidationError as error:
+        key, reason = _fault(error)
+        variable, within = environment.variable_of(key)
+        raise ConfigurationError(f"{variable} is not valid: {within}{reason}.") from None
+
+
+def _first_of_environment() -> str:
+    return min(name for name in os.environ if name.startswith(environment.PREFIX))
+
+
 def _sentence(error: ValidationError) -> str:
+    key, reason = _fault(error)
+    return f"{key or 'the document'}: {reason}"
+
+
+def _fault(error: ValidationError) -> tuple[str, str]:
+    """The first thing that is wrong: its key, empty for the whole, and why."""
     problem: Any = error.errors(include_url=False, include_context=False)[0]
-    key = ".".join(str(part) for part in problem["loc"]) or "the document"
     reason = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         reason = "no such key"
-    return f"{key}: {reason}"
+    return ".".join(str(part) for part in problem["loc"]), reason
 
 
 def _first_line(error: ParseError) -> str:

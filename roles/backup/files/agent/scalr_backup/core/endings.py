@@ -13,11 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scalr_backup.core.units import printable
+
 # A shell's and an engine's codes: below this one a program chose its code itself; above it, a signal's number is added.
 _NOT_STARTED = {126: "could not be executed", 127: "was not found"}
 _SIGNALS = 128
 # psql's code for a lost connection, whose reason only the server knows.
 _CONNECTION_LOST = 2
+# A sentence for people has no more of them; a program in a container may print what it likes.
+MOST_WORDS = 2000
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def last_words(stderr: str) -> str:
     """What a client program says went wrong: its error lines, else its last line; empty where it says nothing."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\b(error|FATAL|ERROR|PANIC)\b:", line)]
-    return " ".join(errors[:3] or lines[-1:])
+    return printable(" ".join(errors[:3] or lines[-1:])[:MOST_WORDS])
 
 
 def ending(command: Command, exit_code: int, said: str, inspect: Callable[[], Mapping[str, Any] | None]) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import ClassVar
 
-from scalr_backup.core.records.state import ObjectRecord
+from scalr_backup.core.records.failures import ObjectRecord
+from scalr_backup.core.records.row_order import DamagedIndexRecord
 
 
 class ExitCode(IntEnum):
@@ -21,6 +22,21 @@ class ExitCode(IntEnum):
     FAILED = 1
     USAGE = 2
     SOME_DATABASES_FAILED = 3
+
+
+# Codes that no class has: made where several failures become one.
+COMPOSED = {
+    "checks_failed": "The verb `doctor` has found something that has failed.",
+    "container_paused": "A matching container is paused, and its databases cannot be saved.",
+    "container_restarting": "A matching container restarts all the time, or stopped while it was looked at.",
+    "databases_failed": "A pass did not save every database.",
+    "internal": "An unexpected error; where it happened to one database or container, the others were done.",
+    "manifest": "The dumps are saved, the manifest is not.",
+    "not_safe": "The verb `status` has found something that has failed.",
+    "nothing_saved": "A pass saved nothing although there was something to save.",
+    "retention": "The dumps are saved, old snapshots could not be removed.",
+    "unreachable": "A matching container runs, and its PostgreSQL does not answer or refuses the login.",
+}
 
 
 class ScalrBackupError(Exception):
@@ -103,7 +119,13 @@ class CommandLostError(DockerUnreachableError):
     code = "command_lost"
 
 
-class SilentCommandError(DockerUnreachableError):
+class LateAnswerError(DockerUnreachableError):
+    """What a container was asked did not come in time."""
+
+    code = "late_answer"
+
+
+class SilentCommandError(LateAnswerError):
     """A command in a container says nothing for longer than it may."""
 
 
@@ -111,6 +133,12 @@ class CallRefusedError(ScalrBackupError):
     """The socket proxy does not let this call through to the Docker Engine."""
 
     code = "call_refused"
+
+
+class ContainerRefusedError(ScalrBackupError):
+    """The container has power over the host, so no command is run in it."""
+
+    code = "container_refused"
 
 
 class PostgresError(ScalrBackupError):
@@ -126,6 +154,12 @@ class PostgresError(ScalrBackupError):
         super().__init__(message)
         self.sqlstate = sqlstate
         self.reporter = reporter
+
+
+class InvalidAnswerError(PostgresError):
+    """What a container has printed cannot be understood, or is more than it may be."""
+
+    code = "invalid_answer"
 
 
 class CredentialsError(ScalrBackupError):
@@ -144,6 +178,40 @@ class DumpError(ScalrBackupError):
         super().__init__(message)
         self.begun = begun
         self.waited_for = waited_for
+
+
+class InvalidDumpError(DumpError):
+    """What pg_dump printed is no archive; reading stopped at the first byte that is wrong."""
+
+
+class UnintelligibleDumpError(DumpError):
+    """pg_dump complains without end, or what it says cannot be understood."""
+
+    code = "invalid_answer"
+
+
+class RowOrderError(DumpError):
+    """Rows could not be read in the order of a key; those of a plain dump can be."""
+
+    code = "row_order"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        begun: bool = True,
+        waited_for: str | None = None,
+        damage: DamagedIndexRecord | None = None,
+    ) -> None:
+        """*damage* is the index that is to blame."""
+        super().__init__(message, begun=begun, waited_for=waited_for)
+        self.damage = damage
+
+
+class DumpTooLargeError(DumpError):
+    """A dump has more bytes than a database of that size can have."""
+
+    code = "dump_too_large"
 
 
 class UnreadableArchiveError(ScalrBackupError):
@@ -299,6 +367,18 @@ class ForgedSnapshotsError(ScalrBackupError):
     code = "forged_snapshots"
 
 
+class ForgedFilesError(ScalrBackupError):
+    """A repository is not as its trusted place left it, beyond what a backup adds; nothing is removed."""
+
+    code = "forged_files"
+
+
+class UnfinishedLookError(ScalrBackupError):
+    """Not all that is new in a repository was read in time; nothing is removed."""
+
+    code = "look_unfinished"
+
+
 class TwoHostsError(ScalrBackupError):
     """Another agent backs up under this host's name into the same repository."""
 
@@ -327,6 +407,10 @@ class ResticError(ScalrBackupError):
     """restic failed, in its own words."""
 
     code = "restic"
+
+
+class StalledDumpError(ResticError):
+    """restic was given nothing of a dump for longer than it may take."""
 
 
 class ResticVersionError(ResticError):

@@ -38,6 +38,11 @@ class Job:
         cron = self.schedule(config)
         return schedule.next_moment(config, cron, now) if cron else None
 
+    def due_between(self, config: Config, start: datetime, end: datetime) -> int:
+        """How often it is due after *start* and before *end*, up to ``schedule.MANY``."""
+        cron = self.schedule(config)
+        return schedule.due_between(config, cron, start, end) if cron else 0
+
     def missed(self, config: Config, state: StateRecord, first_started: datetime, now: datetime) -> bool:
         """Whether it came due, unserved, since it last ran or since the installation."""
         cron, last = self.schedule(config), self.last_run(state)

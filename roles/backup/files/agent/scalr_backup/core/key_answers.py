@@ -38,3 +38,11 @@ class KeysRemovedAnswer(TypedDict):
     """``key remove``: the ids of the keys."""
 
     removed: list[str]
+
+
+class PasswordAnswer(TypedDict):
+    """``password``: where the password is, as the host names it, and whether it was generated now."""
+
+    host: str
+    path: str
+    generated: bool

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from scalr_backup.core.records.left_out import LeftOutRowsRecord
-from scalr_backup.core.sql import quote_identifier
+from scalr_backup.core.sql import shown_identifier
 
 # Rows are counted up to this number.
 MOST_COUNTED = 1_000_000
@@ -24,12 +23,11 @@ MADE_ANEW = {
         }
     )
 }  # fmt: skip
-_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*\Z")
 
 
 def relation_name(schema: str, name: str) -> str:
     """A relation's name as people write it: quoted only where it must be."""
-    return ".".join(one if _PLAIN_NAME.match(one) else quote_identifier(one) for one in (schema, name))
+    return f"{shown_identifier(schema)}.{shown_identifier(name)}"
 
 
 def lacks(subject: str, left_out: Sequence[LeftOutRowsRecord]) -> str:

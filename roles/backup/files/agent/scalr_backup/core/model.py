@@ -17,18 +17,14 @@ from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, SnapshotAns
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.key_answers import KeyRecord
+from scalr_backup.core.records.databases import DatabaseRecord
+from scalr_backup.core.records.failures import FailureRecord
 from scalr_backup.core.records.left_out import LeftOutRowsRecord
-from scalr_backup.core.records.state import (
-    DatabaseRecord,
-    FailureRecord,
-    KeptCopyRecord,
-    LeftOutDatabaseRecord,
-    OutcomeRecord,
-    VolumeRecord,
-)
+from scalr_backup.core.records.passes import KeptCopyRecord, LeftOutDatabaseRecord, OutcomeRecord, VolumeRecord
+from scalr_backup.core.records.row_order import DamagedIndexRecord, RowOrderRecord
 from scalr_backup.core.sql import cut_name, quote_identifier
 
-ContainerStatus = Literal["ok", "stopped", "unreachable", "excluded"]
+ContainerStatus = Literal["ok", "stopped", "unreachable", "refused", "excluded"]
 
 MANIFEST_PATH = "/manifest.json"
 PINNED_TAG = "pinned"
@@ -177,15 +173,17 @@ class Container:
     own_network: bool = True
     # Since when it has been running.
     started: datetime | None = None
+    # The code of the failure that keeps it from being asked, where it has one of its own.
+    code: str | None = None
 
     @property
     def names(self) -> frozenset[str]:
         """All that it may be asked for by."""
         return frozenset({self.name, self.called or self.name})
 
-    def with_status(self, status: ContainerStatus, reason: str) -> Container:
+    def with_status(self, status: ContainerStatus, reason: str, code: str | None = None) -> Container:
         """The same container, found to be in another state."""
-        return replace(self, status=status, reason=reason)
+        return replace(self, status=status, reason=reason, code=code)
 
 
 @dataclass(frozen=True)
@@ -431,6 +429,15 @@ class DatabaseBackup:
     archive_unchecked: str | None = None
     # Rows that pg_dump leaves out.
     left_out: tuple[LeftOutRowsRecord, ...] = ()
+    # Which tables' rows are in the order of a key.
+    row_order: RowOrderRecord | None = None
+    # An index by which its rows could not be read in order.
+    damaged_index: DamagedIndexRecord | None = None
+
+    @property
+    def bytes_ordered(self) -> int:
+        """How much of the dump is rows in the order of a key."""
+        return sum(table["bytes"] for table in self.row_order["ordered"]) if self.row_order else 0
 
     def as_dict(self) -> OutcomeRecord:
         """The outcome as the JSON contract shows it."""
@@ -442,6 +449,7 @@ class DatabaseBackup:
             "bytes_read": self.bytes_read,
             "bytes_added": self.bytes_added,
             "bytes_stored": self.bytes_stored,
+            "bytes_ordered": self.bytes_ordered,
             "duration_seconds": self.duration_seconds,
             "rows": self.rows,
             "error": self.error.record if self.error else None,

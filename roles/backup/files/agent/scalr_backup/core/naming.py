@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 # What design and documentation call it, and what somebody who thinks of services may.
-_LABELS = ("scalr.backup.name", "scalr.backup.service")
+LABELS = ("scalr.backup.name", "scalr.backup.service")
 _SWARM_TASK, _SWARM_SERVICE = "com.docker.swarm.task.name", "com.docker.swarm.service.name"
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _MADE_ANEW = re.compile(r"[0-9a-f]{12}_(?P<name>.+)\Z")
@@ -21,7 +21,7 @@ _VALID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
 
 def history_name(name: str, labels: Mapping[str, str]) -> str:
     """The name that stays; the container's own where nothing says another, or what is said is no name."""
-    said = next((str(labels[label]) for label in _LABELS if labels.get(label)), None)
+    said = next((str(labels[label]) for label in LABELS if labels.get(label)), None)
     if said is None and labels.get(_SWARM_SERVICE):
         said = str(labels.get(_SWARM_TASK, "")).rpartition(".")[0] or str(labels[_SWARM_SERVICE])
     if said is None and _COMPOSE_PROJECT in labels and (found := _MADE_ANEW.match(name)):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from scalr_backup.core.records.state import UnmatchedRecord
+from scalr_backup.core.records.passes import UnmatchedRecord
 
 # A stopped container changes nothing and cannot be backed up; one that is paused or restarts all the time holds live data.
 _ALIVE = {"running", "restarting", "paused"}
@@ -116,7 +116,7 @@ def server_evidence(summary: Mapping[str, Any]) -> str | None:
     Never raises: what the list says is whatever somebody has made of a container.
     """
     labels = _texts(summary.get("Labels"))
-    if summary.get("State") not in _ALIVE or any(label.startswith(_OF_TESTS) for label in labels):
+    if str(summary.get("State")) not in _ALIVE or any(label.startswith(_OF_TESTS) for label in labels):
         return None
     program = _program(_words(summary.get("Command")))
     if program is _Program.SERVER:

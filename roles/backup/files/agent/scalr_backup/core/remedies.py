@@ -23,21 +23,33 @@ _CURES = {
         "scalr-backup-socket-proxy lists what was refused"
     ),
     "command_lost": "the message says what state the container is in; check its log, then run this again",
-    "configuration": "correct the variable and run site.yml",
+    "configuration": "correct the variable and run site.yml, or docker compose up without Ansible",
     "container_gone": "if it comes back, the next pass saves it; if not, stop expecting it",
     "container_paused": "unpause it and run the command again",
+    "container_refused": (
+        "take that power away from the container, or leave it out with backup_exclude; for a namespace of the host, "
+        "backup_host_namespaces_accepted may name it"
+    ),
     "container_restarting": "check the container's log",
     "container_stopped": "start it and run the command again",
     "copy_failed": "check that store; scalr-backup copy tries again",
     "credentials": "check that the secret is mounted in that container",
     "docker_unreachable": "run docker ps on the host, then site.yml",
     "dump_failed": "read pg_dump's error in the message; run backup.yml again",
+    "dump_too_large": (
+        "if the database is so large (wide sparse tables, columnar storage, TOAST), raise backup_dump_size_factor and run "
+        "site.yml; else see what runs in that container"
+    ),
+    "forged_files": "read Forged files before you do anything: take the host's key to the store away first",
     "forged_snapshots": (
         "read Forged snapshots before you do anything; if a clock was ahead, scalr-backup forget --remove-future "
         "removes the snapshots dated in the future"
     ),
     "internal": "report it with the message and the log",
     "interrupted": "run it again",
+    "invalid_answer": "see what runs in that container in the place of psql and pg_dump; make it anew from an image you trust",
+    "late_answer": "see what its server is busy with (pg_stat_activity) and the container's log, then run backup.yml again",
+    "look_unfinished": "run prune.yml again, which goes on from there; if a host has not saved that much, look who else does",
     "manifest": "run backup.yml again; without it, a restore cannot verify row counts",
     "missing_extension": "restore into a container whose image has it (-e target=)",
     "missing_role": "create the role that the message names",
@@ -60,13 +72,17 @@ _CURES = {
         "read pg_restore's error in the message; if it names an object, see objects that no restore can make again"
     ),
     "roles_not_saved": "read pg_dumpall's error in the message; run backup.yml again",
+    "row_order": "read the warning; if it names an index, make that anew, and look for other damage",
     "too_many_keys": "remove some, see keys",
     "two_hosts": "give each host its own name or its own repository",
     "unreachable": (
         "check the container's log; if it says that a role does not exist, the volume was initialised with another "
         "role than POSTGRES_USER"
     ),
-    "unreadable_archive": "it is older than the dumped server: use the same major version",
+    "unreadable_archive": (
+        "it is older than the dumped server: use the same major version; if a statement cannot be parsed, use another "
+        "snapshot, and find out who may write to the repository"
+    ),
     "unreadable_globals": (
         "report it; meanwhile restore with without_manifest=true, which takes the roles from another pass"
     ),
@@ -80,6 +96,8 @@ _THE_CONTAINERS_LOG = {
     "container_gone",
     "container_restarting",
     "credentials",
+    "invalid_answer",
+    "late_answer",
     "postgres",
     "unreachable",
 }
@@ -120,6 +138,7 @@ def command(code: str | None, host: str, container: str = "") -> str | None:
     return {
         "call_refused": "docker logs --tail 20 scalr-backup-socket-proxy",
         "docker_unreachable": "docker ps",
+        "forged_files": "read Forged files before you do anything: take the host's key to the store away first",
         "forged_snapshots": f"{_VERB} forget --remove-future",
         "internal": "docker logs --tail 50 scalr-backup",
         "repository_locked": f"{_VERB} unlock",

@@ -1,22 +1,37 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The roles of a cluster, out of what ``pg_dumpall --globals-only`` of PostgreSQL 15 to 18 writes.
 
-A dump of one database names roles and does not hold them: the manifest of its pass does. From it come the
-statements that make the roles that a target lacks, and no others: what is not known here is never run, and a role
-that exists is never touched.
+A dump of one database names roles and does not hold them: the manifest of its pass does. What it says of the roles that a
+target lacks is read, and the statements that make them are written anew (``core/grammar.py``): nothing is run as it stands in
+a manifest, what is not known here is told, and a role that exists is never touched.
 
 The statements of a role hold the hash of its password. They are in no repr and in no error.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from scalr_backup.core.archive.head import ArchiveError, ArchiveHead, TocEntry
 from scalr_backup.core.errors import ScalrBackupError
-from scalr_backup.core.sql import Statement, split_statements, unquote_identifier
+from scalr_backup.core.grammar import (
+    Attributes,
+    Membership,
+    Setting,
+    UnknownStatementError,
+    Words,
+    literal,
+    read_attributes,
+    read_comment,
+    read_grant,
+    read_membership,
+    read_security_label,
+    read_setting,
+)
+from scalr_backup.core.sql import Statement, quote_identifier, split_statements, unquote_identifier
 
 # PUBLIC is nobody's name: PostgreSQL reserves it, in any case.
 _PUBLIC = "public"
@@ -36,6 +51,7 @@ _ROLES_FOLLOW = {
 
 # What a new role is anyway; only a superuser may say so of each.
 _OF_A_NEW_ROLE = {"NOSUPERUSER", "NOCREATEROLE", "NOCREATEDB", "NOREPLICATION", "NOBYPASSRLS"}
+_KEYWORD = re.compile(r"[A-Z]{1,20}\Z")
 
 
 class GlobalsError(ScalrBackupError):
@@ -58,27 +74,12 @@ class Role:
     properties: tuple[str, ...] = field(default=(), repr=False)
     superuser: bool = False
     login: bool = False
+    settings: tuple[Setting, ...] = ()
 
     @property
     def statements(self) -> tuple[str, ...]:
         """All of them."""
         return self.definition + self.properties
-
-
-@dataclass(frozen=True)
-class Membership:
-    """*member* is a member of *role*; *admin* says that it may grant this on.
-
-    A server may refuse ``statement`` because of the grantor that it names, who does not exist or, from PostgreSQL 16
-    on, may not grant this role. ``without_grantor`` is the same without a grantor; the user who runs it becomes one.
-    """
-
-    role: str
-    member: str
-    statement: str
-    without_grantor: str
-    grantor: str | None = None
-    admin: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,63 +194,83 @@ class _Reader:
 
     def take(self, statement: Statement) -> None:
         """Keep what the statement says of a role, and the beginning of one that is not known."""
-        if not (_says_nothing_of_roles(statement) or self._take_role(statement) or self._take_grant(statement)):
-            self.not_understood.append(" ".join(statement.words[:2]))
+        if _says_nothing_of_roles(statement):
+            return
+        try:
+            self._take(Words(statement))
+        except UnknownStatementError:
+            known = [word for word in statement.words[:2] if _KEYWORD.match(word)]
+            self.not_understood.append(" ".join(known) or "a statement without a keyword")
 
-    def _take_role(self, statement: Statement) -> bool:
-        words = statement.words
-        match words:
-            case ["CREATE", "ROLE", name] if unquote_identifier(name) not in self.roles:
-                self.roles[unquote_identifier(name)] = Role(unquote_identifier(name), (statement.text,))
-                return True
-            case ["ALTER", "ROLE", name, "WITH", *attributes]:
-                return self._define(name, attributes)
-            case ["ALTER", "ROLE", name, "SET", *_] | ["COMMENT", "ON", "ROLE", name, "IS", _]:
-                return self._describe(name, statement)
-            case ["SECURITY", "LABEL", "FOR", _, "ON", "ROLE", name, "IS", _]:
-                return self._describe(name, statement)
-        return False
+    def _take(self, words: Words) -> None:
+        match words.keywords:
+            case ("CREATE", "ROLE", *_):
+                self._create(words)
+            case ("ALTER", "ROLE", *_):
+                self._alter(words)
+            case ("COMMENT", *_):
+                comment, name = read_comment(words, "ROLE")
+                self._describe(name, comment.on(f"ROLE {quote_identifier(name)}"))
+            case ("SECURITY", *_):
+                label, name = read_security_label(words, "ROLE")
+                self._describe(name, label.on(f"ROLE {quote_identifier(name)}"))
+            case ("GRANT", *_) if words.hold("ON"):
+                # The only privilege of a whole cluster that is read here.
+                grant, parameter = read_grant(words, "PARAMETER")
+                if grant.role is not None:
+                    self._describe(grant.role, grant.on(f"PARAMETER {quote_identifier(parameter)}"))
+            case _:
+                self.memberships.append(read_membership(words))
 
-    def _take_grant(self, statement: Statement) -> bool:
-        match statement.words:
-            case ["GRANT", role, "TO", member, *options]:
-                self.memberships.append(_membership(statement, role, member, options))
-                return True
-            case ["GRANT", *_, "TO", grantee] | ["GRANT", *_, "TO", grantee, "WITH", "GRANT", "OPTION"]:
-                # ON PARAMETER, the only other privilege of a whole cluster that is read here.
-                return "PARAMETER" in statement.words and (grantee == "PUBLIC" or self._describe(grantee, statement))
-        return False
+    def _create(self, words: Words) -> None:
+        words.need("CREATE", "ROLE")
+        name = words.identifier()
+        words.end()
+        if name in self.roles:
+            raise UnknownStatementError("a role is created twice")
+        self.roles[name] = Role(name, (f"CREATE ROLE {quote_identifier(name)};",))
 
-    def _define(self, name: str, attributes: list[str]) -> bool:
-        role = self.roles.get(unquote_identifier(name))
-        if role is None:
-            return False
-        self.roles[role.name] = replace(
-            role,
-            definition=(*role.definition, *_attributes(name, attributes)),
-            superuser="SUPERUSER" in attributes,
-            login="LOGIN" in attributes,
-        )
-        return True
+    def _alter(self, words: Words) -> None:
+        words.need("ALTER", "ROLE")
+        role = self._known(words.identifier())
+        if words.take("WITH"):
+            attributes = read_attributes(words)
+            self.not_understood += [f"ALTER ROLE {word}" for word in attributes.unknown if _KEYWORD.match(word)]
+            self.roles[role.name] = replace(
+                role,
+                definition=(*role.definition, *_statements(role.name, attributes)),
+                superuser="SUPERUSER" in attributes.flags,
+                login="LOGIN" in attributes.flags,
+            )
+        else:
+            setting = read_setting(words)
+            self.roles[role.name] = replace(role, settings=(*role.settings, setting))
+            self._describe(role.name, setting.of(f"ROLE {quote_identifier(role.name)}"))
 
-    def _describe(self, name: str, statement: Statement) -> bool:
-        role = self.roles.get(unquote_identifier(name))
-        if role is None:
-            return False
-        self.roles[role.name] = replace(role, properties=(*role.properties, statement.text))
-        return True
+    def _describe(self, name: str, statement: str) -> None:
+        role = self._known(name)
+        self.roles[name] = replace(role, properties=(*role.properties, statement))
+
+    def _known(self, name: str) -> Role:
+        if name not in self.roles:
+            raise UnknownStatementError("it is about a role that was not created")
+        return self.roles[name]
 
 
-def _attributes(name: str, attributes: list[str]) -> Iterator[str]:
+def _statements(name: str, attributes: Attributes) -> Iterator[str]:
     """The statements that make a new role what it was, its password last and by itself.
 
     A statement that lacks a permission may go to the server's log, and must not take the password with it.
     """
-    words = [word for word in attributes if word not in _OF_A_NEW_ROLE]
-    place = words.index("PASSWORD") if "PASSWORD" in words else len(words)
-    for some in (words[:place] + words[place + 2 :], words[place : place + 2]):
-        if some:
-            yield f"ALTER ROLE {name} WITH {' '.join(some)};"
+    said = [flag for flag in attributes.flags if flag not in _OF_A_NEW_ROLE]
+    if attributes.connection_limit is not None:
+        said.append(f"CONNECTION LIMIT {attributes.connection_limit}")
+    if attributes.valid_until is not None:
+        said.append(f"VALID UNTIL {literal(attributes.valid_until)}")
+    if said:
+        yield f"ALTER ROLE {quote_identifier(name)} WITH {' '.join(said)};"
+    if attributes.password is not None:
+        yield f"ALTER ROLE {quote_identifier(name)} WITH PASSWORD {literal(attributes.password)};"
 
 
 def _says_nothing_of_roles(statement: Statement) -> bool:
@@ -267,17 +288,6 @@ def _says_nothing_of_roles(statement: Statement) -> bool:
         case ["GRANT" | "REVOKE", *_]:
             return any(pair == ("ON", "TABLESPACE") for pair in pairwise(words))
     return False
-
-
-def _membership(statement: Statement, role: str, member: str, options: list[str]) -> Membership:
-    names = unquote_identifier(role), unquote_identifier(member)
-    admin = "ADMIN" in options
-    match options:
-        case [*_, "GRANTED", "BY", grantor]:
-            # The last word of the text that reads so: a name that does is quoted.
-            without = statement.text[: statement.text.rindex(f" GRANTED BY {grantor}")] + ";"
-            return Membership(*names, statement.text, without, unquote_identifier(grantor), admin)
-    return Membership(*names, statement.text, statement.text, None, admin)
 
 
 def _grantors_first(memberships: list[Membership]) -> Iterator[Membership]:

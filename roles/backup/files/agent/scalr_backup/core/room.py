@@ -88,6 +88,18 @@ class Survey:
         return tuple({place.volume: place for place in places}.values())
 
 
+@dataclass(frozen=True)
+class WrittenTo:
+    """A directory that the agent writes to; bytes, and the number of the file system that it is on."""
+
+    what: str
+    path: str
+    file_system: int
+    free_bytes: int
+    total_bytes: int
+    writable: bool
+
+
 # Where a server's volumes are that its user may not be told of.
 NOWHERE = Place("an unknown directory", "unknown", "", 2**62, 2**62)
 

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scalr_backup.core.config import Config, parse_config
+from scalr_backup.core.environment import GENERATE, is_configured, secret_file
 from scalr_backup.core.errors import ConfigurationError
 
 SECRETS_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_SECRETS", "/run/secrets/scalr-backup"))
+# The variable by which the compose file tells what that directory is on the host.
+SECRETS_ON_HOST = "SCALR_BACKUP_SECRETS_ON_HOST"
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # What the role writes to the directory of the secrets, and a repository may need.
@@ -28,6 +31,9 @@ _SECRET_FILES = {
     "copy_password",
     "copy_environment",
 }
+
+# Those of them that a store is reached by.
+_ACCESS = {"ssh_key": "ssh_private_key", "known_hosts": "ssh_known_hosts", "authority": "ca_certificate"}
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,24 @@ def load_secrets(directory: Path | None = None) -> Secrets:
 
     Raises ConfigurationError when there is no password or a line of the environment file is none.
     """
-    directory = directory or SECRETS_DIRECTORY
     return Secrets(
-        _password(directory / "password"),
-        _environment(directory / "environment"),
+        _password(_file(directory, "password")),
+        _environment(_file(directory, "environment")),
         **_existing(_access_files(directory)),
     )
+
+
+def password_place() -> Path:
+    """Where the repository's password is looked for, whether there is one or not."""
+    return Path(os.environ.get("BACKUP_PASSWORD_FILE") or SECRETS_DIRECTORY / "password")
+
+
+def place_on_host(path: Path) -> Path:
+    """Where a secret's file is on the host, as far as that is known; what lies elsewhere has the container's own path."""
+    directory = os.environ.get(SECRETS_ON_HOST)
+    if not directory or not path.is_relative_to(SECRETS_DIRECTORY):
+        return path
+    return Path(directory) / path.relative_to(SECRETS_DIRECTORY)
 
 
 def load_copy_secrets(directory: Path | None = None) -> Secrets:
@@ -80,12 +98,11 @@ def load_copy_secrets(directory: Path | None = None) -> Secrets:
 
     Raises ConfigurationError as ``load_secrets`` does.
     """
-    directory = directory or SECRETS_DIRECTORY
     secrets = load_secrets(directory)
-    if (directory / "copy_password").exists():
-        secrets = replace(secrets, password_file=_password(directory / "copy_password"))
-    if (directory / "copy_environment").exists():
-        secrets = replace(secrets, environment=_environment(directory / "copy_environment"))
+    if _is_there(password := _file(directory, "copy_password")):
+        secrets = replace(secrets, password_file=_password(password))
+    if _is_there(variables := _file(directory, "copy_environment")):
+        secrets = replace(secrets, environment=_environment(variables))
     return secrets
 
 
@@ -94,9 +111,8 @@ def load_addresses(directory: Path | None = None) -> Addresses:
 
     Raises ConfigurationError when a file cannot be read.
     """
-    directory = directory or SECRETS_DIRECTORY
-    beats = _lines(directory / "heartbeat")
-    return Addresses(_lines(directory / "notify"), beats[0] if beats else "")
+    beats = _lines(_file(directory, "heartbeat"))
+    return Addresses(_lines(_file(directory, "notify")), beats[0] if beats else "")
 
 
 def parse_addresses(text: str) -> Addresses:
@@ -118,14 +134,33 @@ def parse_addresses(text: str) -> Addresses:
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}; run site.yml.") from None
-    lines = (line.strip() for line in text.splitlines())
+    lines = (line.strip() for line in (_text(path) or "").splitlines())
     return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def _text(path: Path) -> str | None:
+    """What a secret's file holds; None where there is none. Raises ConfigurationError, never with a part of it."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}; {_who_opens_it()}.") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is no text in UTF-8; write it anew.") from None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file. Raises ConfigurationError where nobody lets this process see that."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}; {_who_opens_it()}.") from None
+
+
+def _who_opens_it() -> str:
+    in_group = "it must be a file that the agent's group, 64738, may read, as docs/compose.md shows"
+    return in_group if is_configured(os.environ) else "run site.yml"
 
 
 @contextmanager
@@ -160,11 +195,11 @@ def parse_secrets(text: str, descriptors: list[int] | None = None) -> Secrets:
         raise ConfigurationError("The other repository's environment has a value of more than one line.")
     opened: list[int] = [] if descriptors is None else descriptors
     password_file = _in_memory("password", password, opened)
-    own = _access_files(SECRETS_DIRECTORY)
+    own = _access_files(None)
     given = {
-        field: _in_memory(path.name, f"{document[path.name]}".rstrip("\n") + "\n", opened)
-        for field, path in own.items()
-        if document.get(path.name)
+        field: _in_memory(name, f"{document[name]}".rstrip("\n") + "\n", opened)
+        for field, name in _ACCESS.items()
+        if document.get(name)
     }
     access = _existing(own) | given
     return Secrets(password_file, parse_environment(lines, "the other repository's environment"), **access)
@@ -215,16 +250,22 @@ def _led_to(secrets: Secrets) -> Secrets:
     )
 
 
-def _access_files(directory: Path) -> dict[str, Path]:
-    return {
-        "ssh_key": directory / "ssh_private_key",
-        "known_hosts": directory / "ssh_known_hosts",
-        "authority": directory / "ca_certificate",
-    }
+def _file(directory: Path | None, name: str) -> Path:
+    """The file of a secret: in a directory where one is given, else where a variable says, else among the agent's.
+
+    Raises ConfigurationError where a variable names a file that is not there.
+    """
+    if directory is None and (named := secret_file(os.environ, name)):
+        return named
+    return (directory or SECRETS_DIRECTORY) / name
+
+
+def _access_files(directory: Path | None) -> dict[str, Path]:
+    return {field: _file(directory, name) for field, name in _ACCESS.items()}
 
 
 def _existing(files: dict[str, Path]) -> dict[str, Path]:
-    return {field: path for field, path in files.items() if path.exists()}
+    return {field: path for field, path in files.items() if _is_there(path)}
 
 
 def _in_memory(name: str, content: str, opened: list[int]) -> Path:
@@ -239,19 +280,26 @@ def _in_memory(name: str, content: str, opened: list[int]) -> Path:
 
 def _password(path: Path) -> Path:
     try:
-        has_password = bool(path.read_text(encoding="utf-8").strip("\n"))
+        has_password = bool(path.read_bytes().strip(b"\n"))
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"The repository's password {path} cannot be read: {error.strerror}; {_who_writes_it()}."
+        ) from None
     except OSError as error:
         raise ConfigurationError(
-            f"The repository's password {path} cannot be read: {error.strerror}; run site.yml."
+            f"The repository's password {path} cannot be read: {error.strerror}; {_who_opens_it()}."
         ) from None
     if not has_password:
-        raise ConfigurationError(f"The repository's password {path} is empty; run site.yml.")
+        raise ConfigurationError(f"The repository's password {path} is empty; {_who_writes_it()}.")
     return path
 
 
+def _who_writes_it() -> str:
+    return f"{GENERATE} generates one" if is_configured(os.environ) else "run site.yml"
+
+
 def _environment(path: Path) -> dict[str, str]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return parse_environment(lines, str(path))
+    return parse_environment((_text(path) or "").splitlines(), str(path))
 
 
 def parse_password(text: str) -> str:

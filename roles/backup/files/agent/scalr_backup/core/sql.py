@@ -27,6 +27,8 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*\Z")
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -39,15 +41,18 @@ class Statement:
     words: tuple[str, ...] = field(repr=False)
 
 
-def split_statements(script: str) -> Iterator[Statement]:
+def split_statements(script: str, *, asides: bool = True) -> Iterator[Statement]:
     """The statements of a script that pg_dump or pg_dumpall wrote, without comments and psql's own commands.
 
-    Raises ValueError, which says nothing of the script's text, where it ends within a quotation or a statement.
+    Raises ValueError, which says nothing of the script's text, where it ends within a quotation or a statement, and, without
+    *asides*, at a comment or a command: the texts in an archive have none.
     """
     pieces: list[str] = []
     words: list[str] = []
     for token in _TOKEN.finditer(script):
         text, kind = token.group(), token.lastgroup
+        if kind == "aside" and not asides:
+            raise ValueError(f"a comment or a command of psql's stands at character {token.start() + 1}")
         if kind == "aside" or (kind == "space" and not words):
             continue
         if text in {"'", '"'}:
@@ -72,6 +77,11 @@ def unquote_identifier(word: str) -> str:
 def quote_identifier(name: str) -> str:
     """*name* as a quoted identifier, whatever it holds."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def shown_identifier(name: str) -> str:
+    """*name* as people write it in a sentence: quoted only where it would be read as another."""
+    return name if _PLAIN_NAME.match(name) else quote_identifier(name)
 
 
 def quote_literal(text: str) -> str:

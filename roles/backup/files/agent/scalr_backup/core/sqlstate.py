@@ -9,6 +9,10 @@ from __future__ import annotations
 # A lock that was not had within the time that it may take.
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
+# What was lost against another transaction, and may not be another time.
+SERIALIZATION_FAILURE = "40001"
+# What a name stood for when a statement was made, and does not any more: a table, and its schema.
+_GONE = ("42P01", "3F000")
 # Bytes that have no meaning in an encoding, and characters that another one does not have.
 _UNTRANSLATABLE = ("22021", "22P05")
 # What the server has too little of: connections, memory, entries in its table of locks, room on a disk.
@@ -21,6 +25,11 @@ _PASSING = ("08", "40", _INSUFFICIENT_RESOURCES, "55P03", "57P", "58")
 def is_passing(sqlstate: str | None) -> bool:
     """Whether what failed so may succeed later, or in another session; where nothing is known, it may."""
     return sqlstate is None or sqlstate.startswith(_PASSING)
+
+
+def is_gone(sqlstate: str | None) -> bool:
+    """Whether what was asked for by its name is not there, or has another one."""
+    return sqlstate in _GONE
 
 
 def is_untranslatable(sqlstate: str | None) -> bool:

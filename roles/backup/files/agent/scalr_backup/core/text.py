@@ -12,6 +12,8 @@ import re
 from typing import Any
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# What a terminal obeys, or what turns the direction of writing: in JSON, it can be spelled out.
+_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # Bytes from 0x80 on stand at this distance.
 _OFFSET = 0xDC00
 
@@ -37,9 +39,10 @@ def has_strange_bytes(text: str) -> bool:
 
 
 def readable_json(document: Any, **_options: Any) -> str:
-    """A document as one line of JSON that every program can read."""
+    """A document as one line of JSON that every program can read, and that steers no terminal that shows it."""
     # Not escaped, a surrogate can only be one of a text's own.
     text = json.dumps(document, ensure_ascii=False, default=str)
+    text = _STEERING.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
     return _SURROGATE.sub(lambda match: "\\" + _spelled(match), text)
 
 

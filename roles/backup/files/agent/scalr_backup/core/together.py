@@ -72,13 +72,13 @@ _FROM_ANOTHER = (
     Needs("from_environment", ("from_password",), "the agent's own password comes with its own environment"),
 )
 _TWO_SOURCES = Apart("from_repository", ("from_copy",), "both name a repository to read from")
-_ELSEWHERE = ("from_host", "from_password", "keep", "keep_within", "accept_late")
+_ELSEWHERE = ("from_host", "from_password", "keep", "keep_within", "accept_late", "read_all")
 _OWN_RULES = "a host's own repository follows its own rules"
 _FORGET = Rules(
     apart=(
         Apart(
             "snapshots",
-            ("accept_late", "remove_future"),
+            ("accept_late", "read_all", "remove_future"),
             "exactly what is named is removed, whatever its age",
         ),
         Apart("from_repository", ("copy",), "both name a repository to work on"),
@@ -164,6 +164,7 @@ MODULES = {
                     "prune",
                     "snapshots",
                     "accept_late",
+                    "read_all",
                     "keep",
                     "keep_within",
                     "from_host",
@@ -190,7 +191,7 @@ MODULES = {
 PLAYBOOKS = {
     "backup": Rules(apart=(Apart("extra_tags", ("tags",), _OLD_NAME),)),
     "drill": VERBS["drill"],
-    "prune": Rules(apart=(Apart("remove", ("accept_late",), "what is named is removed, whatever its age"),)),
+    "prune": Rules(apart=(Apart("remove", ("accept_late", "read_all"), "what is named is removed, whatever its age"),)),
     "recovery_kit": Rules(only=(Only("replace", "escrow", (True, None)),)),
     # The inventory may know the repository and the password of the host that made the snapshots, and the container.
     "restore": Rules(

@@ -6,17 +6,22 @@ The collection has its own copy for the controller, ``plugins/plugin_utils/_unit
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 # What stands where there is nothing to say.
 NOTHING = "–"
 _UNITS_OF_SIZE = ("B", "KiB", "MiB", "GiB", "TiB")
+# What is shown as nothing, or as a blank, although it counts as printable: joiners, fillers, and selectors of variants.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _UNITS_OF_TIME = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def printable(text: str) -> str:
     """The same without what would steer a terminal, or pass for a line of ours: anybody who may make a database names it."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return "".join(character if character.isprintable() else "?" for character in _INVISIBLE.sub("?", text))
 
 
 def human_bytes(count: float | None) -> str:
@@ -38,6 +43,11 @@ def human_bytes(count: float | None) -> str:
 def human_rate(bytes_per_second: float) -> str:
     """How fast bytes go."""
     return f"{human_bytes(bytes_per_second)}/s"
+
+
+def whole_percent(share: float) -> str:
+    """A share in whole percents; not 0 where there is something."""
+    return "< 1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
 
 
 def human_duration(seconds: float | None) -> str:

@@ -24,8 +24,9 @@ from scalr_backup.core.answers import (
     ValidAddressesAnswer,
     ValidAnswer,
 )
-from scalr_backup.core.key_answers import KeyAddedAnswer, KeysAnswer, KeysRemovedAnswer
-from scalr_backup.core.records.state import CopyRecord, PassRecord
+from scalr_backup.core.doctor_answers import DoctorAnswer
+from scalr_backup.core.key_answers import KeyAddedAnswer, KeysAnswer, KeysRemovedAnswer, PasswordAnswer
+from scalr_backup.core.records.passes import CopyRecord, PassRecord
 
 # What each verb may answer; a verb that failed before it had an answer has none.
 ANSWERS: dict[str, tuple[type, ...]] = {
@@ -33,6 +34,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "check": (CheckAnswer, ScheduledCheckAnswer),
     "copy": (CopyRecord,),
     "discover": (DiscoverAnswer,),
+    "doctor": (DoctorAnswer,),
     "drill": (DrillAnswer,),
     "forget": (ForgetAnswer,),
     "health": (HealthAnswer,),
@@ -40,6 +42,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "init": (OpenedAnswer,),
     "key": (KeysAnswer, KeyAddedAnswer, KeysRemovedAnswer),
     "notify": (NotifyAnswer,),
+    "password": (PasswordAnswer,),
     "pin": (PinAnswer,),
     "prune": (PruneAnswer,),
     "rehearse": (RehearseAnswer,),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks at the containers of the host every few minutes, so that the status knows between two passes what nothing backs up.
+"""Looks at the host every few minutes, so that the status knows between two passes what nothing backs up, and what was refused.
 
 It runs in a thread of the agent's main process. Nothing that happens here can stop a backup: a look that fails is logged
 once, and tried again.
@@ -8,15 +8,18 @@ once, and tried again.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
+from typing import Any
 
 from scalr_backup.actions.discovery import Discovery
+from scalr_backup.core import refusals
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import load_config
 from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.logs import make_logger
-from scalr_backup.core.records.state import LookRecord
+from scalr_backup.core.records.host import LookRecord
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.state import State
 
@@ -49,7 +52,10 @@ class Lookout:
     def _run(self) -> None:
         while not self._stopping.wait(_PAUSE_SECONDS):
             try:
-                self.note(Discovery(load_config(), DockerHost()).look().as_record(utc_now()))
+                docker = DockerHost()
+                # First, whatever becomes of the look: who disturbs it may be who was refused.
+                self.count(docker.refused())
+                self.note(Discovery(load_config(), docker).look().as_record(utc_now()))
                 self._said = ""
             except (ScalrBackupError, OSError) as error:
                 self._tell(f"{type(error).__name__}: {error}")
@@ -61,6 +67,15 @@ class Lookout:
         self._seen = {container["name"] for container in look.get("unmatched", ())}
         if is_news(settled, before):
             self._state.put(look=settled)
+
+    def count(self, told: Mapping[str, Any] | None) -> None:
+        """Put on record what the socket proxy tells that it has refused, where that is news."""
+        if told is None:
+            return
+        before = self._state.read().get("refused")
+        now = refusals.merged(before, told, utc_now())
+        if now != before:
+            self._state.put(refused=now)
 
     def _tell(self, reason: str) -> None:
         if reason != self._said:

@@ -19,13 +19,13 @@ from typing import Any
 
 from scalr_backup.actions.health import status
 from scalr_backup.actions.health.metrics import MetricFacts, Metrics
+from scalr_backup.core.address import redact_address
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config, load_config
 from scalr_backup.core.errors import ConfigurationError
 from scalr_backup.core.logs import make_logger
 from scalr_backup.core.records.state import StateRecord
 from scalr_backup.tools import place
-from scalr_backup.tools.restic.stores import redact
 from scalr_backup.tools.state import State
 
 # Seconds between two looks at the configuration and the state.
@@ -138,7 +138,7 @@ class MetricsServer:
             installed,
             status.judge(
                 self._config,
-                redact(self._config.repository),
+                redact_address(self._config.repository),
                 document,
                 installed,
                 now,
@@ -156,6 +156,7 @@ class MetricsServer:
             status=judged.as_dict(),
             backed_up=judged.health.ok,
             installed=installed,
+            first_overdue=judged.first_overdue,
         )
 
 

@@ -68,6 +68,7 @@ class Server:
             signal.signal(number, lambda _number, _frame: self._stop())
         if stopping.told.is_set():
             self._stop()  # It came while the agent was being started.
+        self._state.note_schedule(self._config.schedule, utc_now())
         self._catch_up(self._state.first_started(utc_now()))
         self._plan()
         while not self._stopping.wait(_TICK_SECONDS):
@@ -112,7 +113,16 @@ class Server:
             due = self._due.get(job)
             if due is not None and utc_now() >= due:
                 self._run_job(job)
+                self._tell_left_out(job, due)
                 self._plan_next(job)
+
+    def _tell_left_out(self, job: Job, due: datetime) -> None:
+        """Say how often a job came due while it, or another one, still ran: it has run once for all of these."""
+        left_out = job.due_between(self._config, due, utc_now())
+        if left_out and not self._stopping.is_set():
+            times = f"{left_out} more time{'' if left_out == 1 else 's'}"
+            text = f"The {job.name} came due {times} while a job ran. What is missed is not caught up on."
+            self._log.warning(text, job=job.name, missed=left_out)
 
     def _reload(self) -> bool:
         """Take a changed configuration; one that is not valid changes nothing and is logged once."""
@@ -130,6 +140,7 @@ class Server:
         if changed:
             self._log.info("The configuration has changed.")
             self._config = config
+            self._state.note_schedule(config.schedule, utc_now())
         return changed
 
     def _run_job(self, job: Job) -> None:

@@ -103,6 +103,6 @@ def _split(url: str) -> SplitResult:
 def _server_time(header: str | None) -> datetime | None:
     try:
         told = parsedate_to_datetime(header or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return told if told.tzinfo else None

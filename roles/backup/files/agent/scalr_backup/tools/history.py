@@ -2,7 +2,8 @@
 """What happened, night by night: one JSON object a line for each database of a pass, each pass, and each drill.
 
 ``state.json`` says how things are; this file says how they came to be so. Lines are only ever added at its end, in one
-write, so that a power cut costs at most the last one. What is older than ``KEEP`` goes. Nothing here is secret.
+write, so that a power cut costs at most the last one. What is older than ``KEEP`` goes, and of days with many passes that are
+past a line for each database stays (``core/records/history_days.py``). Nothing here is secret.
 """
 
 from __future__ import annotations
@@ -10,22 +11,28 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import IO, cast
 
 from scalr_backup.core.errors import CODES_OF_DRILLS_NOT_TRIED
 from scalr_backup.core.model import DatabaseBackup
+from scalr_backup.core.records.databases import DrillRecord
 from scalr_backup.core.records.history import BACKUP, DRILL, PASS, BackupLine, DrillLine, Entry, Line, PassLine
+from scalr_backup.core.records.history_days import thinned
+from scalr_backup.core.records.passes import PassRecord
 from scalr_backup.core.records.reading import faults
-from scalr_backup.core.records.state import DrillRecord, PassRecord, RepositoryRecord
+from scalr_backup.core.records.repository import RepositoryRecord
 from scalr_backup.core.text import readable_json
 
 # A year and a month, so that this month can be laid beside the same one of last year.
 KEEP = timedelta(days=400)
-# The file is written anew only when its first line is older than it may be by so much.
+# The file is written anew only when its first line is older than it may be by so much, or when it has grown by so many bytes.
 _SLACK = timedelta(days=30)
+_GROWN = 1 << 20
+# Every pass of so many days stays.
+_WHOLE = timedelta(days=8)
 
 # What each kind of line is held to; one of a kind that only a newer release knows has nothing but its time.
 _SHAPES = {BACKUP: BackupLine, PASS: PassLine, DRILL: DrillLine}
@@ -38,8 +45,10 @@ class History:
         self._file = directory / "history.jsonl"
         self._lock = directory / "locks" / "history"
 
-    def append(self, entries: Iterable[Entry]) -> None:
+    def append(self, entries: Iterable[Entry], zone: tzinfo | None = UTC) -> None:
         """Add entries, and drop what is too old by the time of the last of them.
+
+        Days of the *zone* that are past are thinned; who does not know the zone of the passes leaves that to them.
 
         Raises OSError when the disk does not take them.
         """
@@ -49,10 +58,15 @@ class History:
         with self._lock.open("a", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with self._file.open("ab+") as file:
+                before = file.seek(0, os.SEEK_END)
                 file.write((_end_of_torn_line(file) + "".join(lines)).encode())
                 file.flush()
                 os.fsync(file.fileno())
-            self._drop_before(datetime.fromisoformat(json.loads(lines[-1])["time"]) - KEEP)
+                has_grown = before // _GROWN != file.tell() // _GROWN
+            now = datetime.fromisoformat(json.loads(lines[-1])["time"])
+            first = next(self._entries(), None)
+            if has_grown or (first is not None and _time_of(first) <= now - KEEP - _SLACK):
+                self._write_anew(now, zone)
 
     def read(self, since: datetime) -> list[Entry]:
         """Every entry since then, in the order in which they were written.
@@ -78,11 +92,11 @@ class History:
                 if (entry := _parsed(line)) is not None:
                     yield entry
 
-    def _drop_before(self, horizon: datetime) -> None:
-        first = next(self._entries(), None)
-        if first is None or _time_of(first) > horizon - _SLACK:
-            return
-        kept = [entry for entry in self._entries() if _time_of(entry) >= horizon]
+    def _write_anew(self, now: datetime, zone: tzinfo | None) -> None:
+        """Drop what is too old, and thin what is past; only a day of it is in memory at a time."""
+        kept: Iterator[Entry] = (entry for entry in self._entries() if _time_of(entry) >= now - KEEP)
+        if zone is not None:
+            kept = thinned(kept, (now - _WHOLE).astimezone(zone).date(), zone)
         new = self._file.with_suffix(".new")
         with new.open("w", encoding="utf-8") as file:
             file.writelines(readable_json(entry) + "\n" for entry in kept)
@@ -92,17 +106,31 @@ class History:
 
 
 def entries_of_pass(
-    result: PassRecord, outcomes: Iterable[DatabaseBackup], repository: RepositoryRecord | None
+    result: PassRecord,
+    outcomes: Iterable[DatabaseBackup],
+    repository: RepositoryRecord | None,
+    anew: Mapping[str, str],
 ) -> list[Entry]:
     """What a pass adds: an entry for each database, and one for itself.
 
-    *repository* is what was last measured of it; what was measured before this pass says nothing of it.
+    *repository* is what was last measured of it; what was measured before this pass says nothing of it. *anew* says by
+    ``container/database`` why everything in a dump had to be new.
     """
-    backups: list[Entry] = [_entry_of_backup(result, outcome) for outcome in outcomes]
-    return [*backups, _entry_of_pass(result, repository)]
+    backups: list[Entry] = [
+        _entry_of_backup(result, outcome, anew.get(f"{outcome.container}/{outcome.database}")) for outcome in outcomes
+    ]
+    return [*backups, _entry_of_pass(result, measured_in(result, repository))]
 
 
-def _entry_of_backup(result: PassRecord, outcome: DatabaseBackup) -> BackupLine:
+def measured_in(result: PassRecord, repository: RepositoryRecord | None) -> RepositoryRecord | None:
+    """What a repository was measured at in a pass; None where it was not, and the record is of an earlier one.
+
+    Sizes are measured once a day: what an earlier pass has measured is that one's.
+    """
+    return repository if repository and repository.get("sized", repository["time"]) >= result["started"] else None
+
+
+def _entry_of_backup(result: PassRecord, outcome: DatabaseBackup, anew: str | None) -> BackupLine:
     return {
         "kind": "backup",
         "time": result["finished"],
@@ -116,13 +144,14 @@ def _entry_of_backup(result: PassRecord, outcome: DatabaseBackup) -> BackupLine:
         "bytes_read": outcome.bytes_read,
         "bytes_added": outcome.bytes_added,
         "bytes_stored": outcome.bytes_stored,
+        "bytes_ordered": outcome.bytes_ordered,
+        "anew": anew,
         "rows": outcome.rows,
         "error": outcome.error.code if outcome.error else None,
     }
 
 
-def _entry_of_pass(result: PassRecord, repository: RepositoryRecord | None) -> PassLine:
-    measured = repository if repository and repository["time"] >= result["started"] else None
+def _entry_of_pass(result: PassRecord, measured: RepositoryRecord | None) -> PassLine:
     copied = result.get("copy")
     ok = not (
         result["failed"]

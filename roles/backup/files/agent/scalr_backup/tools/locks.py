@@ -19,6 +19,7 @@ from scalr_backup.core.errors import BusyError, InterruptedRunError
 PASS_LOCK = "pass"  # noqa: S105 (a pass over all databases)
 DRILL_LOCK = "drill"
 _CONTAINER = "container-"
+_TRUSTED = "trusted-"
 # A file's name has 255 bytes at most, and Docker sets no limit to a container's.
 _LONGEST_NAME = 200
 _DIGEST_CHARACTERS = 32
@@ -31,6 +32,11 @@ def container_lock(container: str) -> str:
         beginning = name[: _LONGEST_NAME - _DIGEST_CHARACTERS - 1].decode("utf-8", "ignore")
         container = f"{beginning}-{hashlib.sha256(name).hexdigest()[:_DIGEST_CHARACTERS]}"
     return f"{_CONTAINER}{container}"
+
+
+def trusted_lock(repository_id: str) -> str:
+    """The name of the lock on what a trusted place remembers of a repository; an id is what the repository says it is."""
+    return f"{_TRUSTED}{hashlib.sha256(repository_id.encode()).hexdigest()[:_DIGEST_CHARACTERS]}"
 
 
 class Locks:
@@ -121,5 +127,7 @@ def _acquire(file: TextIO, name: str, wait_seconds: float, cancelled: Callable[[
 
 def _busy_sentence(name: str, holder: str) -> str:
     already = {PASS_LOCK: "A pass is already running", DRILL_LOCK: "A drill is already running"}
+    if name.startswith(_TRUSTED):
+        return f"The trusted place works on this repository already: {holder}; try again when it has ended."
     what = already.get(name) or f"{name.removeprefix(_CONTAINER)} is in use"
     return f"{what}: {holder}; try again when it has ended."

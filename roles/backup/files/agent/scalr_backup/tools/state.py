@@ -9,30 +9,29 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 from typing_extensions import Unpack
 
+from scalr_backup.core import new_data
+from scalr_backup.core.damage import note_damage
 from scalr_backup.core.errors import InterruptedRunError
+from scalr_backup.core.growth import with_size
 from scalr_backup.core.model import NIGHTLY, WHOLE_CLUSTER, DatabaseBackup, is_whole_cluster
-from scalr_backup.core.records.state import (
-    BoxRecord,
-    CopyRecord,
-    DatabaseRecord,
-    DrillRecord,
-    KeptRecord,
-    MaintenanceOutcome,
-    MaintenanceRecord,
-    PassRecord,
-    RestoreRecord,
-    RolesRecord,
-    SeenRecord,
-    StateRecord,
-    UndoRecord,
-)
-from scalr_backup.tools.history import History, entries_of_pass, entry_of_drill
+from scalr_backup.core.new_data import NewBackup
+from scalr_backup.core.records.databases import DatabaseRecord, DrillRecord, RolesRecord
+from scalr_backup.core.records.host import BoxRecord
+from scalr_backup.core.records.maintenance import MaintenanceOutcome, MaintenanceRecord, SeenRecord
+from scalr_backup.core.records.new_data import NewDataRecord, SizeRecord
+from scalr_backup.core.records.passes import CopyRecord, PassRecord
+from scalr_backup.core.records.repository import OwedRecord, RepositoryRecord
+from scalr_backup.core.records.restores import KeptRecord, RestoreRecord, UndoRecord
+from scalr_backup.core.records.state import StateRecord
+from scalr_backup.core.schedule import NIGHTLY_SCHEDULE
+from scalr_backup.core.yardstick import measure_anew
+from scalr_backup.tools.history import History, entries_of_pass, entry_of_drill, measured_in
 from scalr_backup.tools.locks import Locks
 from scalr_backup.tools.runs import Runs
 from scalr_backup.tools.state_file import StateFile
@@ -41,6 +40,8 @@ STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-back
 
 # A scheduled pass that begins so long after the last one does not make up for it.
 _ANOTHER_NIGHT = timedelta(hours=12)
+# By how much the seconds of an outcome may be off.
+_ROUNDED = timedelta(seconds=0.1)
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,21 @@ class Damage:
     command: str
 
 
+@dataclass
+class Learned:
+    """What a pass has taught of new data: why a dump had to be all new, by ``container/database``, and sentences to tell."""
+
+    anew: dict[str, str] = field(default_factory=dict)
+    sentences: list[str] = field(default_factory=list)
+
+    def note(self, key: str, before: NewDataRecord | None, after: NewDataRecord) -> None:
+        """What the record of one database says now that it did not before."""
+        if anew := after["nights"][-1].get("anew"):
+            self.anew[key] = anew
+        if sentence := new_data.turn(before, after):
+            self.sentences.append(f"{key}: {sentence}")
+
+
 class State:
     """The agent's state directory."""
 
@@ -168,6 +184,15 @@ class State:
         self._change(lambda document: document.setdefault("first_started", first))
         return now
 
+    def note_schedule(self, cron: str, now: datetime) -> None:
+        """Keep which schedule passes have, since when, and which one they had before."""
+        known = self.read().get("schedule")
+        if known is not None and known["cron"] == cron:
+            return
+        # What an earlier version went by is not known: it judged every host as a nightly one.
+        before = known["cron"] if known else NIGHTLY_SCHEDULE
+        self.put(schedule={"cron": cron, "since": now.isoformat(), "before": before})
+
     def nightly_started(self, now: datetime) -> None:
         """Remember that a scheduled pass has begun; until one is recorded that was not told to stop, it is unfinished."""
 
@@ -180,10 +205,19 @@ class State:
 
         self._change(change)
 
-    def record_pass(self, result: PassRecord, outcomes: list[DatabaseBackup]) -> None:
-        """Keep a pass's result and each database's outcome.
+    def record_pass(
+        self,
+        result: PassRecord,
+        outcomes: list[DatabaseBackup],
+        repository: str | None = None,
+        zone: tzinfo = UTC,
+    ) -> list[str]:
+        """Keep a pass's result and each database's outcome; *repository* is the address that the dumps went to.
 
-        A database whose turn did not come, or did not end, when the pass was told to stop is as it was before.
+        The history's days are those of the *zone* that passes are scheduled in.
+
+        A database whose turn did not come, or did not end, when the pass was told to stop is as it was before. Returns, in
+        sentences, what is known since this pass of whether the order of rows pays.
         """
         error = result["error"]
         was_stopped = error is not None and error["code"] == InterruptedRunError.code
@@ -202,11 +236,18 @@ class State:
             document["roles"] = {**document.get("roles", {}), **_roles(result)}
             databases = document.setdefault("databases", {})
             for outcome in outcomes:
+                if outcome.ok:
+                    _record_new_data(document, outcome, result, repository, learned)
                 if outcome.error is None or outcome.error.code != InterruptedRunError.code:
                     _record_outcome(databases, outcome, result)
+            measured = measured_in(result, document.get("repository"))
+            if measured and repository is not None:
+                _record_size(document, measured, repository)
 
+        learned = Learned()
         self._change(change)
-        self.history.append(entries_of_pass(result, outcomes, self.read().get("repository")))
+        self.history.append(entries_of_pass(result, outcomes, self.read().get("repository"), learned.anew), zone)
+        return learned.sentences
 
     def put(self, **parts: Unpack[StateRecord]) -> None:
         """Replace parts of the document that one file alone knows."""
@@ -219,6 +260,14 @@ class State:
     def known_databases(self) -> dict[str, DatabaseRecord]:
         """Every database that a pass has tried, by ``container/database``."""
         return dict(self.read().get("databases", {}))
+
+    def known_new_data(self) -> dict[str, NewDataRecord]:
+        """What of each database's dumps was new, by ``container/database``."""
+        return dict(self.read().get("new_data", {}))
+
+    def order_history(self, now: datetime) -> new_data.OrderHistory:
+        """What past nights say of the order of rows."""
+        return new_data.OrderHistory(self.known_new_data(), now)
 
     def open_journal(self, journal: RestoreJournal) -> None:
         """Write down what a restore is about to make, before it makes it."""
@@ -247,7 +296,7 @@ class State:
         """Keep the outcome of a database's drill in place of its last one's; *entry* names container and database."""
         key = f"{entry['container']}/{entry['database']}"
         self._change(lambda document: document.setdefault("drills", {}).update({key: entry}))
-        self.history.append([entry_of_drill(entry)])
+        self.history.append([entry_of_drill(entry)], zone=None)
 
     def record_copy(self, result: CopyRecord) -> None:
         """Keep the outcome of the last copy, and when the last good one was."""
@@ -275,12 +324,24 @@ class State:
             else:
                 last_success = outcome["time"] if outcome["ok"] else before.get("last_success")
                 entries[kind] = {**before, **outcome, "last_success": last_success}
+            if outcome["ok"]:
+                _settle(document.get("owed", {}), kind, outcome)
 
         self._change(change)
 
     def maintenance(self, kind: str) -> MaintenanceRecord | None:
         """What was recorded of the last one; None before the first."""
         return self.read().get("maintenance", {}).get(kind)
+
+    def owe_prune(self, kind: str, repository: str, now: datetime) -> None:
+        """Remember that the repository of this kind of prune holds data that no snapshot needs; a good one settles it."""
+        entry: OwedRecord = {"repository": repository, "time": now.isoformat()}
+        self._change(lambda document: document.setdefault("owed", {}).update({kind: entry}))
+
+    def owes_prune(self, kind: str, repository: str) -> bool:
+        """Whether it does."""
+        owed = self.read().get("owed", {}).get(kind)
+        return owed is not None and owed["repository"] == repository
 
     def look(self, key: str) -> SeenRecord | None:
         """What was seen of somebody's snapshots at the last look at them."""
@@ -339,12 +400,52 @@ class State:
         self._file.change(change)
 
 
+def _settle(owed: dict[str, OwedRecord], kind: str, outcome: MaintenanceOutcome) -> None:
+    """Strike out what a good prune has paid: what was owed of its repository before it began."""
+    began = datetime.fromisoformat(outcome["time"]) - timedelta(seconds=outcome.get("seconds", 0.0))
+    debt = owed.get(kind)
+    if debt is None or debt["repository"] != outcome["repository"]:
+        return
+    if datetime.fromisoformat(debt["time"]) <= began + _ROUNDED:
+        del owed[kind]
+
+
 def _roles(result: PassRecord) -> dict[str, RolesRecord]:
     """Whether the roles of each container were saved, as this pass found it."""
     return {
         container: {"ok": failure is None, "error": failure, "time": result["finished"]}
         for container, failure in result.get("roles", {}).items()
     }
+
+
+def _record_new_data(
+    document: StateRecord, outcome: DatabaseBackup, result: PassRecord, repository: str | None, learned: Learned
+) -> None:
+    """Add a good backup to what is known of its database's new data; called before its outcome is recorded."""
+    key = f"{outcome.container}/{outcome.database}"
+    known = document.setdefault("new_data", {})
+    database = document.get("databases", {}).get(key)
+    before = known.get(key)
+    added = NewBackup(
+        started=datetime.fromisoformat(result["started"]),
+        bytes_read=outcome.bytes_read,
+        bytes_added=outcome.bytes_added,
+        bytes_stored=outcome.bytes_stored,
+        layout=new_data.layout(outcome.row_order),
+    )
+    is_first = database is None or database["last_success"] is None
+    known[key] = new_data.after(before, added, is_first=is_first, repository=repository)
+    learned.note(key, before, known[key])
+    # Who is on record no more needs no series either.
+    for gone in known.keys() - document.get("databases", {}).keys() - {key}:
+        del known[gone]
+
+
+def _record_size(document: StateRecord, measured: RepositoryRecord, repository: str) -> None:
+    size = measured.get("size_bytes")
+    if size is not None:
+        one: SizeRecord = {"time": measured["time"], "size_bytes": size}
+        document["sizes"] = with_size(document.get("sizes"), repository, one)
 
 
 def _record_outcome(databases: dict[str, DatabaseRecord], outcome: DatabaseBackup, result: PassRecord) -> None:
@@ -364,8 +465,7 @@ def _record_outcome(databases: dict[str, DatabaseRecord], outcome: DatabaseBacku
     if outcome.ok:
         # Of a record that an earlier version began, the first that is known.
         entry.setdefault("first_success", entry["last_success"] or result["finished"])
-        if entry["last_success"]:
-            entry["previous"] = {"bytes_read": entry.get("bytes_read"), "rows": entry.get("rows")}
+        measure_anew(entry, datetime.fromisoformat(result["finished"]))
         entry["seconds"] = outcome.duration_seconds
         entry["last_success"] = result["finished"]
         entry["snapshot_id"] = outcome.snapshot_id
@@ -376,6 +476,7 @@ def _record_outcome(databases: dict[str, DatabaseRecord], outcome: DatabaseBacku
         entry["count_error"] = outcome.count_error
         entry["archive_unchecked"] = outcome.archive_unchecked
         entry["left_out"] = list(outcome.left_out)
+        note_damage(entry, outcome, result["finished"])
     whole = f"{outcome.container}/{WHOLE_CLUSTER}"
     if outcome.ok and whole in databases and is_whole_cluster(databases[whole]):
         # The cluster answers again: what was said of it as a whole is over.

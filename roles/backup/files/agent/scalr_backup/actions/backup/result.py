@@ -12,7 +12,7 @@ from scalr_backup.actions.health.findings import notes_on
 from scalr_backup.actions.repository.copy import Copied
 from scalr_backup.core.errors import ExitCode, UsageError
 from scalr_backup.core.model import AGENT_TAG, NIGHTLY, PINNED_TAG, REASONS, DatabaseBackup, Failure, Volume, dump_path
-from scalr_backup.core.records.state import MatchesRecord, PassRecord, RetentionRecord, UnmatchedRecord
+from scalr_backup.core.records.passes import MatchesRecord, PassRecord, RetentionRecord, UnmatchedRecord
 
 
 @dataclass

@@ -9,32 +9,34 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from scalr_backup import __version__
 from scalr_backup.actions import latecomers, leftovers, missing
-from scalr_backup.actions.backup.dump import Dumped, Dumper, lacking, unchecked, uncounted
+from scalr_backup.actions.backup.dump import Dumped, Dumper, lacking, not_in_order, unchecked, uncounted
 from scalr_backup.actions.backup.locks import ContainerLocks
 from scalr_backup.actions.backup.manifest import require_readable_size
 from scalr_backup.actions.backup.names import Names, under_own_names
+from scalr_backup.actions.backup.repository_side import RepositoryAtStart, RepositorySide, open_repository
 from scalr_backup.actions.backup.result import PassPlan, PassRequest, PassResult
 from scalr_backup.actions.backup.saved_roles import read_roles
 from scalr_backup.actions.backup.second_try import Company, deserves_another
-from scalr_backup.actions.discovery import Discovered
-from scalr_backup.actions.repository import maintenance
+from scalr_backup.actions.backup.server_facts import server_facts, volume_of
+from scalr_backup.actions.discovery import Discovered, side_by_side
 from scalr_backup.actions.repository.copy import Copier
-from scalr_backup.actions.retention import policy as retention
+from scalr_backup.actions.repository.debt import PruneDebt
 from scalr_backup.actions.use_case import Tools, UseCase
+from scalr_backup.core.address import redact_address
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import (
     DumpError,
     InterruptedRunError,
+    InvalidAnswerError,
     PostgresError,
     ScalrBackupError,
     TwoHostsError,
     UnknownDatabaseError,
 )
-from scalr_backup.core.extensions import SHARED_SETTINGS
 from scalr_backup.core.memory_file import in_memory
 from scalr_backup.core.model import (
     AGENT_TAG,
@@ -44,16 +46,13 @@ from scalr_backup.core.model import (
     Container,
     DatabaseBackup,
     Failure,
-    Snapshot,
-    Volume,
     new_run_id,
 )
 from scalr_backup.core.progress import log
 from scalr_backup.core.records.manifest import MANIFEST_VERSION, Manifest, ManifestCluster
-from scalr_backup.core.records.state import PassRecord, RepositoryRecord
 from scalr_backup.tools.locks import PASS_LOCK
 from scalr_backup.tools.postgres.cluster import Postgres
-from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
+from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREFIX
 
 # Between two looks at a server that is starting.
 _PAUSE_SECONDS = 3.0
@@ -91,6 +90,10 @@ class Pass(UseCase):
             except Exception as error:
                 self._record(result, Failure("internal", f"{type(error).__name__}: {error}"))
                 raise
+            finally:
+                if result.error or result.failed:
+                    # What a dump has sent before it failed no snapshot needs.
+                    PruneDebt(self._state, self._restic.repository).owe(utc_now())
             self._record(result)
             if self._tools.copy_to is not None:
                 self._copy(Copier(replace(self._tools, emit=self._emit)), result)
@@ -121,7 +124,10 @@ class Pass(UseCase):
     def _record(self, result: PassResult, error: Failure | None = None) -> None:
         result.finished = utc_now()
         result.error = error or result.error
-        self._state.record_pass(result.as_dict(), result.databases)
+        for sentence in self._state.record_pass(
+            result.as_dict(), result.databases, redact_address(self._config.repository), ZoneInfo(self._config.timezone)
+        ):
+            self._emit(log("info", sentence, run=result.run))
 
     def _copy(self, copier: Copier, result: PassResult) -> None:
         """Bring the second repository up to date; what the pass came to is on record already."""
@@ -129,24 +135,23 @@ class Pass(UseCase):
         result.copy = copier.copy(forget=is_alone, not_of=result.paths(good=False))
         # The databases' own records say when their dumps were saved, and stay as they are.
         result.finished = utc_now()
-        self._state.record_pass(result.as_dict(), [])
+        self._state.record_pass(result.as_dict(), [], zone=ZoneInfo(self._config.timezone))
 
     def _run(self, request: PassRequest, result: PassResult) -> None:
         last_pass = self._state.read().get("last_pass")
         if damage := self._state.damage():
             self._warn(result, damage.sentence)
-        self._restic.require_version()
-        # The first call that opens the repository: a wrong password or a dead store ends the pass here.
-        if removed := self._restic.unlock():
-            self._warn(result, f"{removed} stale locks of a killed run were removed from the repository.")
-        found = self._discovery.clusters(request.patterns, f"{APPLICATION_PREFIX} {result.run} look")
+        opened, found = self._begin(request, result)
+        if opened.removed_locks:
+            self._warn(result, f"{opened.removed_locks} stale locks of a killed run were removed from the repository.")
         discovered = replace(found, clusters=under_own_names(self._state, found.clusters))
         missing.refuse_excluded(discovered, request.patterns, self._config.host)
         self._note_look(result, discovered)
         late = [container for container in discovered.containers if latecomers.may_come(container)]
         self._judge(request, result, [one for one in discovered.containers if one not in late])
         known = self._state.known_databases()
-        dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, known)
+        history = self._state.order_history(result.started)
+        dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, known, history)
         dumped = self._dump_all(dumper, request, result, discovered.clusters)
         if late and not self._cancelled.is_set():
             answers = self._ask_again(late, result)
@@ -157,58 +162,26 @@ class Pass(UseCase):
         self._judge_whole(request, result, discovered)
         if self._cancelled.is_set():
             raise InterruptedRunError("The pass was told to stop; what it had saved by then is kept.")
-        if dumped:
-            self._save_manifest(request, result, discovered.clusters, dumped)
-        snapshots = self._restic.snapshots()
-        try:
-            self._refuse_another_agent(last_pass, snapshots)
-        except TwoHostsError as error:
-            result.error = Failure(error.code, error.message)
-            self._emit(log("error", error.message, run=result.run))
-        else:
-            self._apply_retention(result, snapshots)
-        self._measure(result)
+        side = RepositorySide(self._tools, self._emit, result, opened)
+        with ThreadPoolExecutor(1) as aside:
+            asking = aside.submit(side.ask_policy)
+            if dumped:
+                self._save_manifest(request, result, discovered.clusters, dumped)
+        side.conclude(last_pass, asking.result)
 
-    def _measure(self, result: PassResult) -> None:
-        """Note how large the repository is, who holds it, and how much room is left.
+    def _begin(self, request: PassRequest, result: PassResult) -> tuple[RepositoryAtStart, Discovered]:
+        """Open the repository while the containers are looked at.
 
-        The dumps are good whatever comes of it, so a failure is a warning.
+        Raises what keeps the repository from being opened before anything that the containers say.
         """
-        try:
-            size, locks, room = self._restic.size(), self._restic.locks(), self._restic.room()
-            oldest = self._restic.oldest_lock(locks)
-        except (ScalrBackupError, LookupError, ValueError) as error:
-            self._warn(result, f"The repository was not measured: {error}")
-            return
-        measured: RepositoryRecord = {
-            "time": utc_now().isoformat(),
-            "size_bytes": size.stored_bytes,
-            "uncompressed_bytes": size.uncompressed_bytes,
-            "snapshots": size.snapshots,
-            "locks": len(locks),
-            "oldest_lock": oldest.isoformat() if oldest else None,
-            "free_bytes": room[0] if room else None,
-            "total_bytes": room[1] if room else None,
-        }
-        self._state.put(repository=measured)
-
-    def _refuse_another_agent(self, last_pass: PassRecord | None, snapshots: Sequence[Snapshot]) -> None:
-        """Find out whether another agent has backed up under this host's name since this one did so last.
-
-        A rebuilt host has no last pass of its own, and takes over from one that is silent.
-
-        Raises TwoHostsError: retention would judge the snapshots of two hosts as those of one.
-        """
-        if last_pass is None:
-            return
-        since = datetime.fromisoformat(last_pass["started"])
-        others = [one for one in snapshots if one.agent not in (None, self._state.agent_id()) and one.time > since]
-        if others:
-            raise TwoHostsError(
-                f"Another agent backed up under the name {self._config.host} into {self._restic.repository} at "
-                f"{others[-1].time:%Y-%m-%d %H:%M} UTC, as when two inventories give two hosts one name: the dumps of "
-                "both are kept, and nothing is removed until each has its own name or repository."
-            )
+        with ThreadPoolExecutor(1) as aside:
+            opening = aside.submit(open_repository, self._restic)
+            try:
+                found = self._discovery.clusters(request.patterns, f"{APPLICATION_PREFIX} {result.run} look")
+            except Exception:
+                opening.result()
+                raise
+            return opening.result(), found
 
     def _note_look(self, result: PassResult, discovered: Discovered) -> None:
         """Put on record what there is on this host, so that the status knows what nothing backs up."""
@@ -218,13 +191,15 @@ class Pass(UseCase):
     def _ask_again(self, late: Sequence[Container], result: PassResult) -> dict[str, tuple[Container, Cluster | None]]:
         """What containers that had no server to ask answer now; one that is just starting has a while for it."""
         answers: dict[str, tuple[Container, Cluster | None]] = {}
-        deadline = time.monotonic() + self._config.start_wait_seconds
+        application, deadline = (
+            f"{APPLICATION_PREFIX} {result.run} look",
+            time.monotonic() + self._config.start_wait_seconds,
+        )
         waiting, asked_last = list(late), set[str]()
         while waiting:
-            for container in waiting:
-                application = f"{APPLICATION_PREFIX} {result.run} look"
-                answers[container.name] = self._discovery.look_again(container, application)
-            silent = [container for container in waiting if answers[container.name][1] is None]
+            found = side_by_side(lambda one: self._discovery.look_again(one, application), waiting)
+            answers |= dict(zip((one.name for one in waiting), found, strict=True))
+            silent = [one for one in waiting if answers[one.name][1] is None and one.code != InvalidAnswerError.code]
             if time.monotonic() >= deadline:
                 break
             coming = [one for one in silent if self._discovery.is_coming(one)]
@@ -252,7 +227,7 @@ class Pass(UseCase):
     def _judge_whole(self, request: PassRequest, result: PassResult, discovered: Discovered) -> None:
         """What is no more, what restores have kept, and whether anything was to be saved at all."""
         stopped = {one.name: one.state for one in discovered.containers if one.status == "stopped"}
-        for sentence in discovered.left_out:
+        for sentence in (*discovered.left_out, *discovered.misread_labels):
             self._warn(result, sentence)
         if not discovered.containers:
             self._warn(result, f"No container on {self._config.host} matches; nothing was backed up.")
@@ -336,6 +311,8 @@ class Pass(UseCase):
                 self._warn(result, uncounted(container.name, database, one.count_error))
             if one.archive_unchecked:
                 self._warn(result, unchecked(container.name, database, one.archive_unchecked))
+            if one.order_error:
+                self._warn(result, not_in_order(container.name, database, one.order_error))
             for sentence in lacking(container.name, database, one):
                 self._warn(result, sentence)
             dumped[container.name, database] = one
@@ -372,6 +349,8 @@ class Pass(UseCase):
             count_error=dumped.count_error,
             archive_unchecked=dumped.archive_unchecked,
             left_out=tuple(dumped.left_out),
+            row_order=dumped.order,
+            damaged_index=dumped.damage,
         )
         self._emit(log("info", "database backed up", **outcome.as_dict()))
         return outcome
@@ -397,7 +376,7 @@ class Pass(UseCase):
             "run": result.run,
             "host": result.host,
             "started": result.started.isoformat(),
-            "clusters": [self._describe(cluster, result, dumped) for cluster in clusters],
+            "clusters": side_by_side(lambda cluster: self._describe(cluster, result, dumped), clusters),
         }
         tags = [f"run={result.run}", f"{AGENT_TAG}{self._state.agent_id()}", request.reason, *request.tags]
         content = json.dumps(manifest).encode()
@@ -414,17 +393,22 @@ class Pass(UseCase):
 
     def _describe(self, cluster: Cluster, result: PassResult, dumped: dict[tuple[str, str], Dumped]) -> ManifestCluster:
         container = cluster.container
-        postgres = self._discovery.postgres(container, cluster.credentials, f"{APPLICATION_PREFIX} {result.run} roles")
-        globals_sql = self._roles(postgres, result)
-        libraries, directory = self._settings(postgres)
-        result.volumes[container.name] = self._volume(postgres, directory)
+        application, seconds = (
+            f"{APPLICATION_PREFIX} {result.run} roles",
+            self._config.lock_wait_seconds + ANSWER_SECONDS,
+        )
+        postgres = self._discovery.postgres(container, cluster.credentials, application, seconds=seconds)
+        with postgres.kept_open():
+            globals_sql = self._roles(postgres, result)
+            facts = server_facts(postgres)
+        result.volumes[container.name] = volume_of(postgres, facts.directory)
         return {
             "container": container.name,
             "image": container.image,
             "image_id": container.image_id,
             "server_version": cluster.server_version,
-            "shared_preload_libraries": libraries,
-            "settings": self._shared_settings(postgres),
+            "shared_preload_libraries": facts.libraries,
+            "settings": dict(facts.shared),
             "globals": globals_sql,
             # Those whose dump failed too: what a later pass no longer lists was dropped.
             "all_databases": [one.database for one in result.databases if one.container == container.name],
@@ -444,57 +428,3 @@ class Pass(UseCase):
         if saved.warning:
             self._warn(result, saved.warning)
         return saved.script
-
-    def _settings(self, postgres: Postgres) -> tuple[str | None, str | None]:
-        """The libraries that the server loads, and its data directory; only a user who may read all settings sees them."""
-        try:
-            libraries, directory = postgres.settings("shared_preload_libraries", "data_directory")
-        except Exception:  # noqa: BLE001 (the manifest of the others does without)
-            return None, None
-        return libraries, directory
-
-    def _shared_settings(self, postgres: Postgres) -> dict[str, str]:
-        """What the server of a drill has to have in common with this one, as far as the agent's user may read it."""
-        try:
-            return postgres.readable_settings(SHARED_SETTINGS)
-        except Exception:  # noqa: BLE001 (the manifest of the others does without)
-            return {}
-
-    def _volume(self, postgres: Postgres, directory: str | None) -> Volume | None:
-        """How much room a cluster has; that it cannot be measured says nothing against its backups."""
-        try:
-            return postgres.volume(directory) if directory else None
-        except Exception:  # noqa: BLE001
-            return None
-
-    def _apply_retention(self, result: PassResult, snapshots: Sequence[Snapshot]) -> None:
-        """Forget and prune, but only among the snapshots of databases that this pass has dumped well.
-
-        A host that only adds does neither: prune.yml does it in its place. Where pruning has a schedule of its own, it is
-        left to that.
-        """
-        good = result.paths(good=True)
-        if self._config.append_only or not good:
-            return
-        try:
-            forgotten = retention.forget(
-                self._config,
-                self._restic,
-                self._emit,
-                only_paths=good,
-                prune=not self._config.prune_schedule,
-                snapshots=snapshots,
-                record=maintenance.recorder(self._state, self._restic),
-            )
-        except ScalrBackupError as error:
-            result.retention = {"ok": False, "removed": [], "error": Failure(error.code, error.message).record}
-            self._emit(log("error", f"Retention failed: {error.message}", run=result.run))
-        else:
-            disbelief = forgotten.error
-            result.retention = {
-                "ok": disbelief is None,
-                "removed": list(forgotten.removed),
-                "error": disbelief.record if disbelief else None,
-            }
-            if disbelief:
-                self._emit(log("error", disbelief.message, run=result.run))

@@ -17,7 +17,11 @@ from scalr_backup.core.errors import (
     CommandLostError,
     ContainerStoppedError,
     DumpError,
+    DumpTooLargeError,
+    InvalidAnswerError,
+    InvalidDumpError,
     PostgresError,
+    UnintelligibleDumpError,
 )
 from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE, is_passing
 
@@ -48,6 +52,9 @@ class Company:
 
 def deserves_another(error: Exception, *, had_company: bool) -> bool:
     """Whether a dump that failed so is tried again when the others are done; the second try takes fewer connections."""
+    if isinstance(error, (InvalidDumpError, DumpTooLargeError, UnintelligibleDumpError, InvalidAnswerError)):
+        # What is wrong, or too much, is so a second time.
+        return False
     if isinstance(error, DumpError):
         return error.waited_for is None and (had_company or not error.begun)
     if isinstance(error, PostgresError):

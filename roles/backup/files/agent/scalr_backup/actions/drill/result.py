@@ -10,7 +10,7 @@ from scalr_backup.actions.restore import selection
 from scalr_backup.core.answers import DrillAnswer, DrilledAnswer
 from scalr_backup.core.errors import ExitCode
 from scalr_backup.core.model import Failure
-from scalr_backup.core.records.state import ObjectRecord
+from scalr_backup.core.records.failures import ObjectRecord
 
 AMCHECK_PASSED, AMCHECK_FAILED, AMCHECK_MISSING = "passed", "failed", "not in the image"
 

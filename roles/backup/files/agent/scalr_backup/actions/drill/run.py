@@ -17,14 +17,14 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scalr_backup.actions.backup.manifest import Manifests
-from scalr_backup.actions.discovery import LABEL
+from scalr_backup.actions.documents import LABEL
 from scalr_backup.actions.drill.plan import (
     DrillSubject,
     assertion_files,
@@ -52,6 +52,7 @@ from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import CONFIG_FILE
 from scalr_backup.core.errors import (
     AssertionsError,
+    CallRefusedError,
     DamagedRelationsError,
     DockerUnreachableError,
     InterruptedRunError,
@@ -65,6 +66,7 @@ from scalr_backup.core.errors import (
     UnreadableManifestError,
 )
 from scalr_backup.core.model import Failure, Snapshot, kept_since, new_run_id
+from scalr_backup.core.power import DRILL_LABEL
 from scalr_backup.core.progress import Event, log, progress
 from scalr_backup.core.units import human_bytes
 from scalr_backup.tools.docker.throwaway import Image, host_memory
@@ -76,7 +78,7 @@ from scalr_backup.tools.restic.repository import Restic
 
 NAME_PREFIX = "scalr-backup-drill-"
 # A throwaway container's run, and whose it is: agents on one engine leave each other's alone.
-RUN_LABEL, AGENT_LABEL = f"{LABEL}.drill", f"{LABEL}.agent"
+RUN_LABEL, AGENT_LABEL = DRILL_LABEL, f"{LABEL}.agent"
 
 ASSERTIONS_DIRECTORY = CONFIG_FILE.parent / "drill"
 
@@ -251,8 +253,10 @@ class Drill(UseCase):
 
     def _find_image(self, request: DrillRequest, result: DrillResult, subject: DrillSubject, name: str) -> Image:
         image_id = None if request.image else subject.cluster.get("image_id")
-        if image_id and (image := self._docker.image(image_id)):
-            return image
+        # One that may not be used any more, because nothing on this host runs it, leaves what its name means now.
+        with suppress(CallRefusedError):
+            if image_id and (image := self._docker.image(image_id)):
+                return image
         image = self._docker.image(name)
         if image is None:
             self._tell("container", subject, image=name)

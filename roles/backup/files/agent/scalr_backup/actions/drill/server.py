@@ -28,7 +28,7 @@ _START_SECONDS, _AGAIN_SECONDS = 600.0, 0.2
 # How many processes of a container were killed because its memory was used up: control groups of the second and of the first
 # version (Linux kernel documentation, cgroup-v2 "memory.events", cgroup-v1 "memory.oom_control").
 _MEMORY_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
-_KILLED = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
+_KILLED = re.compile(rb"^oom_kill (\d{1,18})$", re.MULTILINE)
 
 
 class ThrowawayServer:

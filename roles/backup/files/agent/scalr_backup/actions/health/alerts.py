@@ -24,8 +24,10 @@ from scalr_backup.core.answers import Result
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config
 from scalr_backup.core.jobs import PASS, Job
-from scalr_backup.core.records.state import NotedFinding, StateRecord
+from scalr_backup.core.records.host import NotedFinding
+from scalr_backup.core.records.state import StateRecord
 from scalr_backup.core.units import human_age, printable
+from scalr_backup.core.without_role import words_here
 from scalr_backup.tools.heartbeat import FAIL, START, SUCCESS
 from scalr_backup.tools.notify import Message, Service
 from scalr_backup.tools.state import State
@@ -103,7 +105,8 @@ def _message(config: Config, kind: str, told: Sequence[tuple[Finding, int]], now
     what = _headline(first)
     body = "\n\n".join(_paragraph(finding, times, now) for finding, times in told[:_MOST])
     if len(told) > _MOST:
-        body += f"\n\nAnd {len(told) - _MOST} more: ansible-playbook scalr.backup.status --limit {config.host}"
+        look = words_here()(f"ansible-playbook scalr.backup.status --limit {config.host}")
+        body += f"\n\nAnd {len(told) - _MOST} more: {look}"
     mark = "FAILED" if kind == FAILURE else "Warning"
     return Message(kind, f"[{config.host}] {mark}: {what}{others}", body)
 
@@ -186,6 +189,12 @@ def digest_is_due(config: Config, last: str | None, now: datetime) -> bool:
     return last is None or now - datetime.fromisoformat(last) > timedelta(days=1)
 
 
+def success_is_due(config: Config, last: str | None, now: datetime) -> bool:
+    """Whether no pass of today was told of: where there are many, the first good one speaks for all."""
+    zone = ZoneInfo(config.timezone)
+    return last is None or datetime.fromisoformat(last).astimezone(zone).date() != now.astimezone(zone).date()
+
+
 # What a pass replaces on record, piece by piece, until it has ended.
 _OF_A_PASS = {
     "copy", "databases", "last_pass", "maintenance", "matches", "nightly_looked", "nightly_started", "repository", "roles",
@@ -265,8 +274,10 @@ class AlertWatch:
         self._state.put(running={})
         self._note_refusal(exit_code, result, now)
         self._before = self._state.read()
-        if exit_code == 0 and "success" in config.notify_events:
+        told = self._before.get("told_success")
+        if exit_code == 0 and "success" in config.notify_events and success_is_due(config, told and told["time"], now):
             self._courier.put(success(config, judged), now)
+            self._state.put(told_success={"time": now.isoformat()})
 
     def _settled(self) -> StateRecord:
         """What is on record, and of what a pass is still at, what was on record before it."""

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 from scalr_backup.core import remedies
 from scalr_backup.core.answers import FindingAnswer, Severity
+from scalr_backup.core.config import Config
+from scalr_backup.core.records.failures import FailureRecord
+from scalr_backup.core.without_role import words_here
 
 FAILURE: Literal["failure"] = "failure"
 WARNING: Literal["warning"] = "warning"
@@ -43,7 +47,11 @@ class Finding:
     @property
     def remedy(self) -> str:
         """What to do; empty when only the command is known."""
-        return remedies.cure(self.cause)
+        return words_here()(remedies.cure(self.cause))
+
+    def said(self, words: Callable[[str], str]) -> Finding:
+        """The same in the words of another kind of installation."""
+        return replace(self, message=words(self.message), command=words(self.command))
 
     @property
     def help(self) -> str:
@@ -96,3 +104,23 @@ class Subject(LastGood):
 
     container: str
     database: str
+
+
+def playbook(name: str, config: Config, container: str = "") -> str:
+    """The command that runs a playbook for this host, or for one container of it."""
+    return f"ansible-playbook scalr.backup.{name} --limit {config.host}{f' -e db={container}' if container else ''}"
+
+
+def verb(words: str) -> str:
+    """The command that calls the agent on its host."""
+    return f"docker exec scalr-backup scalr-backup {words}"
+
+
+def caused(error: FailureRecord | None, otherwise: str, config: Config, container: str = "") -> Cause:
+    """The failure behind a finding, and the command that its cause asks for; *otherwise* where it asks for none.
+
+    What is known to fail again for the same reason is not suggested again.
+    """
+    cause = error["code"] if error else ""
+    command = remedies.command(cause, config.host, container) or otherwise
+    return {"cause": cause, "reason": error["message"] if error else "", "command": command}

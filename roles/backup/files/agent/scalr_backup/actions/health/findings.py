@@ -10,34 +10,33 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from scalr_backup.actions.discovery import FILTERED, not_saved
+from scalr_backup.actions.discovery import not_saved
+from scalr_backup.actions.documents import FILTERED
 from scalr_backup.actions.health.finding import FAILURE, WARNING, Cause, Finding, LastGood, Subject
+from scalr_backup.actions.health.finding import caused as _caused
+from scalr_backup.actions.health.finding import playbook as _playbook
+from scalr_backup.actions.health.finding import verb as _verb
+from scalr_backup.actions.health.indexes import of_damaged_indexes
+from scalr_backup.actions.health.passes import of_passes
+from scalr_backup.actions.health.refusals import of_refusals
 from scalr_backup.actions.missing import code_of
 from scalr_backup.core import remedies
+from scalr_backup.core.address import redact_address
 from scalr_backup.core.answers import JudgedCopy, JudgedDatabase
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import ForgedSnapshotsError
 from scalr_backup.core.left_out import lacks
 from scalr_backup.core.model import kept_since
 from scalr_backup.core.recognition import WHAT_TO_DO, sentence
-from scalr_backup.core.records.state import (
-    BoxRecord,
-    ClockRecord,
-    FailureRecord,
-    MatchesRecord,
-    NotedFinding,
-    PassRecord,
-    RepositoryRecord,
-    RolesRecord,
-    RunningRecord,
-    StateRecord,
-    UnmatchedRecord,
-    VolumeRecord,
-)
+from scalr_backup.core.records.databases import FiguresRecord, RolesRecord
+from scalr_backup.core.records.host import BoxRecord, ClockRecord, NotedFinding
+from scalr_backup.core.records.passes import MatchesRecord, PassRecord, UnmatchedRecord, VolumeRecord
+from scalr_backup.core.records.repository import RepositoryRecord
+from scalr_backup.core.records.state import StateRecord
+from scalr_backup.core.schedule import MANY, due_between
 from scalr_backup.core.units import human_age, human_bytes, printable
-from scalr_backup.tools.restic.stores import redact
 from scalr_backup.tools.state import Damage
 
 REPOSITORY_ON_HOST = "repository_on_host"
@@ -45,7 +44,7 @@ REPOSITORY_ON_HOST = "repository_on_host"
 # How many names a sentence lists.
 _LISTED = 10
 # A clock that is off by more makes stores refuse what is signed by it, and snapshots land on the wrong night.
-_SKEW_SECONDS = 60
+SKEW_SECONDS = 60
 # A skew that was seen so long ago says nothing of today's clock.
 _SKEW_COUNTS = timedelta(days=2)
 
@@ -73,15 +72,15 @@ def find(
         # The first warning stands beside the word that all is safe.
         *_of_place(config, lost_with_host=lost_with_host),
         *_of_damage(damage, document),
-        *_of_databases(config, databases),
+        *_of_databases(config, databases, now),
         *_of_roles(config, document.get("roles") or {}, databases),
         *_of_drills(config, databases),
         *_of_uncounted(config, databases),
         *_of_unchecked(config, databases),
         *_of_left_out(databases),
+        *of_damaged_indexes(databases),
         *_of_untested(config, document, databases, now),
-        *_of_pass(config, document),
-        *_of_running(config, document.get("running", {}), now),
+        *of_passes(config, document, now),
         *_of_maintenance(config, document),
         *_of_copy(config, copy, document.get("last_pass")),
         *_of_emptiness(config, is_overdue=is_overdue),
@@ -92,6 +91,7 @@ def find(
         *_of_volumes(config, document.get("volumes") or {}, databases),
         *_of_locks(config, document.get("repository"), now),
         *_of_clock(document.get("clock"), now),
+        *of_refusals(document.get("refused"), now),
         *_of_messages(document.get("notifications", {})),
     ]
     noted = document.get("findings") or {}
@@ -106,24 +106,6 @@ def _told(finding: Finding, noted: Mapping[str, NotedFinding]) -> Finding:
     return replace(finding, since=since, message=printable(finding.message), reason=printable(finding.reason))
 
 
-def _playbook(name: str, config: Config, container: str = "") -> str:
-    return f"ansible-playbook scalr.backup.{name} --limit {config.host}{f' -e db={container}' if container else ''}"
-
-
-def _verb(words: str) -> str:
-    return f"docker exec scalr-backup scalr-backup {words}"
-
-
-def _caused(error: FailureRecord | None, otherwise: str, config: Config, container: str = "") -> Cause:
-    """The failure behind a finding, and the command that its cause asks for; *otherwise* where it asks for none.
-
-    What is known to fail again for the same reason is not suggested again.
-    """
-    cause = error["code"] if error else ""
-    command = remedies.command(cause, config.host, container) or otherwise
-    return {"cause": cause, "reason": error["message"] if error else "", "command": command}
-
-
 def _subject(database: JudgedDatabase) -> Subject:
     return {
         "container": database["container"],
@@ -135,9 +117,9 @@ def _subject(database: JudgedDatabase) -> Subject:
 
 def of_repository_on_host(config: Config) -> str:
     """The sentence for a host whose backups are lost with it."""
-    copy = f" and its copy {redact(config.copy_to.repository)} are" if config.copy_to else " is"
+    copy = f" and its copy {redact_address(config.copy_to.repository)} are" if config.copy_to else " is"
     return (
-        f"The repository {redact(config.repository)}{copy} on this host, so losing the host means losing its backups "
+        f"The repository {redact_address(config.repository)}{copy} on this host, so losing the host means losing its backups "
         "too: set backup_repository or backup_copy_repository to a place off this host, or "
         "backup_repository_on_host_accepted to true."
     )
@@ -155,7 +137,7 @@ def _of_damage(damage: Damage | None, document: StateRecord) -> Iterator[Finding
         yield Finding("record_damaged", severity, "record", damage.sentence, damage.command)
 
 
-def _of_databases(config: Config, databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:
+def _of_databases(config: Config, databases: Sequence[JudgedDatabase], now: datetime) -> Iterator[Finding]:
     for database in databases:
         if database["fresh"] and database["ok"]:
             continue
@@ -164,13 +146,20 @@ def _of_databases(config: Config, databases: Sequence[JudgedDatabase]) -> Iterat
         elif database["fresh"]:
             code, since = "backup_failed", "failed in its last pass"
         else:
-            code, since = "backup_too_old", f"has no good backup younger than {human_age(database['age_seconds'])}"
+            code, since = "backup_too_old", _too_old(config, now, database["age_seconds"])
         reason = f": {database['error']['message']}" if database["error"] else ""
         again = _playbook("backup", config, database["container"])
         yield Finding(
             code, FAILURE, "backup", f"{_name(database)} {since}{reason}", **_subject(database),
             **_caused(database["error"], again, config, database["container"]),
         )  # fmt: skip
+
+
+def _too_old(config: Config, now: datetime, age_seconds: int) -> str:
+    """How old the last good backup is, and what should have replaced it."""
+    due = due_between(config, config.schedule, now - timedelta(seconds=age_seconds), now)
+    count = {1: "a pass was", MANY: f"more than {MANY - 1} passes were"}.get(due, f"{due} passes were")
+    return f"has no good backup younger than {human_age(age_seconds)}, although {count} due since (schedule {config.schedule})"
 
 
 def _of_roles(
@@ -269,51 +258,11 @@ def _of_untested(
         yield Finding("drill_overdue", WARNING, "untested", message, _playbook("drill", config), since=min(untested)[0])
 
 
-def _of_pass(config: Config, document: StateRecord) -> Iterator[Finding]:
-    last_pass, refused = document.get("last_pass"), document.get("refused_pass")
-    if refused and (last_pass is None or refused["time"] > last_pass["finished"]):
-        message = f"The last pass could not start: {refused['message']}"
-        yield Finding("pass_refused", FAILURE, "pass", message, _playbook("status", config), since=refused["time"])
-    elif last_pass and last_pass["error"]:
-        message = f"The last pass failed: {last_pass['error']['message']}"
-        since = last_pass.get("finished")
-        caused = _caused(last_pass["error"], _playbook("backup", config), config)
-        yield Finding("pass_failed", FAILURE, "pass", message, since=since, **caused)
-    if last_pass and (error := last_pass["retention"]["error"]) and not _made_up_for(last_pass, document):
-        message = f"Retention failed: {error['message']}"
-        since = last_pass.get("finished")
-        caused = _caused(error, _playbook("prune", config), config)
-        yield Finding("retention_failed", FAILURE, "retention", message, since=since, **caused)
-
-
-def _made_up_for(last_pass: PassRecord, document: StateRecord) -> bool:
-    """Whether retention has gone well since the pass in which it failed."""
-    kinds = document.get("maintenance") or {}
-    forget, prune = kinds.get("forget"), kinds.get("prune")
-    is_good_again = forget is not None and forget["ok"] and forget["time"] > last_pass["finished"]
-    return is_good_again and (prune is None or prune["ok"])
-
-
 def _of_the_copy(caused: Cause) -> Cause:
     """The same of the second repository: forgetting has an option for it."""
     if caused["cause"] == ForgedSnapshotsError.code:
         return {**caused, "command": f"{caused['command']} --copy"}
     return caused
-
-
-def _of_running(config: Config, running: RunningRecord, now: datetime) -> Iterator[Finding]:
-    """A pass that hangs, or takes so long that the next one will not begin."""
-    if not config.pass_hours or "since" not in running:
-        return
-    since = datetime.fromisoformat(running["since"])
-    if now - since > timedelta(hours=config.pass_hours):
-        message = (
-            f"A pass has been running for {human_age((now - since).total_seconds())} (the limit is {config.pass_hours} h), "
-            "and no other can start meanwhile. If the log shows that it hangs, docker restart scalr-backup ends it and "
-            "keeps what it has saved."
-        )
-        command = "docker logs --tail 50 scalr-backup"
-        yield Finding("pass_runs_long", WARNING, "running", message, command, since=running["since"])
 
 
 def _of_maintenance(config: Config, document: StateRecord) -> Iterator[Finding]:
@@ -416,7 +365,7 @@ def _shrunk(config: Config, document: StateRecord, databases: Sequence[JudgedDat
         for unit, old, new in figures:
             if old and new is not None and new < old * (1 - config.shrink_percent / 100):
                 message = (
-                    f"{_name(database)} shrank from {old:,} to {new:,} {unit} between its last two backups: if that "
+                    f"{_name(database)} shrank from {old:,} to {new:,} {unit} {_since(before)}: if that "
                     "was not on purpose, pin an older snapshot before retention removes it."
                 )
                 command = _verb(f"snapshots --db {database['container']}")
@@ -425,6 +374,12 @@ def _shrunk(config: Config, document: StateRecord, databases: Sequence[JudgedDat
                     **_subject(database),
                 )  # fmt: skip
                 break
+
+
+def _since(figures: FiguresRecord) -> str:
+    if "time" not in figures:
+        return "between its last two backups"
+    return f"since its backup of {datetime.fromisoformat(figures['time']).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _of_room(config: Config, repository: RepositoryRecord | None) -> Iterator[Finding]:
@@ -468,7 +423,7 @@ def _of_clock(clock: ClockRecord | None, now: datetime) -> Iterator[Finding]:
     if clock is None or now - datetime.fromisoformat(clock["time"]) > _SKEW_COUNTS:
         return
     skew = clock["skew_seconds"]
-    if abs(skew) > _SKEW_SECONDS:
+    if abs(skew) > SKEW_SECONDS:
         direction = "ahead of" if skew > 0 else "behind"
         message = f"The host's clock is {human_age(abs(skew))} {direction} the clock of its heartbeat's server."
         yield Finding("clock_skew", WARNING, "clock", message, "timedatectl status", since=clock["time"])

@@ -26,14 +26,13 @@ from prometheus_client.registry import Collector
 
 from scalr_backup import __version__
 from scalr_backup.core.answers import FindingAnswer, JudgedCopy, JudgedDatabase, StatusAnswer
-from scalr_backup.core.records.state import (
-    BoxRecord,
-    DatabaseRecord,
-    MaintenanceRecord,
-    PassRecord,
-    RepositoryRecord,
-    StateRecord,
-)
+from scalr_backup.core.new_data_answers import NewDataAnswer
+from scalr_backup.core.records.databases import DatabaseRecord
+from scalr_backup.core.records.host import BoxRecord
+from scalr_backup.core.records.maintenance import MaintenanceRecord
+from scalr_backup.core.records.passes import PassRecord
+from scalr_backup.core.records.repository import RepositoryRecord
+from scalr_backup.core.records.state import StateRecord
 from scalr_backup.core.text import readable
 from scalr_backup.tools.restic import stores
 
@@ -79,9 +78,11 @@ class MetricFacts:
     repository: str
     document: StateRecord
     status: StatusAnswer
-    # Whether every database has a good backup younger than 26 h: what the health check says.
+    # Whether every database has a good backup as young as the schedule asks: what the health check says.
     backed_up: bool
     installed: datetime
+    # When an agent that has backed up nothing since then should have.
+    first_overdue: datetime
 
 
 _OF_DATABASE = ("container", "database")
@@ -90,9 +91,12 @@ BUILD_INFO = Metric(
     "build_info", "The agent's version and the host's name in the inventory; always 1.", ("version", "host")
 )
 INSTALLED = Metric("installed_timestamp_seconds", "When the agent first saw its state.")
+FIRST_OVERDUE = Metric(
+    "first_overdue_timestamp_seconds", "When an agent that has backed up nothing since then should have."
+)
 HEALTHY = Metric("healthy", "Whether the status finds no failure, warnings aside.")
 BACKED_UP = Metric(
-    "backed_up", "Whether every database has a good backup younger than 26 hours, as the health check says."
+    "backed_up", "Whether every database has a good backup as young as the schedule asks, as the health check says."
 )
 FINDINGS = Metric(
     "findings", ("How many problems of a kind there are now."), ("severity", "code", "container", "database")
@@ -107,7 +111,7 @@ IDLE = Metric(
     ("Whether there is nothing to back up: no container matches, and none was found that runs PostgreSQL."),
 )
 DATABASES = Metric("databases", "How many databases the agent is responsible for.")
-FRESH = Metric("database_fresh", "Whether the database has a good backup younger than 26 hours.", _OF_DATABASE)
+FRESH = Metric("database_fresh", "Whether the database has a good backup as young as the schedule asks.", _OF_DATABASE)
 SUCCEEDED = Metric("database_last_attempt_success", "Whether the last backup of the database was good.", _OF_DATABASE)
 ATTEMPTED = Metric(
     "database_last_attempt_timestamp_seconds", "When a backup of the database was last tried.", _OF_DATABASE
@@ -115,10 +119,28 @@ ATTEMPTED = Metric(
 LAST_SUCCESS = Metric(
     "database_last_success_timestamp_seconds", "When the last good backup of the database ended.", _OF_DATABASE
 )
+OVERDUE = Metric(
+    "database_overdue_timestamp_seconds",
+    "When the last good backup is too old, unless another one comes.",
+    _OF_DATABASE,
+)
 DURATION = Metric("database_duration_seconds", "How long the last good backup of the database took.", _OF_DATABASE)
 READ = Metric("database_read_bytes", "Size of the dump of the last good backup.", _OF_DATABASE)
 ADDED = Metric("database_added_bytes", "How much of the last good dump was new to the repository.", _OF_DATABASE)
 STORED = Metric("database_stored_bytes", "The same in the repository, compressed.", _OF_DATABASE)
+NIGHT_NEW = Metric(
+    "database_night_new_bytes", "New data of the database on its last whole night, a day in UTC.", _OF_DATABASE
+)
+NIGHT_STORED = Metric("database_night_stored_bytes", "The same in the repository, compressed.", _OF_DATABASE)
+NIGHT_RATIO = Metric(
+    "database_night_new_ratio", "The new data of that night beside the size of one dump.", _OF_DATABASE
+)
+IN_ORDER = Metric(
+    "database_row_order_ratio", "How much of that night's dumps were rows in the order of a key.", _OF_DATABASE
+)
+ORDER_PAYS = Metric(
+    "database_row_order_pays", "Whether rows in order save anything, as far as the record says.", _OF_DATABASE
+)
 ROWS = Metric("database_rows", "Rows in the last good dump, where they are counted.", _OF_DATABASE)
 ERROR = Metric("database_error_info", "Why the last backup failed, while it has; always 1.", (*_OF_DATABASE, "code"))
 
@@ -139,19 +161,22 @@ PASS_DURATION = Metric("last_pass_duration_seconds", "How long the last pass too
 PASS_FAILED = Metric("last_pass_failed_databases", "Databases that were not backed up in the last pass.")
 PASS_WARNINGS = Metric("last_pass_warnings", "Warnings of the last pass.")
 NEXT_PASS = Metric("next_pass_timestamp_seconds", "When the next pass is due.")
+INTERVAL = Metric("schedule_interval_seconds", "Time from the last pass that was due to the next one.")
 
 REPOSITORY_INFO = Metric("repository_info", "The kind of store that the repository is in; always 1.", ("kind",))
-REPOSITORY_TIME = Metric("repository_measured_timestamp_seconds", "When the repository was last measured.")
+REPOSITORY_TIME = Metric("repository_measured_timestamp_seconds", "When the repository's size was last measured.")
 SIZE = Metric("repository_size_bytes", "What all snapshots of all hosts take up in the repository.")
 UNCOMPRESSED = Metric("repository_uncompressed_bytes", "The same before compression.")
+GROWTH = Metric("repository_night_growth_bytes", "By how much the repository grows a night, over two weeks at most.")
 SNAPSHOTS = Metric("repository_snapshots", "Snapshots in the repository, including manifests and those of other hosts.")
-LOCKS = Metric("repository_locks", "Locks on the repository when it was last measured.")
+LOCKS = Metric("repository_locks", "Locks on the repository when the last pass began.")
 OLDEST_LOCK = Metric("repository_oldest_lock_timestamp_seconds", "When the oldest of them was taken.")
 FREE = Metric("repository_filesystem_free_bytes", "Space left, where the repository is a directory.")
 TOTAL = Metric("repository_filesystem_size_bytes", "Size of the file system, where the repository is a directory.")
 
 COPY_SUCCESS = Metric("copy_success", "Whether the last copy to the second repository was good.")
 COPY_LAST_SUCCESS = Metric("copy_last_success_timestamp_seconds", "When the last good copy ended.")
+COPY_OVERDUE = Metric("copy_overdue_timestamp_seconds", "When the last good copy is too old, unless another one comes.")
 
 _OF_MAINTENANCE = ("kind",)
 MAINTENANCE_SUCCESS = Metric(
@@ -161,6 +186,8 @@ MAINTENANCE_TIME = Metric("maintenance_timestamp_seconds", "When it last ended."
 MAINTENANCE_LAST_SUCCESS = Metric(
     "maintenance_last_success_timestamp_seconds", "When a good one last ended.", _OF_MAINTENANCE
 )
+
+REFUSED = Metric("socket_proxy_refused_calls_total", "Calls that the socket proxy has refused.", ("kind",), counts=True)
 
 NOTIFIED = Metric("notifications_sent_total", "Messages that were delivered.", counts=True)
 NOT_NOTIFIED = Metric("notifications_failed_total", "Deliveries of a message that failed.", counts=True)
@@ -223,6 +250,7 @@ def samples(facts: MetricFacts) -> Iterator[Sample]:
     """Every value, in no order; None where there is none yet."""
     yield Sample(BUILD_INFO, 1, (__version__, facts.host))
     yield Sample(INSTALLED, facts.installed.timestamp())
+    yield Sample(FIRST_OVERDUE, facts.first_overdue.timestamp())
     yield Sample(HEALTHY, facts.status["healthy"])
     yield Sample(BACKED_UP, facts.backed_up)
     yield from _findings(facts.status["findings"])
@@ -240,11 +268,16 @@ def samples(facts: MetricFacts) -> Iterator[Sample]:
             yield Sample(VOLUME_SIZE, volume["total_bytes"], (container,))
     yield from _pass(facts.document.get("last_pass"))
     yield Sample(NEXT_PASS, _timestamp(facts.status["next_pass"]))
+    yield Sample(INTERVAL, facts.status["schedule_interval_seconds"])
     yield Sample(REPOSITORY_INFO, 1, (stores.kind(facts.repository),))
     yield from _repository(facts.document.get("repository"))
+    if growth := facts.status.get("repository_growth"):
+        yield Sample(GROWTH, growth["bytes_a_night"])
     yield from _copy(facts.status["copy"])
     for kind, entry in facts.document.get("maintenance", {}).items():
         yield from _maintenance(kind, entry)
+    for kind, count in (facts.document.get("refused") or {"total": {}})["total"].items():
+        yield Sample(REFUSED, count, (kind,))
     yield from _notifications(facts.document.get("notifications"))
 
 
@@ -259,6 +292,7 @@ def _database(judged: JudgedDatabase, recorded: DatabaseRecord | None) -> Iterat
     yield Sample(FRESH, judged["fresh"], whose)
     yield Sample(SUCCEEDED, judged["ok"], whose)
     yield Sample(LAST_SUCCESS, _timestamp(judged["last_success"]), whose)
+    yield Sample(OVERDUE, _timestamp(judged["overdue_at"]), whose)
     if recorded is not None:
         yield Sample(ATTEMPTED, _timestamp(recorded["last_tried"]), whose)
         yield Sample(DURATION, recorded.get("seconds"), whose)
@@ -266,12 +300,26 @@ def _database(judged: JudgedDatabase, recorded: DatabaseRecord | None) -> Iterat
         yield Sample(ADDED, recorded.get("bytes_added"), whose)
         yield Sample(STORED, recorded.get("bytes_stored"), whose)
         yield Sample(ROWS, recorded.get("rows"), whose)
+    if new_data := judged.get("new_data"):
+        yield from _new_data(whose, new_data)
     if judged["error"]:
         yield Sample(ERROR, 1, (*whose, judged["error"]["code"]))
     if drill := judged["drill"]:
         yield Sample(DRILL_SUCCESS, drill["ok"], whose)
         yield Sample(DRILL_TIME, _timestamp(drill["time"]), whose)
         yield Sample(RECOVERY, drill["recovery_seconds"], whose)
+
+
+def _new_data(whose: tuple[str, str], known: NewDataAnswer) -> Iterator[Sample]:
+    night, order = known["night"], known["row_order"]
+    if night is not None:
+        yield Sample(NIGHT_NEW, night["bytes_added"], whose)
+        yield Sample(NIGHT_STORED, night["bytes_stored"], whose)
+        yield Sample(NIGHT_RATIO, night["share"], whose)
+        if night["bytes_read"]:
+            yield Sample(IN_ORDER, night["bytes_ordered"] / night["bytes_read"], whose)
+    if order["given_up"] or (night and night["bytes_ordered"]):
+        yield Sample(ORDER_PAYS, order["pays"], whose)
 
 
 def _pass(last_pass: PassRecord | None) -> Iterator[Sample]:
@@ -295,7 +343,8 @@ def _pass(last_pass: PassRecord | None) -> Iterator[Sample]:
 def _repository(measured: RepositoryRecord | None) -> Iterator[Sample]:
     if measured is None:
         return
-    yield Sample(REPOSITORY_TIME, _timestamp(measured["time"]))
+    if measured.get("size_bytes") is not None:
+        yield Sample(REPOSITORY_TIME, _timestamp(measured.get("sized", measured["time"])))
     yield Sample(SIZE, measured.get("size_bytes"))
     yield Sample(UNCOMPRESSED, measured.get("uncompressed_bytes"))
     yield Sample(SNAPSHOTS, measured.get("snapshots"))
@@ -309,6 +358,7 @@ def _copy(copy: JudgedCopy | None) -> Iterator[Sample]:
     if copy is not None:
         yield Sample(COPY_SUCCESS, copy["ok"])
         yield Sample(COPY_LAST_SUCCESS, _timestamp(copy["last_success"]))
+        yield Sample(COPY_OVERDUE, _timestamp(copy["overdue_at"]))
 
 
 def _maintenance(kind: str, entry: MaintenanceRecord) -> Iterator[Sample]:

@@ -20,7 +20,7 @@ from typing import Literal, TypedDict
 from scalr_backup.core.answers import BoxAnswer
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.jobs import PASS
-from scalr_backup.core.records.state import BoxRecord, PendingRecord
+from scalr_backup.core.records.host import BoxRecord, PendingRecord
 from scalr_backup.tools.heartbeat import Beat, Heartbeat
 from scalr_backup.tools.notify import Message, Service
 from scalr_backup.tools.state import State
@@ -29,6 +29,8 @@ from scalr_backup.tools.state import State
 _PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
 # A message that is so old would only confuse.
 _TOO_OLD = timedelta(days=3)
+# So many messages wait; the earliest go first.
+_MOST_PENDING = 100
 # A service that times out after so many seconds is not tried again in the same round: others wait behind it.
 _SLOW_SECONDS = 5.0
 # Seconds between two looks at what is to be delivered while there is no errand.
@@ -73,7 +75,13 @@ class Outbox:
                 "kind": message.kind, "title": message.title, "body": message.body, "time": now.isoformat(), "tries": 0,
                 "next": now.isoformat(), "to": [service.id for service in services],
             }  # fmt: skip
-            self._change(lambda box: box["pending"].append(entry))
+
+            def change(box: Box) -> None:
+                box["pending"] = [*box["pending"], entry][-_MOST_PENDING:]
+
+            if len(self._box()["pending"]) >= _MOST_PENDING:
+                self._say("error", f"A message was dropped: {_MOST_PENDING} later ones wait.")
+            self._change(change)
 
     def send(self, services: Sequence[Service], now: datetime, *, at_once: bool = False) -> None:
         """Try what is due, or all of it *at_once*; what a service does not take waits for the next try.

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from scalr_backup.actions.repository import maintenance
+from scalr_backup.actions.repository.debt import PruneDebt
 from scalr_backup.actions.retention import policy as retention
 from scalr_backup.actions.use_case import Tools
+from scalr_backup.core.address import redact_address
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import CopyError, ScalrBackupError, UsageError
 from scalr_backup.core.model import Failure, Snapshot, new_run_id
 from scalr_backup.core.progress import log, progress, with_run
-from scalr_backup.core.records.state import CopyRecord
+from scalr_backup.core.records.passes import CopyRecord
 from scalr_backup.tools.locks import PASS_LOCK
 from scalr_backup.tools.restic.repository import Restic
-from scalr_backup.tools.restic.stores import redact
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Copier:
             raise UsageError("There is no second repository: backup_copy_repository is not set.")
         self._copy_to = tools.config.copy_to
         self._open = tools.copy_to
-        self._name = redact(self._copy_to.repository)
+        self._name = redact_address(self._copy_to.repository)
         self._config = tools.config
         self._source = tools.restic
         self._state = tools.state
@@ -93,6 +94,8 @@ class Copier:
                 removed, error = done.removed, done.error
         except ScalrBackupError as failed:
             error = Failure(failed.code, failed.message)
+            # What had been sent by then no snapshot needs.
+            PruneDebt(self._state, self._name, maintenance.OF_COPY).owe(utc_now())
             self._emit(log("error", f"The copy to {self._name} failed: {failed.message}"))
         result = Copied(self._name, error is None, utc_now().isoformat(), copied, removed, error)
         self._state.record_copy(result.as_dict())
@@ -125,6 +128,8 @@ class Copier:
             only_paths=paths,
             prune=not self._config.prune_schedule,
             record=maintenance.recorder(self._state, target, maintenance.OF_COPY),
+            debt=PruneDebt(self._state, target.repository, maintenance.OF_COPY),
+            only_when_due=True,
         )
 
 

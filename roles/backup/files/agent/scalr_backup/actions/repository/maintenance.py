@@ -36,7 +36,7 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import Failure, new_run_id
 from scalr_backup.core.progress import Emit, log, progress, with_run
-from scalr_backup.core.records.state import MaintenanceOutcome, MaintenanceRecord, RotationRecord
+from scalr_backup.core.records.maintenance import MaintenanceOutcome, MaintenanceRecord, RotationRecord
 from scalr_backup.core.schedule import next_moment
 from scalr_backup.tools.restic.messages import Done
 from scalr_backup.tools.restic.repository import Restic

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from scalr_backup.core.archive.head import ArchiveHead
+from scalr_backup.core.archive.head import ArchiveHead, TocEntry
 from scalr_backup.core.archive.trouble import Trouble
 from scalr_backup.core.errors import MissingExtensionError, PostgresError, RestoreError
 from scalr_backup.core.extensions import calls_after, homes, is_known, settings_while_filling
+from scalr_backup.core.grammar import Words, read_extension
+from scalr_backup.core.sql import split_statements
 from scalr_backup.tools.postgres.cluster import Postgres
 
 # PostgreSQL documentation, "Error Codes": no right to it, no such file, no other extension that it requires.
@@ -43,16 +45,25 @@ def cared_for(
 
 
 def creations_at_home(head: ArchiveHead, named: Collection[str] = ()) -> list[str]:
-    """The statements that create those extensions that look at the database's name.
+    """Statements that create those extensions that look at the database's name.
 
     The archive's own come later, and pass over what is there.
     """
     tied = {*homes(head.extensions), *named}
     return [
-        entry.defn.strip().rstrip(";")
+        creation
         for entry in head.entries
-        if entry.desc == "EXTENSION" and entry.tag in tied and entry.defn
+        if entry.desc == "EXTENSION" and entry.tag in tied and (creation := _creation(entry))
     ]
+
+
+def _creation(entry: TocEntry) -> str | None:
+    """The statement that creates an extension as the archive does, written anew; None where it is none that pg_dump writes."""
+    try:
+        [statement] = split_statements(entry.defn or "", asides=False)
+        return read_extension(Words(statement))
+    except ValueError:
+        return None
 
 
 def looks_at_the_name(found: Sequence[Trouble], database: str, postgres: Postgres, new: str) -> str | None:
@@ -71,8 +82,8 @@ def looks_at_the_name(found: Sequence[Trouble], database: str, postgres: Postgre
 
 def _is_refused_by_itself(trouble: Trouble, postgres: Postgres, new: str) -> bool:
     """Whether an extension still cannot be created, and not for want of rights; pg_restore tells no code of an error."""
-    statement = (trouble.entry.defn or "").strip().rstrip(";")
-    if not statement:
+    statement = _creation(trouble.entry)
+    if statement is None:
         return False
     try:
         postgres.alter(new, ["BEGIN", statement, "ROLLBACK"])

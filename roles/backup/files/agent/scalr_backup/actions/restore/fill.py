@@ -26,9 +26,9 @@ from scalr_backup.actions.restore.verify import verified
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.reader import ArchiveReader, TrustingReader
 from scalr_backup.core.archive.trouble import are_all_named, errors_of, troubles
-from scalr_backup.core.errors import PostgresError, RestoreError
+from scalr_backup.core.errors import DockerUnreachableError, PostgresError, RestoreError
 from scalr_backup.core.progress import Emit, progress, starting_over
-from scalr_backup.core.records.state import ObjectRecord
+from scalr_backup.core.records.failures import ObjectRecord
 from scalr_backup.tools.docker.exec_stream import ExecStream
 from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.restic.repository import Restic
@@ -139,7 +139,7 @@ class Filler:
             self._stop_if_told()
             try:
                 self._postgres.drop_database(new)
-            except PostgresError:
+            except (PostgresError, DockerUnreachableError):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(_AGAIN_SECONDS)
@@ -249,7 +249,7 @@ class Filler:
     def _create(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> None:
         try:
             self._postgres.create_database(
-                new, head.create_database_sql(new, with_tablespace=plan.tablespaces), head.database_entry.owner
+                new, head.definition, head.database_entry.owner, with_tablespace=plan.tablespaces
             )
             if not plan.public_schema:
                 self._postgres.drop_public_schema(new)

@@ -9,6 +9,7 @@ tried again by one, whatever the reason was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,7 +17,7 @@ from scalr_backup.actions.restore.listener import ITEM_OF_ONE_JOB, ITEM_OF_SEVER
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.trouble import Trouble, are_all_named, errors_of, so_many, troubles
-from scalr_backup.core.errors import RestoreError
+from scalr_backup.core.errors import DockerUnreachableError, RestoreError
 from scalr_backup.tools.postgres.cluster import Postgres
 
 # A restored index can take hours in which pg_restore says nothing and reads nothing.
@@ -82,7 +83,9 @@ class Finisher:
                 finished.jobs = max(finished.jobs, step.jobs)
                 finished.troubles += self._again(step, found, finished) if found else ()
         finally:
-            self._postgres.remove_heads(self._new)
+            # One that cannot be removed now, because its container restarts, is when all is made again.
+            with suppress(DockerUnreachableError):
+                self._postgres.remove_heads(self._new)
         return finished
 
     def _steps(self, most_jobs: int) -> list[Step]:
@@ -109,13 +112,15 @@ class Finisher:
         """Let one job alone try what could not be made; returns what it cannot make either."""
         if step.frugal:
             return found
-        use_list = self._list("again", [trouble.entry.dump_id for trouble in found])
-        if use_list is None:
-            raise TogetherError(found[0].sentence)
         try:
+            use_list = self._list("again", [trouble.entry.dump_id for trouble in found])
+            if use_list is None:
+                raise TogetherError(found[0].sentence)
             remain = self._make(replace(step, jobs=1, use_list=use_list, frugal=True), lambda _items: None)
-        except RestoreError as error:
-            # A server that was brought down takes nobody in before it has recovered.
+        except TogetherError:
+            raise
+        except (RestoreError, DockerUnreachableError) as error:
+            # A container that restarts runs nothing for a moment, and a server that was brought down takes nobody in before it has recovered.
             raise TogetherError(error.message) from None
         left = {trouble.entry.dump_id for trouble in remain}
         if made := [trouble for trouble in found if trouble.entry.dump_id not in left]:

@@ -26,7 +26,7 @@ from scalr_backup.core.archive.mending import (
 )
 from scalr_backup.core.archive.trouble import Trouble, so_many
 from scalr_backup.core.errors import PostgresError, RestoreError, UnrestorableError
-from scalr_backup.core.records.state import ObjectRecord
+from scalr_backup.core.records.failures import ObjectRecord
 from scalr_backup.tools.postgres.cluster import Postgres
 
 # So many of those objects that cannot be made are named in one sentence.

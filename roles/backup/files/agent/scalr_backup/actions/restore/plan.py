@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +17,13 @@ from scalr_backup.actions.restore.extensions import require_home, window_warning
 from scalr_backup.actions.restore.known_roles import known_roles
 from scalr_backup.actions.restore.opened import open_archive
 from scalr_backup.actions.restore.request import REPLACE, DatabasePlan, Plan, RestoreRequest, needs
+from scalr_backup.actions.restore.trust import (
+    code_of,
+    code_warnings,
+    superuser_warnings,
+    trust_warnings,
+    unknown_statement_warnings,
+)
 from scalr_backup.actions.restore.warnings import (
     age_warnings,
     count_warnings,
@@ -25,7 +32,6 @@ from scalr_backup.actions.restore.warnings import (
     slot_warnings,
     spread_warnings,
     subscription_warnings,
-    superuser_warnings,
     tablespace_warnings,
     unchecked_warnings,
     unknown_role_warnings,
@@ -53,7 +59,7 @@ from scalr_backup.core.progress import progress
 from scalr_backup.core.roles import Globals, MissingRoles, Role
 from scalr_backup.core.sql import quote_identifier
 from scalr_backup.core.units import human_bytes
-from scalr_backup.tools.postgres.cluster import LiveDatabase, Postgres
+from scalr_backup.tools.postgres.cluster import LiveDatabase, Postgres, RolesOnTarget
 from scalr_backup.tools.postgres.left_out import lost_with_live
 from scalr_backup.tools.postgres.session import LOOK
 from scalr_backup.tools.restic.repository import Restic
@@ -101,27 +107,18 @@ class Planner(UseCase):
         _require_extensions(extensions, request, heads)
         _require_homes(ground)
         databases = self._plan_databases(ground)
-        missing, role_warnings = self._plan_roles(ground)
+        target = postgres.roles()
+        missing, role_warnings = self._plan_roles(ground, target)
+        owners = () if request.throwaway else code_of(heads, target, missing)
         # What a killed restore left goes before this one begins.
         survey = survey_room(postgres, request)
         spare = sum(leftovers.half_made_by_dead(self._state, postgres).values())
         require_room(databases, survey, request, spare)
         warnings = (
-            *age_warnings(databases),
-            *count_warnings(databases, ground.manifests),
-            *left_out_warnings(databases, ground.manifests),
-            *unsaved_warnings(chosen.snapshots, ground.manifests, is_whole_cluster=request.is_whole_cluster),
-            *self._warnings_of_what_is_lost(ground, databases),
-            *tablespace_warnings(databases),
-            *spread_warnings(databases, survey),
-            *([] if request.throwaway else unknown_room_warnings(survey)),
-            *extension_warnings(extensions, [ground.manifests.describe(one) for one in chosen.snapshots]),
-            *subscription_warnings(heads),
-            *unchecked_warnings(databases, heads),
-            *slot_warnings(request, databases),
-            *([] if request.throwaway else window_warnings(self._tied(ground, databases))),
-            *unrehearsed_warnings(request, databases, self._state.read().get("drills", {})),
+            *self._warnings(ground, databases, extensions, survey),
             *role_warnings,
+            *trust_warnings(databases, heads, missing, throwaway=request.throwaway),
+            *code_warnings(owners, target),
             *chosen.warnings,
         )
         return Plan(
@@ -136,7 +133,30 @@ class Planner(UseCase):
             warnings,
             chosen.reference,
             chosen.missing,
+            owners,
         )
+
+    def _warnings(
+        self, ground: _Groundwork, databases: Sequence[DatabasePlan], extensions: Mapping[str, str], survey: room.Survey
+    ) -> list[str]:
+        """What the operator should know of the databases, their archives and the room for them."""
+        manifests, chosen, heads, throwaway = ground.manifests, ground.chosen, ground.heads, ground.request.throwaway
+        return [
+            *age_warnings(databases),
+            *count_warnings(databases, manifests),
+            *left_out_warnings(databases, manifests),
+            *unsaved_warnings(chosen.snapshots, manifests, is_whole_cluster=ground.request.is_whole_cluster),
+            *self._warnings_of_what_is_lost(ground, databases),
+            *tablespace_warnings(databases),
+            *spread_warnings(databases, survey),
+            *([] if throwaway else unknown_room_warnings(survey)),
+            *extension_warnings(extensions, [manifests.describe(one) for one in chosen.snapshots]),
+            *subscription_warnings(heads),
+            *unchecked_warnings(databases, heads),
+            *slot_warnings(ground.request, databases),
+            *([] if throwaway else window_warnings(self._tied(ground, databases))),
+            *unrehearsed_warnings(ground.request, databases, self._state.read().get("drills", {})),
+        ]
 
     def _tied(self, ground: _Groundwork, databases: Sequence[DatabasePlan]) -> dict[str, tuple[str, ...]]:
         """The extensions of those databases that are replaced."""
@@ -241,7 +261,7 @@ class Planner(UseCase):
                 if sentence := lost_with(plan.database, rows):
                     yield sentence
 
-    def _plan_roles(self, ground: _Groundwork) -> tuple[MissingRoles, list[str]]:
+    def _plan_roles(self, ground: _Groundwork, target: RolesOnTarget) -> tuple[MissingRoles, list[str]]:
         """The roles that have to be made before the databases.
 
         Raises MissingRoleError when there are some and the agent's user may not make roles.
@@ -252,7 +272,6 @@ class Planner(UseCase):
         wanted = {name for head in heads for name in roles.needed_roles(source, head)}
         if request.is_whole_cluster:
             wanted |= known.newest.roles.keys()
-        target = postgres.roles()
         missing = roles.missing_roles(source, target.names, wanted)
         absent = [*missing.names, *missing.unknown]
         reserved = [name for name in missing.unknown if name.startswith("pg_")]
@@ -268,7 +287,8 @@ class Planner(UseCase):
             [
                 *known.warnings(missing.names),
                 *unknown_role_warnings(missing),
-                *([] if request.throwaway else superuser_warnings(source, missing)),
+                *([] if request.throwaway else superuser_warnings(missing, target)),
+                *(unknown_statement_warnings(source) if missing.roles else ()),
             ],
         )
 
@@ -339,6 +359,7 @@ def _merged(sources: Iterable[Globals]) -> Globals:
         merged = Globals(
             {**source.roles, **merged.roles},
             (*merged.memberships, *(one for one in source.memberships if one not in merged.memberships)),
+            (*merged.not_understood, *source.not_understood),
         )
     return merged
 

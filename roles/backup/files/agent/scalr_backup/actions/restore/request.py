@@ -140,7 +140,8 @@ class DatabasePlan:
 class Plan:
     """What a restore would do, found out without changing anything.
 
-    *missing* are databases that belong to what was asked for, and that no snapshot holds.
+    *missing* are databases that belong to what was asked for, and that no snapshot holds. *code_of* are the owners whose code
+    the restore runs with the rights of the agent's user.
     """
 
     host: str
@@ -154,6 +155,7 @@ class Plan:
     warnings: tuple[str, ...]
     reference: str
     missing: tuple[str, ...] = ()
+    code_of: tuple[str, ...] = ()
 
     @property
     def confirm(self) -> str:
@@ -192,6 +194,7 @@ class Plan:
             "roles": [*self.roles.names],
             "databases": [database.as_dict() for database in self.databases],
             "missing": [*self.missing],
+            "code_of": [*self.code_of],
             "free_bytes": self.free_bytes,
             "room": self.needs.as_dict(),
             "warnings": list(self.warnings),

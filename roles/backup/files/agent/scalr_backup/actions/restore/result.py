@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from scalr_backup.core.answers import PlanAnswer, RestoreAnswer, RestoredAnswer
 from scalr_backup.core.errors import ExitCode, RestoreError
 from scalr_backup.core.model import Failure
-from scalr_backup.core.records.state import ObjectRecord
+from scalr_backup.core.records.failures import ObjectRecord
 from scalr_backup.core.slots import SlotAnswer
 
 

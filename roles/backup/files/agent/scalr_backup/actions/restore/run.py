@@ -29,6 +29,7 @@ from scalr_backup.actions.restore.window import run_under_final_name
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.mending import UNREACHABLE
+from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import (
     IncompleteError,
     InterruptedRunError,
@@ -42,7 +43,7 @@ from scalr_backup.core.errors import (
 from scalr_backup.core.model import PRE_RESTORE, Failure, old_name, restored_name
 from scalr_backup.core.progress import log, progress, starting_over
 from scalr_backup.core.slots import SlotAnswer
-from scalr_backup.tools.postgres.cluster import RESTORE_PREFIX, Postgres
+from scalr_backup.tools.postgres.cluster import RESTORE_PREFIX, Postgres, let_in
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import RestoreJournal
@@ -356,7 +357,9 @@ class Restore(Replacing):
         result, plan, cluster = flight.result, flight.plan, flight.result.plan.cluster
         self._emit(progress("safety-snapshot", container=cluster.container.name, database=plan.database))
         known = self._state.known_databases()
-        dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, known)
+        # In the order that the passes dump it in: in another one, all of it would be new to the repository.
+        history = self._state.order_history(utc_now())
+        dumper = Dumper(self._config, self._discovery, self._restic, self._emit, result.run, known, history)
         try:
             dumped = dumper.dump_by_itself(cluster, plan.database, (PRE_RESTORE,))
         except InterruptedRunError:
@@ -384,7 +387,7 @@ class Restore(Replacing):
                 f"A database {plan.database} was created while the restore ran and is not backed up, so nothing was "
                 "swapped. Run this again to replace it."
             )
-        properties = head.database_properties(plan.database if head.dbname != plan.database else None)
+        properties = (let_in(plan.database), *head.database_properties(plan.database))
         try:
             postgres.swap(plan.database, journal.new, journal.old if exists else None, properties)
         except ScalrBackupError as error:
@@ -401,7 +404,8 @@ class Restore(Replacing):
         elif outcome.old_database is not None:
             slots = self._slots(flight, journal.old)
             try:
-                flight.postgres.drop_database(journal.old)
+                # Whoever is told to stop now has only this left to do.
+                flight.postgres.unstoppable().drop_database(journal.old)
             except ScalrBackupError as error:
                 self._warn(
                     flight.result,
@@ -418,7 +422,7 @@ class Restore(Replacing):
         journal = flight.journal
         kept = restored_name(journal.database, journal.run)
         try:
-            flight.tidier.rename_database(journal.new, kept)
+            flight.tidier.keep_database(journal.new, kept)
         except ScalrBackupError:
             self._remove_half_made(flight)
             return None

@@ -13,9 +13,9 @@ from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.left_out import lacks
 from scalr_backup.core.model import Snapshot
+from scalr_backup.core.records.databases import DrillRecord
 from scalr_backup.core.records.manifest import ManifestDatabase
-from scalr_backup.core.records.state import DrillRecord
-from scalr_backup.core.roles import Globals, MissingRoles
+from scalr_backup.core.roles import MissingRoles
 from scalr_backup.core.slots import SlotAnswer
 from scalr_backup.core.units import human_age
 
@@ -73,13 +73,6 @@ def unknown_role_warnings(missing: MissingRoles) -> Iterator[str]:
             f"Only the name is known of {', '.join(missing.unknown)}: created without a password, and may not log in "
             "until you allow it."
         )
-
-
-def superuser_warnings(source: Globals, missing: MissingRoles) -> Iterator[str]:
-    """A cluster has the superuser that it was made with, who comes along in any case; one with more is worth a look."""
-    has_more = sum(role.superuser for role in source.roles.values()) > 1
-    if has_more and (superusers := [role.name for role in missing.roles if role.superuser]):
-        yield f"The roles to be created include superusers: {', '.join(superusers)}."
 
 
 def unrehearsed_warnings(

@@ -26,14 +26,20 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class SnapshotsLook:
-    """What a trusted place saw when it last looked at a host's snapshots: its time, and the ids of all it believed."""
+    """What a trusted place saw when it last looked at a host's snapshots: its time, and the ids of all it believed.
+
+    *going* are those that it has set out to remove since, which are not missed whether they are gone or not. Up to release
+    0.5.0 nobody wrote that down (*is_certain* is false then): what is gone may have been removed here by a run that failed.
+    """
 
     time: datetime
     ids: frozenset[str]
+    going: frozenset[str] = frozenset()
+    is_certain: bool = True
 
     def missing(self, snapshots: Sequence[Snapshot]) -> frozenset[str]:
-        """The ids of what was there then, and is not any more."""
-        return self.ids - {snapshot.id for snapshot in snapshots}
+        """The ids of what was there then, and is not any more, although nobody here set out to remove it."""
+        return self.ids - self.going - {snapshot.id for snapshot in snapshots}
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
+from scalr_backup.core.archive.database import (
+    DatabaseDefinition,
+    DatabaseSetting,
+    Property,
+    read_definition,
+    read_known_properties,
+    read_properties,
+    statements_of,
+)
 from scalr_backup.core.errors import ScalrBackupError
-from scalr_backup.core.sql import quote_identifier, unquote_identifier
+from scalr_backup.core.sql import quote_identifier
 from scalr_backup.core.text import readable
 
 VERSIONS = ((1, 14, 0), (1, 15, 0), (1, 16, 0))
 
 _ENCODING = re.compile(r"SET client_encoding = '([^']+)';")
-_CREATE_DATABASE = re.compile(r'CREATE DATABASE (?:"(?:[^"]|"")+"|[^\s"]+) (?=WITH )')
-# pg_dump writes it as the last option, and only where it is not pg_default.
-_DATABASE_TABLESPACE = re.compile(r' TABLESPACE = ("(?:[^"]|"")+"|[^\s"\';]+)\Z')
 _SETVAL = re.compile(r"SELECT pg_catalog\.setval\(.*, (-?\d+), (true|false)\);\s*\Z", re.DOTALL)
-# Quoted identifiers, string constants, words, and whatever stands between them. pg_dump doubles a quote
-# within quotes, also in constants that begin with E.
-_SQL_WORD = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|\w+|.', re.DOTALL)
+# Of these, none may be missing: without one, more might see what is in the database.
+_NEVER_LEFT_OUT = frozenset({"ACL", "SECURITY LABEL"})
 
 # What makes a partition of a table or of an index, and what locks no other tables than one and its partitions.
 _ATTACHMENTS = frozenset({"TABLE ATTACH", "INDEX ATTACH"})
@@ -82,6 +87,14 @@ class TocEntry:
         """The entry in a sentence, such as ``TABLE DATA public.orders (entry 3412)``."""
         name = f"{self.namespace}.{self.tag}" if self.namespace else self.tag
         return f"{self.desc} {name} (entry {self.dump_id})"
+
+
+@dataclass(frozen=True, slots=True)
+class TocLayout:
+    """Where the table of contents stands among a head's bytes: the number of its entries, and the end of each entry."""
+
+    count_position: int
+    entry_ends: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +214,7 @@ class ArchiveHead:
     @property
     def database_tablespace(self) -> str | None:
         """The tablespace that was the database's default; None where it was ``pg_default``."""
-        found = _DATABASE_TABLESPACE.search(self._database_options())
-        return unquote_identifier(found.group(1)) if found else None
+        return self.definition.tablespace
 
     @property
     def tablespaces(self) -> frozenset[str]:
@@ -210,32 +222,59 @@ class ArchiveHead:
         named = {entry.tablespace for entry in self.entries} | {self.database_tablespace}
         return frozenset(name for name in named if name)
 
-    def create_database_sql(self, new_name: str, owner: str | None = None, *, with_tablespace: bool = True) -> str:
-        """The statement that creates an empty database like the archive's: same encoding, locale, tablespace.
+    @property
+    def definition(self) -> DatabaseDefinition:
+        """How an empty database like the archive's is created: same encoding, locale, tablespace.
 
-        *owner* is the role that will own it; without it, the role that runs the statement. The owner of the
-        dumped database is ``database_entry.owner``. Where ``database_tablespace`` does not exist, the statement
-        works *with_tablespace* false: the database then lies where the server puts it by default.
+        Raises ArchiveError where the archive says it otherwise than pg_dump does.
         """
-        options = self._database_options()
-        if not with_tablespace:
-            options = _DATABASE_TABLESPACE.sub("", options)
-        if owner is not None:
-            options += f" OWNER = {quote_identifier(owner)}"
-        return f"CREATE DATABASE {quote_identifier(new_name)} {options};"
+        try:
+            return read_definition(self.database_entry.defn or "", escapes=not self._standard_conforming_strings)
+        except ValueError as error:
+            raise ArchiveError(
+                f"The archive's CREATE DATABASE statement cannot be parsed: {error}.", self.length
+            ) from None
+
+    @property
+    def settings(self) -> tuple[DatabaseSetting, ...]:
+        """The settings of the database, and of roles in it."""
+        return tuple(one for one in self._properties()[0] if isinstance(one, DatabaseSetting))
+
+    @property
+    def unknown_properties(self) -> tuple[str, ...]:
+        """What the archive says of its database and no restore repeats, since pg_dump says nothing like it."""
+        return tuple(self._properties()[1])
 
     def database_properties(self, name: str | None = None) -> tuple[str, ...]:
-        """SQL texts that give the database its comment, security labels, privileges and settings.
+        """Statements that give the database its comment, security labels, privileges and settings.
 
         They are to be run by a superuser when the database stands under its final name and has its owner.
-        They name the database as it was called when it was dumped, or *name*.
+        They name the database as it was called when it was dumped, or *name*. Raises ArchiveError where a privilege or a
+        label is none that pg_dump writes.
         """
-        texts = [entry.defn for entry in self.entries if entry.defn and _is_database_property(entry)]
-        if name is not None:
-            texts = [_rename_database(text, name) for text in texts]
-        if not self._standard_conforming_strings:
-            texts = [_spell_out_escapes(text) for text in texts]
-        return tuple(texts)
+        return tuple(statements_of(self._properties()[0], self.dbname if name is None else name))
+
+    def _properties(self) -> tuple[list[Property], list[str]]:
+        known: list[Property] = []
+        unknown: list[str] = []
+        for entry in self.entries:
+            if not (entry.defn and _is_database_property(entry)):
+                continue
+            escapes = not self._standard_conforming_strings
+            try:
+                if entry.desc in _NEVER_LEFT_OUT:
+                    known += read_properties(entry.defn, escapes=escapes)
+                    continue
+                understood, others = read_known_properties(entry.defn, escapes=escapes)
+            except ValueError as error:
+                if entry.desc in _NEVER_LEFT_OUT:
+                    raise ArchiveError(
+                        f"{entry.label} of the archive cannot be parsed: {error}.", self.length
+                    ) from None
+                understood, others = [], [f": {error}"]
+            known += understood
+            unknown += [f"{entry.label}{other}" for other in others]
+        return known, unknown
 
     def _after_the_data(self) -> list[TocEntry]:
         """The entries of the last section; comments and the like are of the section that they stand in.
@@ -248,14 +287,6 @@ class ArchiveHead:
             if section is Section.POST_DATA:
                 found.append(entry)
         return found
-
-    def _database_options(self) -> str:
-        """What the archive's CREATE DATABASE says after the database's name."""
-        defn = self.database_entry.defn or ""
-        beginning = _CREATE_DATABASE.match(defn)
-        if beginning is None:
-            raise ArchiveError(f"The archive's CREATE DATABASE statement cannot be parsed: {defn!r}.", self.length)
-        return defn[beginning.end() :].rstrip().removesuffix(";")
 
     def _sequence_value(self, entry: TocEntry) -> tuple[int, bool]:
         found = _SETVAL.match(entry.defn or "")
@@ -279,34 +310,3 @@ def _is_database_property(entry: TocEntry) -> bool:
     if entry.desc in ("COMMENT", "ACL", "SECURITY LABEL"):
         return entry.tag.startswith("DATABASE ")
     return entry.desc == "DATABASE PROPERTIES"
-
-
-def _spell_out_escapes(sql: str) -> str:
-    """Constants with backslashes of a server that took them for escapes, as every server reads them.
-
-    The setting that they were written under cannot be turned off any more since PostgreSQL 19.
-    """
-    words: list[str] = []
-    for word in _SQL_WORD.findall(sql):
-        is_plain = word.startswith("'") and (not words or words[-1] not in {"E", "e"})
-        follows_word = bool(words) and words[-1][-1].isalnum()
-        words.append(f"{' ' if follows_word else ''}E{word}" if is_plain and "\\" in word else word)
-    return "".join(words)
-
-
-def _rename_database(sql: str, name: str) -> str:
-    """Put *name* wherever pg_dump's statements name the database.
-
-    The name follows the word DATABASE. pg_dump writes keywords in upper case and quotes any name that is not
-    all lower case, so that no name looks like this word.
-    """
-    words: list[str] = []
-    name_is_next = False
-    for word in _SQL_WORD.findall(sql):
-        if name_is_next and not word.isspace():
-            words.append(quote_identifier(name))
-            name_is_next = False
-        else:
-            words.append(word)
-            name_is_next = name_is_next or word == "DATABASE"
-    return "".join(words)

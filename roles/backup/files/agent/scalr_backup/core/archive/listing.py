@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from scalr_backup.core.archive.head import ArchiveError, ArchiveHead, PostData, Section, TocEntry
 from scalr_backup.core.sql import Statement, split_statements, unquote_identifier
 
-_LINE = re.compile(r"(?P<id>\d+); (?P<tableoid>\d+) (?P<oid>\d+) (?P<rest>.*)")
+_LINE = re.compile(r"(?P<id>[0-9]{1,10}); (?P<tableoid>[0-9]{1,10}) (?P<oid>[0-9]{1,10}) (?P<rest>.*)")
 # The kinds of entries are words in capitals; a schema, or "-" for none, and the name and the owner follow.
 _REST = re.compile(r"(?P<desc>[A-Z]+(?: [A-Z]+)*) (?P<namespace>\S+) (?P<tag>.*?)(?: (?P<owner>\S*))?\Z")
 _FACT = re.compile(r";\s+(?P<name>dbname|Dumped from database version|Dumped by pg_dump version): (?P<value>.*)")

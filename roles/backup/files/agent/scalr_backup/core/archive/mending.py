@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from scalr_backup.core.archive.checks import is_partitioned, violated_check
 from scalr_backup.core.archive.head import ArchiveHead, TocEntry
 from scalr_backup.core.archive.trouble import Trouble, name_of
-from scalr_backup.core.records.state import ObjectRecord
+from scalr_backup.core.records.failures import ObjectRecord
 from scalr_backup.core.sql import quote_identifier, unquote_identifier
 
 FAILED, NOT_VALID, LEFT_OUT, MENDED, UNREACHABLE = "failed", "not_valid", "left_out", "mended", "unreachable"

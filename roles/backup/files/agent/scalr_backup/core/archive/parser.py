@@ -95,6 +95,9 @@ class HeadParser:
         self._has_relkinds = False
         self._entries: list[TocEntry] = []
         self._dump_ids: set[int] = set()
+        # Where the number of entries stands, and where each entry ends: whoever adds entries passes the others as they are.
+        self.count_position = 0
+        self.entry_ends: list[int] = []
 
     @property
     def place(self) -> str:
@@ -117,6 +120,7 @@ class HeadParser:
                     self._header = self._read_header()
                     self._has_relkinds = self._header.version >= (1, 16, 0)
                 elif self._count is None:
+                    self.count_position = start
                     self._count = self._read_count()
                 elif len(self._entries) < self._count:
                     self._take_entry()
@@ -198,6 +202,7 @@ class HeadParser:
             self._refuse(f"two entries have the id {entry.dump_id}")
         self._dump_ids.add(entry.dump_id)
         self._entries.append(entry)
+        self.entry_ends.append(self._position)
         if entry.desc == "ENCODING":
             # pg_dump writes this entry first, so that it is known for all others.
             self._codec = _CODECS.get(encoding_of(entry), _FALLBACK_CODEC)

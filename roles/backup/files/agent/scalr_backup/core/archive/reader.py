@@ -32,10 +32,12 @@ import struct
 from collections.abc import Iterator
 from enum import Enum, auto
 
-from scalr_backup.core.archive.head import ArchiveError, ArchiveHead, TocEntry
+from scalr_backup.core.archive.head import ArchiveError, ArchiveHead, TocEntry, TocLayout
 from scalr_backup.core.archive.parser import HEAD_LIMIT, INT, INT_BYTES, Bytes, HeadParser
 
 _BLOCK_HEADER_BYTES = 1 + INT_BYTES
+# A row of a table's data has no more than PostgreSQL can hold in one piece of memory (MaxAllocSize, memutils.h).
+MOST_CHUNK_BYTES = 1 << 30
 
 _TABLE_DATA, _LARGE_OBJECTS = 1, 3
 
@@ -79,6 +81,8 @@ class ArchiveReader:
         self._head_bytes: bytes | None = None
         self._blocks: tuple[TocEntry, ...] = ()
         self._finished_blocks = 0
+        self._block_ends: list[int] = []
+        self._layout: TocLayout | None = None
         self._kind = _TABLE_DATA
         self._stage = _Stage.HEAD
         self._fed = 0
@@ -100,6 +104,16 @@ class ArchiveReader:
         They are an archive without its data: enough for pg_restore to list it, or to restore its schema.
         """
         return self._head_bytes
+
+    @property
+    def layout(self) -> TocLayout | None:
+        """Where the entries stand in ``head_bytes``; None until the head has come whole."""
+        return self._layout
+
+    def take_block_ends(self) -> list[int]:
+        """The places in the archive at which blocks of data have ended since this was last asked."""
+        ends, self._block_ends = self._block_ends, []
+        return ends
 
     @property
     def buffered(self) -> bytes:
@@ -162,6 +176,7 @@ class ArchiveReader:
             return
         self._head = head
         self._head_bytes = bytes(parser.buffer[: head.length])
+        self._layout = TocLayout(parser.count_position, tuple(parser.entry_ends))
         self._blocks = head.data_entries
         self._stage = _Stage.BLOCK if self._blocks else _Stage.END
         self._head_parser = None
@@ -173,6 +188,10 @@ class ArchiveReader:
             self._carry = b""
         position = self._walk(data, self._skip) if self._skip < len(data) else self._skip
         self._skip = max(0, position - len(data))
+        if self._skip > MOST_CHUNK_BYTES:
+            raise ArchiveError(
+                f"After byte {self._fed}, in the data of {self._block.label}: not a valid chunk length.", self._fed
+            )
         self._carry = bytes(data[position:])
 
     def _walk(self, data: Bytes, position: int) -> int:
@@ -193,7 +212,7 @@ class ArchiveReader:
                         offset,
                     )
                 position += INT_BYTES
-                self._end_chunks()
+                self._end_chunks(self._offset_of(data, position))
             elif self._stage is _Stage.LARGE_OBJECT:
                 if size - position < INT_BYTES:
                     return position
@@ -202,7 +221,7 @@ class ArchiveReader:
                 if oid:
                     self._stage = _Stage.CHUNK
                 else:
-                    self._end_block()
+                    self._end_block(self._offset_of(data, position))
             elif self._stage is _Stage.BLOCK:
                 if size - position < _BLOCK_HEADER_BYTES:
                     return position
@@ -254,13 +273,14 @@ class ArchiveReader:
                 return f"the data of {entry.label}: blocks are missing or out of order"
         return f"a block for entry {dump_id}, which is not in the table of contents"
 
-    def _end_chunks(self) -> None:
+    def _end_chunks(self, offset: int) -> None:
         if self._kind == _LARGE_OBJECTS:
             self._stage = _Stage.LARGE_OBJECT
         else:
-            self._end_block()
+            self._end_block(offset)
 
-    def _end_block(self) -> None:
+    def _end_block(self, offset: int) -> None:
+        self._block_ends.append(offset)
         self._finished_blocks += 1
         self._stage = _Stage.BLOCK if self._finished_blocks < len(self._blocks) else _Stage.END
 

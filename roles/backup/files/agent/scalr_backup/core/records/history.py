@@ -19,8 +19,30 @@ class Line(TypedDict):
     time: Moment
 
 
+class BackupDay(TypedDict):
+    """What all passes of a day came to for one database; sums of bytes are of the good ones, *error* is the last failure's."""
+
+    good: int
+    failed: int
+    bytes_read: int
+    bytes_added: int
+    bytes_stored: int
+    error: str | None
+
+
+class PassDay(TypedDict):
+    """What all passes of a day came to as such."""
+
+    good: int
+    failed: int
+    error: str | None
+
+
 class BackupLine(TypedDict):
-    """One database in a pass; *error* is the code of its failure."""
+    """One database in a pass; *error* is the code of its failure. With a *day*, it stands for all of that day.
+
+    *anew* says why everything in a dump had to be new: the ``first`` one in a repository, or rows in another ``order``.
+    """
 
     kind: Literal["backup"]
     time: Moment
@@ -34,12 +56,15 @@ class BackupLine(TypedDict):
     bytes_read: int
     bytes_added: int
     bytes_stored: NotRequired[int]
+    bytes_ordered: NotRequired[int]
+    anew: NotRequired[str | None]
     rows: int | None
     error: str | None
+    day: NotRequired[BackupDay]
 
 
 class PassLine(TypedDict):
-    """A pass, and what the repository was measured at in it."""
+    """A pass, and what the repository was measured at in it. With a *day*, it stands for all of that day."""
 
     kind: Literal["pass"]
     time: Moment
@@ -50,6 +75,7 @@ class PassLine(TypedDict):
     size_bytes: int | None
     snapshots: int | None
     error: str | None
+    day: NotRequired[PassDay]
 
 
 class DrillLine(TypedDict):

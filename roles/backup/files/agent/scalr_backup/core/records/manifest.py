@@ -8,6 +8,7 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 from scalr_backup.core.records.left_out import LeftOutRowsRecord
+from scalr_backup.core.records.row_order import RowOrderRecord
 
 MANIFEST_VERSION = 1
 
@@ -45,6 +46,8 @@ class ManifestDatabase(TypedDict, total=False):
     count_error: str | None
     archive_unchecked: str | None
     left_out: list[LeftOutRowsRecord] | None
+    # Which tables' rows are in the order of a key.
+    row_order: RowOrderRecord | None
 
 
 class ManifestLeftOut(TypedDict):

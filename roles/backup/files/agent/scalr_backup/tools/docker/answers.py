@@ -17,9 +17,12 @@ from scalr_backup.core.errors import (
     DockerUnreachableError,
     ScalrBackupError,
 )
-from scalr_backup.tools.docker.silence import why_silent
+from scalr_backup.tools.docker.silence import is_behind_proxy, why_silent
 
 Answered = TypeVar("Answered")
+
+# What Podman says of a container that does not run, with the status of its own faults.
+_STOPPED_FOR_PODMAN = "container state improper"
 
 
 def document_of(api: docker.APIClient, container: str) -> dict[str, Any] | None:
@@ -39,10 +42,12 @@ def translate(call: Callable[[], Answered], subject: str) -> Answered:
     except NotFound:
         raise ContainerGoneError(f"The container {subject} is gone.") from None
     except APIError as error:
-        if error.status_code == requests.codes.conflict:
+        if error.status_code == requests.codes.conflict or _STOPPED_FOR_PODMAN in str(error.explanation):
             raise ContainerStoppedError(f"The container {subject} is not running; start it first.") from None
         if error.status_code == requests.codes.forbidden:
             raise CallRefusedError(_refusal(error)) from None
+        if is_behind_proxy(error):
+            raise DockerUnreachableError(f"The Docker Engine does not answer: {why_silent(error)}.") from None
         raise DockerUnreachableError(f"The Docker Engine refused: {_refusal(error)}.") from None
     except (DockerException, requests.RequestException, OSError) as error:
         raise DockerUnreachableError(f"The Docker Engine does not answer: {why_silent(error)}.") from None

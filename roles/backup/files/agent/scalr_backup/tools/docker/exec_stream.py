@@ -35,6 +35,7 @@ from scalr_backup.core.errors import (
     CommandLostError,
     ContainerGoneError,
     DockerUnreachableError,
+    LateAnswerError,
     ScalrBackupError,
     SilentCommandError,
 )
@@ -86,8 +87,10 @@ class ExecStream:
         silence_seconds: float,
         command: Command,
         mark: str = "",
+        token: str = "",
     ) -> None:
-        """*mark* is what the shell prints that outlives the command, where there is one."""
+        """*mark* is what the shell prints that outlives the command, where there is one; *token* is in its environment."""
+        self.token = token
         self._mark = f"{mark}\n".encode() if mark else b""
         self._ended = False
         self.exec_id = exec_id
@@ -235,9 +238,14 @@ class ExecStream:
             ) from None
 
     def how_it_ended(self, said: str) -> str:
-        """A sentence on how the command ended, after its output has; *said* is what it said on its standard error."""
+        """A sentence on how the command ended, after its output has; *said* is what it said on its standard error.
+
+        Raises LateAnswerError when it has not.
+        """
         try:
             return ending(self.command, self.wait(), said, lambda: document_of(self._api, self.command.reference))
+        except LateAnswerError:
+            raise
         except ScalrBackupError as error:
             return error.message
 
@@ -253,8 +261,8 @@ class ExecStream:
     def wait(self) -> int:
         """The exit code, once the engine says that the command does not run any more.
 
-        Raises DockerUnreachableError when it still runs a minute after its output ended: then the stream was
-        cut and the output is not whole.
+        Raises LateAnswerError when it still runs a minute after its output ended: then the stream was cut, or the command has
+        closed it, and the output is not whole.
         """
         deadline = time.monotonic() + _EXIT_SECONDS
         while True:
@@ -262,7 +270,7 @@ class ExecStream:
             if not state["Running"] and state["ExitCode"] is not None:
                 return int(state["ExitCode"])
             if time.monotonic() > deadline:
-                raise DockerUnreachableError(f"The output of {self.command} was cut off while it was still running.")
+                raise LateAnswerError(f"The output of {self.command} was cut off while it was still running.")
             time.sleep(0.05)
 
     def close(self) -> None:

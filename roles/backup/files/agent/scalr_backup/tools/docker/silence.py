@@ -11,6 +11,7 @@ import errno
 from collections.abc import Iterator
 
 import requests
+from docker.errors import APIError
 
 # By the operating system's number, what an operator can do something with.
 _REASONS = {
@@ -24,10 +25,14 @@ _REASONS = {
     errno.ENFILE: "this host has too many files open",
 }
 _MOST_EXCEPTIONS = 50
+# What the proxy itself answers when it does not get through to the engine; the engine's own words are JSON.
+_OF_PROXY = {requests.codes.bad_gateway, requests.codes.service_unavailable, requests.codes.gateway_timeout}
 
 
 def why_silent(error: BaseException) -> str:
     """What follows "The Docker Engine does not answer: ", without the full stop at the end."""
+    if is_behind_proxy(error):
+        return "the socket proxy cannot reach it; it is not running, or the proxy's group may not use its socket"
     chain = list(_within(error))
     for one in chain:
         if isinstance(one, (requests.Timeout, TimeoutError)):
@@ -41,6 +46,16 @@ def why_silent(error: BaseException) -> str:
     if any(isinstance(one, (requests.ConnectionError, ConnectionError, EOFError)) for one in chain):
         return _REASONS[errno.ECONNRESET]
     return f"its answer makes no sense ({type(error).__name__})"
+
+
+def is_behind_proxy(error: BaseException) -> bool:
+    """Whether the socket proxy has answered, and says that the engine does not answer it."""
+    return any(
+        isinstance(one, APIError)
+        and one.status_code in _OF_PROXY
+        and str(one.explanation).lstrip().lower().startswith(("<html", "<!doctype"))
+        for one in _within(error)
+    )
 
 
 def _within(error: BaseException) -> Iterator[BaseException]:

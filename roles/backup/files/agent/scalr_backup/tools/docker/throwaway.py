@@ -23,6 +23,8 @@ from scalr_backup.tools.docker.exec_stream import MessageTail
 
 # What processes of a server may share, in memory too; the engine's own 64 MiB are little for parallel index builds.
 SHARED_MEMORY_BYTES = 256 * 1024 * 1024
+# A server and the clients of a restore take some dozens.
+PROCESSES = 1024
 _MEMORY_FACTS = Path("/proc/meminfo")
 
 

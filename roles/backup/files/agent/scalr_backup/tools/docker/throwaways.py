@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
+from scalr_backup.core import power
 from scalr_backup.core.errors import (
     CallRefusedError,
     ContainerGoneError,
@@ -23,6 +24,7 @@ from scalr_backup.core.errors import (
 from scalr_backup.tools.docker.answers import translate
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.throwaway import (
+    PROCESSES,
     SHARED_MEMORY_BYTES,
     ContainerOutput,
     Image,
@@ -38,6 +40,12 @@ _REMOVAL_SECONDS = 60.0
 
 class Throwaways(DockerHost):
     """The Docker Engine of this host, its images, and containers of them to throw away."""
+
+    def power(self, document: Mapping[str, Any], *, accepted: bool) -> str | None:
+        """What power over the host a container has; a throwaway container is what a drill is there for, and has none."""
+        if power.DRILL_LABEL in ((document.get("Config") or {}).get("Labels") or {}):
+            return None
+        return super().power(document, accepted=accepted)
 
     def require_throwaways(self) -> None:
         """Check that containers may be created at all, before starting anything that needs one.
@@ -116,6 +124,7 @@ class Throwaways(DockerHost):
             mem_limit=spec.memory_bytes,
             memswap_limit=spec.memory_bytes,
             network_mode="none",
+            pids_limit=PROCESSES,
             read_only=True,
             security_opt=["no-new-privileges"],
             shm_size=SHARED_MEMORY_BYTES,

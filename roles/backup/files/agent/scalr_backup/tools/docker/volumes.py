@@ -11,13 +11,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from scalr_backup.core.errors import RoomUnknownError, SilentCommandError
+from scalr_backup.core.errors import LateAnswerError, RoomUnknownError
 from scalr_backup.core.room import Place
+from scalr_backup.tools.docker.bounds import Bounds
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream
 
 # How long df may take: it asks the kernel, which has the answer unless the mount hangs.
 ANSWER_SECONDS = 10.0
+# A few lines for each tablespace.
+_MOST_BYTES = 1024 * 1024
 
 _TELL = """
 tell() {
@@ -48,12 +51,14 @@ done
 
 # As POSIX has it: the device, its size, used and free in KiB, how full, and where it is mounted.
 _DF_LINE = re.compile(
-    r"^(?P<device>\S.*?)\s+[0-9]+\s+(?P<used>[0-9]+)\s+(?P<free>[0-9]+)\s+[0-9]+%\s+(?P<mount>/.*?)\s*$", re.MULTILINE
+    r"^(?P<device>\S.*?)\s+[0-9]{1,18}\s+(?P<used>[0-9]{1,18})\s+(?P<free>[0-9]{1,18})\s+[0-9]{1,18}%\s+(?P<mount>/.*?)\s*$",
+    re.MULTILINE,
 )
 _STAT_LINE = re.compile(
-    r"^stat (?P<id>[0-9a-f]+) (?P<block>[0-9]+) (?P<total>[0-9]+) (?P<unused>[0-9]+) (?P<free>[0-9]+)$", re.MULTILINE
+    r"^stat (?P<id>[0-9a-f]+) (?P<block>[0-9]{1,18}) (?P<total>[0-9]{1,18}) (?P<unused>[0-9]{1,18}) (?P<free>[0-9]{1,18})$",
+    re.MULTILINE,
 )
-_NUMBER = re.compile(r"^(processors|log) ([0-9]+)", re.MULTILINE)
+_NUMBER = re.compile(r"^(processors|log) ([0-9]{1,15})\b", re.MULTILINE)
 
 
 def look(docker: DockerHost, container: str, directories: Sequence[str]) -> list[Place | None]:
@@ -79,15 +84,16 @@ def data_directory(docker: DockerHost, container: str) -> str | None:
 
     A server changes into its data directory and stays there; a user who is no superuser may not be told it in SQL.
     """
-    result = docker.run(container, ["sh", "-c", _FIND_DATA], silence_seconds=ANSWER_SECONDS)
+    result = docker.run(container, ["sh", "-c", _FIND_DATA], silence_seconds=ANSWER_SECONDS, most_bytes=_MOST_BYTES)
     found = {line for line in result.stdout.decode("utf-8", "replace").splitlines() if line.startswith("/")}
     return found.pop() if len(found) == 1 else None
 
 
 def _run(docker: DockerHost, container: str, script: str, directories: Sequence[str]) -> str:
     try:
-        result = docker.run(container, ["sh", "-c", script, "sh", *directories], silence_seconds=ANSWER_SECONDS)
-    except SilentCommandError:
+        argv = ["sh", "-c", script, "sh", *directories]
+        result = docker.run(container, argv, silence_seconds=ANSWER_SECONDS, most_bytes=_MOST_BYTES)
+    except LateAnswerError:
         raise _no_answer(container, directories) from None
     return result.stdout.decode("utf-8", "replace")
 
@@ -107,14 +113,16 @@ class VolumeWatch:
         Raises RoomUnknownError when the answer does not come, or a ScalrBackupError when the container is gone.
         """
         told = b""
+        bounds = Bounds(f"df in {self._container}", ANSWER_SECONDS, _MOST_BYTES)
         try:
             self._stream.write(b"\n")
             while not told.endswith(b"==\n"):
                 kind, data = next(self._frames, (0, b""))
                 if kind == 0:
                     raise _no_answer(self._container, self._directories)
+                bounds.take(kind, len(data))
                 told += data if kind == STDOUT else b""
-        except (SilentCommandError, OSError):
+        except (LateAnswerError, OSError):
             raise _no_answer(self._container, self._directories) from None
         return read(told.decode("utf-8", "replace"), self._directories)
 
@@ -130,7 +138,8 @@ def watch(
     argv = ["sh", "-c", _KEEP_LOOKING, WATCH_NAME, *directories]
     with docker.start_exec(container, argv, environment, stdin=True, silence_seconds=ANSWER_SECONDS) as stream:
         try:
-            yield VolumeWatch(stream, container, directories)
+            with docker.ended_if_astray(stream):
+                yield VolumeWatch(stream, container, directories)
         finally:
             with suppress(OSError):
                 stream.end_input()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from scalr_backup.core.spoken import Count, Shape, Text
 from scalr_backup.core.sql import quote_literal
 
 # Seconds of silence after which somebody is asked for, and then between one time and the next.
@@ -55,14 +56,14 @@ ORDER BY chain.depth, chain.pid;
 class Blocker:
     """A session in the way; at *depth* 1 in ours, beyond that in another blocker's."""
 
-    locked: str
-    depth: int
-    pid: int
-    user: str | None = None
-    application: str | None = None
-    state: str | None = None
-    since: str | None = None
-    prepared: str | None = None
+    locked: Text
+    depth: Count
+    pid: Count
+    user: Text | None = None
+    application: Text | None = None
+    state: Text | None = None
+    since: Text | None = None
+    prepared: Text | None = None
 
     @property
     def name(self) -> str:
@@ -76,6 +77,9 @@ class Blocker:
             f"since {self.since} UTC" if self.since else "",
         ]
         return f"process {self.pid} ({', '.join(fact for fact in facts if fact)})"
+
+
+BLOCKERS = Shape[Blocker](Blocker)
 
 
 def blockers_sql(application: str) -> str:

@@ -11,12 +11,14 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 
+from scalr_backup.core.archive.parser import HEAD_LIMIT
 from scalr_backup.core.endings import last_words
 from scalr_backup.core.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
-from scalr_backup.core.sql import connection_string
+from scalr_backup.core.spoken import FLAGS, MOST_OF_TABLES
+from scalr_backup.core.sql import connection_string, quote_identifier
 from scalr_backup.core.text import decoded, encoded
 from scalr_backup.tools.docker.exec_stream import ExecResult, ExecStream
-from scalr_backup.tools.postgres.session import PSQL, WITHOUT_CONVERSION, PostgresServer
+from scalr_backup.tools.postgres.session import PSQL, WITHOUT_CONVERSION, WORK_SECONDS, PostgresServer
 
 # The restored database's own settings and event triggers stand in the way of neither.
 _AMCHECK_OPTIONS = (
@@ -25,7 +27,7 @@ _AMCHECK_OPTIONS = (
 )
 # A script that is kept, and one of an operator's, is in UTF8.
 _IN_UTF8 = {"PGCLIENTENCODING": "UTF8"}
-# An operator's SQL has an hour, whatever else is set.
+# A statement of an operator's SQL has an hour, whatever else is set, and all of them together what work has.
 _READ_ONLY_OPTIONS = (
     "-c default_transaction_read_only=on -c statement_timeout=3600000 -c lock_timeout=0 -c client_min_messages=warning"
 )
@@ -38,6 +40,15 @@ _PUT_HEAD = 'umask 077; nproc 2>/dev/null || echo 1; cat > "$1" || { rm -f "$1";
 _DAMAGED = 2
 # More jobs than this compete for the disk rather than share the work.
 MOST_JOBS = 8
+_MOST_DIGITS = 6
+
+
+def rows_left_out(schema: str, table: str) -> str:
+    """The option of a pg_dump that leaves one table's rows out: a pattern in which quotes take its meaning from all else.
+
+    PostgreSQL documentation, psql, "Patterns".
+    """
+    return f"--exclude-table-data={quote_identifier(schema)}.{quote_identifier(table)}"
 
 
 class Clients(PostgresServer):
@@ -61,10 +72,13 @@ class Clients(PostgresServer):
             raise PostgresError(self._docker.how_it_ended(self.container, argv[0], result))
         return decoded(result.stdout)
 
-    def dump_argv(self, database: str, exported_snapshot: str, encoding: str) -> list[str]:
+    def dump_argv(
+        self, database: str, exported_snapshot: str, encoding: str, rows_left_out_of: Iterable[tuple[str, str]] = ()
+    ) -> list[str]:
         """The pg_dump of a backup: custom format, uncompressed so that restic can deduplicate and compress.
 
-        In the database's own *encoding*, nothing has to be converted, and bytes that have no meaning in it go through too.
+        In the database's own *encoding*, nothing has to be converted, and bytes that have no meaning in it go through too. Of
+        some tables, each by its schema and name, it leaves the rows out.
         """
         return [
             "pg_dump",
@@ -74,6 +88,7 @@ class Clients(PostgresServer):
             "--no-password",
             f"--lock-wait-timeout={self._patience.lock_seconds * 1000}",
             f"--snapshot={exported_snapshot}",
+            *(rows_left_out(schema, table) for schema, table in rows_left_out_of),
             f"--dbname={connection_string(database)}",
         ]
 
@@ -115,7 +130,7 @@ class Clients(PostgresServer):
         no room.
         """
         path, said = self._put_into_memory(name, head)
-        processors = int(re.sub(rb"\D", b"", said.split(b"\n")[0]) or 1)
+        processors = int(re.sub(rb"\D", b"", said.split(b"\n")[0])[:_MOST_DIGITS] or 1)
         return path, min(processors, MOST_JOBS)
 
     def put_list(self, name: str, dump_ids: Iterable[int]) -> str | None:
@@ -198,7 +213,7 @@ class Clients(PostgresServer):
 
         Raises UnreadableArchiveError in its words.
         """
-        result = self._run(["pg_restore", "--list"], stdin=head)
+        result = self._run(["pg_restore", "--list"], stdin=head, most_bytes=HEAD_LIMIT)
         if result.exit_code != 0:
             raise UnreadableArchiveError(
                 "The target cannot read this archive: "
@@ -216,7 +231,7 @@ class Clients(PostgresServer):
 
         Raises UnreadableArchiveError in its words.
         """
-        result = self._run(argv, stdin=archive)
+        result = self._run(argv, stdin=archive, most_bytes=HEAD_LIMIT)
         if result.exit_code != 0:
             raise UnreadableArchiveError(
                 f"The target cannot read this archive: {self._docker.how_it_ended(self.container, argv[0], result)}"
@@ -232,7 +247,7 @@ class Clients(PostgresServer):
         """Whether the image has pg_amcheck (PostgreSQL 14 or newer) and the extension that it calls."""
         found = self._docker.run(self.container, ["sh", "-c", "command -v pg_amcheck"]).exit_code == 0
         available = "SELECT to_jsonb(EXISTS (SELECT FROM pg_available_extensions WHERE name = 'amcheck'));"
-        return found and bool(self.query(self._home, available)[0])
+        return found and FLAGS.one(self.query(self._home, available), self._psql)
 
     def check_relations(self, database: str, jobs: int) -> None:
         """Let pg_amcheck read every table and index of a database; makes the extension amcheck in it.
@@ -256,8 +271,9 @@ class Clients(PostgresServer):
             self.container,
             argv,
             self.environment() | {"PGOPTIONS": f"{self._without_limits} {_AMCHECK_OPTIONS}"},
-            silence_seconds=24 * 3600.0,
+            silence_seconds=WORK_SECONDS,
             waiting=self._waiting,
+            most_bytes=MOST_OF_TABLES,
         )
 
     def run_read_only(self, database: str, sql: str) -> list[str]:
@@ -273,7 +289,7 @@ class Clients(PostgresServer):
             argv,
             self.environment() | {"PGOPTIONS": f"{self._without_limits} {_READ_ONLY_OPTIONS}"} | _IN_UTF8,
             stdin=encoded(script),
-            silence_seconds=2 * 3600.0,
+            silence_seconds=WORK_SECONDS,
             waiting=self._waiting,
         )
         text = result.stdout.decode("utf-8", "replace")

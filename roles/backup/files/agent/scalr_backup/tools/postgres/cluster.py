@@ -9,16 +9,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from scalr_backup.core.answers import ConnectedAnswer
+from scalr_backup.core.archive.database import DatabaseDefinition
 from scalr_backup.core.errors import PostgresError, RoomUnknownError
 from scalr_backup.core.model import Database, LeftOut, Volume, kept_since
-from scalr_backup.core.room import DEFAULT_TABLESPACE, NOWHERE, LogSettings, Place, Survey
+from scalr_backup.core.room import DEFAULT_TABLESPACE, Place, Survey
 from scalr_backup.core.slots import SlotAnswer
+from scalr_backup.core.spoken import COUNTED, COUNTS, FLAGS, MOST_OF_TABLES, NAMES, TEXTS
 from scalr_backup.core.sql import quote_identifier, quote_literal
 from scalr_backup.tools.docker import volumes
 from scalr_backup.tools.postgres.clients import MOST_JOBS, Clients
+from scalr_backup.tools.postgres.failures import explain_failure
+from scalr_backup.tools.postgres.limits import TABLES_ONLY
 from scalr_backup.tools.postgres.queries import (
     ARE_ROWS_OF_OTHERS,
     CONNECTED,
@@ -34,7 +37,18 @@ from scalr_backup.tools.postgres.queries import (
     count_rows,
     sequence_values,
 )
-from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREFIX, converted_or_raw, explain_failure
+from scalr_backup.tools.postgres.room import log_settings, unknown_room
+from scalr_backup.tools.postgres.session import ANSWER_SECONDS, APPLICATION_PREFIX, converted_or_raw
+from scalr_backup.tools.postgres.shapes import (
+    CONNECTIONS,
+    DATABASE_ROWS,
+    MOMENTS,
+    ROLE_ROWS,
+    ROOMS,
+    SLOT_ROWS,
+    VALUES,
+    DatabaseRow,
+)
 from scalr_backup.tools.postgres.window import DONE, MOMENT, window_script
 
 # Half-made databases of a restore: this, the run's id and a number. Nothing else is called so; a user's database
@@ -43,6 +57,7 @@ RESTORE_PREFIX = "scalr_restore_"
 _HALF_MADE = re.compile(RESTORE_PREFIX + r"(?P<day>[0-9]{8}t[0-9]{6}z)_(?P<rest>[0-9a-f]{4})_[0-9]+\Z")
 # What new databases are copied from.
 _TEMPLATE = "template1"
+_LONGEST_VERSION = 40
 # PostgreSQL documentation, "Error Codes"; and how often and how soon a database is tried again that is in use.
 _OBJECT_IN_USE = "55006"
 _DROP_TRIES, _BETWEEN_DROPS_SECONDS = 20, 0.2
@@ -64,10 +79,12 @@ class LiveDatabase:
 
 @dataclass(frozen=True)
 class RolesOnTarget:
-    """The roles of a cluster, and whether the agent's user may make more."""
+    """The roles of a cluster, which of them are superusers, who the agent's user is, and whether he may make more."""
 
     names: frozenset[str]
     may_create: bool
+    superusers: frozenset[str] = frozenset()
+    user: str = ""
 
 
 class Postgres(Clients):
@@ -75,15 +92,16 @@ class Postgres(Clients):
 
     def server_version(self) -> str:
         """The server's version, such as ``17.6``."""
-        version: str = self.query(self._home, "SELECT to_jsonb(current_setting('server_version'));")[0]
-        return version.split(" ", 1)[0]
+        rows = self.query(self._home, "SELECT to_jsonb(current_setting('server_version'));")
+        return TEXTS.one(rows, self._psql).split(" ", 1)[0][:_LONGEST_VERSION]
 
     def databases(self) -> tuple[tuple[Database, ...], tuple[LeftOut, ...]]:
         """Every database that can be saved, templates too, and those that cannot.
 
         Neither lists a ``postgres`` among others or a ``template1`` that holds nothing of its own.
         """
-        rows = [row for row in self.query(self._home, DATABASES) if not _HALF_MADE.match(row["name"])]
+        said = DATABASE_ROWS.of(self.query(self._home, DATABASES), self._psql)
+        rows = [row for row in said if not _HALF_MADE.match(row["name"])]
         left_out = [LeftOut(row["name"], why) for row in rows if (why := _why_left_out(row))]
         out = {one.name for one in left_out}
         found = [_database(row) for row in rows if row["name"] not in out]
@@ -106,19 +124,28 @@ class Postgres(Clients):
     def may_read_passwords(self) -> bool:
         """Whether the hashes of the roles' passwords can be saved: only superusers see them unless told otherwise."""
         sql = "SELECT to_jsonb(has_table_privilege('pg_catalog.pg_authid', 'SELECT'));"
-        return bool(self.query(self._home, sql)[0])
+        return FLAGS.one(self.query(self._home, sql), self._psql)
 
     def live_database(self, name: str) -> LiveDatabase | None:
         """Size and other sessions of a database; None when there is no such database."""
         with self.session(self._maintenance_database(name), silence_seconds=ANSWER_SECONDS) as session:
-            size = session.query(
-                f"SELECT to_jsonb(pg_database_size(oid)) FROM pg_database WHERE datname = {quote_literal(name)};"
+            size = COUNTS.of(
+                session.query(
+                    "SELECT to_jsonb(COALESCE(pg_database_size(oid), 0)) FROM pg_database "
+                    f"WHERE datname = {quote_literal(name)};"
+                ),
+                self._psql,
             )
-            connected = session.query(CONNECTED.format(name=quote_literal(name), ours=APPLICATION_PREFIX))
-            [prepared] = session.query(
-                f"SELECT to_jsonb(count(*)) FROM pg_prepared_xacts WHERE database = {quote_literal(name)};"
+            connected = CONNECTIONS.of(
+                session.query(CONNECTED.format(name=quote_literal(name), ours=APPLICATION_PREFIX)), self._psql
             )
-            slots = session.query(SLOTS.format(name=quote_literal(name)))
+            prepared = COUNTS.one(
+                session.query(
+                    f"SELECT to_jsonb(count(*)) FROM pg_prepared_xacts WHERE database = {quote_literal(name)};"
+                ),
+                self._psql,
+            )
+            slots = SLOT_ROWS.of(session.query(SLOTS.format(name=quote_literal(name))), self._psql)
         if not size:
             return None
         sessions = sum(one["sessions"] for one in connected)
@@ -126,25 +153,24 @@ class Postgres(Clients):
 
     def slots(self, database: str) -> tuple[SlotAnswer, ...]:
         """The logical replication slots of a database; told to a run that is to stop as well."""
-        return tuple(self.unstoppable().query(self._home, SLOTS.format(name=quote_literal(database))))
-
-    def settings(self, *names: str) -> list[str]:
-        """Settings of the server, such as ``shared_preload_libraries``; raises PostgresError where one may not be read."""
-        rows = ", ".join(f"({number}, {quote_literal(name)})" for number, name in enumerate(names))
-        sql = f"SELECT to_jsonb(current_setting(name)) FROM (VALUES {rows}) AS wanted (number, name) ORDER BY number;"
-        return self.query(self._home, sql)
+        rows = self.unstoppable().query(self._home, SLOTS.format(name=quote_literal(database)))
+        return tuple(SLOT_ROWS.of(rows, self._psql))
 
     def readable_settings(self, names: Sequence[str]) -> dict[str, str]:
         """Those of these settings that the server knows, and that the agent's user may read."""
         listed = ", ".join(map(quote_literal, names))
         rows = f"SELECT jsonb_build_array(name, setting) FROM pg_settings WHERE name IN ({listed});"
-        return dict(self.query(self._home, rows))
+        found = VALUES.of(self.query(self._home, rows), self._psql)
+        return {name: value for name, value in found if value is not None}
 
     def volume(self, directory: str) -> Volume | None:
-        """The file system that a directory of the container lies on; None when that is unknown.
+        """The file system that a directory of the container lies on, or the server's data where it is ""; None when unknown.
 
         Raises what keeps the container from answering.
         """
+        directory = directory or volumes.data_directory(self._docker, self.container) or ""
+        if not directory:
+            return None
         [place] = volumes.look(self._docker, self.container, [directory])
         return Volume(directory, place.free_bytes, place.total_bytes) if place else None
 
@@ -153,10 +179,10 @@ class Postgres(Clients):
 
         Raises RoomUnknownError when neither ``df`` nor ``stat`` works.
         """
-        known = self.query(self._home, ROOM_OF_SERVER)[0]
+        known = ROOMS.one(self.query(self._home, ROOM_OF_SERVER), self._psql)
         known["directory"] = known["directory"] or volumes.data_directory(self._docker, self.container)
         if known["directory"] is None:
-            return _unknown_room(known, self.container, self._credentials.user)
+            return unknown_room(known, self.container, self._credentials.user)
         log = f"{known['directory']}/pg_wal"
         directories = {DEFAULT_TABLESPACE: known["directory"]} | {
             name: f"{known['directory']}/pg_tblspc/{oid}" for name, oid in known["tablespaces"].items()
@@ -171,7 +197,7 @@ class Postgres(Clients):
         return Survey(
             log=found[0],
             tablespaces=dict(zip(directories, found[1:], strict=True)),
-            settings=_log_settings(known),
+            settings=log_settings(known),
             log_bytes=log_bytes,
             sort_memory_bytes=known["sort_bytes"],
             processors=min(processors, MOST_JOBS),
@@ -193,20 +219,22 @@ class Postgres(Clients):
     def roles(self) -> RolesOnTarget:
         """Every role there is, PostgreSQL's own among them."""
         with self.session(self._home, silence_seconds=ANSWER_SECONDS) as session:
-            names = session.query("SELECT to_jsonb(rolname) FROM pg_roles;")
-            may_create = session.query(
-                "SELECT to_jsonb(rolsuper OR rolcreaterole) FROM pg_roles WHERE rolname = current_user;"
+            rows = session.query("SELECT jsonb_build_array(rolname, rolsuper) FROM pg_roles;")
+            mine = session.query(
+                "SELECT jsonb_build_array(rolname, rolsuper OR rolcreaterole) FROM pg_roles WHERE rolname = current_user;"
             )
-        return RolesOnTarget(frozenset(names), may_create == [True])
+        known = dict(ROLE_ROWS.of(rows, self._psql))
+        user, may_create = ROLE_ROWS.one(mine, self._psql)
+        return RolesOnTarget(frozenset(known), may_create, frozenset(one for one in known if known[one]), user)
 
     def available_extensions(self) -> dict[str, str]:
         """The extensions whose files the container's image has, with the version that it would create."""
         rows = self.query(self._home, "SELECT jsonb_build_array(name, default_version) FROM pg_available_extensions;")
-        return dict(rows)
+        return {name: version or "" for name, version in VALUES.of(rows, self._psql)}
 
     def tablespaces(self) -> frozenset[str]:
         """Every tablespace there is."""
-        return frozenset(self.query(self._home, "SELECT to_jsonb(spcname) FROM pg_tablespace;"))
+        return frozenset(NAMES.of(self.query(self._home, "SELECT to_jsonb(spcname) FROM pg_tablespace;"), self._psql))
 
     def make_roles(self, statements: Sequence[str]) -> None:
         """Run statements that make roles, all or none.
@@ -216,14 +244,11 @@ class Postgres(Clients):
         with self.session(self._home) as session:
             # Nor does psql show the line that the server complains of.
             session.query("\\set VERBOSITY terse\n" + SILENCE_THE_LOG)
-            session.query("BEGIN;\n" + "\n".join(statements) + "\nCOMMIT;")
+            session.run(["BEGIN", *statements, "COMMIT"])
 
-    def rename_database(self, name: str, new_name: str) -> None:
-        """Rename a database that is not in use."""
-        self.execute(
-            self._maintenance_database(name),
-            f"ALTER DATABASE {quote_identifier(name)} RENAME TO {quote_identifier(new_name)}",
-        )
+    def keep_database(self, name: str, new_name: str) -> None:
+        """Give a new database, which is not in use, a name to stay under, and let in whoever has a right to."""
+        self.rename_all([(name, new_name)], [let_in(new_name)])
 
     def drop_database(self, name: str) -> None:
         """Drop a database and end its sessions; it need not exist, and may be a template.
@@ -239,7 +264,7 @@ class Postgres(Clients):
             f"SELECT format('ALTER DATABASE %I IS_TEMPLATE false', datname) FROM pg_database "
             f"WHERE datname = {quote_literal(name)} AND datistemplate \\gexec",
         )
-        for subscription in map(quote_identifier, subscriptions):
+        for subscription in map(quote_identifier, NAMES.of(subscriptions, self._psql)):
             self.execute(
                 name,
                 f"ALTER SUBSCRIPTION {subscription} DISABLE",
@@ -260,11 +285,16 @@ class Postgres(Clients):
             patient.end_sessions(name)
             time.sleep(_BETWEEN_DROPS_SECONDS)
 
-    def create_database(self, name: str, create_sql: str, owner: str) -> None:
-        """Create a database by the archive's own definition and give it to its owner."""
+    def create_database(self, name: str, definition: DatabaseDefinition, owner: str, *, with_tablespace: bool) -> None:
+        """Create a database by an archive's definition and give it to its owner.
+
+        Until it is renamed to what it shall be called, none but superusers are let in, so that whoever owns something in it
+        does not meddle with what is made; unless the agent's user is none of them.
+        """
+        closed = bool(self._without_event_triggers)
         self.execute(
             self._maintenance_database(name),
-            create_sql.rstrip().rstrip(";"),
+            definition.create(name, with_tablespace=with_tablespace, closed=closed),
             f"ALTER DATABASE {quote_identifier(name)} OWNER TO {quote_identifier(owner)}",
         )
 
@@ -284,10 +314,10 @@ class Postgres(Clients):
 
     def _count(self, database: str, *, rows: bool, raw: bool) -> tuple[RowCounts | None, SequenceValues]:
         with self.session(database, self._without_event_triggers, raw=raw) as session:
-            return (count_rows(session) if rows else None), sequence_values(session)
+            return (count_rows(session, MOST_OF_TABLES) if rows else None), sequence_values(session)
 
     def swap(self, live: str, new: str, old: str | None, properties: Sequence[str]) -> None:
-        """Rename *live* to *old* and *new* to *live*, and set the database's properties, all in one transaction.
+        """Rename *live* to *old* and *new* to *live*, and set that one's properties, all in one transaction.
 
         *old* is None when there is no live database. Raises PostgresError; then nothing has changed.
         """
@@ -306,9 +336,7 @@ class Postgres(Clients):
         statements += [
             f"ALTER DATABASE {quote_identifier(one)} RENAME TO {quote_identifier(other)}" for one, other in pairs
         ]
-        statements.extend(statement.rstrip().rstrip(";") for statement in properties)
-        statements.append("COMMIT")
-        script = ";\n".join(statements) + ";"
+        statements += [*properties, "COMMIT"]
         busy = list(dict.fromkeys(name for pair in pairs for name in pair))
         maintenance = self._maintenance_database(self._home if self._home in busy else busy[0])
         # Once begun, a swap waits for its answer, even when told to stop: it takes seconds.
@@ -316,7 +344,7 @@ class Postgres(Clients):
             self._sessions_ended(maintenance, busy),
             self.unstoppable().session(maintenance) as session,
         ):
-            session.query(script)
+            session.run(statements)
 
     def while_named(self, live: str, new: str, aside: str | None, statements: Sequence[str]) -> tuple[bool, str]:
         """Run statements in the database *new* while it is called *live*, and the live one *aside*, for a moment.
@@ -325,17 +353,14 @@ class Postgres(Clients):
         Raises what keeps the answer from coming; the names then tell how far it came.
         """
         home = self._maintenance_database(live)
-        # A limit of connections keeps everybody out but superusers, of whom we have to be one.
-        script = window_script(live, new, aside, statements, guarded=bool(self._without_event_triggers))
+        script = window_script(live, new, aside, statements)
         # Once begun, it waits for its answer, even when told to stop: it takes a moment.
         with self.unstoppable(f"{self.application} {MOMENT}").session(home) as session:
-            said: list[dict[str, Any]] = session.query(script)
+            said = MOMENTS.of(session.query(script), self._psql)
         if not said:
             raise PostgresError(f"{self.container} did not say whether the names are back")
         words = str(said[-1]["said"])
-        return bool(said[-1]["back"]), "" if words == DONE else explain_failure(words)[
-            1
-        ] or "its psql could not be started"
+        return said[-1]["back"], "" if words == DONE else explain_failure(words)[1] or "its psql could not be started"
 
     def holds_more_than_extensions(self, database: str, *, rows: bool) -> bool:
         """Whether somebody has written into a database in which nothing was made but extensions.
@@ -343,6 +368,7 @@ class Postgres(Clients):
         With *rows*, what stands in the extensions' own tables counts, too, unless their creation has put it there.
         """
         with self.session(database, self._without_event_triggers, silence_seconds=ANSWER_SECONDS) as session:
+            session.query(TABLES_ONLY)
             return session.query(IS_MORE_THAN_EXTENSIONS) == [True] or (rows and any(session.query(ARE_ROWS_OF_OTHERS)))
 
     def set_until_full(self, database: str, settings: Mapping[str, str]) -> tuple[str, ...]:
@@ -367,19 +393,19 @@ class Postgres(Clients):
     def alter(self, database: str, statements: Sequence[str]) -> None:
         """Run statements in a half-made database, whose event triggers keep still."""
         with self.session(database, self._without_event_triggers) as session:
-            for statement in statements:
-                session.query(f"{statement};")
+            session.run(statements, last=True)
 
     def call_of_extension(self, database: str, extension: str, function: str) -> None:
         """Call a function of an extension, which has no arguments, in a database that is full."""
         with self.session(database) as session:
-            [schema] = session.query(
+            rows = session.query(
                 "SELECT to_jsonb(nspname) FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace "
                 f"WHERE extname = {quote_literal(extension)};"
             )
+            schema = NAMES.one(rows, self._psql)
             call = f"{quote_identifier(schema)}.{quote_identifier(function)}()"
-            # What it calls in turn may be found by the extension's schema alone.
-            session.query(f"SET search_path = {quote_identifier(schema)}, pg_catalog;")
+            # What it calls in turn may be found by the extension's schema alone; in which others may have put functions, too.
+            session.query(f"SET search_path = pg_catalog, {quote_identifier(schema)}, pg_temp;")
             session.query(f"SELECT count(*) AS called FROM {call} \\gset")
 
     @contextmanager
@@ -413,10 +439,10 @@ class Postgres(Clients):
         """Databases that a restore began and did not finish, with their sizes in bytes."""
         rows = self.query(
             self._home,
-            "SELECT jsonb_build_array(datname, pg_database_size(oid)) FROM pg_database "
+            "SELECT jsonb_build_array(datname, COALESCE(pg_database_size(oid), 0)) FROM pg_database "
             f"WHERE starts_with(datname, {quote_literal(RESTORE_PREFIX)});",
         )
-        return {name: size for name, size in rows if _HALF_MADE.match(name)}
+        return {name: size for name, size in COUNTED.of(rows, self._psql) if _HALF_MADE.match(name)}
 
     def database_names(self) -> set[str]:
         """Every database of the cluster, templates too; told to a run that is to stop as well, as what a swap came to."""
@@ -425,17 +451,22 @@ class Postgres(Clients):
     def database_oids(self) -> dict[str, int]:
         """The same, each with what it keeps whatever it is called."""
         rows = "SELECT jsonb_build_array(datname, oid::bigint) FROM pg_database;"
-        return dict(self.unstoppable().query(self._home, rows))
+        return dict(COUNTED.of(self.unstoppable().query(self._home, rows), self._psql))
 
     def _is_empty(self, database: str) -> bool:
-        return bool(self.query(database, IS_EMPTY)[0])
+        return FLAGS.one(self.query(database, IS_EMPTY), self._psql)
 
 
-def _database(row: Mapping[str, Any]) -> Database:
+def let_in(database: str) -> str:
+    """The statement that opens a database as it was created: what else it says of sessions, its archive's properties do."""
+    return f"ALTER DATABASE {quote_identifier(database)} CONNECTION LIMIT = -1"
+
+
+def _database(row: DatabaseRow) -> Database:
     return Database(row["name"], row["size_bytes"], row["owner"], row["encoding"], row["is_template"])
 
 
-def _why_left_out(row: Mapping[str, Any]) -> str | None:
+def _why_left_out(row: DatabaseRow) -> str | None:
     """Why a database cannot be saved; None where it can."""
     if not row["is_valid"]:
         return "an interrupted DROP DATABASE has left it unusable, and nothing but dropping it is possible"
@@ -446,28 +477,3 @@ def run_of_half_made(name: str) -> str | None:
     """The id of the run that a half-made database is of; None for any other name."""
     match = _HALF_MADE.match(name)
     return f"{match['day'].upper()}-{match['rest']}" if match else None
-
-
-def _unknown_room(known: Mapping[str, Any], container: str, user: str) -> Survey:
-    """What is to be had where nobody says where the server's volumes are."""
-    return Survey(
-        log=NOWHERE,
-        tablespaces={DEFAULT_TABLESPACE: NOWHERE, **dict.fromkeys(known["tablespaces"], NOWHERE)},
-        settings=_log_settings(known),
-        log_bytes=0,
-        sort_memory_bytes=known["sort_bytes"],
-        processors=1,
-        unknown=f"The user {user} of {container} may not read data_directory (GRANT pg_read_all_settings TO {user} allows it)",
-    )
-
-
-def _log_settings(known: Mapping[str, Any]) -> LogSettings:
-    """How the server treats its log, by what it says of itself."""
-    kept, hoards = int(known["kept_bytes"]), None
-    if known["archive_fails"]:
-        hoards = "archive_mode is on but nothing is archived, so the server keeps all of it"
-    elif known["slots"] and known["kept_for_slots"] < 0:
-        hoards = f"the replication slot {known['slots'][0]} is not in use, so the server keeps all of it"
-    elif known["slots"]:
-        kept += int(known["kept_for_slots"])
-    return LogSettings(int(known["limit_bytes"]), kept, bool(known["checksums"]), hoards)

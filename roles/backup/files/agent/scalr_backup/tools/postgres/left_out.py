@@ -11,14 +11,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Annotated
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.left_out import MADE_ANEW, MOST_COUNTED, MOST_RELATIONS, relation_name
 from scalr_backup.core.records.left_out import LeftOutRowsRecord, Why
+from scalr_backup.core.spoken import COUNTS, Count, Flag, Name, Shape, Text
 from scalr_backup.core.sql import quote_identifier
+from scalr_backup.tools.postgres.limits import TABLES_ONLY
 from scalr_backup.tools.postgres.session import ANSWER_SECONDS, PostgresServer, SqlSession
+from scalr_backup.tools.postgres.statements import as_values
 
 # A look at what is left out must not take longer than what is saved.
 _TIMEOUT_SECONDS = 60
@@ -28,14 +33,18 @@ _COUNTED: frozenset[Why] = frozenset({"extension", "extension_filter", "system_s
 class Candidate(TypedDict):
     """A relation that may hold rows which pg_dump leaves out; *condition* is the one of the extension *oid*."""
 
-    schema: str
-    name: str
+    schema: Name
+    name: Name
     why: Why
-    extension: str | None
-    oid: int | None
-    condition: str | None
-    readable: bool
+    extension: Name | None
+    oid: Count | None
+    condition: Text | None
+    readable: Flag
 
+
+_SURVEYS = Shape[tuple[list[Candidate], list[list[str]]]](
+    tuple[list[Candidate], list[Annotated[list[Name], Field(min_length=2, max_length=2)]]]
+)
 
 # By the catalogs alone and without a lock, so that it cannot fail where a dump would work; of too many, those that hold the
 # most come first, and those whose rows lie elsewhere last. 16384 is FirstNormalObjectId
@@ -61,19 +70,20 @@ _CANDIDATES = f"""
      ORDER BY c.relkind = 'f', c.relpages DESC, n.nspname, c.relname LIMIT {MOST_RELATIONS}) AS candidate)
 """
 # Tables that the role of this session does not see whole. pg_dump refuses them, after it has dumped others for hours.
-_HIDDEN = """
-  (SELECT COALESCE(jsonb_agg(jsonb_build_array(n.nspname, c.relname) ORDER BY n.nspname, c.relname), '[]')
+_HIDDEN = f"""
+  (SELECT COALESCE(jsonb_agg(hidden.name ORDER BY hidden.name), '[]') FROM (
+   SELECT jsonb_build_array(n.nspname, c.relname) AS name
    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
    WHERE c.relkind = 'r' AND c.relrowsecurity AND row_security_active(c.oid)
      AND NOT EXISTS (SELECT FROM pg_depend AS d
-                     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
+                     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+   ORDER BY n.nspname, c.relname LIMIT {MOST_RELATIONS}) AS hidden)
 """
 
 
 def survey(session: SqlSession) -> tuple[list[Candidate], list[list[str]]]:
     """What a dump in this session's database may leave out, and the tables that row-level security keeps it from dumping."""
-    candidates, hidden = session.query(f"SELECT jsonb_build_array({_CANDIDATES}, {_HIDDEN});")[0]
-    return candidates, hidden
+    return _SURVEYS.one(session.query(f"SELECT jsonb_build_array({_CANDIDATES}, {_HIDDEN});"), "psql")
 
 
 def lost_with_live(server: PostgresServer, database: str) -> list[LeftOutRowsRecord]:
@@ -118,11 +128,13 @@ def _counts(server: PostgresServer, database: str, candidates: Sequence[Candidat
         suppress(ScalrBackupError),
         server.session(database, silence_seconds=2.0 * _TIMEOUT_SECONDS, watched=False) as session,
     ):
-        session.query("BEGIN READ ONLY;")
+        session.query(f"{TABLES_ONLY}BEGIN READ ONLY;")
         for one in reversed(candidates):
             left = max(1, round(1000 * (deadline - time.monotonic())))
             session.query(f"SET LOCAL statement_timeout = {left};")
-            [counts[relation_name(one["schema"], one["name"])]] = session.query(count_sql(one))
+            # A condition is an extension's own text.
+            rows = session.query(as_values([count_sql(one)]))
+            counts[relation_name(one["schema"], one["name"])] = COUNTS.one(rows, "psql")
     return counts
 
 
@@ -160,7 +172,8 @@ def count_sql(one: Candidate) -> str:
 def hidden_words(hidden: Sequence[Sequence[str]], user: str) -> str:
     """Why row-level security stands against a dump, and the way out."""
     names = ", ".join(relation_name(schema, name) for schema, name in hidden[:10])
-    more = f" and {len(hidden) - 10} more" if len(hidden) > 10 else ""
+    at_least = "at least " if len(hidden) >= MOST_RELATIONS else ""
+    more = f" and {at_least}{len(hidden) - 10} more" if len(hidden) > 10 else ""
     return (
         f"row-level security hides rows of {names}{more} from {user}, so pg_dump refuses them: let that role see all rows "
         f"(ALTER ROLE {quote_identifier(user)} BYPASSRLS), or back up as a superuser."

@@ -4,11 +4,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
+from typing_extensions import TypedDict
+
+from scalr_backup.core.errors import PostgresError
 from scalr_backup.core.records.manifest import ManifestDatabase
+from scalr_backup.core.spoken import COUNTS, MOST_OF_TABLES, TEXTS, Count, Flag, Name, Number, Shape, Text
 from scalr_backup.core.sql import quote_identifier, quote_literal
+from scalr_backup.core.sqlstate import SERIALIZATION_FAILURE
 from scalr_backup.core.text import readable, readable_json
-from scalr_backup.tools.postgres.limits import BY_SEQUENTIAL_SCAN
+from scalr_backup.tools.postgres.foreign_code import has_foreign_code
+from scalr_backup.tools.postgres.limits import BY_SEQUENTIAL_SCAN, TABLES_ONLY
 from scalr_backup.tools.postgres.session import SqlSession
 
 _USER_TABLES = """
@@ -22,20 +29,38 @@ _LOCK_TABLES = f"""
 SELECT 'LOCK TABLE ' || string_agg(format('ONLY %I.%I', n.nspname, c.relname), ', ') || ' IN ACCESS SHARE MODE'
 {_USER_TABLES} \\gexec
 """
-# On a standby nobody can read a table that is not logged, and pg_dump saves none of its rows.
+# A snapshot tells rows by who wrote them: of a table that was truncated, rewritten or replaced by another of its name while we
+# waited for its lock, it sees neither those that were there nor those that came (PostgreSQL documentation, "Caveats" of MVCC).
+# The catalogs are those of the snapshot; pg_relation_filenode() and to_regclass() tell of the present.
+_MADE_ANEW = f"""
+SELECT to_jsonb(format('%I.%I', n.nspname, c.relname))
+{_USER_TABLES}
+  AND (pg_relation_filenode(c.oid) IS DISTINCT FROM NULLIF(c.relfilenode, 0)
+       OR to_regclass(format('%I.%I', n.nspname, c.relname))::oid IS DISTINCT FROM c.oid)
+ORDER BY n.nspname, c.relname LIMIT 5;
+"""
+MOST_SNAPSHOTS = 5
+# On a standby nobody can read a table that is not logged, and pg_dump saves none of its rows. Of one that no query of ours may
+# plan, the column is told that takes least to be written.
 _COUNT_ROWS = f"""
 SELECT CASE WHEN c.relpersistence = 'u' AND pg_is_in_recovery()
             THEN format('SELECT jsonb_build_array(%L, %L, 0)', n.nspname, c.relname)
+            WHEN {has_foreign_code("c.oid")}
+            THEN format('SELECT jsonb_build_array(%L, %L, jsonb_build_array(%L))', n.nspname, c.relname, (
+              SELECT a.attname FROM pg_attribute AS a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+              ORDER BY a.atttypid >= 16384, a.attlen <= 0, a.attlen, a.attnum LIMIT 1))
             ELSE format('SELECT jsonb_build_array(%L, %L, count(*)) FROM ONLY %I.%I',
                         n.nspname, c.relname, n.nspname, c.relname) END
-{_USER_TABLES} ORDER BY n.nspname, c.relname \\gexec
+{_USER_TABLES} {{which}} ORDER BY n.nspname, c.relname \\gexec
 """
 # Whoever may not connect to a database may not know its size either. 'is_valid' is false of one whose DROP was interrupted.
+# One without files has no size: so it is while it is dropped, and after a DROP that was interrupted.
 DATABASES = """
 SELECT jsonb_build_object(
          'name', datname, 'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
          'size_bytes', CASE WHEN has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
-                            THEN pg_database_size(oid) ELSE 0 END,
+                            THEN COALESCE(pg_database_size(oid), 0) ELSE 0 END,
          'is_template', datistemplate, 'allows_connections', datallowconn, 'is_valid', datconnlimit <> -2)
 FROM pg_database
 WHERE datname <> 'template0'
@@ -91,7 +116,7 @@ SELECT jsonb_build_object(
   'encoding', pg_encoding_to_char(d.encoding),
   'collate', d.datcollate,
   'ctype', d.datctype,
-  'size_bytes', pg_database_size(d.oid),
+  'size_bytes', COALESCE(pg_database_size(d.oid), 0),
   'largest_indexes', (SELECT COALESCE(jsonb_agg(bytes), '[]')
                       FROM (SELECT relpages * current_setting('block_size')::bigint AS bytes FROM pg_class
                             WHERE relkind = 'i' AND oid >= 16384 ORDER BY relpages DESC LIMIT 8) AS largest),
@@ -165,9 +190,64 @@ SELECT jsonb_build_object(
                            WHERE spcname NOT IN ('pg_default', 'pg_global')), '{}'));
 """
 
+# One table's rows, or a column of it where they are not counted by a query; one sequence's value and whether it was handed out.
+_ROWS = Shape[tuple[str, str, int | tuple[str | None]]](tuple[Name, Name, Count | tuple[Name | None]])
+_VALUES = Shape[tuple[str, str, int, bool]](tuple[Name, Name, Number, Flag])
+
+
+class _Extension(TypedDict):
+    name: Name
+    version: Text
+    schema: Name
+
+
+class _Settings(TypedDict):
+    role: Text | None
+    settings: list[Text]
+
+
+class _Description(TypedDict):
+    """What ``_DESCRIBE`` has of a database."""
+
+    database: Name
+    oid: Count
+    owner: Text
+    encoding: Name
+    collate: Text | None
+    ctype: Text | None
+    size_bytes: Count
+    largest_indexes: list[Count]
+    server_version: Text
+    server_version_num: Count
+    extensions: list[_Extension]
+    public_schema: Flag
+    settings: list[_Settings]
+
+
+_DESCRIPTIONS = Shape[_Description](_Description)
+
+# Whose answer it is; the container is named by whatever failed of it.
+_SAID_BY = "psql"
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
 
 RowCounts = dict[str, int]
+
+
+@dataclass(frozen=True)
+class SomeTables:
+    """Some of a database's tables, by their oids: *without* them, or only them."""
+
+    oids: frozenset[int] = frozenset()
+    without: bool = True
+
+    @property
+    def condition(self) -> str:
+        """As the rest of a condition on ``pg_class AS c``."""
+        listed = ", ".join(map(str, sorted(self.oids))) or "0"
+        return f"AND c.oid {'NOT IN' if self.without else 'IN'} ({listed})"
+
+
+_ALL = SomeTables()
 SequenceValues = dict[str, tuple[int, bool]]
 
 
@@ -175,13 +255,33 @@ def open_exported_snapshot(session: SqlSession) -> tuple[str, ManifestDatabase]:
     """Begin the transaction that a dump and its counts share; returns the snapshot's name and the description.
 
     The tables are locked as pg_dump locks them, at once: a TRUNCATE between the snapshot and pg_dump's own
-    lock would show no rows to a transaction that should still see them.
+    lock would show no rows to a transaction that should still see them. One that was under way before is waited for, and
+    the snapshot is then taken anew.
+
+    Raises PostgresError where tables are made anew again and again; and where one is gone, or has another name, by the time
+    its lock is asked for (``is_gone``): the session is over then, and another one may have more luck.
     """
-    session.query(_BEGIN)
-    exported: str = session.query("SELECT to_jsonb(pg_export_snapshot());")[0]
-    session.query(_LOCK_TABLES)
-    description: ManifestDatabase = json.loads(readable_json(session.query(_DESCRIBE)[0]))
+    exported = _export_snapshot(session)
+    said = _DESCRIPTIONS.one(session.query(_DESCRIBE), _SAID_BY)
+    description: ManifestDatabase = json.loads(readable_json(said))
     return exported, description
+
+
+def _export_snapshot(session: SqlSession) -> str:
+    """Begin a transaction, export its snapshot, and lock all tables as that sees them; returns its name."""
+    made_anew: list[str] = []
+    for _try in range(MOST_SNAPSHOTS):
+        session.query(_BEGIN if not made_anew else f"ROLLBACK; {_BEGIN}")
+        exported = TEXTS.one(session.query("SELECT to_jsonb(pg_export_snapshot());"), _SAID_BY)
+        session.query(_LOCK_TABLES)
+        made_anew = TEXTS.of(session.query(_MADE_ANEW), _SAID_BY)
+        if not made_anew:
+            return exported
+    raise PostgresError(
+        f"tables are truncated, rewritten or replaced again and again, so that no snapshot shows their rows: "
+        f"{readable(', '.join(made_anew))}",
+        SERIALIZATION_FAILURE,
+    )
 
 
 def join_exported_snapshot(session: SqlSession, exported: str) -> None:
@@ -190,22 +290,46 @@ def join_exported_snapshot(session: SqlSession, exported: str) -> None:
     An error in the exporting session would end its transaction, and with it the snapshot that pg_dump needs. So whatever
     may fail is done in another one.
     """
-    session.query(f"{_BEGIN} SET TRANSACTION SNAPSHOT {quote_literal(exported)};")
+    enter_exported_snapshot(session, exported)
     session.query(_LOCK_TABLES)
 
 
-def count_rows(session: SqlSession) -> RowCounts:
-    """Exact row counts of every user table, as this session's transaction sees them; no index is asked."""
-    session.query(BY_SEQUENTIAL_SCAN)
-    return {
-        readable(f"{quote_identifier(schema)}.{quote_identifier(table)}"): count
-        for schema, table, count in session.query(_COUNT_ROWS)
-    }
+def enter_exported_snapshot(session: SqlSession, exported: str) -> None:
+    """Begin a transaction that sees what an exporting one does, and lock nothing."""
+    session.query(f"{_BEGIN} SET TRANSACTION SNAPSHOT {quote_literal(exported)};")
+
+
+def count_rows(session: SqlSession, most_bytes: int | None = None, which: SomeTables = _ALL) -> RowCounts:
+    """Exact row counts of every user table, or of *which*, as this session's transaction sees them; no index is asked.
+
+    Where a plan would run somebody's code with our rights, there is none: COPY writes one line a row, and these are counted.
+
+    What shall be saved may be no longer than other answers, since more would fit no manifest, and *most_bytes* otherwise.
+    """
+    session.query(TABLES_ONLY + BY_SEQUENTIAL_SCAN)
+    counts: RowCounts = {}
+    unplanned: list[tuple[str, str, str | None]] = []
+    for schema, table, said in _ROWS.of(session.query(_COUNT_ROWS.format(which=which.condition), most_bytes), _SAID_BY):
+        if isinstance(said, int):
+            counts[relation_of(schema, table)] = said
+        else:
+            unplanned.append((schema, table, said[0]))
+    for schema, table, column in unplanned:
+        columns = "" if column is None else f" ({quote_identifier(column)})"
+        copy = f"COPY {quote_identifier(schema)}.{quote_identifier(table)}{columns} TO STDOUT"
+        counts[relation_of(schema, table)] = COUNTS.one(session.query(f"{copy} \\g |wc -l"), _SAID_BY)
+    return counts
+
+
+def relation_of(schema: str, table: str) -> str:
+    """A table's name among row counts."""
+    return readable(f"{quote_identifier(schema)}.{quote_identifier(table)}")
 
 
 def sequence_values(session: SqlSession) -> SequenceValues:
     """The last value of every sequence, and whether it was handed out."""
+    session.query(TABLES_ONLY)
     return {
         readable(f"{quote_identifier(schema)}.{quote_identifier(name)}"): (value, called)
-        for schema, name, value, called in session.query(_SEQUENCE_VALUES)
+        for schema, name, value, called in _VALUES.of(session.query(_SEQUENCE_VALUES, MOST_OF_TABLES), _SAID_BY)
     }

@@ -1,30 +1,40 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sessions of one run on a server, through the psql of its container, and the end of whatever the run has there.
 
-SQL goes through standard input, never through argv; database names go as quoted connection strings, because
-``--dbname`` reads anything with an ``=`` as options. A password goes through ``PGPASSWORD`` of the one exec.
+SQL goes through standard input, never through argv, and what others wrote as values (``statements.py``); database names go as
+quoted connection strings, because ``--dbname`` reads anything with an ``=`` as options. A password goes through ``PGPASSWORD`` of the one exec.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from scalr_backup.core.endings import last_words
-from scalr_backup.core.errors import DockerUnreachableError, InterruptedRunError, PostgresError, ScalrBackupError
+from scalr_backup.core.errors import (
+    DockerUnreachableError,
+    InterruptedRunError,
+    InvalidAnswerError,
+    PostgresError,
+    ScalrBackupError,
+)
 from scalr_backup.core.model import Credentials, is_run_id
+from scalr_backup.core.spoken import COUNTS, MOST_BYTES, TEXTS, parse
 from scalr_backup.core.sql import connection_string, quote_literal
 from scalr_backup.core.sqlstate import LOCK_NOT_AVAILABLE, is_untranslatable
-from scalr_backup.core.text import decoded, encoded
+from scalr_backup.core.text import encoded
+from scalr_backup.tools.docker import marked
+from scalr_backup.tools.docker.bounds import Bounds
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream, MessageTail
-from scalr_backup.tools.postgres.blockers import Blocker, LockWatch, blockers_sql, in_the_way
-from scalr_backup.tools.postgres.limits import KNOWN_LIMITS, LIFT_LIMITS, WRITABLE, without_limits
+from scalr_backup.tools.postgres.at_work import APPLICATION, LIST_CLIENTS
+from scalr_backup.tools.postgres.blockers import BLOCKERS, LockWatch, blockers_sql, in_the_way
+from scalr_backup.tools.postgres.failures import explain_failure, reporter_of
+from scalr_backup.tools.postgres.kept import KeptSession
+from scalr_backup.tools.postgres.limits import KNOWN_LIMITS, LIFT_LIMITS, LIMITS, WRITABLE, without_limits
+from scalr_backup.tools.postgres.statements import as_values
 
 # Every connection of a run carries the run's id, so that what a killed run left behind can be distinguished from the app's.
 APPLICATION_PREFIX = "scalr-backup"
@@ -33,11 +43,8 @@ APPLICATION_PREFIX = "scalr-backup"
 LOOK = f"{APPLICATION_PREFIX} look {secrets.token_hex(4)}"
 
 PSQL = ("psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1")
-# An error with its SQLSTATE: the words before and after it are in the server's language. The classes 00 to 02 are no errors.
+# Errors come with their SQLSTATE, for failures.py to find.
 _VERBOSE = "--set=VERBOSITY=verbose"
-_ERROR = re.compile(r"^(?P<severity>.*?\S:  )(?P<sqlstate>(?!0[012])[0-9A-Z]{5}): (?P<message>.*)$", re.MULTILINE)
-# Such as: LOCATION:  pgfdw_report_error, connection.c:796
-_REPORTER = re.compile(r"^\S[^:\n]*:\s+(\w+), \S+:\d+$", re.MULTILINE)
 # Only the server's own functions and operators; the limits that every server knows are lifted before the others.
 _SESSION_OPTIONS = (
     "-c search_path=pg_catalog -c standard_conforming_strings=on -c statement_timeout=0 "
@@ -58,23 +65,9 @@ SETTLE = f"{LIFT_LIMITS}{_CONVERTED}"
 # being told to stop waits no longer than this.
 _SHORT_LOCK_WAIT_SECONDS = 30
 # Counting the rows of a large table says nothing for a long time; a look at a catalog that does is a server that hangs.
-_WORK_SECONDS, ANSWER_SECONDS = 24 * 3600.0, 300.0
-# What runs do in the container: a client program's environment tells whose it is, and "end" as the second argument ends
-# it. One that a killed run left waits for ever to write into a pipe that nobody reads. Only sh, tr and grep are needed,
-# which every image of PostgreSQL has.
-_CLIENTS = """
-for process in /proc/[0-9]*; do
-  case "$(tr '\\0' ' ' < "$process/cmdline" 2>/dev/null)" in
-    pg_dump*|pg_restore*|psql*|*/pg_dump*|*/pg_restore*|*/psql*|sh*scalr-backup-watch*) ;;
-    *) continue ;;
-  esac
-  name="$(tr '\\0' '\\n' < "$process/environ" 2>/dev/null | grep "^PGAPPNAME=$1")" || continue
-  if [ "$2" = end ]; then kill "${process#/proc/}" 2>/dev/null || continue; fi
-  echo "${name#PGAPPNAME=}"
-done
-:
-"""
-
+WORK_SECONDS, ANSWER_SECONDS = 24 * 3600.0, 300.0
+# How many processes are named that could not be ended.
+_MOST_TOLD = 4
 # Blockers are reported at once or not at all.
 _LOOK_SECONDS = 20.0
 # By container and what is known of it.
@@ -107,35 +100,60 @@ class SqlSession:
         watch: LockWatch | None = None,
         *,
         raw: bool = False,
+        seconds: float = WORK_SECONDS,
+        limit: Callable[[], None] = lambda: None,
     ) -> None:
         """*waiting* is called every half second of silence; *watch* knows who is in the way meanwhile.
 
-        To a *raw* session, the server converts nothing.
+        To a *raw* session, the server converts nothing. Each answer has so many *seconds*, and *limit*, which is called with
+        each piece of it, may raise.
         """
         self._stream = stream
+        self.seconds = seconds
+        self._limit = limit
+        self._bounds = Bounds(subject, seconds)
         self._subject = subject
         self._watch = watch
-        self._frames = stream.frames(waiting)
+        self._frames = stream.frames(lambda: self._bounds.check(waiting))
         self._messages = MessageTail()
-        self._received = b""
+        self._received = bytearray()
         # At once, as a session that waits for its first query may have a limit, too.
         self._write(LIFT_LIMITS if raw else SETTLE)
 
-    def query(self, sql: str) -> list[Any]:
-        """Run SQL (or psql commands) whose rows are one JSON document each; returns the documents.
+    def query(self, sql: str, most_bytes: int | None = None) -> list[Any]:
+        """Run SQL (or psql commands) of our own whose rows are one JSON document each; returns the documents.
 
-        Raises PostgresError in the server's words, or about who was in the way; the session is over then.
+        An answer may have *most_bytes*, which are ``MOST_BYTES`` unless said otherwise.
+
+        Raises PostgresError in the server's words, or about who was in the way; LateAnswerError; and InvalidAnswerError for
+        what is too much or no JSON. The session is over then.
         """
+        return parse(self._answer(sql, most_bytes=most_bytes), f"psql in {self._subject}")
+
+    def run(self, statements: Sequence[str], *, last: bool = False) -> None:
+        """Have the server run statements, whoever wrote them: psql does not read them, and what they return is not read.
+
+        After the *last* of a session its input ends: one that asks for input gets none. Raises what ``query`` does.
+        """
+        self._answer(as_values(statements), last=last)
+
+    def _answer(self, sql: str, *, last: bool = False, most_bytes: int | None = None) -> list[bytes]:
         if self._watch is not None:
             self._watch.moved()
+        if "\0" in sql:
+            # psql would leave out the rest of its line, and whatever that closes.
+            raise PostgresError(f"{self._subject}: a NUL stands in a name, which no database can have.")
         end = secrets.token_hex(16)
+        self._bounds = Bounds(f"psql in {self._subject}", self.seconds, most_bytes or MOST_BYTES)
         self._write(f"{sql}\n\\echo {end}\n")
-        lines = self._lines_until(end.encode())
-        return [json.loads(decoded(line)) for line in lines if line]
+        if last:
+            with suppress(OSError):
+                self._stream.end_input()
+        return self._lines_until(end.encode())
 
     def _write(self, text: str) -> None:
         with suppress(OSError):  # Where psql has ended, what it said follows.
-            self._stream.write(encoded(text))
+            self._stream.write(encoded(text), lambda: self._bounds.check(self._limit))
 
     def _lines_until(self, end: bytes) -> list[bytes]:
         marker = end + b"\n"
@@ -143,11 +161,12 @@ class SqlSession:
             kind, data = next(self._frames, (0, b""))
             if kind == 0:
                 raise self._failure()
+            self._bounds.take(kind, len(data), self._limit)
             if kind == STDOUT:
                 self._received += data
             else:
                 self._messages.add(data)
-        text, self._received = self._received.removesuffix(marker), b""
+        text, self._received = bytes(self._received).removesuffix(marker), bytearray()
         return text.split(b"\n")
 
     def _failure(self) -> PostgresError:
@@ -186,6 +205,7 @@ class PostgresServer:
         self._waiting = waiting
         self._facts: ServerFacts = {} if facts is None else facts
         self._patience = patience or Patience()
+        self._kept: KeptSession | None = None
 
     def while_waiting(self, waiting: Callable[[], None]) -> Self:
         """The same, but *waiting* is called every half second that the server works in silence, and may raise."""
@@ -205,7 +225,7 @@ class PostgresServer:
             aside = self._like(f"{APPLICATION_PREFIX} aside", self._patience.stop_if_told, Patience(lock_seconds=2))
             try:
                 with aside.session(database, silence_seconds=_LOOK_SECONDS, watched=False) as session:
-                    return in_the_way([Blocker(**row) for row in session.query(blockers_sql(self.application))])
+                    return in_the_way(BLOCKERS.of(session.query(blockers_sql(self.application)), self._psql))
             except (PostgresError, DockerUnreachableError):
                 return None  # The wait itself reports what is wrong with the server.
 
@@ -222,11 +242,18 @@ class PostgresServer:
         *,
         stdin: bytes | None = None,
         silence_seconds: float = 300.0,
+        most_bytes: int = MOST_BYTES,
     ) -> ExecResult:
-        """Run a client program to its end; a run that is told to stop leaves nothing of it."""
+        """Run a client program to its end, within limits; a run that is told to stop leaves nothing of it."""
         with self._ended_with_its_run():
             return self._docker.run(
-                self.container, argv, environment, stdin=stdin, silence_seconds=silence_seconds, waiting=self._wait
+                self.container,
+                argv,
+                environment,
+                stdin=stdin,
+                silence_seconds=silence_seconds,
+                waiting=self._wait,
+                most_bytes=most_bytes,
             )
 
     @contextmanager
@@ -246,7 +273,7 @@ class PostgresServer:
         variables = {
             **{name: value for name, value in way.items() if value},
             "PGUSER": credentials.user,
-            "PGAPPNAME": self.application,
+            APPLICATION: self.application,
             "PGCONNECT_TIMEOUT": "20",
             "PGCLIENTENCODING": _AS_IT_IS,
         }
@@ -260,12 +287,13 @@ class PostgresServer:
         database: str,
         options: str = "",
         *,
-        silence_seconds: float = _WORK_SECONDS,
+        silence_seconds: float = WORK_SECONDS,
         watched: bool = True,
         tidied: bool = True,
         raw: bool = False,
+        kind: type[SqlSession] = SqlSession,
     ) -> Iterator[SqlSession]:
-        """Open a psql session on a database; who is in its way is told, unless it is not *watched*.
+        """Open a psql session of some *kind* on a database; who is in its way is told, unless it is not *watched*.
 
         A *raw* one gets names as they are written in the database, in whatever encoding.
 
@@ -288,18 +316,35 @@ class PostgresServer:
                 self.container, argv, environment, stdin=True, silence_seconds=silence_seconds
             ) as stream,
         ):
-            yield SqlSession(stream, f"{self.container}/{database}", wait, watch, raw=raw)
+            subject = f"{self.container}/{database}"
+            with self._docker.ended_if_astray(stream), _named(subject):
+                yield kind(stream, subject, wait, watch, raw=raw, seconds=silence_seconds, limit=self._wait)
+
+    def end_client(self, stream: ExecStream) -> None:
+        """End a client program, in its container, that nobody listens to any more; never raises."""
+        self._docker.end(stream)
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Let the looks of meanwhile at one database, one after the other, share a session: see ``KeptSession``."""
+        self._kept = kept = KeptSession(lambda database: self.session(database, silence_seconds=ANSWER_SECONDS))
+        try:
+            yield
+        finally:
+            self._kept = None
+            kept.close()
 
     def query(self, database: str, sql: str) -> list[Any]:
-        """Look at something, in a session of its own; rows are JSON documents."""
+        """Look at something, in a session of its own unless one is kept open; rows are JSON documents."""
+        if self._kept is not None:
+            return self._kept.query(database, sql)
         with self.session(database, silence_seconds=ANSWER_SECONDS) as session:
             return session.query(sql)
 
     def execute(self, database: str, *statements: str) -> None:
         """Run statements that return nothing, each in its own transaction."""
         with self.session(database) as session:
-            for statement in statements:
-                session.query(statement + ";")
+            session.run(statements)
 
     def end_leftovers(self, application_pattern: str) -> int:
         """End what dead runs left in the container: sessions by application name, then clients.
@@ -307,25 +352,34 @@ class PostgresServer:
         *application_pattern* is a regular expression that holds only characters with the same meaning in
         PostgreSQL and grep. Returns how many were ended; raises PostgresError.
         """
-        ended: int = self.query(
-            self._home,
+        end = (
             "SELECT to_jsonb(count(pg_terminate_backend(pid))) FROM pg_stat_activity "
-            f"WHERE application_name ~ {quote_literal('^' + application_pattern)} AND pid <> pg_backend_pid();",
-        )[0]
-        result = self._docker.run(self.container, ["sh", "-c", _CLIENTS, "sh", application_pattern, "end"])
-        return max(ended, result.stdout.count(b"\n"))
+            f"WHERE application_name ~ {quote_literal('^' + application_pattern)} AND pid <> pg_backend_pid();"
+        )
+        # Whoever tidies up after one that does not answer waits for it no longer than for a look; a busy one needs its minutes.
+        with self.session(self._home, silence_seconds=ANSWER_SECONDS, watched=False, tidied=False) as session:
+            ended = COUNTS.one(session.query(end), self._psql)
+        argv = marked.argv(APPLICATION, application_pattern)
+        said = self._docker.run(self.container, argv, silence_seconds=ANSWER_SECONDS).stdout
+        if left := marked.left(said):
+            self._patience.tell(
+                f"{self.container}: what a run has left there and cannot be ended, as the server would take that for a crash: "
+                f"{', '.join(left[:_MOST_TOLD])}."
+            )
+        return max(ended, marked.ended(said))
 
     def runs_at_work(self) -> set[str]:
         """The ids of the runs that have a session or a client program in the container, of whichever agent.
 
         Raises PostgresError.
         """
-        names: list[str] = self.query(
+        rows = self.query(
             self._home,
             "SELECT DISTINCT to_jsonb(application_name) FROM pg_stat_activity "
             f"WHERE starts_with(application_name, {quote_literal(f'{APPLICATION_PREFIX} ')});",
         )
-        result = self._docker.run(self.container, ["sh", "-c", _CLIENTS, "sh", f"{APPLICATION_PREFIX} ", "list"])
+        names = TEXTS.of(rows, self._psql)
+        result = self._docker.run(self.container, ["sh", "-c", LIST_CLIENTS, "sh", f"{APPLICATION_PREFIX} "])
         names += result.stdout.decode("utf-8", "replace").splitlines()
         return {run for run in map(run_of_application, names) if run}
 
@@ -343,13 +397,21 @@ class PostgresServer:
         return self._remember("home encoding", self._find_home_encoding)
 
     def _find_home_encoding(self) -> str:
-        return str(self.query(self._home, "SELECT to_jsonb(current_setting('server_encoding'));")[0])
+        rows = self.query(self._home, "SELECT to_jsonb(current_setting('server_encoding'));")
+        return TEXTS.one(rows, self._psql)
+
+    @property
+    def _psql(self) -> str:
+        """Who has answered, in words."""
+        return f"psql in {self.container}"
 
     def _find_home(self) -> str:
         if self._credentials.home:
             return self._credentials.home
         try:
             self.query("postgres", "SELECT to_jsonb(true);")
+        except InvalidAnswerError:
+            raise
         except PostgresError:
             # psql has no code for why it was not let in. Whoever is let in elsewhere can ask whether there is such a database;
             # who is not either, fails for another reason, which the first try has told.
@@ -373,7 +435,9 @@ class PostgresServer:
     @property
     def _without_limits(self) -> str:
         """The options of a client program that no limit of the cluster, of a database or of a role may end."""
-        return self._remember("limits", lambda: without_limits(self.query(self._home, KNOWN_LIMITS)))
+        return self._remember(
+            "limits", lambda: without_limits(LIMITS.of(self.query(self._home, KNOWN_LIMITS), self._psql))
+        )
 
     @property
     def _without_event_triggers(self) -> str:
@@ -392,7 +456,8 @@ class PostgresServer:
         )
         if not versions:
             return ""
-        return "-c event_triggers=off" if versions[0] >= 170000 else "-c session_replication_role=replica"
+        is_new = COUNTS.one(versions, self._psql) >= 170000
+        return "-c event_triggers=off" if is_new else "-c session_replication_role=replica"
 
     def _maintenance_database(self, busy: str) -> str:
         """Where to stand while *busy* is created, renamed or dropped."""
@@ -413,22 +478,16 @@ def converted_or_raw(look: Callable[[bool], Made]) -> Made:
     return look(True)
 
 
+@contextmanager
+def _named(subject: str) -> Iterator[None]:
+    """Say whose an answer is that makes no sense to whoever has asked for it."""
+    try:
+        yield
+    except InvalidAnswerError as error:
+        raise InvalidAnswerError(error.message if subject in error.message else f"{subject}: {error.message}") from None
+
+
 def run_of_application(name: str) -> str | None:
     """The id of the run that a session or a client program of this name is of; None for anything else."""
     words = name.split(" ")
     return words[1] if words[0] == APPLICATION_PREFIX and len(words) > 1 and is_run_id(words[1]) else None
-
-
-def reporter_of(stderr: str) -> str | None:
-    """The function that reported the first error; its place is the last that psql tells of an error, verbose as it is here."""
-    errors = [one.start() for one in _ERROR.finditer(stderr)]
-    places = _REPORTER.findall(stderr[errors[0] : errors[1] if len(errors) > 1 else None]) if errors else ()
-    return places[-1] if places else None
-
-
-def explain_failure(stderr: str) -> tuple[str | None, str]:
-    """The SQLSTATE of the first error that psql tells of, verbose as it is here, and its errors in the server's words."""
-    errors = list(_ERROR.finditer(stderr))
-    if not errors:
-        return None, last_words(stderr)
-    return errors[0]["sqlstate"], " ".join(f"{one['severity']}{one['message']}" for one in errors[:3])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from scalr_backup.core.archive.listing import ListedHead, parse_listing, wanted_of_script, with_statements
+from scalr_backup.core.archive.parser import HEAD_LIMIT
 from scalr_backup.core.errors import ScalrBackupError, UnreadableArchiveError
 from scalr_backup.core.text import decoded
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
@@ -43,7 +44,12 @@ class StockLook:
         if self._reads:
             with suppress(OSError):
                 self._stream.end_input()
-        self._listener.join()
+        self._listener.join(self._stream.silence_seconds)
+        if self._listener.is_alive():
+            self._stream.close()
+            raise UnreadableArchiveError(
+                f"The container's own pg_restore has not ended within {self._stream.silence_seconds:.0f} s."
+            )
         code = self._stream.wait()
         if code in _NOT_STARTED:
             return False
@@ -99,7 +105,7 @@ def _list(postgres: Clients, read: bytearray, chunks: Iterator[bytes]) -> str:
         def listen() -> None:
             with suppress(ScalrBackupError, ValueError):
                 for kind, data in stream.frames():
-                    if kind == STDOUT:
+                    if kind == STDOUT and len(said) <= HEAD_LIMIT:
                         said.extend(data)
                     else:
                         messages.add(data)
@@ -107,7 +113,9 @@ def _list(postgres: Clients, read: bytearray, chunks: Iterator[bytes]) -> str:
         listener = threading.Thread(target=listen, daemon=True)
         listener.start()
         _feed(stream, listener.is_alive, read, chunks)
-        listener.join()
+        listener.join(stream.silence_seconds)
+        if listener.is_alive() or len(said) > HEAD_LIMIT:
+            raise UnreadableArchiveError("The target's pg_restore does not come to an end of its list.")
         if stream.wait() != 0:
             raise UnreadableArchiveError(f"The target cannot read this archive: {stream.how_it_ended(messages.text)}")
     return decoded(said)

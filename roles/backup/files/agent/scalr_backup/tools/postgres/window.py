@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from scalr_backup.core.sql import connection_string, quote_identifier, quote_literal
 from scalr_backup.tools.postgres.queries import MAY_END
 from scalr_backup.tools.postgres.session import PSQL, SETTLE
+from scalr_backup.tools.postgres.statements import as_values
 
 # What its sessions are called beside their run, which has others at work meanwhile.
 MOMENT = "moment"
@@ -35,29 +36,26 @@ _WHERE = (
 )
 
 
-def window_script(live: str, new: str, aside: str | None, statements: Sequence[str], *, guarded: bool) -> str:
+def window_script(live: str, new: str, aside: str | None, statements: Sequence[str]) -> str:
     """Rename *live* to *aside* and *new* to *live*, run the statements there, and rename both back.
 
-    *aside* is None where there is no live database. While it is *guarded*, nobody but superusers is let in. The script
+    *aside* is None where there is no live database. The new one lets in whom it lets in under its own name. The script
     prints one JSON document: whether the names were changed and are back, and what the statements came to.
     """
     forth = _renames([*([(live, aside)] if aside else []), (new, live)])
     back = _renames([(live, new), *([(aside, live)] if aside else [])])
-    limit = "ALTER DATABASE {} CONNECTION LIMIT {};\n"
-    close = limit.format(quote_identifier(live), 0) if guarded else ""
-    reopen = limit.format(quote_identifier(new), -1) if guarded else ""
     names = [live, new, *([aside] if aside else [])]
-    work = f"{SETTLE}{_WHERE}{''.join(f'{statement};' + chr(10) for statement in statements)}"
+    work = f"{SETTLE}{_WHERE}{as_values(statements)}"
     answer = "SELECT jsonb_build_object('changed', true, 'back', :'done' = 't', 'said', {});\n"
     script = [
         "\\set ON_ERROR_STOP off\n",
         f"SELECT oid AS new_oid FROM pg_database WHERE datname = {quote_literal(new)} \\gset\n",
-        _until(_is_there(new, gone=True), names, f"{forth}{close}"),
+        _until(_is_there(new, gone=True), names, forth),
         "\\if :done\n",
         f"\\setenv SCALR_BACKUP_THERE {_quoted(connection_string(live))}\n",
         f"\\setenv SCALR_BACKUP_OID :new_oid\n\\setenv SCALR_BACKUP_SQL {_quoted(work)}\n",
         f"\\set said `{_WORK}`\n",
-        _until(_is_there(new, gone=False), names, f"{back}{reopen}"),
+        _until(_is_there(new, gone=False), names, back),
         # Its words may be in an encoding that this session does not have.
         f"{answer.format(':' + quote_literal('said'))}\\if :ERROR\n{answer.format(quote_literal('it failed'))}\\endif\n",
         "\\else\nSELECT jsonb_build_object('changed', false, 'back', true, 'said', :'LAST_ERROR_MESSAGE');\n\\endif\n",

@@ -23,7 +23,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
+from scalr_backup.core.address import HIDDEN, password_in, redact, redact_address
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import (
     InterruptedRunError,
@@ -33,14 +35,19 @@ from scalr_backup.core.errors import (
     RepositoryUnreachableError,
     ResticError,
     ResticVersionError,
+    StalledDumpError,
     TooManyKeysError,
     UnreadableRepositoryError,
     WrongPasswordError,
 )
 from scalr_backup.core.secrets import Secrets
 from scalr_backup.tools.restic import stores
+from scalr_backup.tools.restic.key_hint import recall_key
 from scalr_backup.tools.restic.messages import Done, failure_text, parse_progress
 from scalr_backup.tools.restic.process import BackupWatch, end, end_writer, lines_of, read_all
+from scalr_backup.tools.restic.refusals import RefusalKind, explain
+from scalr_backup.tools.restic.ssh import ssh_option, ssh_probe
+from scalr_backup.tools.restic.version import Version
 
 CACHE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_CACHE", "/var/cache/scalr-backup"))
 
@@ -51,13 +58,29 @@ _RETRYING = re.compile(r"returned error, retrying after [0-9.a-zµ]+: (.*)")
 # What restic passes on of a program that it runs: the connection's, or the producer's.
 OF_CONNECTION = re.compile(r"^subprocess (ssh|rclone): (.*)$|^rclone: (.*)$", re.MULTILINE)
 _NO_SESSION = "unable to start the sftp session"
+# Variables whose values are no words of an answer, and from how many characters on: a shorter one is part of many words.
+_NAMES_A_SECRET = re.compile(r"PASS|SECRET|TOKEN|_KEY$", re.IGNORECASE)
+_SHORTEST_SECRET = 6
 _SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+# Where restic, the libraries of its stores, rclone and ssh find no settings: a file of theirs may name a program to run, and
+# what lies in the agent's volumes may have been put there by anybody who has ever taken the agent over.
+_NO_SETTINGS = {
+    "HOME": "/nonexistent",
+    "XDG_CONFIG_HOME": "/nonexistent",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "MINIO_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AZURE_CONFIG_DIR": "/nonexistent",
+    "CLOUDSDK_CONFIG": "/nonexistent",
+    # rclone keeps its settings in memory then.
+    "RCLONE_CONFIG": os.devnull,
+}
 # What restic says of a file in the repository that it did not write; on a very short one it panics.
 _UNREADABLE = re.compile(
     r"ciphertext verification failed|slice bounds out of range|Unmarshal: invalid character|invalid data returned"
 )
 # The exception for each verdict on a store's words.
-_REFUSED_AS: dict[stores.RefusalKind, type[ResticError]] = {
+_REFUSED_AS: dict[RefusalKind, type[ResticError]] = {
     "refused": RepositoryRefusedError,
     "unreachable": RepositoryUnreachableError,
     "missing": RepositoryMissingError,
@@ -73,24 +96,39 @@ class Caller:
         self._config = config
         self._host = config.host
         self._cache = cache or CACHE_DIRECTORY
+        self._key_memory = self._cache / "restic-key.json"
         self._cancelled = cancelled or threading.Event()
         self._secrets = secrets
         self._environment = self._build_environment(secrets)
+        # Of the restic that is called, once somebody has asked for it.
+        self._version: Version | None = None
+        # Of the bucket, once its store has told it; where another store is read from too, it may have another one.
+        self._region = ""
 
     @property
     def repository(self) -> str:
         """Where the repository is, without a password that its URL may hold."""
-        return stores.redact(self._config.repository)
+        return redact_address(self._config.repository)
+
+    def _shown(self, said: str) -> str:
+        """What restic or a store said, without what opens the store, also where that would end an address."""
+        address, environment = self._config.repository, self._secrets.environment
+        secrets = [value for name, value in environment.items() if _NAMES_A_SECRET.search(name)]
+        said = said.replace(address, redact_address(address))
+        for secret in sorted((password_in(address), *secrets), key=len, reverse=True):
+            if len(secret) >= _SHORTEST_SECRET:
+                said = said.replace(secret, HIDDEN).replace(quote(secret, safe=""), HIDDEN)
+        return redact(said)
 
     def _build_environment(self, secrets: Secrets) -> dict[str, str]:
-        """All that restic sees: nothing of the caller's environment but the path."""
+        """All that restic sees: nothing of the caller's environment but the path, and no settings but the operator's own."""
         spool = self._cache / "spool"
         spool.mkdir(parents=True, exist_ok=True)
         authorities = [str(file) for file in (_SYSTEM_AUTHORITIES, secrets.authority) if file and file.exists()]
         return {
             "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(self._cache),
             "LANG": "C.UTF-8",
+            **_NO_SETTINGS,
             **({"RESTIC_CACERT": ",".join(authorities)} if secrets.authority else {}),
             **secrets.environment,
             "TMPDIR": str(spool),
@@ -98,13 +136,14 @@ class Caller:
             "RESTIC_PASSWORD_FILE": str(secrets.password_file),
             "RESTIC_CACHE_DIR": str(self._cache / "restic"),
             "RESTIC_PROGRESS_FPS": "1",
+            **({"RESTIC_KEY_HINT": key} if (key := recall_key(self._key_memory, self._config.repository)) else {}),
         }
 
     def _options(self, environment: Mapping[str, str]) -> list[str]:
         """What restic is told of a store that needs it; of the secrets, only the paths of their files."""
         addresses = (environment["RESTIC_REPOSITORY"], environment.get("RESTIC_FROM_REPOSITORY", ""))
         if any(stores.kind(address) == "sftp" for address in addresses):
-            return stores.ssh_option(self._secrets.ssh_key, self._secrets.known_hosts)
+            return ssh_option(self._secrets.ssh_key, self._secrets.known_hosts)
         return []
 
     def _start(
@@ -115,6 +154,8 @@ class Caller:
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         whole = self._environment | dict(environment or {})
+        if self._region and "RESTIC_FROM_REPOSITORY" not in whole:
+            whole.setdefault("AWS_DEFAULT_REGION", self._region)
         try:
             # A session of its own: whoever ends restic ends its producer too.
             return subprocess.Popen(
@@ -160,12 +201,12 @@ class Caller:
         if self._cancelled.is_set():
             return InterruptedRunError(f"Told to stop while {doing}.")
         retried = _RETRYING.findall(said)
-        refusal = stores.explain(retried[-1]) if retried else None
+        refusal = explain(retried[-1]) if retried else None
         if refusal and refusal.verdict != "unreachable":
             return self.failure(1, retried[-1], doing)
         if not over:
             return None
-        tried = f"{refusal.reason} ({stores.redact(retried[-1])})" if refusal else "check the network and the address"
+        tried = f"{refusal.reason} ({self._shown(retried[-1])})" if refusal else "check the network and the address"
         return RepositoryUnreachableError(
             f"The repository {self.repository} did not answer within {limit:.0f} s while {doing}: {tried}."
         )
@@ -185,11 +226,11 @@ class Caller:
         self._call(whole, doing, self._config.maintenance_seconds, environment, tell)
 
     def _stream_lines(
-        self, arguments: Sequence[str], watch: BackupWatch, environment: Mapping[str, str]
+        self, arguments: Sequence[str], watch: BackupWatch, environment: Mapping[str, str], stall_seconds: float
     ) -> tuple[int, str]:
         """Run restic, give each line that it prints to *watch*; its exit code and messages.
 
-        Raises ResticError when it stalls, InterruptedRunError when the run was told to stop.
+        Raises StalledDumpError when no data moves for so many seconds, InterruptedRunError when the run was told to stop.
         """
         with tempfile.TemporaryFile(dir=self._environment["TMPDIR"]) as messages:
             process = self._start(arguments, subprocess.PIPE, messages, environment)
@@ -201,8 +242,8 @@ class Caller:
                     if line:
                         watch.add(line)
                     watch.wait()
-                    if time.monotonic() - watch.moved > self._config.stall_seconds:
-                        raise ResticError(f"No data moved for {self._config.stall_seconds} s, so the dump was stopped.")
+                    if time.monotonic() - watch.moved > stall_seconds:
+                        raise StalledDumpError(f"No data moved for {stall_seconds:.0f} s, so the dump was stopped.")
                 exit_code = process.wait()
             finally:
                 end_writer(process)
@@ -210,7 +251,7 @@ class Caller:
 
     def failure(self, exit_code: int, messages: str, doing: str) -> ResticError:
         """The exception for an exit code, in one sentence."""
-        text = stores.redact(failure_text(messages))
+        text = self._shown(failure_text(messages))
         if exit_code == _EXIT_MISSING:
             return RepositoryMissingError(
                 f"There is no repository at {self.repository}; a first deployment with site.yml creates one, and so "
@@ -241,7 +282,7 @@ class Caller:
                 f"The password fits none of the first keys of the repository {self.repository}, and restic tries no "
                 "more: remove unneeded keys."
             )
-        if refusal := stores.explain(text):
+        if refusal := explain(text):
             last_words = text.rpartition(" failed: ")[2].strip().rpartition("\n")[2].rstrip(".")
             return _REFUSED_AS[refusal.verdict](f"{where} cannot be used: {refusal.reason} ({last_words}).")
         return None
@@ -252,9 +293,9 @@ class Caller:
         restic may end before it has passed on all of it, in the middle of a line of ornament.
         """
         passed_on = "\n".join(match[2] for match in OF_CONNECTION.finditer(messages) if match[2])
-        if stores.explain(passed_on) or stores.kind(self._config.repository) != "sftp":
+        if explain(passed_on) or stores.kind(self._config.repository) != "sftp":
             return passed_on
-        probe = stores.ssh_probe(self._config.repository, self._secrets.ssh_key, self._secrets.known_hosts)
+        probe = ssh_probe(self._config.repository, self._secrets.ssh_key, self._secrets.known_hosts)
         with suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(
                 probe, stdin=subprocess.DEVNULL, capture_output=True, env=self._environment, timeout=30, check=False

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Any
 
 from scalr_backup.core.model import Key, Snapshot
@@ -16,6 +16,8 @@ from scalr_backup.core.model import Key, Snapshot
 _GO_STACK = re.compile(r"\s|goroutine \d+|created by |[\w.]+(/[\w.-]+)*\.[\w.()*]+(\(.*\))?$")
 # How far restic says it is, into a pipe too: a line such as "[0:01] 49.09%  27 / 55 packs".
 _PROGRESS = re.compile(r"^\[[\d:]+\] +[\d.]+% +(\d+) / (\d+) ([a-z]+)", re.MULTILINE)
+# Two days before the calendar ends, so that it can be told in each zone.
+_NEVER = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,17 @@ def parse_key(document: Mapping[str, Any]) -> Key:
 
 
 def parse_time(text: str) -> datetime:
-    """RFC 3339 with nanoseconds, as Go writes it; Python keeps the microseconds."""
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+    """RFC 3339 with nanoseconds, as Go writes it; Python keeps the microseconds.
+
+    Whoever can add a snapshot can date it at will. A time that Python has none for is one of the far future, which nobody
+    believes and no listing fails on.
+    """
+    try:
+        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+    except ValueError:
+        return _NEVER
+    # At either end of the calendar, the same moment has no time in other zones.
+    return moment if moment.tzinfo and MINYEAR < moment.year < MAXYEAR else _NEVER
 
 
 def failure_text(messages: str) -> str:

@@ -6,7 +6,9 @@ Quirks that shape this file:
 * A producer that prints nothing and exits 0 becomes an empty snapshot with exit code 3; it is forgotten at once.
   A host that only adds cannot do that: what reads snapshots takes no empty one for a backup.
 * restic takes the credentials of both repositories of a copy from one environment (``stores.beside``).
-* ``forget`` of restic before 0.19 may exit 0 although a removal failed; so the snapshots are listed afterwards.
+* ``forget`` of restic before 0.19 may exit 0 although a removal failed; so the snapshots are listed after one of those, and
+  after one whose version nobody has asked for.
+* ``backup`` looks for a parent snapshot among all of them, which is of no use: what a producer prints is read in any case.
 * Retention must be asked for the host by name: a container's own host name is random (restic issue 4380).
 """
 
@@ -23,16 +25,32 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from scalr_backup.core.errors import DumpError, ResticError, ResticVersionError
+from scalr_backup.core.errors import DumpError, ResticError, ResticVersionError, ScalrBackupError
 from scalr_backup.core.memory_file import in_memory
 from scalr_backup.core.model import Key, RepositorySize, Saved, Snapshot
 from scalr_backup.tools.restic import stores
 from scalr_backup.tools.restic.calls import EXIT_INCOMPLETE, OF_CONNECTION, RETRY_LOCK_SECONDS, WAIT_FOR_LOCK, Caller
-from scalr_backup.tools.restic.messages import Done, failure_text, parse_key, parse_snapshot, parse_time, parse_version
+from scalr_backup.tools.restic.key_hint import remember_key
+from scalr_backup.tools.restic.messages import (
+    Done,
+    failure_text,
+    parse_key,
+    parse_progress,
+    parse_snapshot,
+    parse_time,
+    parse_version,
+)
 from scalr_backup.tools.restic.process import BackupWatch, DumpStream, end_writer
+from scalr_backup.tools.restic.version import Version, version_of
+from scalr_backup.tools.store.files import Files, MissingFileError
+from scalr_backup.tools.store.opening import open_files
+from scalr_backup.tools.store.s3 import S3Files
 
 OLDEST_VERSION = (0, 17, 0)
+# The first one whose forget fails where a removal did (restic issue 5233).
+_TELLS_FAILED_REMOVALS = (0, 19, 0)
 OWN_HOST = ""
 # Seconds to open a repository: whoever asks for that waits for the answer.
 _OPENING_SECONDS = 30
@@ -62,22 +80,35 @@ class Restic(Caller):
         Raises ResticVersionError for one before 0.17, which has neither ``--stdin-from-command`` that can be
         trusted nor the exit codes of ``calls.py``.
         """
-        text = self._call(["version"], "asking restic for its version").strip()
-        version = parse_version(text)
-        if version is None or version < OLDEST_VERSION:
+        said: list[str] = []
+
+        def ask() -> Version | None:
+            said.append(self._call(["version"], "asking restic for its version").strip())
+            return parse_version(said[0])
+
+        memory = self._cache / "restic-version.json"
+        self._version = version_of("restic", self._environment["PATH"], memory, ask)
+        if self._version is None or self._version < OLDEST_VERSION:
+            text = said[0] if said else ".".join(str(part) for part in self._version or ())
             raise ResticVersionError(
                 f"restic 0.17.0 or newer is required, and this is {text.splitlines()[0] if text else 'none'!r}."
             )
-        return ".".join(str(part) for part in version)
+        return ".".join(str(part) for part in self._version)
 
     def repository_id(self) -> str:
         """The id of the repository; the cheapest call that proves place and password.
 
         Raises RepositoryMissingError, WrongPasswordError or RepositoryUnreachableError.
         """
+        return str(self._opened()["id"])
+
+    def format_version(self) -> int:
+        """The version of the repository's format, from 2 on compressed. Raises what ``repository_id`` raises."""
+        return int(self._opened()["version"])
+
+    def _opened(self) -> dict[str, Any]:
         limit = min(self._config.answer_seconds, _OPENING_SECONDS)
-        document = json.loads(self._call(["cat", "config", "--no-lock"], "opening the repository", limit))
-        return str(document["id"])
+        return dict(json.loads(self._call(["cat", "config", "--no-lock"], "opening the repository", limit)))
 
     def init(self, copy_of: Restic | None = None) -> None:
         """Make a repository of format 2, the one that compresses.
@@ -118,22 +149,37 @@ class Restic(Caller):
         producer_environment: Mapping[str, str] | None = None,
         on_bytes: Callable[[int], None] | None = None,
         waiting: Callable[[], None] | None = None,
+        stall_seconds: float | None = None,
     ) -> Saved:
         """Save what *producer* prints as a snapshot that holds the one file *path*.
 
         Accepted only with exit code 0 and bytes in the summary; any other snapshot is taken back at once.
         *on_bytes* is told how many bytes have been read, now and then; *waiting* is called every half second that restic
-        says nothing new.
+        says nothing new. The producer may print nothing for *stall_seconds*, or as long as is configured.
 
-        Raises DumpError when the producer failed or said nothing, another ResticError when restic did.
+        Raises DumpError when the producer failed or said nothing, StalledDumpError when it prints nothing for too long, another
+        ResticError when restic failed.
         """
-        arguments = ["backup", "--json", "--host", self._host, "--stdin-filename", path, "--stdin-from-command"]
+        # By force: without a search for a parent.
+        arguments = [
+            "backup",
+            "--json",
+            "--force",
+            "--host",
+            self._host,
+            "--stdin-filename",
+            path,
+            "--stdin-from-command",
+        ]
         # Somebody may be pruning, for longer than this. Beyond it, waiting would look like a dump that has stalled.
         arguments += ["--retry-lock", f"{self._config.stall_seconds // 2}s"]
         for tag in tags:
             arguments += ["--tag", tag]
         watch = BackupWatch(on_bytes or (lambda _count: None), waiting or (lambda: None))
-        exit_code, messages = self._stream_lines([*arguments, "--", *producer], watch, producer_environment or {})
+        stalls = self._config.stall_seconds if stall_seconds is None else stall_seconds
+        exit_code, messages = self._stream_lines(
+            [*arguments, "--", *producer], watch, producer_environment or {}, stalls
+        )
         summary = watch.summary
         if exit_code == 0 and summary is not None and summary.bytes_read > 0:
             return summary
@@ -159,7 +205,7 @@ class Restic(Caller):
         documents = json.loads(output) if output.strip() else []
         return [
             RetentionGroup(
-                path=group["paths"][0],
+                path=(group["paths"] or [""])[0],
                 keep=tuple(parse_snapshot(document) for document in group["keep"] or []),
                 remove=tuple(parse_snapshot(document) for document in group["remove"] or []),
                 reasons={one["snapshot"]["id"]: tuple(one["matches"] or ()) for one in group.get("reasons") or []},
@@ -176,6 +222,8 @@ class Restic(Caller):
             "forgetting snapshots",
             self._config.answer_seconds + RETRY_LOCK_SECONDS + len(ids),
         )
+        if self._version is not None and self._version >= _TELLS_FAILED_REMOVALS:
+            return
         left = {snapshot.id for snapshot in self.snapshots()} & set(ids)
         if left:
             raise ResticError(f"restic forget left {len(left)} snapshots it should have removed: {sorted(left)}.")
@@ -221,20 +269,87 @@ class Restic(Caller):
             arguments.append(f"--read-data-subset={read_data_subset}")
         self._maintain(arguments, "checking the repository", on_progress=on_progress)
 
-    def locks(self) -> list[str]:
-        """The ids of the locks on the repository."""
-        return self._call(["list", "locks", "--no-lock"], "listing the locks").split()
+    def files(self) -> Files:
+        """The repository's files as its store keeps them, past restic.
 
-    def unlock(self) -> int:
+        Raises ConfigurationError for a store of a kind that only restic can speak to.
+        """
+        told = {"AWS_DEFAULT_REGION": self._region} if self._region else {}
+        return open_files(self._config.repository, told | self._secrets.environment, self._secrets.authority)
+
+    def seen_through(self, address: str, environment: Mapping[str, str]) -> Restic:
+        """The same repository through something that stands before its store; messages name it as ever."""
+        other = copy.copy(self)
+        other._environment = self._environment | dict(environment) | {"RESTIC_REPOSITORY": address}  # noqa: SLF001 (our own copy)
+        return other
+
+    def index_text(self, name: str, most_bytes: int) -> bytes | None:
+        """What an index says, decrypted; None when that is longer than it may be.
+
+        Raises ResticError where restic cannot read it.
+        """
+        with tempfile.TemporaryFile(dir=self._environment["TMPDIR"]) as messages:
+            process = self._start(["cat", "index", name, "--no-lock", "--no-cache"], subprocess.PIPE, messages)
+            try:
+                stream = DumpStream(
+                    process, messages, self.repository, self._config.stall_seconds, self._cancelled, self.failure
+                )
+                text = bytearray()
+                for chunk in stream.chunks():
+                    text += chunk
+                    if len(text) > most_bytes:
+                        return None
+                return bytes(text)
+            finally:
+                end_writer(process)
+
+    def read_packs(self, limit_seconds: float, on_progress: Callable[[Done], None] | None = None) -> None:
+        """Read every pack that an index names: its bytes against its name, its head against the index, its blobs against theirs.
+
+        Raises ResticError where anything differs. Takes no lock, and believes no cache.
+        """
+
+        def tell(output: str) -> None:
+            if on_progress is not None and (done := parse_progress(output)):
+                on_progress(done)
+
+        arguments = ["check", "--read-data", "--no-lock", "--no-cache"]
+        self._call(arguments, "reading packs", limit_seconds, None, tell)
+
+    def locks(self) -> list[str]:
+        """The ids of the locks on the repository.
+
+        The store lists them itself where it can be asked past restic, which would derive the key for that and read it before.
+        """
+        try:
+            files = self.files()
+            self._note_region(files)
+            return sorted(files.listing("locks"))
+        except (ScalrBackupError, MissingFileError):
+            # A store of another kind, credentials that only restic finds, or restic has the better words.
+            return self._call(["list", "locks", "--no-lock"], "listing the locks").split()
+
+    def _note_region(self, files: Files) -> None:
+        """Spare each restic from now on to ask for the region that the store has just told."""
+        if isinstance(files, S3Files) and files.told_region:
+            self._region = files.told_region
+
+    def clear_locks(self) -> tuple[int, list[str]]:
         """Remove stale locks, those whose process is gone or that nobody renewed for 30 minutes.
 
-        Returns how many went.
+        Returns how many went, and the ids of those that stay.
         """
-        before = len(self.locks())
+        before = self.locks()
         if not before:
-            return 0
+            return 0, []
         self._call(["unlock"], "removing stale locks")
-        return before - len(self.locks())
+        left = self.locks()
+        # Meanwhile another host may have taken one, or more than were stale.
+        return max(0, len(before) - len(left)), left
+
+    def unlock(self) -> int:
+        """The same; only how many went."""
+        return self.clear_locks()[0]
 
     def size(self) -> RepositorySize:
         """How much all snapshots of all hosts take up; restic walks through every one of them for that.
@@ -278,6 +393,18 @@ class Restic(Caller):
         """The repository's keys: each is another password that opens it. The oldest first."""
         documents = json.loads(self._call(["key", "list", "--json", "--no-lock"], "listing the keys"))
         return sorted((parse_key(document) for document in documents), key=lambda key: key.created)
+
+    def note_key(self) -> None:
+        """Remember, where there are several keys, which one the password opens: restic need not try the others from then on.
+
+        Raises ResticError.
+        """
+        try:
+            are_several = len(self.files().listing("keys")) > 1
+        except (ScalrBackupError, MissingFileError):
+            return
+        mine = next((key.id for key in self.list_keys() if key.current), "") if are_several else ""
+        remember_key(self._key_memory, self._config.repository, mine)
 
     def add_key(self, password: str, user: str, host: str) -> None:
         """Let another password open the repository; *user* and *host* say whose it is. restic tries it before it ends."""

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is to be thought of the agent's own place: room, memory, schedule, versions, messages. Pure judgement of what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from scalr_backup.actions.doctor.examined import FAILED, OK, WARNING, Examined, counted, listed
+from scalr_backup.actions.health.finding import FAILURE
+from scalr_backup.actions.health.outbox import Recipients
+from scalr_backup.actions.health.status import WAITING, Status
+from scalr_backup.core import remedies
+from scalr_backup.core.config import Config
+from scalr_backup.core.room import WrittenTo
+from scalr_backup.core.units import human_bytes
+
+_MIB = 1024 * 1024
+# The agent's state and restic's cache need that much in any case, and that much to be at ease: packs are spooled there.
+_LEAST_BYTES, _AT_EASE_BYTES = 64 * _MIB, 1024 * _MIB
+# The agent and restic do not start with less: see the filter memory_limit.
+LEAST_MEMORY = 192 * _MIB
+# The first restic whose forget fails where a removal did.
+_TELLS_FAILED_REMOVALS = (0, 19)
+# What a check of its own shows.
+_SHOWN_ELSEWHERE = {"clock_skew", "lock_too_old", "postgres_unmatched", "repository_nearly_full", "repository_on_host"}
+_STATUS = "docker exec scalr-backup scalr-backup status"
+_MOST_FINDINGS = 5
+
+
+@dataclass(frozen=True)
+class ScheduleFacts:
+    """Whether the schedule is alive: *serving* says that the process runs that starts the passes."""
+
+    serving: bool
+    next_pass: datetime
+    last_started: datetime | None
+    missed: datetime | None
+    under_way: str | None
+
+
+def of_room(rooms: Sequence[WrittenTo], nearly_full_percent: int) -> Examined:
+    """Whether the agent can write what it has to."""
+    if closed := [one for one in rooms if not one.writable]:
+        return Examined(
+            FAILED,
+            f"The agent cannot write to {listed([f'{one.path} ({one.what})' for one in closed])}.",
+            cure="Give the directory to the agent's user, 64738, or mount it writable; site.yml does both.",
+        )
+    full = [one for one in rooms if one.free_bytes < _LEAST_BYTES]
+    tight = [one for one in rooms if one.free_bytes < _AT_EASE_BYTES or _percent(one) >= nearly_full_percent]
+    details = tuple(
+        f"{listed(names)}: {human_bytes(one.free_bytes)} of {human_bytes(one.total_bytes)} are free"
+        for one, names in _by_file_system(rooms)
+    )
+    cure = "Make room on it, run prune.yml, or move the repository elsewhere."
+    if full:
+        return Examined(FAILED, f"There is no room left for {listed([one.what for one in full])}.", details, cure)
+    if tight:
+        return Examined(WARNING, f"There is little room left for {listed([one.what for one in tight])}.", details, cure)
+    return Examined(OK, "There is room to write.", details)
+
+
+def _percent(room: WrittenTo) -> float:
+    return 100 * (1 - room.free_bytes / room.total_bytes) if room.total_bytes else 0.0
+
+
+def _by_file_system(rooms: Sequence[WrittenTo]) -> list[tuple[WrittenTo, list[str]]]:
+    """Each file system once, with what is on it."""
+    systems = {one.file_system: one for one in rooms}
+    return [(one, [room.what for room in rooms if room.file_system == number]) for number, one in systems.items()]
+
+
+def of_memory(limit_bytes: int | None) -> Examined:
+    """Whether the agent's container has the memory that restic takes."""
+    if limit_bytes is None:
+        return Examined(OK, "The agent's container has no limit of memory.")
+    if limit_bytes < LEAST_MEMORY:
+        return Examined(
+            WARNING,
+            f"The agent's container may have {human_bytes(limit_bytes)} of memory, and restic can be killed below "
+            f"{human_bytes(LEAST_MEMORY)}.",
+            cure="Raise backup_memory.",
+        )
+    return Examined(OK, f"The agent's container may have {human_bytes(limit_bytes)} of memory.")
+
+
+def of_schedule(facts: ScheduleFacts, config: Config) -> Examined:
+    """Whether passes begin by themselves."""
+    zone = ZoneInfo(config.timezone)
+    due = f"{facts.next_pass.astimezone(zone):%Y-%m-%d %H:%M} {config.timezone}"
+    if not facts.serving:
+        return Examined(
+            FAILED,
+            "Nothing runs the schedule: there is no process scalr-backup serve in this container, so no pass begins by itself.",
+            cure="Start the agent's container; its log says why it does not go on.",
+            command="docker logs --tail 50 scalr-backup",
+        )
+    if facts.under_way:
+        return Examined(
+            OK, f"The schedule runs ({config.schedule}); now: {facts.under_way}. The next pass is due {due}."
+        )
+    if facts.missed:
+        when = f"{facts.missed.astimezone(zone):%Y-%m-%d %H:%M}"
+        return Examined(
+            WARNING,
+            f"The pass of {when} has not run. The next one is due {due}.",
+            cure="See why in the log, and back up now.",
+            command="docker logs --tail 50 scalr-backup",
+        )
+    last = f"{facts.last_started.astimezone(zone):%Y-%m-%d %H:%M}" if facts.last_started else "none yet"
+    return Examined(OK, f"The schedule runs ({config.schedule}): last pass {last}, next pass {due}.")
+
+
+def of_versions(agent: str, restic: str) -> Examined:
+    """Whether the programs belong together; PostgreSQL's clients are those of each database container."""
+    seen = f"The agent is {agent}, restic {restic}; pg_dump is that of each database container."
+    numbers = tuple(int(part) for part in restic.split(".") if part.isdigit())
+    if numbers < _TELLS_FAILED_REMOVALS:
+        return Examined(
+            WARNING,
+            f"{seen} restic before 0.19 may not say that a removal failed.",
+            cure=remedies.cure("restic_version"),
+        )
+    return Examined(OK, seen)
+
+
+def of_recipients(recipients: Recipients, *, scraped: bool) -> Examined:
+    """Whether anybody is told when backups fail; *scraped* says that metrics are to be had."""
+    ways = [
+        *([counted(len(recipients.services), "service") + " for messages"] if recipients.services else []),
+        *(["a heartbeat"] if recipients.heartbeat else []),
+        *(["metrics"] if scraped else []),
+    ]
+    if not ways:
+        return Examined(
+            WARNING,
+            "Nobody is told when backups fail: there is neither a service for messages, nor a heartbeat, nor metrics.",
+            cure="Set backup_notify and backup_heartbeat_url, as docs/alerts.md shows.",
+        )
+    seen = f"Somebody is told: {', '.join(ways)}."
+    if recipients.services and not (recipients.heartbeat or scraped):
+        cure = "A host that is down sends no message: set backup_heartbeat_url, too."
+        return Examined(OK, seen, cure=cure)
+    return Examined(OK, seen)
+
+
+def of_backups(status: Status) -> Examined:
+    """What the passes have put on record, without what other checks show."""
+    findings = [one for one in status.findings if one.code not in _SHOWN_ELSEWHERE]
+    failures = [one for one in findings if one.severity == FAILURE]
+    if not findings:
+        seen = "No pass has run yet, and none is overdue." if status.verdict == WAITING else status.summary
+        return Examined(OK, seen)
+    worst = (failures or findings)[0]
+    return Examined(
+        FAILED if failures else WARNING,
+        f"{counted(len(findings), 'finding')} on record, {len(failures)} of them failures.",
+        tuple(one.message for one in findings[:_MOST_FINDINGS]),
+        worst.remedy,
+        _STATUS if len(findings) > 1 else worst.command,
+        worst.cause if worst.remedy else "",
+    )

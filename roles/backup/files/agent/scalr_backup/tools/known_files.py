@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a trusted place remembers of a repository's files: a JSON document of its own, which only it can read.
+
+Its loss, and damage to it, mean that everything is read again, and never that something is believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from scalr_backup.core.errors import ScalrBackupError
+from scalr_backup.tools.state import STATE_DIRECTORY
+from scalr_backup.tools.store.files import NAME, Stored
+
+_VERSION = 1
+# Of packs of 16 MiB, that is 30 TB; the document then has 200 MB.
+_MOST_FILES = 2_000_000
+
+
+@dataclass
+class KnownFiles:
+    """The files of one repository that were read and found to be what they say.
+
+    *packs* are those that a believed index names, with the sign of each; *indexes* are believed and have to be there; those in
+    *touched* may have been written or removed by a prune of ours that did not get to its end, and are believed where they are there.
+    *waiting* are packs that a prune found useless, and since when; *locks* say when each was first seen. *complete* is false
+    before the first look has got to its end.
+    """
+
+    packs: dict[str, str] = field(default_factory=dict)
+    indexes: set[str] = field(default_factory=set)
+    touched: set[str] = field(default_factory=set)
+    waiting: dict[str, datetime] = field(default_factory=dict)
+    locks: dict[str, datetime] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+    complete: bool = False
+
+    def replaced(self, found: dict[str, Stored]) -> list[str]:
+        """The packs that are gone, or are not those that were read."""
+        return [
+            name
+            for name, sign in self.packs.items()
+            if name not in found or sign not in {found[name].sign, str(found[name].size)}
+        ]
+
+    def document(self) -> dict[str, object]:
+        """As it is kept."""
+        return {
+            "version": _VERSION,
+            "packs": self.packs,
+            "indexes": sorted(self.indexes),
+            "touched": sorted(self.touched),
+            "waiting": {name: since.isoformat() for name, since in self.waiting.items()},
+            "locks": {name: since.isoformat() for name, since in self.locks.items()},
+            "keys": sorted(self.keys),
+            "complete": self.complete,
+        }
+
+
+class KnownFilesStore:
+    """Where it is kept, by the repository's id and its address: the copy of a repository has the same id, and other files."""
+
+    def __init__(self, repository_id: str, directory: Path | None = None, *, address: str = "") -> None:
+        name = "".join(letter for letter in repository_id if letter.isalnum())[:64]
+        place = directory or STATE_DIRECTORY
+        # As it was called when nobody thought of copies.
+        self._former = place / f"files-{name}.json"
+        digest = hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:16]
+        self._path = place / f"files-{name}-{digest}.json" if address else self._former
+
+    def read(self) -> KnownFiles:
+        """What is remembered; nothing where that is not there, or is not what this version writes."""
+        try:
+            path = self._path if self._path.exists() else self._former
+            return _parse(json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return KnownFiles()
+
+    def write(self, known: KnownFiles) -> None:
+        """Remember this, in one piece."""
+        if len(known.packs) > _MOST_FILES:
+            raise ScalrBackupError(
+                f"The repository has more than {_MOST_FILES} packs, more than a trusted place can remember: give each host a "
+                "repository of its own."
+            )
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(known.document(), file, separators=(",", ":"))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+
+
+def _parse(document: dict[str, object]) -> KnownFiles:
+    if document["version"] != _VERSION:
+        raise ValueError
+    packs = _table(document["packs"])
+    return KnownFiles(
+        packs=packs,
+        indexes=_names(document["indexes"]),
+        touched=_names(document["touched"]),
+        waiting=_moments(document["waiting"]),
+        locks=_moments(document["locks"]),
+        keys=_names(document["keys"]),
+        complete=document["complete"] is True,
+    )
+
+
+def _names(found: object) -> set[str]:
+    if not isinstance(found, list):
+        raise TypeError
+    return set(_checked(found))
+
+
+def _table(found: object) -> dict[str, str]:
+    if not isinstance(found, dict):
+        raise TypeError
+    _checked(found)
+    return {name: str(value) for name, value in found.items()}
+
+
+def _moments(found: object) -> dict[str, datetime]:
+    return {name: datetime.fromisoformat(value) for name, value in _table(found).items()}
+
+
+def _checked(names: Collection[object]) -> list[str]:
+    texts = [name for name in names if isinstance(name, str) and NAME.fullmatch(name)]
+    if len(texts) != len(names):
+        raise ValueError
+    return texts
