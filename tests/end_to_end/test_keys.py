@@ -275,6 +275,7 @@ class TestRecoveryKitLater:
     def test_still_opens_after_the_changes_of_the_password(self, site: Site, kit: Kit) -> None:
         assert site.opens(kit.password)
 
+    @pytest.mark.thorough
     def test_a_new_one_may_make_the_old_one_worthless(self, site: Site, kit: Kit) -> None:
         other = Kit(site.controller.directory / "other.html", kit.run)
         arguments = ["-e", f"kit={other.path}", "-e", "with_credentials=true", "-e", "replace=true"]
@@ -285,6 +286,7 @@ class TestRecoveryKitLater:
         assert (site.opens(kit.password), site.opens(other.password), site.escrow_keys()) == (False, True, 1)
         shutil.copy(other.path, kit.path)
 
+    @pytest.mark.thorough
     def test_a_place_that_is_none_is_a_sentence(self, site: Site) -> None:
         before = site.escrow_keys()
         for path, sentence in (

@@ -276,6 +276,7 @@ class TestSite:
         assert (provisioned.agent_id(), provisioned.files()) == (agent, files)
         assert "GENERATED" not in run.text
 
+    @pytest.mark.thorough
     def test_a_changed_schedule_only_rewrites_the_configuration(self, provisioned: Site) -> None:
         agent = provisioned.agent_id()
 
@@ -319,6 +320,7 @@ class TestSite:
         assert "json (number 1 of backup_notify) refused the message, or did not answer." in run.text
         pager.server.shutdown()
 
+    @pytest.mark.thorough
     def test_directories_that_were_made_anew_are_seen(self, provisioned: Site) -> None:
         """Containers go on seeing the directories that they were made with, though these are removed."""
         agent, config = provisioned.agent_id(), provisioned.directory / "backup/config"
@@ -631,6 +633,7 @@ class TestRestore:
         assert site.shop.fingerprint("shop") == before
         site.verb("backup", f"--db={site.shop.name}")
 
+    @pytest.mark.thorough
     def test_into_another_container_under_another_name(self, site: Site, newcomer: DatabaseContainer) -> None:
         """The host that has it is found."""
         before = site.shop.fingerprint("shop")
@@ -663,6 +666,7 @@ class TestRestore:
         assert f"Restore of {site.shop.name} of {gone} on {HOST}." in run.text
         assert site.shop.fingerprint("shop") == before
 
+    @pytest.mark.thorough
     def test_from_another_hosts_own_repository(self, site: Site, gone: str, tmp_path: Path) -> None:
         """The inventory knows its repository, the controller its password."""
         before = site.shop.fingerprint("shop")
@@ -713,6 +717,7 @@ class TestRestore:
         assert "DROPPED FIRST" in run.text
         assert site.shop.fingerprint("shop") == before
 
+    @pytest.mark.thorough
     def test_where_an_object_cannot_be_made_again(self, site: Site) -> None:
         site.shop.sql(
             """

@@ -525,7 +525,7 @@ class TestInterrupted:
         ("phase", "arguments", "done"),
         [
             ("container", ["--database", "shop"], []),
-            ("data", ["--database", "shop"], []),
+            pytest.param("data", ["--database", "shop"], [], marks=pytest.mark.thorough),
             ("assertions", [], ["ledger"]),
         ],
     )

@@ -126,7 +126,7 @@ def docker(*arguments: str, stdin: bytes = b"", check: bool = True) -> subproces
     return result
 
 
-@pytest.fixture(scope="module", params=[15, 17, 18])
+@pytest.fixture(scope="module", params=[15, pytest.param(17, marks=pytest.mark.thorough), 18])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     server = Server(request.param)
     try:

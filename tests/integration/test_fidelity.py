@@ -297,6 +297,7 @@ def tolerant(seen: Picture) -> Picture:
 # -- from version to version, into empty clusters ----------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_lost_cluster_comes_back_into_an_empty_one(make_server: MakeServer, keeper: AgentContainer) -> None:
     lost = make_server("lost", "17")
     fill(lost)

@@ -99,7 +99,14 @@ def killed_in_the_moment(server: DatabaseContainer, keeper: AgentContainer) -> s
     return aside
 
 
-@pytest.mark.parametrize("written", ["", "CREATE TABLE of_today AS SELECT 7 AS n", "INSERT INTO tied_job VALUES (7)"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        pytest.param("CREATE TABLE of_today AS SELECT 7 AS n", marks=pytest.mark.thorough),
+        pytest.param("INSERT INTO tied_job VALUES (7)", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_kill_in_the_moment_costs_neither_the_live_database_nor_what_an_app_wrote(
     written: str, server: DatabaseContainer, keeper: AgentContainer
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_key_that_another_host_may_use_is_not_removed(agent: AgentContainer) -
     assert opens(agent, OLD)
 
 
+@pytest.mark.thorough
 def test_a_key_for_the_safe(agent: AgentContainer) -> None:
     escrow = agent.ok("key", "add", "--escrow", "kit-1", stdin=given(PAPER))["key"]
 

@@ -155,7 +155,7 @@ def test_a_dump_that_waits_for_a_lock_says_for_whom_and_ends_when_it_is_told_to(
 @pytest.mark.parametrize(
     "anew",
     [
-        "TRUNCATE t; INSERT INTO t SELECT generate_series(1, 150)",
+        pytest.param("TRUNCATE t; INSERT INTO t SELECT generate_series(1, 150)", marks=pytest.mark.thorough),
         "CREATE TABLE n AS SELECT generate_series(1, 150) AS n; DROP TABLE t; ALTER TABLE n RENAME TO t",
         # The lock of the green one finds no table of that name.
         "ALTER TABLE t RENAME TO blue; ALTER TABLE green RENAME TO t",

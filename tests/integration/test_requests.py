@@ -126,6 +126,7 @@ def test_a_pass_asks_for_no_more_than_is_documented(house: House) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_only_the_pass_of_the_night_prunes(house: House) -> None:
     """A prune is what lists the packs."""
 

@@ -97,8 +97,6 @@ TRIED_AGAIN = {
 }
 BY_DEFAULT = {
     ("before the head", "the pass"),
-    ("in an ordered block", "the agent"),
-    ("in an ordered block", "the program"),
     ("in an ordered block", "the sessions"),
     ("in a plain block", "the producer"),
     ("at the end", "the server"),

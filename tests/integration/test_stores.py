@@ -131,11 +131,11 @@ def backed_up(agent: AgentContainer, shop: DatabaseContainer) -> dict[str, Any]:
     return call.data
 
 
-# Other tests work with a directory anyway, and those of a host that only adds with a REST server.
-FURTHER = [pytest.param(kind, marks=pytest.mark.thorough) for kind in ("local", "rest")]
+# Other tests work with a directory anyway, those of a host that only adds with a REST server, and the role's with SFTP.
+FURTHER = [pytest.param(kind, marks=pytest.mark.thorough) for kind in ("local", "rest", "sftp")]
 
 
-@pytest.mark.parametrize("kind", ["s3", "sftp", *FURTHER])
+@pytest.mark.parametrize("kind", ["s3", *FURTHER])
 def test_everything_works_in_a_store_by_its_address_alone(
     agent: AgentContainer, stores: Stores, shop: DatabaseContainer, path: str, kind: str
 ) -> None:
@@ -357,7 +357,7 @@ class TestASecondRepository:
     ("kind", "second"),
     [
         pytest.param("rest", "private_rest", marks=pytest.mark.thorough),
-        ("private_s3", "sftp"),
+        pytest.param("private_s3", "sftp", marks=pytest.mark.thorough),
         pytest.param("sftp", "local", marks=pytest.mark.thorough),
     ],
 )

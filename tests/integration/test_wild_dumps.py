@@ -223,7 +223,8 @@ class TestAServerThatHasNoRoomOrIsNotUpYet:
         )
 
     @pytest.mark.parametrize(
-        ("name", "command", "options"), [("late", LATE, ()), ("loop", LOOPING, ("--restart=always",))]
+        ("name", "command", "options"),
+        [("late", LATE, ()), pytest.param("loop", LOOPING, ("--restart=always",), marks=pytest.mark.thorough)],
     )
     def test_a_server_that_comes_within_the_pass_is_saved(
         self, agent: AgentContainer, prefix: str, name: str, command: tuple[str, ...], options: tuple[str, ...]

@@ -212,7 +212,7 @@ def cron(cron_image: str, make_database: Callable[..., DatabaseContainer]) -> Da
     return server
 
 
-@pytest.mark.parametrize("strategy", ["beside", "replace"])
+@pytest.mark.parametrize("strategy", [pytest.param("beside", marks=pytest.mark.thorough), "replace"])
 def test_a_database_whose_extensions_look_at_its_name_comes_back(
     strategy: str, cron: DatabaseContainer, keeper: AgentContainer
 ) -> None:
@@ -326,7 +326,7 @@ def test_a_user_who_may_not_read_everything_restores_what_is_theirs(
 # -- consumers of a database's changes ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("keep", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_replication_slots_that_are_lost_are_named_with_their_consumers(
     keep: bool, make_database: Callable[..., DatabaseContainer], keeper: AgentContainer
 ) -> None:

@@ -241,7 +241,7 @@ class TestOnTheController:
         assert shown[told[-1]] - shown[told[0]] > 1
         assert "left" in told[-1]
 
-    @pytest.mark.parametrize("arguments", [["--check"], []])
+    @pytest.mark.parametrize("arguments", [["--check"], pytest.param([], marks=pytest.mark.thorough)])
     def test_no_lines_where_none_are_wanted(self, fleet, web1, tmp_path, arguments):
         playbook = tmp_path / "quiet.yml"
         task = {"scalr.backup.database_backup": {}} | ({} if arguments else {"async": 60, "poll": 1})
