@@ -92,6 +92,7 @@ def test_an_empty_list_is_nothing():
             {"BACKUP_COPY_REPOSITORY": "/copy", "BACKUP_COPY_KEEP": '{"daily": -1}'},
             "BACKUP_COPY_KEEP is not valid: daily: Input should be greater",
         ),
+        ({"BACKUP_COPY_KEEP": "30"}, "BACKUP_COPY_KEEP must be a mapping in JSON"),
         ({"BACKUP_CONTAINERS": ""}, "BACKUP_CONTAINERS is empty, so no container would be backed up by name"),
         ({"BACKUP_CONTAINERS": "[]"}, "BACKUP_CONTAINERS is empty"),
         ({"BACKUP_CONTAINERS": "[ \n]"}, "BACKUP_CONTAINERS is empty"),

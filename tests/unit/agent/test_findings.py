@@ -217,6 +217,31 @@ def test_a_failure_whose_cause_is_known_is_not_told_to_be_run_again(code: str, c
     assert f"What to do: {finding.remedy}\nRun next: {command}\nRead more: {finding.help}" in message.body
 
 
+# What the engine calls a container whose backups are kept under another name, such as a task of a Swarm service.
+TASK = "shop_db.1.ykfg6v0x1hqr"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"databases": shop(ok=False, error={"code": code, "message": "m"})} for code in ("unreachable", "container_stopped")),
+        {"roles": {"scalr-shop-db": {"ok": False, "error": {"code": "unreachable", "message": "m"}, "time": ago(hours=2)}}},
+        *({"matches": {"gone": [], "stopped": ["scalr-shop-db"], "states": {"scalr-shop-db": state}, "time": ago(hours=9)}}
+          for state in ("exited", "paused", "restarting", "dead")),
+        WRONG["index_damaged"][0],
+        WRONG["volume_nearly_full"][0],
+    ],
+)  # fmt: skip
+def test_a_command_of_the_engine_has_the_engines_name_of_the_container(changes: dict) -> None:
+    look = looked()["look"]
+    [kept] = judged(document(**changes, look=look)).findings
+    [found] = judged(document(**changes, look={**look, "called": {"scalr-shop-db": TASK}})).findings
+    assert found.command.startswith("docker ")
+    assert TASK in shlex.split(found.command)
+    assert found.command == kept.command.replace("scalr-shop-db", TASK)
+    assert found.container == "scalr-shop-db", "what it is kept under stays its name"
+
+
 def test_what_nothing_is_known_of_has_no_cure() -> None:
     [finding] = judged(document(databases=shop(ok=False, error=ERROR))).findings
     assert (finding.remedy, finding.help) == ("", f"{ALERTS}#backup_failed")
@@ -608,6 +633,6 @@ def test_a_name_that_somebody_chose_adds_no_line_and_steers_no_terminal():
 def test_a_database_whose_name_reads_like_an_address_is_no_other_server(name):
     damage = {"relation": "t", "table": "t", "index": "i", "time": ago(hours=2)}
     database = {"container": "c", "database": name, "damaged_index": damage, "last_success": None, "age_seconds": None}
-    [finding] = of_damaged_indexes([database])
+    [finding] = of_damaged_indexes([database], {})
     psql = shlex.split(shlex.split(finding.command)[-1])
     assert psql[psql.index("-d") + 1] == f"dbname='{name}'"

@@ -81,6 +81,7 @@ class HostLook:
         """What the status has to know of it, as it is kept on record."""
         return {
             "time": now.isoformat(),
+            "called": {container.name: container.called for container in self.matches if container.called},
             "matching": [container.name for container in self.matches if container.status != "excluded"],
             "unmatched": [container.as_dict() for container in self.unmatched[:_MOST_RECORDED]],
         }

@@ -64,9 +64,8 @@ def failures(container: Container, known: Known) -> list[DatabaseBackup]:
         code, reason = ContainerRefusedError.code, f"{container.name} is refused: {reason}"
     elif container.status == "stopped":
         code = code_of(container.state)
-        reason = (
-            f"{container.name} cannot be backed up: {reason}; run next: {remedies.command(code, '', container.name)}"
-        )
+        next_command = remedies.command(code, "", container.called or container.name)
+        reason = f"{container.name} cannot be backed up: {reason}; run next: {next_command}"
     error = Failure(code, reason)
     names = _held(container.name, known) or [WHOLE_CLUSTER]
     return [DatabaseBackup(container.name, name, ok=False, error=error) for name in names]

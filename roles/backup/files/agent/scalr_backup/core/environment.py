@@ -234,8 +234,8 @@ def _put_together(settings: dict[str, Any], given: Mapping[str, str]) -> dict[st
         del document["spread_minutes"]
     # No database is overdue where nothing drills.
     document["drill_overdue_days"] = 0
+    rules = _mapping("BACKUP_COPY_KEEP", given["BACKUP_COPY_KEEP"]) if given.get("BACKUP_COPY_KEEP") else {}
     if copy := given.get("BACKUP_COPY_REPOSITORY"):
-        rules = _mapping("BACKUP_COPY_KEEP", given["BACKUP_COPY_KEEP"]) if given.get("BACKUP_COPY_KEEP") else {}
         document["copy"] = {"repository": copy, "keep": _KEEP_NOTHING | (rules or keep)}
     return document
 

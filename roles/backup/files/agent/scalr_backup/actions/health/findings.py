@@ -68,27 +68,30 @@ def find(
     *damage* what of the record cannot be read.
     Since when is known of what has been noted before (``alerts.py``).
     """
+    # Commands of the engine want its own name of a container.
+    look = document.get("look")
+    called = look.get("called", {}) if look else {}
     found = [
         # The first warning stands beside the word that all is safe.
         *_of_place(config, lost_with_host=lost_with_host),
         *_of_damage(damage, document),
-        *_of_databases(config, databases, now),
-        *_of_roles(config, document.get("roles") or {}, databases),
+        *_of_databases(config, databases, called, now),
+        *_of_roles(config, document.get("roles") or {}, databases, called),
         *_of_drills(config, databases),
         *_of_uncounted(config, databases),
         *_of_unchecked(config, databases),
         *_of_left_out(databases),
-        *of_damaged_indexes(databases),
+        *of_damaged_indexes(databases, called),
         *_of_untested(config, document, databases, now),
         *of_passes(config, document, now),
         *_of_maintenance(config, document),
         *_of_copy(config, copy, document.get("last_pass")),
         *_of_emptiness(config, is_overdue=is_overdue),
         *_of_unmatched(unmatched),
-        *_of_matches(config, document.get("matches", {})),
+        *_of_matches(config, document.get("matches", {}), called),
         *_shrunk(config, document, databases),
         *_of_room(config, document.get("repository")),
-        *_of_volumes(config, document.get("volumes") or {}, databases),
+        *_of_volumes(config, document.get("volumes") or {}, databases, called),
         *_of_locks(config, document.get("repository"), now),
         *_of_clock(document.get("clock"), now),
         *of_refusals(document.get("refused"), now),
@@ -137,7 +140,9 @@ def _of_damage(damage: Damage | None, document: StateRecord) -> Iterator[Finding
         yield Finding("record_damaged", severity, "record", damage.sentence, damage.command)
 
 
-def _of_databases(config: Config, databases: Sequence[JudgedDatabase], now: datetime) -> Iterator[Finding]:
+def _of_databases(
+    config: Config, databases: Sequence[JudgedDatabase], called: Mapping[str, str], now: datetime
+) -> Iterator[Finding]:
     for database in databases:
         if database["fresh"] and database["ok"]:
             continue
@@ -151,7 +156,7 @@ def _of_databases(config: Config, databases: Sequence[JudgedDatabase], now: date
         again = _playbook("backup", config, database["container"])
         yield Finding(
             code, FAILURE, "backup", f"{_name(database)} {since}{reason}", **_subject(database),
-            **_caused(database["error"], again, config, database["container"]),
+            **_caused(database["error"], again, config, called.get(database["container"], database["container"])),
         )  # fmt: skip
 
 
@@ -163,13 +168,13 @@ def _too_old(config: Config, now: datetime, age_seconds: int) -> str:
 
 
 def _of_roles(
-    config: Config, roles: Mapping[str, RolesRecord], databases: Sequence[JudgedDatabase]
+    config: Config, roles: Mapping[str, RolesRecord], databases: Sequence[JudgedDatabase], called: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Once for each container that databases are backed up of."""
     for container in sorted({database["container"] for database in databases} & set(roles)):
         entry = roles[container]
         if error := entry["error"]:
-            caused = _caused(error, _playbook("backup", config, container), config, container)
+            caused = _caused(error, _playbook("backup", config, container), config, called.get(container, container))
             yield Finding(
                 "roles_not_saved",
                 FAILURE,
@@ -322,7 +327,7 @@ def _of_unmatched(unmatched: Sequence[UnmatchedRecord]) -> Iterator[Finding]:
         yield Finding("postgres_unmatched", WARNING, "unmatched", message, _verb("discover"), about=names)
 
 
-def _of_matches(config: Config, matches: MatchesRecord) -> Iterator[Finding]:
+def _of_matches(config: Config, matches: MatchesRecord, called: Mapping[str, str]) -> Iterator[Finding]:
     """What the last pass over all containers has looked for and not found as it was."""
     for name in matches.get("gone", ()):
         container, _slash, database = name.rpartition("/")
@@ -342,7 +347,8 @@ def _of_matches(config: Config, matches: MatchesRecord) -> Iterator[Finding]:
         state = (matches.get("states") or {}).get(container, "exited")
         how = "is not running" if state in {"created", "exited"} else f"is {state}"
         message = f"{container} matches but is not backed up, because it {how}."
-        command = remedies.command(code_of(state), config.host, container) or f"docker start {container}"
+        name = called.get(container, container)
+        command = remedies.command(code_of(state), config.host, name) or f"docker start {name}"
         yield Finding(
             "container_stopped", WARNING, "stopped", message, command, container,
             since=matches.get("time"),
@@ -391,7 +397,10 @@ def _of_room(config: Config, repository: RepositoryRecord | None) -> Iterator[Fi
 
 
 def _of_volumes(
-    config: Config, volumes: Mapping[str, VolumeRecord], databases: Sequence[JudgedDatabase]
+    config: Config,
+    volumes: Mapping[str, VolumeRecord],
+    databases: Sequence[JudgedDatabase],
+    called: Mapping[str, str],
 ) -> Iterator[Finding]:
     """A cluster whose data has nearly no room left: once for each container that databases are backed up of."""
     for container in sorted({database["container"] for database in databases} & set(volumes)):
@@ -402,7 +411,7 @@ def _of_volumes(
                 f"The volume of {container} is {full:.0f} % full: {human_bytes(volume['free_bytes'])} are left, and "
                 "PostgreSQL stops when it is full."
             )
-            command = f"docker exec {container} df -h {shlex.quote(volume['directory'])}"
+            command = f"docker exec {called.get(container, container)} df -h {shlex.quote(volume['directory'])}"
             yield Finding("volume_nearly_full", WARNING, "volume", message, command, container)
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from scalr_backup.actions.health.finding import WARNING, Finding
 from scalr_backup.actions.health.finding import verb as _verb
@@ -12,8 +12,11 @@ from scalr_backup.core.answers import JudgedDatabase
 from scalr_backup.core.sql import connection_string
 
 
-def of_damaged_indexes(databases: Sequence[JudgedDatabase]) -> Iterator[Finding]:
-    """A warning for each, with the command that makes the index anew."""
+def of_damaged_indexes(databases: Sequence[JudgedDatabase], called: Mapping[str, str]) -> Iterator[Finding]:
+    """A warning for each, with the command that makes the index anew.
+
+    *called* is what the engine calls containers whose backups are kept under another name.
+    """
     for database in databases:
         if damage := database.get("damaged_index"):
             container, name = database["container"], database["database"]
@@ -23,7 +26,7 @@ def of_damaged_indexes(databases: Sequence[JudgedDatabase]) -> Iterator[Finding]
                 "index. Check the disk, check other indexes with pg_amcheck, and make this one anew."
             )
             yield Finding(
-                "index_damaged", WARNING, "index", message, _reindex(container, name, damage["index"]), container, name,
+                "index_damaged", WARNING, "index", message, _reindex(called.get(container, container), name, damage["index"]), container, name,
                 since=damage["time"], last_good=database["last_success"], last_good_age_seconds=database["age_seconds"],
             )  # fmt: skip
 

@@ -12,9 +12,13 @@ from scalr_backup.core.records.reading import Moment
 
 
 class LookRecord(TypedDict):
-    """What a look at the containers of the host has found."""
+    """What a look at the containers of the host has found.
+
+    *called* says what the engine calls the containers whose backups are kept under another name, by that name.
+    """
 
     time: Moment
+    called: NotRequired[dict[str, str]]
     matching: NotRequired[list[str]]
     unmatched: NotRequired[list[UnmatchedRecord]]
 
