@@ -6,16 +6,21 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support.containers import AgentContainer, Call, docker, parse_call, wait_until
+from tests.support.containers import SOCKET, AgentContainer, Call, docker, parse_call, wait_until
 
 SCRIPT = Path(__file__).resolve().parents[2] / "roles" / "backup" / "files" / "drill"
 
 
 def drill_command(agent: AgentContainer, *arguments: str) -> list[str]:
     """The command that drills an agent's backups, with ``--json``."""
-    text, line = SCRIPT.read_text(), "agent=scalr-backup\n"
-    assert text.count(line) == 1
-    return ["sh", "-c", text.replace(line, f"agent={agent.name}\n"), "drill", *arguments, "--json"]
+    text = SCRIPT.read_text()
+    for said, here in {
+        "agent=scalr-backup": f"agent={agent.name}",
+        "socket=/var/run/docker.sock": f"socket={SOCKET}",
+    }.items():
+        assert text.count(f"\n{said}\n") == 1
+        text = text.replace(f"\n{said}\n", f"\n{here}\n")
+    return ["sh", "-c", text, "drill", *arguments, "--json"]
 
 
 def drill(agent: AgentContainer, *arguments: str) -> Call:
