@@ -580,7 +580,11 @@ class TestTheRepository:
             assert "not this one" not in call.output
 
     def test_a_missing_repository_is_made_only_by_init(self, agent: AgentContainer, other: DatabaseContainer) -> None:
+        agent.ok("backup", "--db", other.name)
         agent.configure(repository="/repository/elsewhere")
+        [finding] = [one for one in agent.ok("status")["findings"] if one["container"] == other.name]
+        assert finding["code"] == "never_backed_up"
+        assert "was never backed up to /repository/elsewhere; its last backup is in /repository" in finding["message"]
         call = agent.call("backup", "--db", other.name)
         assert call.exit_code == 1
         assert call.error["code"] == "repository_missing"
@@ -589,7 +593,9 @@ class TestTheRepository:
         assert agent.call("snapshots").error["code"] == "repository_missing", "a dry run makes nothing"
         assert agent.call("init").result["changed"]
         assert not agent.call("init").result["changed"]
+        assert not agent.ok("status")["healthy"], "a repository that holds nothing is no backup"
         assert agent.ok("backup", "--db", other.name)["failed"] == 0
+        assert not [one for one in agent.ok("status")["findings"] if one["container"] == other.name]
 
     def test_an_unreachable_store_is_one_sentence_in_bounded_time(self, agent: AgentContainer) -> None:
         agent.configure(repository="s3:http://127.0.0.1:9/bucket", answer_seconds=8)

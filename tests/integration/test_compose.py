@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -67,6 +68,12 @@ class Newcomer:
         assert done.returncode == exit_code, f"{command}: {done.returncode}\n{done.stdout}"
         return done.stdout
 
+    def snapshots(self) -> dict[str, tuple[str, str]]:
+        """Of each snapshot that is listed, its database and its reason."""
+        listed = self.types(documented("docker compose exec agent scalr-backup snapshots"))
+        row = rf"^([0-9a-f]{{8}}) .* {self.name}-shop-db +(\S+) +(\S+) "
+        return {id_: (database, reason) for id_, database, reason in re.findall(row, listed, re.MULTILINE)}
+
     def proxy_listens(self) -> None:
         """Wait until the proxy has made its rules."""
         asks = ["exec", f"{self.name}-socket-proxy", "test", "-S", "/run/scalr-backup/docker.sock"]
@@ -120,6 +127,20 @@ def shop(newcomer: Newcomer) -> Iterator[DatabaseContainer]:
         database.remove()
 
 
+def restore_on_a_terminal(newcomer: Newcomer, database: DatabaseContainer) -> None:
+    """As somebody does who types the container's name when asked to."""
+    restore = documented(
+        "docker compose exec agent scalr-backup restore --db scalr-foo-db", {"scalr-foo-db": database.name}
+    )
+    ended, output = on_terminal(
+        ["bash", "-ec", restore],
+        cwd=newcomer.directory,
+        environment=newcomer.environment,
+        answer=Answer("Type", database.name),
+    )
+    assert ended == 0, output
+
+
 def inspected(name: str) -> str:
     return docker("inspect", name).stdout
 
@@ -155,17 +176,17 @@ def test_first_backup_damage_and_first_restore(newcomer: Newcomer, shop: Databas
     before = shop.fingerprint("shop")
     shop.sql("DELETE FROM orders WHERE id > 3", "shop")
 
-    restore = documented(
-        "docker compose exec agent scalr-backup restore --db scalr-foo-db", {"scalr-foo-db": shop.name}
-    )
-    ended, output = on_terminal(
-        ["bash", "-ec", restore],
-        cwd=newcomer.directory,
-        environment=newcomer.environment,
-        answer=Answer("Type", shop.name),
-    )
-    assert ended == 0, output
+    saved = newcomer.snapshots()
+    restore_on_a_terminal(newcomer, shop)
     assert shop.fingerprint("shop") == before
+
+    # Of the damaged state there is a snapshot now, and either is restored by its id.
+    [damaged] = set(newcomer.snapshots()) - set(saved)
+    assert newcomer.snapshots()[damaged] == ("shop", "pre-restore")
+    [good] = [snapshot for snapshot, (database, _reason) in saved.items() if database == "shop"]
+    for snapshot in (good, damaged):
+        plan = f"docker compose exec agent scalr-backup restore --db {shop.name} --database shop --snapshot {snapshot} --plan"
+        assert snapshot in newcomer.types(plan)
 
     assert "safe" in newcomer.types(documented("docker compose exec agent scalr-backup status")).lower()
     everything = inspected(newcomer.name) + inspected(f"{newcomer.name}-socket-proxy")
@@ -224,6 +245,8 @@ def test_a_variable_that_nobody_knows_stops_agent_and_proxy(newcomer: Newcomer) 
         for service in ("password", "agent", "socket-proxy"):
             output = newcomer.types(f"docker compose run --rm --no-deps {service}", exit_code=2)
             assert "BACKUP_SCHEDUEL: did you mean BACKUP_SCHEDULE?" in output, service
+        told = newcomer.types(documented("docker compose run --rm --no-deps agent doctor"), exit_code=1)
+        assert "did you mean BACKUP_SCHEDULE?" in told
     finally:
         path.write_text(before)
 
@@ -245,3 +268,60 @@ def test_one_container_goes_on_where_the_two_have_ended(newcomer: Newcomer, shop
     listed = docker("exec", newcomer.name, "scalr-backup", "snapshots", "--json").stdout.splitlines()[-1]
     assert f"/{shop.name}/shop.dump" in listed
     assert docker("exec", newcomer.name, "scalr-backup", "backup", check=False).returncode == 0
+
+
+def test_the_two_go_on_where_the_one_has_ended_with_a_repository_in_a_directory(
+    newcomer: Newcomer, shop: DatabaseContainer
+) -> None:
+    assert "Conflict" in newcomer.types("docker compose up --detach", exit_code=1)
+    newcomer.types(documented("docker stop scalr-backup", {"scalr-backup": newcomer.name}))
+    newcomer.types(documented("docker rm scalr-backup", {"scalr-backup": newcomer.name}))
+
+    backups = newcomer.directory / "backups"
+    newcomer.types(documented("install -d -m 0700 -o 64738 -g 64738 /srv/backups", {"/srv/backups": str(backups)}))
+    override = newcomer.directory / "compose.override.yaml"
+    names = yaml.safe_load(override.read_text())
+    names["services"]["agent"]["volumes"] = [f"{backups}:/srv/backups"]
+    override.write_text(yaml.safe_dump(names))
+    newcomer.write(BACKUP_REPOSITORY="/srv/backups")
+    newcomer.types("docker compose up --detach")
+    newcomer.proxy_listens()
+    newcomer.types("docker compose exec agent scalr-backup init")
+    newcomer.types("docker compose exec agent scalr-backup backup")
+    assert "shop" in {database for database, _reason in newcomer.snapshots().values()}
+
+
+def test_the_databases_of_a_lost_host_come_back_on_another(newcomer: Newcomer, shop: DatabaseContainer) -> None:
+    """The directory stands for the store elsewhere: it is all that is left, beside the copies of the secrets."""
+    before = shop.fingerprint("shop")
+    for file, content in {
+        "password.saved": (newcomer.home / "secrets/password").read_text(),
+        "store.env": "AWS_ACCESS_KEY_ID=key\n",
+    }.items():
+        (newcomer.directory / file).write_text(content)
+    newcomer.types("docker compose down --volumes")
+    shutil.rmtree(newcomer.home)
+    shop.remove()
+
+    directory = {"/opt/scalr/services/backup": str(newcomer.home)}
+    for command in (
+        documented("install -d -m 0750 -o root -g 64738 /opt/scalr/services/backup/secrets", directory),
+        documented(
+            "install -m 0640 -o root -g 64738 /dev/stdin /opt/scalr/services/backup/secrets/password < password.saved",
+            directory,
+        ),
+        documented(
+            "install -m 0640 -o root -g 64738 /dev/stdin /opt/scalr/services/backup/secrets/environment < store.env",
+            directory,
+        ),
+        documented("docker compose build"),
+        documented("docker compose up --detach"),
+    ):
+        newcomer.types(command)
+    made = (newcomer.home / "secrets").stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (0, 64738, 0o750)
+    newcomer.proxy_listens()
+    assert "shop" in {database for database, _reason in newcomer.snapshots().values()}
+    shop.start()
+    restore_on_a_terminal(newcomer, shop)
+    assert shop.fingerprint("shop") == before

@@ -255,6 +255,22 @@ def test_where_all_is_well_nothing_is_found() -> None:
     assert status.summary.startswith("Safe: 1 database")
 
 
+def test_a_backup_in_another_repository_is_none() -> None:
+    status = judged(document(databases=shop(repository="/old")))
+    [finding] = status.findings
+    assert (finding.code, finding.severity, status.verdict) == ("never_backed_up", "failure", "not_safe")
+    assert finding.message == "scalr-shop-db/shop was never backed up to /repository; its last backup is in /old"
+    [shown] = status.as_dict()["databases"]
+    assert (shown["last_success"], shown["snapshot_id"], shown["fresh"], shown["elsewhere"]) == (
+        None,
+        None,
+        False,
+        "/old",
+    )
+    assert judged(document(databases=shop(repository="/repository"))).verdict == "safe"
+    assert judged(document()).verdict == "safe", "earlier releases have not noted it"
+
+
 @pytest.mark.parametrize("code", WRONG)
 def test_each_thing_that_is_wrong_is_found_and_says_what_to_run(code: str) -> None:
     changes, severity, command = WRONG[code]

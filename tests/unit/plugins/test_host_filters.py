@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,53 @@ from ansible_collections.scalr.backup.plugins.filter.memory_limit import memory_
 from ansible_collections.scalr.backup.plugins.plugin_utils._agent_files import NUMBERS, agent_config, environment_file
 from ansible_collections.scalr.backup.plugins.plugin_utils._farewell import farewell
 from ansible_collections.scalr.backup.plugins.plugin_utils._host import drill_moment, hostname, machine_facts
+from ansible_collections.scalr.backup.plugins.plugin_utils._hosts import some_hosts
+
+# -- whether there is any --------------------------------------------------------------------------------------
+
+GROUPS = {"all": ["web1", "web2", "db1"], "ungrouped": [], "web": ["web1", "web2"], "db": ["db1"]}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "limit"),
+    [
+        ("all", ""),
+        ("web", None),
+        ("web*:!web2", "web1"),
+        (["db", "web2"], ""),
+        ("all", "db"),
+        ("db1", "db"),
+        ("~web[12]", ""),
+    ],
+)
+def test_a_pattern_that_matches_hosts_stays(pattern, limit):
+    assert some_hosts(pattern, GROUPS, limit) == pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "limit", "sentence"),
+    [
+        ("wbe", "", "No host of the inventory matches wbe, so nothing was done"),
+        ("web", "db1", "No host of the inventory matches web within --limit db1, so nothing was done"),
+        ("web:!web*", "", "No host of the inventory matches web:!web*,"),
+    ],
+)
+def test_one_that_matches_none_is_refused(pattern, limit, sentence):
+    with pytest.raises(AnsibleFilterError, match=re.escape(sentence)):
+        some_hosts(pattern, GROUPS, limit)
+
+
+@pytest.mark.parametrize("limit", ["", "web1"])
+def test_so_is_an_inventory_without_hosts(limit):
+    with pytest.raises(
+        AnsibleFilterError, match="The inventory has no host, so nothing was done: name the inventory with -i"
+    ):
+        some_hosts("all", {"all": [], "ungrouped": []}, limit)
+
+
+def test_this_machine_needs_no_inventory():
+    assert some_hosts("localhost", {"all": [], "ungrouped": []}, "") == "localhost"
+
 
 # -- its name ----------------------------------------------------------------------------------------------------
 

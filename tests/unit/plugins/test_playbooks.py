@@ -8,8 +8,10 @@ import json
 import re
 
 import pytest
+import yaml
 from ansible_collections.scalr.backup.plugins.module_utils._agent import VERSION
 
+from tests.support.controller import CHECKOUT
 from tests.support.documented import documented
 
 FAILED = {"code": "dump_failed", "message": "pg_dump ended with exit code 1."}
@@ -1014,3 +1016,29 @@ def test_each_host_is_asked_through_its_own_engine(fleet):
 
     assert run.returncode == 0, run.stdout
     assert (docker.engine, podman.engine) == ("", "unix:///run/podman/podman.sock")
+
+
+@pytest.mark.parametrize("playbook", sorted(path.stem for path in (CHECKOUT / "playbooks").glob("*.yml")))
+def test_every_playbook_begins_with_hosts_that_there_have_to_be(playbook):
+    plays = yaml.safe_load((CHECKOUT / f"playbooks/{playbook}.yml").read_text())
+    assert plays[0]["hosts"] == (
+        "{{ backup_hosts | default('all') | scalr.backup.some_hosts(groups, ansible_limit | default('')) }}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["status"], "The inventory has no host"),
+        (["restore", "--limit", "web1", "-e", "db=scalr-foo-db"], "The inventory has no host"),
+        (["backup", "-e", "backup_hosts=nobody"], "No host of the inventory matches nobody"),
+    ],
+)
+def test_a_playbook_that_finds_no_host_is_no_success(fleet, arguments, sentence):
+    if sentence.startswith("No host"):
+        fleet.unreachable_host("web1")
+    done = fleet.run(*arguments)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "so nothing was done" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -48,7 +48,10 @@ class JudgedDrill(TypedDict):
 
 
 class JudgedDatabase(TypedDict):
-    """A database that the agent answers for; it is *fresh* until its last good backup is *overdue_at* by the schedule."""
+    """A database that the agent answers for; it is *fresh* until its last good backup is *overdue_at* by the schedule.
+
+    What went to another repository than the one that is configured now is no backup; *elsewhere* is that one's address.
+    """
 
     container: str
     database: str
@@ -68,6 +71,7 @@ class JudgedDatabase(TypedDict):
     left_out: NotRequired[list[LeftOutRowsRecord]]
     new_data: NotRequired[NewDataAnswer | None]  # Since 0.7.0.
     damaged_index: NotRequired[FoundDamageRecord | None]  # Since 0.8.0.
+    elsewhere: NotRequired[str | None]  # Since 0.8.0.
 
 
 class JudgedCopy(TypedDict):

@@ -38,7 +38,7 @@ KINDS = {
     ),
     "never_backed_up": Kind(
         "failure",
-        "the database was found and tried, but there is no good backup of it",
+        "the database was found and tried, but the configured repository has no good backup of it",
     ),
     "roles_not_saved": Kind(
         "failure",

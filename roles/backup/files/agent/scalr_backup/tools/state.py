@@ -239,7 +239,7 @@ class State:
                 if outcome.ok:
                     _record_new_data(document, outcome, result, repository, learned)
                 if outcome.error is None or outcome.error.code != InterruptedRunError.code:
-                    _record_outcome(databases, outcome, result)
+                    _record_outcome(databases, outcome, result, repository)
             measured = measured_in(result, document.get("repository"))
             if measured and repository is not None:
                 _record_size(document, measured, repository)
@@ -448,7 +448,9 @@ def _record_size(document: StateRecord, measured: RepositoryRecord, repository: 
         document["sizes"] = with_size(document.get("sizes"), repository, one)
 
 
-def _record_outcome(databases: dict[str, DatabaseRecord], outcome: DatabaseBackup, result: PassRecord) -> None:
+def _record_outcome(
+    databases: dict[str, DatabaseRecord], outcome: DatabaseBackup, result: PassRecord, repository: str | None
+) -> None:
     key = f"{outcome.container}/{outcome.database}"
     tried: DatabaseRecord = {
         "last_success": None,
@@ -468,6 +470,7 @@ def _record_outcome(databases: dict[str, DatabaseRecord], outcome: DatabaseBacku
         measure_anew(entry, datetime.fromisoformat(result["finished"]))
         entry["seconds"] = outcome.duration_seconds
         entry["last_success"] = result["finished"]
+        entry["repository"] = repository
         entry["snapshot_id"] = outcome.snapshot_id
         entry["bytes_read"] = outcome.bytes_read
         entry["bytes_added"] = outcome.bytes_added

@@ -147,7 +147,7 @@ def _of_databases(
         if database["fresh"] and database["ok"]:
             continue
         if database["age_seconds"] is None:
-            code, since = "never_backed_up", "was never backed up"
+            code, since = "never_backed_up", _never(config, database.get("elsewhere"))
         elif database["fresh"]:
             code, since = "backup_failed", "failed in its last pass"
         else:
@@ -158,6 +158,13 @@ def _of_databases(
             code, FAILURE, "backup", f"{_name(database)} {since}{reason}", **_subject(database),
             **_caused(database["error"], again, config, called.get(database["container"], database["container"])),
         )  # fmt: skip
+
+
+def _never(config: Config, elsewhere: str | None) -> str:
+    """That there is no backup; those in another repository do not come back from this one."""
+    if elsewhere is None:
+        return "was never backed up"
+    return f"was never backed up to {redact_address(config.repository)}; its last backup is in {elsewhere}"
 
 
 def _too_old(config: Config, now: datetime, age_seconds: int) -> str:

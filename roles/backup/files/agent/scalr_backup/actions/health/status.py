@@ -136,7 +136,7 @@ def judge(
     look = document.get("look")
     entries = _still_to_back_up(config, document, now)
     deadline = _deadlines(config, document, entries, now)
-    databases = _judge_databases(config, document, entries, deadline, now)
+    databases = _judge_databases(config, repository, document, entries, deadline, now)
     copy = _judge_copy(config, document.get("copy"), deadline, now)
     unmatched = tuple(still_unmatched(config, look)) if look else ()
     is_idle = not databases and not unmatched and _is_idle(look, now)
@@ -201,6 +201,7 @@ def _still_to_back_up(config: Config, document: StateRecord, now: datetime) -> l
 
 def _judge_databases(
     config: Config,
+    repository: str,
     document: StateRecord,
     entries: Sequence[DatabaseRecord],
     deadline: Callable[[datetime], datetime],
@@ -213,7 +214,7 @@ def _judge_databases(
     is_off = config.row_order == "off"
     return tuple(
         _judge_database(
-            entry,
+            _in_repository(entry, repository),
             drills.get(name),
             kept.get(name),
             deadline,
@@ -282,6 +283,11 @@ def _age(last_success: str | None, deadline: Callable[[datetime], datetime], now
     return _Age(int((now - good).total_seconds()), overdue, fresh=now < overdue)
 
 
+def _in_repository(entry: DatabaseRecord, repository: str) -> DatabaseRecord:
+    """What is known of a database's backups in a repository: nothing, where its last good one went to another."""
+    return entry if entry.get("repository") in (None, repository) else {**entry, "last_success": None, "snapshot_id": None}
+
+
 def _judge_database(
     entry: DatabaseRecord,
     drill: DrillRecord | None,
@@ -310,6 +316,7 @@ def _judge_database(
         "left_out": entry.get("left_out", []),
         "new_data": new_data,
         "damaged_index": entry.get("damaged_index"),
+        "elsewhere": None if entry["last_success"] else entry.get("repository"),
     }
 
 

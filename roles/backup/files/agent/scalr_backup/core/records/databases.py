@@ -28,7 +28,10 @@ class FoundDamageRecord(DamagedIndexRecord):
 
 
 class DatabaseRecord(TypedDict):
-    """What is known of one database: its last try, and its last good backup."""
+    """What is known of one database: its last try, and its last good backup.
+
+    *repository* is the address, without a password, of the one that the last good backup went to; known since 0.8.0.
+    """
 
     container: str
     database: str
@@ -37,6 +40,7 @@ class DatabaseRecord(TypedDict):
     last_tried: Moment
     error: NotRequired[FailureRecord | None]
     last_success: Moment | None
+    repository: NotRequired[str | None]
     first_success: NotRequired[Moment]
     seconds: NotRequired[float]
     snapshot_id: NotRequired[str | None]
