@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.scalr.backup.plugins.module_utils._address import redact
+from ansible_collections.scalr.backup.plugins.plugin_utils._build_log import why_not_built
 from ansible_collections.scalr.backup.plugins.plugin_utils._units import printable
 
 #: How much of a program's output goes into a sentence.
@@ -43,6 +44,8 @@ def reason(result: Mapping[str, Any], doing: str = "") -> str:
         return f"{what}{_said(_last_line(failed['stderr']))}"
     if failed.get("code"):
         return _said(failed["msg"])  # The agent's own sentence is enough.
+    if why := why_not_built(str(failed.get("msg"))):
+        return f"{what}it ended with: {_line(why, from_end=True)}"
     return f"{what}{_said(failed.get('msg') or 'it gave no reason')}"
 
 
@@ -103,9 +106,15 @@ def _failed_item(result: Mapping[str, Any]) -> Mapping[str, Any]:
 def _said(text: str) -> str:
     """A message as the end of a sentence: one line, not too long, with the engine's own words if there are any."""
     words = _ENGINE_SAID.search(text)
-    line = printable(" ".join(_NOISE.sub("", redact(words[1] if words else text)).split()))
+    return _line(words[1] if words else text)
+
+
+def _line(text: str, *, from_end: bool = False) -> str:
+    """One line of a text, as a sentence; of a long one its head, or of a log its end, from a whole word on."""
+    line = printable(" ".join(_NOISE.sub("", redact(text)).split()))
     if len(line) > _MOST_CHARACTERS:
-        line = f"{line[:_MOST_CHARACTERS].rstrip()}…"
+        head, end = line[:_MOST_CHARACTERS].rstrip(), line[-_MOST_CHARACTERS:].partition(" ")[2]
+        line = f"…{end}" if from_end else f"{head}…"
     return line if line.endswith((".", "…", "!", "?")) else f"{line}."
 
 

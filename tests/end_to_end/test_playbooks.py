@@ -115,7 +115,8 @@ def installed(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         CHECKOUT / ".ansible/collections/ansible_collections/community", collections / "ansible_collections/community"
     )
     command = documented(
-        "ansible-galaxy collection install scalr-backup-0.8.0.tar.gz", {"scalr-backup-0.8.0.tar.gz": str(artifact)}
+        "ansible-galaxy collection install ansible-backup/scalr-backup-0.8.0.tar.gz",
+        {"ansible-backup/scalr-backup-0.8.0.tar.gz": str(artifact)},
     )
     # Galaxy may be out of reach, and has nothing to give here.
     arguments = [*command.split()[1:], "--offline", "--collections-path", str(collections)]

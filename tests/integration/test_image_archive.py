@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import docker
-from tests.support.controller import PART_OF_THE_ROLE, Controller, Run
+from tests.support.controller import PART_OF_THE_ROLE, Controller, Run, stand_ins
 from tests.support.image_archives import IMAGE, as_docker_20_saves, layer_of
 
 # Goes before the real command, on all hosts: what the taken one would say, the engine of the others does not.
@@ -21,6 +21,10 @@ DOCKER = """#!/bin/sh
 if [ "$1 $2" = "image save" ]; then exec cp {handed_over} "$4"; fi
 if [ -e {lie} ] && [ "$1 $2 $3" = "image inspect --format" ]; then cat {lie}; exit; fi
 exec {docker} "$@"
+"""
+# Of a base image without a way to Debian's mirrors; nothing is installed, whatever the network of this machine.
+OFFLINE = """FROM debian:trixie-slim
+RUN printf '%s\\n' '#!/bin/sh' 'echo "E: No way to deb.debian.org" >&2; exit 100' > /usr/bin/apt-get
 """
 
 
@@ -52,7 +56,15 @@ class Fleet:
     def handed_over(self) -> Path:
         return self.directory / "handed_over.tar"
 
-    def ship(self, *, known: str, exit_code: int, said: str = "", more: dict[str, dict[str, str]] | None = None) -> Run:
+    def ship(
+        self,
+        *,
+        known: str,
+        exit_code: int,
+        said: str = "",
+        more: dict[str, dict[str, str]] | None = None,
+        limit: str = "!web1",
+    ) -> Run:
         """Run the role's part; *known* is what the operator says the image is."""
         programs = self.directory / "bin"
         programs.mkdir(exist_ok=True)
@@ -77,7 +89,7 @@ class Fleet:
         inventory = self.directory / "fleet.json"
         inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
         path = f"{programs}:{controller.environment['PATH']}"
-        command = ["ansible-playbook", str(self.directory / "play.yml"), "-i", str(inventory), "--limit", "!web1"]
+        command = ["ansible-playbook", str(self.directory / "play.yml"), "-i", str(inventory), "--limit", limit]
         return controller.run(command, exit_code=exit_code, PATH=path, XDG_CACHE_HOME=str(self.directory / "cache"))
 
     @property
@@ -150,6 +162,46 @@ def test_what_docker_load_would_take_over_reaches_no_host(fleet: Fleet, archives
     assert f"and not {fleet.image} alone. It was not given to any host." in run.text
     assert engines_id(fleet.image) == ""
     assert engines_id(fleet.victim) == fleet.victims_id
+    assert fleet.archives == []
+
+
+def test_the_only_host_is_told_one_reason_and_leaves_nothing_on_the_controller(
+    fleet: Fleet, archives: dict[str, Path]
+) -> None:
+    """It has left the play by the time that its archive is removed, and nobody else is there to do it."""
+    shutil.copy(archives["both"], fleet.handed_over)
+
+    run = fleet.ship(known=fleet.id, exit_code=2, limit="web2")
+
+    assert f"and not {fleet.image} alone. It was not given to any host." in run.text
+    assert "Error while evaluating" not in run.text
+    # One failure, and the sentence that tells it.
+    assert (run.recap("web2")["rescued"], run.recap("web2")["failed"]) == (1, 1), run.output
+    assert fleet.archives == []
+
+
+def test_a_build_without_a_way_to_the_mirrors_says_why_and_what_to_do(fleet: Fleet) -> None:
+    base = f"scalr-test-offline-{secrets.token_hex(3)}:1"
+    (fleet.directory / "Dockerfile").write_text(OFFLINE)
+    docker("build", "--quiet", "--tag", base, str(fleet.directory))
+    builds = {**stand_ins(), "backup_base_image": base, "backup_image": "", "backup_image_id": ""}
+    makers = {"own": {**builds, "backup_image_from": ""}, "sent": {**builds, "backup_image_from": "controller"}}
+    try:
+        here = fleet.ship(known="", exit_code=2, more=makers, limit="own")
+        there = fleet.ship(known="", exit_code=2, more=makers, limit="sent")
+    finally:
+        docker("image", "rm", base, check=False)
+
+    assert (
+        "Failed to build the agent's image on own: it ended with: E: No way to deb.debian.org. A host without access to "
+        "Debian's mirrors: set backup_image_from: controller. An agent already running there keeps running."
+        in here.text
+    )
+    assert (
+        "The controller, set by backup_image_from, cannot provide the image. Build the image on the controller: it ended "
+        "with: E: No way to deb.debian.org." in there.text
+    )
+    assert "Error while evaluating" not in there.text
     assert fleet.archives == []
 
 

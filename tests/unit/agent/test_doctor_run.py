@@ -299,10 +299,29 @@ def test_without_a_store_the_engine_is_still_looked_at():
     assert diagnosis.error.code == "checks_failed"
 
 
-def test_without_a_password_the_repository_and_the_clock_say_so():
+def test_a_missing_password_is_one_failure_and_not_one_of_each_check_that_needs_it():
     error = ConfigurationError("The repository's password /run/secrets/password cannot be read.")
-    found, _diagnosis = verdicts(secrets=raises(error))
-    assert (found["repository"], found["clock"], found["engine"]) == (FAILED, FAILED, OK)
+    given = Config(host="web1", repository="/r", copy={"repository": "s3:https://copy.example/b"})
+    found, diagnosis = verdicts(secrets=raises(error), copy_secrets=raises(error), config=lambda: given)
+    assert (found["repository"], found["clock"], found["copy"], found["engine"]) == (FAILED, SKIPPED, SKIPPED, OK)
+    assert diagnosis.made.examined["repository"].seen == error.message
+    assert diagnosis.made.examined["clock"].seen == "Not looked at: it needs the secrets of the repository, see there."
+    assert "repository" in diagnosis.failed
+
+
+def test_a_second_repositorys_own_secrets_are_its_own_failure():
+    given = Config(host="web1", repository="/r", copy={"repository": "s3:https://copy.example/b"})
+    error = ConfigurationError("The copy's password cannot be read.")
+    found, _diagnosis = verdicts(copy_secrets=raises(error), config=lambda: given)
+    assert (found["repository"], found["clock"], found["copy"]) == (OK, OK, FAILED)
+
+
+def test_containers_that_cannot_be_listed_are_one_failure():
+    engine = Engine()
+    engine.containers = raises(DockerUnreachableError("The Docker Engine does not answer."))
+    engine.address = None
+    found, _diagnosis = verdicts(engine=lambda: engine)
+    assert (found["containers"], found["unmatched"], found["servers"]) == (FAILED, SKIPPED, SKIPPED)
 
 
 def test_a_probe_is_a_look_into_the_agents_own_container():

@@ -316,10 +316,10 @@ def test_no_password_is_generated_for_a_configuration_that_is_refused(tmp_path, 
     assert not (tmp_path / "password").exists()
 
 
-def test_a_missing_password_names_the_command_that_generates_one(tmp_path, monkeypatch):
+def test_a_missing_password_is_to_be_put_back_and_not_generated_anew(tmp_path, monkeypatch):
     monkeypatch.setattr("scalr_backup.core.secrets.SECRETS_DIRECTORY", tmp_path)
     monkeypatch.setenv("BACKUP_HOST", "web1")
-    with pytest.raises(ConfigurationError, match="; docker compose run --rm password generates one"):
+    with pytest.raises(ConfigurationError, match="; put your saved copy back; only a new installation"):
         load_secrets()
 
 

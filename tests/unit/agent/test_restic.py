@@ -189,6 +189,18 @@ def test_a_store_that_cannot_be_reached_is_retried_until_our_limit_and_the_last_
         play(f"echo '{said}' >&2; sleep 60", answer_seconds=5).repository_id()
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo 'Fatal: create repository failed: mkdir /srv/b/snapshots: permission denied' >&2; exit 1",
+        "echo 'Load() returned error, retrying after 1s: open /srv/b/config: permission denied' >&2; sleep 60",
+    ],
+)
+def test_a_directory_of_somebody_else_is_said_to_need_another_owner(play, script):
+    with pytest.raises(RepositoryRefusedError, match="on the host, run chown -R 64738:64738 /srv/b "):
+        play(script, repository="/srv/b").init()
+
+
 def test_what_ssh_says_of_a_backups_connection_is_no_word_of_its_producer(play):
     said = "subprocess ssh: Host key verification failed.\nFatal: unable to start the sftp session, error: EOF"
     with pytest.raises(RepositoryRefusedError, match="backup_ssh_known_hosts"):

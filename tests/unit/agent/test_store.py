@@ -134,6 +134,40 @@ def test_what_a_store_says_means(words, verdict, reason):
     assert reason in refusal.reason
 
 
+DENIED = "mkdir /srv/back ups/snapshots: permission denied"
+
+
+@pytest.mark.parametrize("repository", ["/srv/back ups", "local:/srv/back ups"])
+def test_a_directory_of_somebody_else_has_no_credentials_but_an_owner(repository):
+    refusal = explain(DENIED, repository)
+    assert refusal is not None
+    assert refusal.verdict == "refused"
+    assert "credentials" not in refusal.reason
+    assert "belong to the agent's user, 64738" in refusal.reason
+    assert refusal.reason.endswith(": on the host, run chown -R 64738:64738 '/srv/back ups'")
+
+
+def test_what_is_mounted_as_the_default_repository_has_another_path_on_the_host():
+    refusal = explain("mkdir /repository/data: permission denied", "/repository")
+    assert refusal is not None
+    assert refusal.reason.endswith(": on the host, run chown -R 64738:64738 on what is mounted at /repository")
+
+
+@pytest.mark.parametrize(
+    ("words", "repository"),
+    [
+        (DENIED, "sftp:user@host:/srv"),
+        (DENIED, ""),
+        # A copy reads from another store.
+        ("client.GetObject: Access Denied.", "/srv/backups"),
+    ],
+)
+def test_a_store_that_has_credentials_is_told_of_them(words, repository):
+    refusal = explain(words, repository)
+    assert refusal is not None
+    assert "the credentials lack the permission" in refusal.reason
+
+
 @pytest.mark.parametrize(
     "words", ["pack 4015c0ff: wrong data returned", "tree 507ab401 not found", "Fatal: unable to load index", "exit 3"]
 )

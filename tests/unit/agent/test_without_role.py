@@ -3,26 +3,36 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.doctor import of_engine, of_host, of_store
 from scalr_backup.actions.doctor.run import examine
 from scalr_backup.actions.health.outbox import Recipients
 from scalr_backup.actions.health.status import judge
+from scalr_backup.cli.app import app
+from scalr_backup.cli.output import Outcome, in_words_here
 from scalr_backup.cli.wiring import Agent
-from scalr_backup.core import remedies
+from scalr_backup.core import remedies, without_role
 from scalr_backup.core.config import Config
-from scalr_backup.core.environment import OF_ROLE
+from scalr_backup.core.environment import GENERATE, OF_ROLE
+from scalr_backup.core.errors import ExitCode, UsageError
+from scalr_backup.core.model import Failure
+from scalr_backup.core.progress import log, progress
 from scalr_backup.core.recognition import WHAT_TO_DO
 from scalr_backup.core.room import WrittenTo
+from scalr_backup.core.secrets import load_secrets
 from scalr_backup.core.without_role import spoken, words_here
 from scalr_backup.tools.restic import refusals
+from typer.testing import CliRunner
 
 from tests.unit.agent.test_doctor_run import nobody_outside_is_asked, sources  # noqa: F401 (a fixture)
 
@@ -86,11 +96,69 @@ def test_nothing_that_only_ansible_has_is_advised():
         ("check the key in backup_environment or backup_env_file", "check the key in secrets/environment"),
         ("backup_failed", "backup_failed"),
         ("my_backup_keep", "my_backup_keep"),
-        (remedies.cure("configuration"), "Correct the variable and run docker compose up --detach."),
+        (
+            remedies.cure("configuration"),
+            "Do what the message says; after a change of a variable or a mount, run docker compose up --detach.",
+        ),
+        (
+            "Make room on it, run prune.yml, or move the repository elsewhere.",
+            "Make room on it, run scalr-backup prune, or move the repository elsewhere.",
+        ),
+        (
+            "web1 is append-only and removes nothing: run prune.yml, which removes snapshots from a trusted place.",
+            "web1 is append-only and removes nothing: run prune.yml, which removes snapshots from a trusted place.",
+        ),
+        (
+            "restore with without_manifest=true (--without-manifest): row counts are then not verified",
+            "restore with --without-manifest: row counts are then not verified",
+        ),
+        (
+            "or give restore_strategy=replace, which drops the live one; as strategy=replace does",
+            "or give --strategy replace, which drops the live one; as --strategy replace does",
+        ),
+        ("restore it with -e db=shop-db -e snapshot=5f0c8e1b.", "restore it with --db shop-db --snapshot 5f0c8e1b."),
+        ("backup_copy_repository is not set.", "BACKUP_COPY_REPOSITORY is not set."),
     ],
 )
 def test_it_is_said_in_the_words_of_the_environment(text, other):
     assert spoken(text) == other
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "There is no repository at /srv/backup_keep/backup_repository.",
+        "There is no repository at sftp:backup_keep@host:backup_keep.",
+        'shop-db/backup_keep: ERROR: the table public.backup_keep, of the database "backup_keep", is gone',
+        "/srv/site.yml cannot be read; mysite.yml neither",
+    ],
+)
+def test_names_and_places_stay_as_they_are(text):
+    assert spoken(text) == text
+
+
+def test_what_was_said_so_once_stays():
+    once = [spoken(text) for text in advice()]
+    assert [spoken(text) for text in once] == once
+
+
+def test_each_clause_is_one_that_the_agent_says():
+    """Else the role's words would be back when somebody words a sentence anew."""
+    package = Path(without_role.__file__).parents[1]
+    trees = [ast.parse(file.read_text()) for file in package.rglob("*.py") if file.name != "without_role.py"]
+    texts = {one.value for tree in trees for one in ast.walk(tree) if isinstance(one, ast.Constant)}
+    said = "\n".join(text for text in texts if isinstance(text, str)).lower()
+    clauses = {clause for clause, _other in without_role._CLAUSES} - {f"{GENERATE} generates one"}
+    assert {clause for clause in clauses if clause.lower() not in said} == set()
+
+
+def test_who_has_lost_the_password_is_not_told_to_make_another_one(configured, tmp_path, monkeypatch):
+    """It would open nothing of what was saved."""
+    monkeypatch.setattr("scalr_backup.core.secrets.SECRETS_DIRECTORY", tmp_path)
+    told = json.loads(answer(monkeypatch, load_secrets, "--json"))
+    assert told["error"]["message"].endswith(
+        "; put your saved copy back; only a new installation may generate one with docker compose run --rm password."
+    )
 
 
 def test_a_socket_of_another_group_is_thought_of():
@@ -119,6 +187,59 @@ def test_the_status_and_its_messages_speak_so(configured):
     assert any("docker exec scalr-backup scalr-backup backup" in text for text in told)
     assert any("BACKUP_REPOSITORY" in text for text in told)
     assert not [text for text in told if ANSIBLE.search(text)]
+
+
+def answer(monkeypatch, act, *options):
+    """What a verb prints that does this."""
+    monkeypatch.setattr(Agent, "restic", lambda _agent: act())
+    return CliRunner().invoke(app, ["unlock", *options]).output
+
+
+def refused():
+    raise UsageError("There is no second repository: backup_copy_repository is not set.")
+
+
+def test_a_verbs_failure_speaks_so(configured, monkeypatch):
+    assert json.loads(answer(monkeypatch, refused, "--json"))["error"] == {
+        "code": "usage",
+        "message": "There is no second repository: BACKUP_COPY_REPOSITORY is not set.",
+    }
+    assert "BACKUP_COPY_REPOSITORY is not set." in answer(monkeypatch, refused)
+
+
+def test_a_verbs_failure_speaks_as_ever_where_a_role_has_configured_the_agent(monkeypatch):
+    for options in ((), ("--json",)):
+        assert "backup_copy_repository is not set." in answer(monkeypatch, refused, *options)
+
+
+def test_what_a_pass_says_and_answers_is_in_words_of_the_environment_but_not_its_names(configured):
+    said, record = [], {"code": "repository_refused", "message": "set them in backup_environment or backup_env_file"}
+    inner = SimpleNamespace(event=said.append, result=lambda verb, outcome: said.append((verb, outcome)))
+    out = in_words_here(inner)
+    out.event(log("warning", WHAT_TO_DO, container="backup_keep", database="backup_keep", error=record))
+    out.event(progress("dump", container="backup_keep", bytes=1))
+    pass_data = {
+        "databases": [{"container": "backup_keep", "error": record}],
+        "warnings": [WHAT_TO_DO],
+        "unmatched": [{"name": "backup_keep", "why": "backup_filter rejects it"}],
+        "failed": 1,
+        "error": None,
+    }
+    out.result("backup", Outcome(pass_data, True, ExitCode.FAILED, Failure("x", "raise backup_memory")))
+    event, going, (verb, outcome) = said
+    told = {"code": "repository_refused", "message": "set them in secrets/environment"}
+    assert event == log("warning", spoken(WHAT_TO_DO), container="backup_keep", database="backup_keep", error=told)
+    assert going == progress("dump", container="backup_keep", bytes=1)
+    assert (verb, outcome.changed, outcome.exit_code) == ("backup", True, ExitCode.FAILED)
+    assert outcome.error == Failure("x", "raise BACKUP_MEMORY")
+    assert outcome.data == {
+        "databases": [{"container": "backup_keep", "error": told}],
+        "warnings": [spoken(WHAT_TO_DO)],
+        "unmatched": [{"name": "backup_keep", "why": "BACKUP_FILTER rejects it"}],
+        "failed": 1,
+        "error": None,
+    }
+    assert pass_data["warnings"] == [WHAT_TO_DO], "what is on record stays as it is"
 
 
 def test_they_speak_as_ever_where_a_role_has_configured_the_agent():

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -38,12 +41,18 @@ NEEDED = {
 
 
 @pytest.fixture(scope="module")
-def members(tmp_path_factory):
-    """The files in an artifact that is built of this checkout."""
+def artifact(tmp_path_factory):
+    """An artifact that is built of this checkout."""
     directory = tmp_path_factory.mktemp("artifact")
     galaxy = Path(sys.executable).parent / "ansible-galaxy"
     subprocess.run([galaxy, "collection", "build", "--output-path", directory, CHECKOUT], check=True)
-    (artifact,) = directory.glob("*.tar.gz")
+    (built,) = directory.glob("*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="module")
+def members(artifact):
+    """The files in it."""
     with tarfile.open(artifact) as archive:
         return {PurePosixPath(member.name) for member in archive.getmembers() if member.isfile()}
 
@@ -83,3 +92,29 @@ def test_the_agent_is_in_it_with_all_its_folders(members):
     assert any(name.startswith(f"{package}/tools/") for name in sources), (
         "what is left out at the top is meant there only"
     )
+
+
+def test_what_the_readme_installs_in_a_checkout_is_found_from_elsewhere(artifact, tmp_path):
+    """A checkout's ansible.cfg sends what is installed in it to a place that only the checkout looks at."""
+    readme = (CHECKOUT / "README.md").read_text()
+    (shown,) = re.findall(r"^```sh\n(make build\n.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    checkout, elsewhere, home = tmp_path / "ansible-backup", tmp_path / "elsewhere", tmp_path / "home"
+    for directory in (checkout / ".ansible/collections/ansible_collections/scalr", elsewhere, home):
+        directory.mkdir(parents=True)
+    shutil.copy(CHECKOUT / "ansible.cfg", checkout)
+    shutil.copy(artifact, checkout)
+    # As make setup has left it.
+    (checkout / ".ansible/collections/ansible_collections/scalr/backup").symlink_to(CHECKOUT)
+    # Galaxy may be out of reach, and has nothing but this one to give here.
+    others = home / ".ansible/collections/ansible_collections/community"
+    shutil.copytree(CHECKOUT / ".ansible/collections/ansible_collections/community", others)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    environment |= {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    install = shown.replace("make build\n", "").replace("collection install", "collection install --offline")
+    found = "ansible-playbook scalr.backup.status -i localhost, --syntax-check"
+
+    for directory, script in ((checkout, install), (elsewhere, found)):
+        done = subprocess.run(
+            ["bash", "-ec", script], cwd=directory, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -187,7 +187,8 @@ def test_the_versions_agree():
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.name)
-def test_every_playbook_runs_on_the_hosts_that_backup_hosts_names(path):
+def test_every_playbook_runs_on_the_hosts_that_backup_hosts_names_and_there_has_to_be_one(path):
     first = yaml.safe_load(path.read_text())[0]
 
-    assert first["hosts"] == "{{ backup_hosts | default('all') }}"
+    some = "scalr.backup.some_hosts(groups, ansible_limit | default(''))"
+    assert first["hosts"] == f"{{{{ backup_hosts | default('all') | {some} }}}}"

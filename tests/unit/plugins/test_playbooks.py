@@ -8,10 +8,8 @@ import json
 import re
 
 import pytest
-import yaml
 from ansible_collections.scalr.backup.plugins.module_utils._agent import VERSION
 
-from tests.support.controller import CHECKOUT
 from tests.support.documented import documented
 
 FAILED = {"code": "dump_failed", "message": "pg_dump ended with exit code 1."}
@@ -1016,14 +1014,6 @@ def test_each_host_is_asked_through_its_own_engine(fleet):
 
     assert run.returncode == 0, run.stdout
     assert (docker.engine, podman.engine) == ("", "unix:///run/podman/podman.sock")
-
-
-@pytest.mark.parametrize("playbook", sorted(path.stem for path in (CHECKOUT / "playbooks").glob("*.yml")))
-def test_every_playbook_begins_with_hosts_that_there_have_to_be(playbook):
-    plays = yaml.safe_load((CHECKOUT / f"playbooks/{playbook}.yml").read_text())
-    assert plays[0]["hosts"] == (
-        "{{ backup_hosts | default('all') | scalr.backup.some_hosts(groups, ansible_limit | default('')) }}"
-    )
 
 
 @pytest.mark.parametrize(

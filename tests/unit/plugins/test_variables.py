@@ -271,7 +271,14 @@ def test_whether_only_playbooks_of_the_collection_run(arguments, alone):
 
 
 # What a playbook finds without being given it.
-_MAGIC = {"ansible_check_mode", "ansible_play_hosts", "ansible_play_hosts_all", "ansible_failed_result", "hostvars"}
+_MAGIC = {
+    "ansible_check_mode",
+    "ansible_limit",
+    "ansible_play_hosts",
+    "ansible_play_hosts_all",
+    "ansible_failed_result",
+    "hostvars",
+}
 _MAGIC |= {"ansible_failed_task", "inventory_hostname", "omit", "lookup", "query", "now", "item", "vars", "groups", "_"}
 
 

@@ -8,6 +8,8 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from tests.support.role_variables import role_variables
+
 
 def test_the_report_names_what_is_left_of_what_was_read_and_removed(derived: Any, tmp_path: Path) -> None:
     secrets = derived("__backup_secrets_directory")
@@ -52,3 +54,12 @@ def test_without_an_engine_no_volume_was_tried(derived: Any, tmp_path: Path) -> 
 
     assert report[0].startswith("web1 would have no agent any more, ")
     assert report[2:-2] == ["  its password, set in backup_password or backup_env_file"]
+
+
+def test_what_stays_outside_of_the_agents_directory_is_on_the_page(checkout: Path, derived: Any) -> None:
+    left = (checkout / "docs/how-to/uninstall.md").read_text().split("## 3. What is left")[1].split("\n## ")[0]
+
+    archive = role_variables(checkout / "roles/backup")["__backup_archive"]
+    assert "'~/.cache') | expanduser ~ '/scalr-backup/'" in " ".join(archive.split())
+    assert "`~/.cache/scalr-backup/` on the controller" in left
+    assert f"`{Path(derived('backup_directory')).parent}` on the host" in left

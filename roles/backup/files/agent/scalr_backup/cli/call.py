@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from scalr_backup.cli import options
-from scalr_backup.cli.output import JsonOutput, Outcome, Output
+from scalr_backup.cli.output import JsonOutput, Outcome, Output, in_words_here
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import stopping
 from scalr_backup.core.errors import ExitCode, InterruptedRunError, ScalrBackupError
@@ -31,7 +31,7 @@ Copy = Annotated[bool, typer.Option("--copy", help="Use the second repository in
 
 def run_verb(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
     """Call a verb's use case, print its outcome, and exit with the contract's code, never with a traceback."""
-    out: Output = JsonOutput() if as_json else for_people()
+    out = in_words_here(JsonOutput() if as_json else for_people())
     try:
         options.require_sound(verb)
         agent = Agent(out)

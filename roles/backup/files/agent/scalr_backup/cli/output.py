@@ -3,20 +3,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
+from scalr_backup.core.environment import is_configured
 from scalr_backup.core.errors import ExitCode
 from scalr_backup.core.model import Failure
 from scalr_backup.core.progress import Course, Event
 from scalr_backup.core.text import readable_json
+from scalr_backup.core.without_role import words_here
 
 # Lines of progress in --json: no more than one per second and kind, so that a log stays readable.
 _PROGRESS_SECONDS = 1.0
+# Where a verb says sentences of its own; all else is names, addresses and codes.
+_SENTENCES = frozenset(
+    {
+        "archive_unchecked", "count_error", "cure", "error", "last_error", "message", "notes", "problems", "reason",
+        "repository_note", "summary", "warnings", "why", "why_not",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,38 @@ class JsonOutput:
     def _print(self, document: dict[str, Any]) -> None:
         sys.stdout.write(readable_json(document) + "\n")
         sys.stdout.flush()
+
+
+def in_words_here(out: Output) -> Output:
+    """The same output, where a role has configured this agent; else one that says everything in the environment's words."""
+    return _InWords(out, words_here()) if is_configured(os.environ) else out
+
+
+class _InWords:
+    """Passes on what a verb says, its sentences in other words."""
+
+    def __init__(self, out: Output, words: Callable[[str], str]) -> None:
+        self._out = out
+        self._words = words
+
+    def event(self, event: Event) -> None:
+        """Pass on an event."""
+        self._out.event(self._said(event))
+
+    def result(self, verb: str, outcome: Outcome) -> None:
+        """Pass on the result."""
+        error = outcome.error and replace(outcome.error, message=self._words(outcome.error.message))
+        self._out.result(verb, replace(outcome, data=self._said(outcome.data), error=error))
+
+    def _said(self, thing: Any, *, is_sentence: bool = False) -> Any:
+        """A copy in which the sentences are in the other words."""
+        if isinstance(thing, str):
+            return self._words(thing) if is_sentence else thing
+        if isinstance(thing, Mapping):
+            return {key: self._said(value, is_sentence=key in _SENTENCES) for key, value in thing.items()}
+        if isinstance(thing, list | tuple):
+            return [self._said(one, is_sentence=is_sentence) for one in thing]
+        return thing
 
 
 def is_measured(event: Event) -> bool:

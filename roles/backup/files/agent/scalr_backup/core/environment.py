@@ -20,6 +20,8 @@ PREFIX = "BACKUP_"
 PAGE = "docs/compose.md"
 #: What generates a password where there is none.
 GENERATE = "docker compose run --rm password"
+#: What helps where there is none, since another password opens nothing of what was saved.
+PUT_BACK = f"put your saved copy back; only a new installation may generate one with {GENERATE}"
 
 # What a rule that is not set keeps, as the role has it.
 _KEEP_NOTHING = dict.fromkeys(("last", "hourly", "daily", "weekly", "monthly", "yearly"), 0)

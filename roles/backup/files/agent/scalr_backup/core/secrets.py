@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scalr_backup.core.config import Config, parse_config
-from scalr_backup.core.environment import GENERATE, is_configured, secret_file
+from scalr_backup.core.environment import PUT_BACK, is_configured, secret_file
 from scalr_backup.core.errors import ConfigurationError
 
 SECRETS_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_SECRETS", "/run/secrets/scalr-backup"))
@@ -295,7 +295,7 @@ def _password(path: Path) -> Path:
 
 
 def _who_writes_it() -> str:
-    return f"{GENERATE} generates one" if is_configured(os.environ) else "run site.yml"
+    return PUT_BACK if is_configured(os.environ) else "run site.yml"
 
 
 def _environment(path: Path) -> dict[str, str]:

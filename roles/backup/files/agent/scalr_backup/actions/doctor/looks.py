@@ -25,7 +25,7 @@ from scalr_backup.core import power, schedule
 from scalr_backup.core.address import redact_address
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config
-from scalr_backup.core.errors import CallRefusedError, ContainerGoneError, ContainerStoppedError
+from scalr_backup.core.errors import CallRefusedError, ContainerGoneError, ContainerStoppedError, ScalrBackupError
 from scalr_backup.core.records.state import StateRecord
 from scalr_backup.core.secrets import Secrets
 from scalr_backup.tools import own_container, place
@@ -70,6 +70,8 @@ class Looks:
         self._docker: DockerHost | None = None
         self._look: HostLook | None = None
         self._restic: Restic | None = None
+        self._secrets: Secrets | ScalrBackupError | None = None
+        self._reading = threading.Lock()
 
     @property
     def host(self) -> str | None:
@@ -114,6 +116,8 @@ class Looks:
     def servers(self, stop: threading.Event) -> Examined:
         """Ask each server what it holds."""
         docker, config = self._engine(), self._configured()
+        # Nobody can be asked where the containers cannot be listed.
+        _got(self._look, "the list of containers")
         quick = config.model_copy(update={"look_seconds": min(config.look_seconds, _LOOK_SECONDS)})
         found = Discovery(quick, docker, stop).clusters()
         # What was refused before anything was asked is another check's.
@@ -123,7 +127,7 @@ class Looks:
     def repository(self, stop: threading.Event) -> Examined:
         """Open the repository."""
         config = self._configured()
-        restic = self._sources.restic(_quick(config), self._sources.secrets(), stop)
+        restic = self._sources.restic(_quick(config), self._own_secrets(), stop)
         version = restic.format_version()
         self._restic = restic
         return of_store.of_repository(restic.repository, version)
@@ -148,6 +152,7 @@ class Looks:
             return Examined(
                 OK, "There is no second repository.", cure="backup_copy_repository is for one at another provider."
             )
+        self._reported_secrets()  # What the copy has no secret of its own for is the first one's.
         other = config.model_copy(update={"repository": config.copy_to.repository})
         restic = self._sources.restic(_quick(other), self._sources.copy_secrets(), stop)
         return of_store.of_repository(restic.repository, restic.format_version())
@@ -165,7 +170,7 @@ class Looks:
 
     def clock(self, _stop: threading.Event) -> Examined:
         """Compare the clock with the store's, or with what the heartbeat's server has said lately."""
-        config, secrets = self._configured(), self._sources.secrets()
+        config, secrets = self._configured(), self._reported_secrets()
         ahead = ahead_of_store(config.repository, secrets.environment, secrets.authority, utc_now)
         if ahead is not None:
             return of_store.of_clock(of_store.Skew(ahead, "the repository's store"))
@@ -231,6 +236,25 @@ class Looks:
 
     def _engine(self) -> DockerHost:
         return _got(self._docker, "the engine")
+
+    def _own_secrets(self) -> Secrets:
+        """The secrets of the repository, read once: whoever asks gets the same, or the same failure."""
+        with self._reading:
+            if self._secrets is None:
+                try:
+                    self._secrets = self._sources.secrets()
+                except ScalrBackupError as failed:
+                    self._secrets = failed
+        if isinstance(self._secrets, ScalrBackupError):
+            raise self._secrets
+        return self._secrets
+
+    def _reported_secrets(self) -> Secrets:
+        """The same for whoever needs them beside the repository's check, which says why they cannot be read."""
+        try:
+            return self._own_secrets()
+        except ScalrBackupError:
+            raise NothingToLookAtError("the secrets of the repository") from None
 
     def _opened(self) -> Restic:
         return _got(self._restic, "the repository")

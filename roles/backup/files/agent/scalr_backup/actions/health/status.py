@@ -285,7 +285,9 @@ def _age(last_success: str | None, deadline: Callable[[datetime], datetime], now
 
 def _in_repository(entry: DatabaseRecord, repository: str) -> DatabaseRecord:
     """What is known of a database's backups in a repository: nothing, where its last good one went to another."""
-    return entry if entry.get("repository") in (None, repository) else {**entry, "last_success": None, "snapshot_id": None}
+    return (
+        entry if entry.get("repository") in (None, repository) else {**entry, "last_success": None, "snapshot_id": None}
+    )
 
 
 def _judge_database(

@@ -201,7 +201,7 @@ class Caller:
         if self._cancelled.is_set():
             return InterruptedRunError(f"Told to stop while {doing}.")
         retried = _RETRYING.findall(said)
-        refusal = explain(retried[-1]) if retried else None
+        refusal = explain(retried[-1], self._config.repository) if retried else None
         if refusal and refusal.verdict != "unreachable":
             return self.failure(1, retried[-1], doing)
         if not over:
@@ -282,7 +282,7 @@ class Caller:
                 f"The password fits none of the first keys of the repository {self.repository}, and restic tries no "
                 "more: remove unneeded keys."
             )
-        if refusal := explain(text):
+        if refusal := explain(text, self._config.repository):
             last_words = text.rpartition(" failed: ")[2].strip().rpartition("\n")[2].rstrip(".")
             return _REFUSED_AS[refusal.verdict](f"{where} cannot be used: {refusal.reason} ({last_words}).")
         return None

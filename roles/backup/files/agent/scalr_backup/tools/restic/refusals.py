@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import Literal
+
+from scalr_backup.tools.restic import stores
 
 RefusalKind = Literal["refused", "unreachable", "missing"]
 
@@ -22,6 +25,11 @@ class Refusal:
     reason: str
 
 
+# What a kernel says of a file that is somebody else's; the stores with credentials have more ways to say so.
+_DENIED = r"permission denied"
+# Where the default repository, a volume, is mounted.
+_MOUNT = "/repository"
+_NO_PERMISSION = "the credentials lack the permission for this; read-only credentials are not enough"
 # What restic, ssh and the stores say, in the order of their weight, and what it means.
 _REFUSALS: tuple[tuple[str, RefusalKind, str], ...] = (
     (
@@ -92,9 +100,9 @@ _REFUSALS: tuple[tuple[str, RefusalKind, str], ...] = (
         "its store is full",
     ),
     (
-        r"access ?denied|\b403\b|forbidden|permission denied|not entitled",
+        rf"access ?denied|\b403\b|forbidden|{_DENIED}|not entitled",
         "refused",
-        "the credentials lack the permission for this; read-only credentials are not enough",
+        _NO_PERMISSION,
     ),
     (
         r"no such host|could not resolve hostname|server misbehaving|name resolution|name or service not known",
@@ -112,9 +120,26 @@ _REFUSALS: tuple[tuple[str, RefusalKind, str], ...] = (
 _COMPILED = tuple((re.compile(pattern, re.IGNORECASE), verdict, reason) for pattern, verdict, reason in _REFUSALS)
 
 
-def explain(text: str) -> Refusal | None:
-    """What is behind the words of restic, ssh or a store; None when they come from no store."""
+def explain(text: str, repository: str = "") -> Refusal | None:
+    """What is behind the words of restic, ssh or a store; None when they come from no store.
+
+    *repository* is the address that they are about, where that is known.
+    """
     for pattern, verdict, reason in _COMPILED:
         if pattern.search(text):
-            return Refusal(verdict, reason)
+            is_owners = reason == _NO_PERMISSION and re.search(_DENIED, text, re.IGNORECASE)
+            return Refusal(verdict, (is_owners and _of_owner(repository)) or reason)
     return None
+
+
+def _of_owner(repository: str) -> str:
+    """Whose a repository's directory must be, which has no credentials; empty for another kind of store."""
+    if not repository or stores.kind(repository) != "local":
+        return ""
+    path = repository.removeprefix("local:")
+    # All others have the same path on the host.
+    what = f"on what is mounted at {path}" if path == _MOUNT else shlex.quote(path)
+    return (
+        "its directory, with all that is in it, must belong to the agent's user, 64738: on the host, run "
+        f"chown -R 64738:64738 {what}"
+    )
