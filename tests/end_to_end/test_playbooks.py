@@ -321,9 +321,11 @@ class TestSite:
         assert "json (number 1 of backup_notify) refused the message, or did not answer." in run.text
         pager.server.shutdown()
 
-    @pytest.mark.thorough
     def test_directories_that_were_made_anew_are_seen(self, provisioned: Site) -> None:
-        """Containers go on seeing the directories that they were made with, though these are removed."""
+        """Containers go on seeing the directories that they were made with, though these are removed.
+
+        The run of the role also takes back what the test before it has configured.
+        """
         agent, config = provisioned.agent_id(), provisioned.directory / "backup/config"
         shutil.copytree(config, config.with_name("saved"))
         shutil.rmtree(config)
