@@ -208,8 +208,8 @@ def test_a_store_that_refuses_leaves_the_agent_as_it_was(site: Site, mode: list[
     assert site.controller.shell("docker exec scalr-backup scalr-backup snapshots").exit_code == 0
 
 
-@pytest.mark.thorough
 def test_a_copy_is_made_on_the_word(site: Site) -> None:
+    """What the last test restores is made here."""
     site.controller.play("backup")
     listed = site.controller.shell(documented("docker exec scalr-backup scalr-backup snapshots --copy"))
     assert site.shop.name in listed.text
