@@ -24,7 +24,7 @@ exec {docker} "$@"
 """
 # Of a base image without a way to Debian's mirrors; nothing is installed, whatever the network of this machine.
 OFFLINE = """FROM debian:trixie-slim
-RUN printf '%s\\n' '#!/bin/sh' 'echo "E: No way to deb.debian.org" >&2; exit 100' > /usr/bin/apt-get
+RUN printf '%s\\n' '#!/bin/sh' 'echo "E: No way to the mirrors" >&2; exit 100' > /usr/bin/apt-get
 """
 
 
@@ -193,13 +193,13 @@ def test_a_build_without_a_way_to_the_mirrors_says_why_and_what_to_do(fleet: Fle
         docker("image", "rm", base, check=False)
 
     assert (
-        "Failed to build the agent's image on own: it ended with: E: No way to deb.debian.org. A host without access to "
+        "Failed to build the agent's image on own: it ended with: E: No way to the mirrors. A host without access to "
         "Debian's mirrors: set backup_image_from: controller. An agent already running there keeps running."
         in here.text
     )
     assert (
         "The controller, set by backup_image_from, cannot provide the image. Build the image on the controller: it ended "
-        "with: E: No way to deb.debian.org." in there.text
+        "with: E: No way to the mirrors." in there.text
     )
     assert "Error while evaluating" not in there.text
     assert fleet.archives == []

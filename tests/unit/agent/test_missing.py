@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -53,6 +54,16 @@ def test_one_that_stops_under_the_look_or_does_not_answer_is_a_failure_and_other
     assert is_failure(container("running", "unreachable"), ())
     assert not is_failure(container(), ("scalr-a-db",))
     assert not is_failure(container("running", "excluded"), ())
+
+
+def test_what_helps_names_the_container_as_the_engine_does():
+    paused = replace(container("paused"), called="shop_db.1.ykfg6v0x1hqr")
+    assert HostLook((paused, container(name="scalr-b-db")), ()).as_record(NOW)["called"] == {
+        "scalr-a-db": paused.called
+    }
+    [outcome] = failures(paused, {})
+    assert outcome.container == "scalr-a-db"
+    assert outcome.error.message.endswith("run next: docker unpause shop_db.1.ykfg6v0x1hqr")
 
 
 def test_each_database_that_it_held_at_last_has_failed_and_says_what_helps():
