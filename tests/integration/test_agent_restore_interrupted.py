@@ -284,7 +284,7 @@ def test_the_database_container_restarts_while_indexes_are_made_and_they_are_mad
         docker("exec", house.database.name, "rm", "-f", "/tmp/hold-indexes")
         call = finish(restore, timeout=240)
     assert call.exit_code == 0, call.output
-    assert any("so it was filled again by one" in warning for warning in call.data["warnings"])
+    assert any("so it was loaded again with one" in warning for warning in call.data["warnings"])
     assert outcome_of(call)["jobs"] == 1
     assert portrait(house.database, "shop") == house.good
     house.nothing_is_left()

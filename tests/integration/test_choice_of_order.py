@@ -29,16 +29,16 @@ ORDERED = {
     "hidden_rows": ("id",), "never_analyzed_time": ("at",), 'Größe "x" *.$?': ("id",),
 }  # fmt: skip
 HEAP = {
-    "scattered_key": "does not grow as rows come", "random_uuid": "random UUIDs",
+    "scattered_key": "does not grow as rows are added", "random_uuid": "random UUIDs",
     "no_key": "neither a primary key", "no_columns": "no columns", "hash_index_only": "neither a primary key",
-    "nullable_key": "may be NULL", "partial_key": "has a condition", "expression_key": "is over an expression",
+    "nullable_key": "may be NULL", "partial_key": "is partial", "expression_key": "is on an expression",
     "deferrable_key": "is deferrable", "invalid_key": "is not valid", "generated_key": "is generated",
     "domain_key": "type of the column id", "enum_key": "type of the column feels",
-    "other_class": "orders the column code otherwise", "other_collation": "orders the column code otherwise",
-    "careless_collation": "not deterministic", "by_mood_1_1": "loads by the root", "by_expression_1": "loads by the root",
+    "other_class": "orders the column code differently", "other_collation": "orders the column code differently",
+    "careless_collation": "not deterministic", "by_mood_1_1": "loads via the root", "by_expression_1": "loads via the root",
     "child": "no statistics", "never_analyzed": "no statistics", "other_method": "an access method other than heap",
-    "code_in_index": "a function that somebody has made", "code_in_statistics": "a function that somebody has made",
-    "line\nbreak": "no printable character",
+    "code_in_index": "a user-defined function", "code_in_statistics": "a user-defined function",
+    "line\nbreak": "not printable",
 }  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def test_statistics_that_may_not_be_read_leave_what_the_catalogs_tell(server: Da
         server.sql("GRANT SELECT ON pg_stats TO PUBLIC", DATABASE)
 
     assert {"identity_key", "serial_key", "time_key"} <= {*ordered(plan)}
-    assert "may not be read" in heap(plan)["correlated_key"].reason
+    assert "may not read" in heap(plan)["correlated_key"].reason
     assert "pg_stats" in (heap(plan)["correlated_key"].cure or "")
 
 
@@ -293,7 +293,7 @@ def test_discover_shows_the_choice_and_warns_of_a_label(server: DatabaseContaine
     assert "ANALYZE public.never_analyzed" in said
     # What nobody can read is one sentence, and the others are looked at all the same.
     [warning] = [one for one in answer["warnings"] if "row-order" in one]
-    assert warning.startswith(f"{odd.name}: the label scalr.backup.row-order makes no sense: 'maybe'")
+    assert warning.startswith(f"{odd.name}: the label scalr.backup.row-order is invalid: 'maybe'")
     assert found[odd.name]["databases"][0]["row_order"]["why_not"] == warning
 
 

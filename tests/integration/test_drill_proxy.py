@@ -9,7 +9,9 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import docker as sdk
 import pytest
@@ -22,6 +24,7 @@ from scalr_backup.tools.docker.throwaways import Throwaways
 
 from tests.support.containers import AgentContainer, DatabaseContainer, docker, wait_until
 from tests.support.drills import end_drills, idle_drill, proxies_of
+from tests.support.registry import registry
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -191,7 +194,8 @@ def test_only_containers_of_one_shape_are_made(taken: Taken) -> None:
         {"UsernsMode": "host"}, {"CgroupnsMode": "host"}, {"CgroupParent": "/"}, {"SecurityOpt": ["seccomp=unconfined"]},
         {"SecurityOpt": None}, {"Sysctls": {"kernel.shmmax": "1"}}, {"LogConfig": {"Type": "json-file"}}, {"Memory": 0},
         {"Memory": 1 << 60, "MemorySwap": 1 << 60}, {"MemorySwap": -1}, {"PidsLimit": -1}, {"ReadonlyRootfs": False},
-        {"AutoRemove": False}, {"RestartPolicy": {"Name": "always"}}, {"OomScoreAdj": -1000}, {"MaskedPaths": []},
+        {"AutoRemove": False}, {"RestartPolicy": {"Name": "always"}}, {"OomScoreAdj": -1000}, {"OomScoreAdj": 0}, {"OomScoreAdj": None},
+        {"MaskedPaths": []},
         {"PortBindings": {"1/tcp": [{"HostPort": "1"}]}}, {"PublishAllPorts": True}, {"Links": ["a:b"]}, {"Init": False},
         {"Tmpfs": {"/proc/x": size}}, {"Tmpfs": {"/a/../sys": size}}, {"Tmpfs": {"/dev/shm": "exec"}}, {"Ulimits": []},
         {"Tmpfs": {"/tmp": "rw,exec"}}, {"Tmpfs": {"/tmp": f"{size},exec"}}, {"ShmSize": 1 << 40}, {"StorageOpt": {"size": "1"}},
@@ -258,6 +262,79 @@ def test_nothing_else_of_the_host_is_within_reach(taken: Taken) -> None:
     assert "localhost:1" in said
 
 
+def built(directory: Path, name: str) -> str:
+    """Build a small image that says nothing of PostgreSQL; its id."""
+    (directory / "Dockerfile").write_text(f"FROM scratch\nCOPY Dockerfile /{name}\n")
+    docker("build", "--quiet", "--tag", f"{name}:1", str(directory))
+    return docker("image", "inspect", "--format", "{{.Id}}", f"{name}:1").stdout.strip()
+
+
+def test_only_what_a_pull_has_brought_may_be_used(taken: Taken, tmp_path: Path) -> None:
+    """Not an image that was here before: by the beginning of its id, or by a name that somebody's registry gives it."""
+    word = secrets.token_hex(4)
+    here, new = f"scalr-test-here-{word}", f"scalr-test-new-{word}"
+    own = built(tmp_path, here)
+    short = own.removeprefix("sha256:")[:12]
+    built(tmp_path, new)
+    with registry() as running:
+        known, brought, nothing = (f"{running.address}/scalr/{one}" for one in (here, new, f"nothing-{word}"))
+        try:
+            running.push(f"{here}:1", f"scalr/{here}:1")
+            running.push(f"{new}:1", f"scalr/{new}:1")
+            docker("image", "rm", f"{new}:1")
+            by_id, by_name, failed, fine = taken.ask(
+                *(
+                    ("POST", f"/v1.41/images/create?fromImage={quote(one, safe='')}&tag={tag}")
+                    for one, tag in ((short, "latest"), (known, "1"), (nothing, "1"), (brought, "1"))
+                )
+            )
+            assert (by_name[0], fine[0]) == (200, 200), (by_name, failed, fine)
+            docker("image", "tag", f"{here}:1", f"{nothing}:1")
+            names = (short, own, f"{known}:1", f"{nothing}:1", f"{brought}:1")
+            looks = taken.ask(*(("GET", f"/images/{one}/json") for one in names))
+            assert [status for status, _text in looks] == [403, 403, 403, 403, 200]
+            # Nor does the beginning of its id come to mean another one.
+            assert by_id[0] == 403, by_id
+            ((status, said),) = taken.create(*taken.changed({"Image": own}))
+            assert (status, "may not use the image" in said) == (403, True)
+        finally:
+            left = [f"{here}:1", f"{new}:1", f"{known}:1", f"{nothing}:1", f"{brought}:1"]
+            docker("image", "rm", "--force", *left, check=False)
+
+
+# A name, what an image is called, and whether that is the same.
+NAMED = [
+    ("postgres:17", "postgres:17", True), ("postgres", "postgres:latest", True), ("postgres", "postgres:17", False),
+    ("postgres:17", "docker.io/library/postgres:17", True), ("index.docker.io/library/postgres:17", "postgres:17", True),
+    ("me/postgres:17", "docker.io/me/postgres:17", True), ("me/postgres:17", "postgres:17", False),
+    ("localhost/x:1", "localhost/x:1", True), ("x:1", "localhost/x:1", False), ("localhost:5/x", "localhost:5/x:latest", True),
+    ("r.test/x:1@sha256:ab", "r.test/x@sha256:ab", True), ("r.test/x@sha256:ab", "r.test/x@sha256:cd", False),
+    ("df2399cd3181", "debian:trixie-slim", False), ("df2399cd3181", "<none>:<none>", False), ("sha256:df23", "debian:1", False),
+]  # fmt: skip
+SAYING = """
+local cjson, rules = require("cjson"), require("drill_rules")
+local said = {}
+for _, case in ipairs(cjson.decode(io.open("/cases/cases.json"):read("a"))) do
+  local kind = case[2]:find("@", 1, true) and "RepoDigests" or "RepoTags"
+  said[#said + 1] = rules.is_named({ [kind] = { case[2] }, Other = { case[1] } }, case[1])
+end
+said[#said + 1] = rules.is_named(cjson.decode('{"RepoTags": null, "RepoDigests": [null, 7]}'), "x")
+print(cjson.encode(said))
+"""
+
+
+def test_a_name_of_an_image_is_the_same_however_it_is_spelled(taken: Taken, tmp_path: Path) -> None:
+    (tmp_path / "cases.json").write_text(json.dumps(NAMED))
+    (tmp_path / "cases.lua").write_text(SAYING)
+    paths = "lua-prepend-path /opt/scalr-backup/socket-proxy/?.lua"
+    (tmp_path / "haproxy.cfg").write_text(f"global\n {paths}\n lua-load /cases/cases.lua\n")
+    tmp_path.chmod(0o755)
+    command = ["--entrypoint", "haproxy", taken.agent.image, "-c", "-f", "/cases/haproxy.cfg"]
+    done = docker("run", "--rm", "--network", "none", "--volume", f"{tmp_path}:/cases:ro", *command, check=False)
+    said = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[")))
+    assert said == [*(is_same for _name, _called, is_same in NAMED), False]
+
+
 def test_its_own_containers_do_what_a_drill_needs_and_no_more(taken: Taken) -> None:
     first, second = taken.create(json.dumps(taken.shape), json.dumps(taken.shape))
     assert (first[0], second[0], "one throwaway container at a time" in second[1]) == (201, 403, True), (first, second)
@@ -296,6 +373,8 @@ def test_its_own_containers_do_what_a_drill_needs_and_no_more(taken: Taken) -> N
             docker("inspect", "--format", "{{.HostConfig.PidsLimit}} {{.HostConfig.NetworkMode}}", own).stdout
             == "1024 none\n"
         )
+        # Where the host's memory runs out, it is what the kernel ends first.
+        assert docker("exec", own, "cat", "/proc/1/oom_score_adj").stdout == "1000\n"
     finally:
         assert taken.ask(("DELETE", f"/v1.41/containers/{own}?v=True&link=False&force=True"))[0][0] == 204
 

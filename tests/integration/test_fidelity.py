@@ -350,7 +350,7 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(make_server: MakeServ
     [outcome] = call.data["databases"]
     assert outcome["jobs"] == 1
     [warning] = call.data["warnings"]
-    assert warning.startswith("Several jobs at once could not make ")
+    assert warning.startswith("Several jobs at once could not create ")
     assert "deadlock detected" in warning
     assert knot.sql("SELECT count(*) FROM pg_constraint WHERE conname IN ('a_excl', 'b_excl')", "knot") == "2"
     knot.remove()

@@ -236,7 +236,7 @@ def test_what_is_planted_between_the_look_and_the_prune_is_not_obeyed(repository
     assert pruned.exit_code == 0, pruned.output
     assert len(repository.files("data") - before) == 1, "the noise is there"
     assert before <= repository.files("data")
-    assert "speaks again" in refused(repository)["message"]
+    assert "repeats packs" in refused(repository)["message"]
 
 
 def test_a_pack_whose_blob_is_another_is_found_out(repository: Repository) -> None:
@@ -263,10 +263,10 @@ def test_what_no_backup_writes_is_refused_before_anything_is_read(repository: Re
     for index, what in (
         (forger.index([{"id": "ab" * 32, "blobs": known[0]["blobs"]}]), "not there"),
         (forger.index([{"id": known[0]["id"], "blobs": []}]), "a pack with nothing in it"),
-        (forger.index([], supersedes=repository.restic("list", "index").split()), "in the place of others"),
+        (forger.index([], supersedes=repository.restic("list", "index").split()), "supersede others"),
         # restic's reader takes names in any case.
         (forger.index([], Packs=known), "holds what no index holds"),
-        (forger.index(known), "speaks again"),
+        (forger.index(known), "repeats packs"),
         (Forged("index", b"rubbish" * 20), "cannot read"),
     ):
         repository.plant(index)
@@ -287,6 +287,24 @@ def test_what_was_there_must_be_there(repository: Repository) -> None:
         assert path.rpartition("/")[2][:8] in message
         repository.place.for_hosts.shell(f"{away} /tmp/away {path}")
     assert repository.trusted().exit_code == 0
+
+
+def test_a_config_with_another_id_makes_it_forget_nothing(repository: Repository) -> None:
+    # Where whoever adds may replace; this store would not let a host do it.
+    config = json.loads(repository.restic("cat", "config")) | {"id": secrets.token_hex(32)}
+    content = b64encode(repository.forger().encrypt(json.dumps(config).encode()))
+    path = f"/srv/data/{repository.name}/config"
+    repository.place.for_hosts.shell(f"chmod u+w {path}")
+    docker(
+        "exec", "-i", repository.place.for_hosts.container, "sh", "-c", f"base64 -d > {path}", stdin=content,
+    )  # fmt: skip
+    repository.back_up(NIGHTS[0] - timedelta(days=30))
+    for options in ((), ("--dry-run",)):
+        assert "it is not the one that was there at the last look" in refused(repository, *options)["message"]
+
+    accepted = repository.trusted("--read-all", keep=1)
+    assert accepted.error["code"] == "forged_snapshots", "what came too late still did"
+    assert len(repository.restic("list", "snapshots").split()) == 3
 
 
 def test_the_same_data_in_two_packs_is_no_crime_and_one_good_copy_stays(repository: Repository) -> None:

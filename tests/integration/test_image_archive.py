@@ -149,7 +149,7 @@ def test_every_host_gets_the_one_image(fleet: Fleet, archives: dict[str, Path]) 
 
     # What is there by that name is held to the id as well.
     again = fleet.ship(known=fleet.victims_id, exit_code=2)
-    assert f"on web2 is {fleet.id}, and not {fleet.victims_id} as backup_image_id says" in again.text
+    assert f"on web2 is {fleet.id}, not {fleet.victims_id} as set in backup_image_id" in again.text
 
 
 def test_what_docker_load_would_take_over_reaches_no_host(fleet: Fleet, archives: dict[str, Path]) -> None:
@@ -159,7 +159,7 @@ def test_what_docker_load_would_take_over_reaches_no_host(fleet: Fleet, archives
 
     assert [run.recap(host)["failed"] for host in ("web2", "web3")] == [1, 1], run.output
     assert "Web1, set by backup_image_from, cannot provide the image." in run.text
-    assert f"and not {fleet.image} alone. It was not given to any host." in run.text
+    assert f"instead of only {fleet.image}. It was not shipped to any host." in run.text
     assert engines_id(fleet.image) == ""
     assert engines_id(fleet.victim) == fleet.victims_id
     assert fleet.archives == []
@@ -173,7 +173,7 @@ def test_the_only_host_is_told_one_reason_and_leaves_nothing_on_the_controller(
 
     run = fleet.ship(known=fleet.id, exit_code=2, limit="web2")
 
-    assert f"and not {fleet.image} alone. It was not given to any host." in run.text
+    assert f"instead of only {fleet.image}. It was not shipped to any host." in run.text
     assert "Error while evaluating" not in run.text
     # One failure, and the sentence that tells it.
     assert (run.recap("web2")["rescued"], run.recap("web2")["failed"]) == (1, 1), run.output
@@ -193,8 +193,8 @@ def test_a_build_without_a_way_to_the_mirrors_says_why_and_what_to_do(fleet: Fle
         docker("image", "rm", base, check=False)
 
     assert (
-        "Failed to build the agent's image on own: it ended with: E: No way to the mirrors. A host without access to "
-        "Debian's mirrors: set backup_image_from: controller. An agent already running there keeps running."
+        "Failed to build the agent's image on own: it ended with: E: No way to the mirrors. If the host has no access to "
+        "Debian's mirrors, set backup_image_from: controller. An agent already running there keeps running."
         in here.text
     )
     assert (
@@ -224,7 +224,7 @@ def test_an_engine_that_makes_something_else_of_it_is_left_as_it_was(fleet: Flee
 
     run = fleet.ship(known=fleet.id, exit_code=2, said=f"{other} linux/amd64")
 
-    assert f"calls the image that it has loaded {other}, but it must be {fleet.id} or sha256:" in run.text
+    assert f"has the id {other}, but it must be {fleet.id} or sha256:" in run.text
     assert engines_id(fleet.image) == ""
     assert engines_id(fleet.victim) == fleet.victims_id
 

@@ -131,7 +131,7 @@ def test_a_tag_with_the_images_id_is_pulled_and_held_to_it(place: Place) -> None
     _digest, other = place.published("what somebody has put in its place")
     run = place.run(place.tagged, backup_image_id=image, exit_code=2)
 
-    assert f"The registry's image {place.tagged} is {other}, and not {image} as backup_image_id says" in run.text
+    assert f"The registry's image {place.tagged} is {other}, not {image} as set in backup_image_id" in run.text
     assert engines_id(place.tagged) == engines_id(other) == ""
 
 
@@ -142,11 +142,11 @@ def test_what_is_not_fixed_or_does_not_fit_is_refused(place: Place) -> None:
     unknown = place.by("sha256:" + "5f0c" * 16)
     wrong = [place.by(digest) for digest in ("sha256:5f0c", "latest", "sha512:" + "a" * 64)]
     sentences = {
-        place.tagged: f"backup_image is {place.tagged}, which names no digest: whoever may write to the registry decides what"
+        place.tagged: f"backup_image is {place.tagged}, which has no digest: anyone who can write to the registry decides what"
         f" runs here. Name it by its digest, as {place.registry.address}/{place.name}@sha256:…, which docker buildx imagetools"
         f" inspect {place.tagged} prints. Nothing was changed.",
-        place.by(older): f"which is release 0.0.1 of the agent, and this is release {RELEASE} of the collection: take both of"
-        " one release. The agent stays as it was.",
+        place.by(older): f"which is release 0.0.1 of the agent, but the collection is release {RELEASE}: use the same release"
+        " of both. The agent was left unchanged.",
         unknown: f"Failed to pull the image {unknown} to host3:",
         **{name: f"backup_image is {name}: after @ there must be sha256: and 64 hexadecimal digits" for name in wrong},
     }  # fmt: skip

@@ -132,7 +132,7 @@ def controller_of(machine: Machine, directory: Path, **variables: object) -> Ite
 def test_no_engine_is_installed_beside_podman(machine: Machine, tmp_path: Path) -> None:
     with controller_of(machine, tmp_path) as controller:
         refused = controller.play("site", exit_code=None)
-    assert f"{machine.name} has Podman and no Docker Engine, and none is installed beside it" in refused.text
+    assert f"{machine.name} has Podman but no Docker Engine, and the role installs none beside it" in refused.text
     assert refused.recap(machine.name)["changed"] == 0
 
     with controller_of(machine, tmp_path, backup_engine_socket="/run/nobody.sock") as controller:

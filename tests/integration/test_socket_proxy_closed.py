@@ -73,14 +73,15 @@ POWERFUL = {
     "joined": (["--pid", "container:{prefix}-privileged-db"], "it shares a namespace of {prefix}-privileged-db"),
     "networked": (["--network", "container:{prefix}-network-db"], "it shares a namespace of {prefix}-network-db"),
     "overlay": (["--volume", "{prefix}-overlay:/srv/all"], "is an overlay of directories of the host"),
-    "passwords": (["--volume", "/etc/passwd:/etc/passwd"], "it mounts /etc/passwd of the host"),
+    "passwords": (["--volume", "/etc/passwd:/etc/passwd"], "it may write to /etc/passwd of the host"),
+    "daily": (["--volume", "/etc/cron.daily:/srv/daily"], "it may write to /etc/cron.daily of the host"),
     "beside": (["--pid", "container:{agent}"], "it shares a namespace of {agent}"),
 }
 # And of such that do not.
 HARMLESS = {
     "plain": [],
     "data": ["--volume", "/srv/data:/var/lib/postgresql/data", "--volume", "/etc/localtime:/etc/localtime:ro"],
-    "named": ["--volume", "/etc/passwd:/etc/passwd:ro"],
+    "named": ["--volume", "/etc/passwd:/etc/passwd:ro", "--volume", "/etc/cron.daily:/srv/daily:ro"],
     # What a neighbour in its network may do is not what it may do.
     "beside-a-router": ["--network", "container:{prefix}-privileged-db"],
     "tuned": ["--cap-add", "SYS_NICE", "--cap-add", "IPC_LOCK", "--shm-size", "1g", "--ulimit", "memlock=-1"],
@@ -307,6 +308,11 @@ SOURCES = [
     "/run/user/x", "/run/postgresql", "/run/containerd/containerd.sock", "/run/docker/plugins", "/run/dockers", "/runs", "/var/runs",
     "/srv/Docker.SOCK", "/srv/mydocker.sock", "/srv/docker.sock.d", "/srv/other.sock", "/srv/../run", "/srv/..", "/srv/..x", "/etc",
     "/etc/localtime", "/home", "/home/me/data", "/var/lib", "/var/lib/docker", "/var/lib/docker/volumes/x/_data", "/dev/shm", "",
+    "/var/lib/docker/volumes/scalr-backup-state/_data", "/var/lib/docker/volumes/scalr-backup-state", "/./run", "/srv/.",
+    "/var/lib/containers/storage/volumes/scalr-backup-cache/_data", "/var/lib/docker/1.2/volumes/scalr-backup-state", "/etc//passwd",
+    "/var/lib/docker/1.2", "/var/lib/docker/1.2.3/image", "/var/lib/docker/1.2x/image", "/var/lib/docker/1.2/image", "/etc/passwd",
+    "/home/me/.ssh", "/home/me/.ssh/x", "/home/me/x.ssh", "/home/me/.sshfs", "/root/.bash_aliases", "/etc/security/limits.conf",
+    "/sys/kernel/mm", "/sys/kernel/mmx", "/sys/fs/cgroup", "/usr/lib/locale/x", "/usr/lib/x", "/libs", "/etc/cronies", "/etc/ssl/x",
 ]  # fmt: skip
 
 
@@ -324,6 +330,9 @@ def cases() -> list[dict[str, Any]]:
     found = [base | {"HostConfig": {"Privileged": False} | host} for host in hosts]
     found += [base | {"Mounts": [{"Type": "bind", "Source": one, "Destination": "/d"}]} for one in SOURCES]
     found += [base | {"Mounts": [{"Type": "bind", "Source": "/srv/x", "Destination": one}]} for one in SOURCES]
+    found += [base | {"Mounts": [{"Type": "bind", "Source": one, "Destination": "/d", "RW": False}]} for one in SOURCES]
+    named = {"Type": "volume", "Source": "/x", "Destination": "/d", "Driver": "local", "Name": "v"}
+    found += [base | {"Mounts": [named, named | {"RW": False}, named | {"RW": True}, named | {"Driver": "x"}]}]
     found += [
         base | {"Mounts": [{"Type": "volume", "Source": "/run", "Destination": "/d"}]},
         base | {"HostConfig": None},
@@ -344,9 +353,10 @@ SAYING = """
 local cjson, power = require("cjson"), require("power")
 local said = {}
 for _, case in ipairs(cjson.decode(io.open("/cases/cases.json"):read("a"))) do
+  local volume = { Options = { device = case.Mounts[1] and case.Mounts[1].Source } }
   said[#said + 1] = {
-    power.obstacle(case, false) or false, power.obstacle(case, true) or false,
-    power.of_volume("v", { Options = { device = case.Mounts[1] and case.Mounts[1].Source } }) or false,
+    power.obstacle(case, false) or false, power.obstacle(case, true) or false, power.of_volume("v", volume, true) or false,
+    power.of_volume("v", volume, false) or false, power.of_volume("scalr-backup-state", volume, false), power.volumes(case),
   }
 end
 print(cjson.encode(said))
@@ -363,13 +373,17 @@ def test_the_proxy_and_the_agent_say_the_same_of_every_kind_of_power(house: Hous
     done = docker("run", "--rm", "--network", "none", "--volume", f"{tmp_path}:/cases:ro", *command, check=False)
     said = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[")))
     for case, words in zip(cases(), said, strict=True):
-        device = case["Mounts"][0]["Source"] if case["Mounts"] else None
+        volume = {"Options": {"device": case["Mounts"][0]["Source"] if case["Mounts"] else None}}
         expected = [
             power.obstacle(case, accepted=False),
             power.obstacle(case, accepted=True),
-            power.of_volume("v", {"Options": {"device": device}}),
+            power.of_volume("v", volume, writable=True),
+            power.of_volume("v", volume, writable=False),
+            power.of_volume("scalr-backup-state", volume, writable=False),
         ]
-        assert words == [one or False for one in expected], case
+        # Lua's empty list is an object in JSON.
+        mounted = [list(one) for one in power.volumes(case)] or {}
+        assert words == [*(one or False for one in expected), mounted], case
 
 
 def test_counts_what_it_refuses_and_nothing_of_what_the_agent_does(house: House) -> None:
@@ -389,14 +403,14 @@ def test_counts_what_it_refuses_and_nothing_of_what_the_agent_does(house: House)
     # The agent asks every five minutes, as here.
     house.python(COUNT)
     findings = {one["code"]: one for one in house.agent.ok("status")["findings"]}
-    assert "what the agent never does, 7 times so far" in findings["calls_refused"]["message"]
+    assert "that the agent never makes, 7 times so far" in findings["calls_refused"]["message"]
     docker("restart", "--time", "5", str(house.agent.proxy))
     # It waits for the proxy, which listens a moment later.
     house.agent.ok("discover")
     house.ask(("POST", "/containers/create"))
     house.python(COUNT)
     findings = {one["code"]: one for one in house.agent.ok("status")["findings"]}
-    assert "what the agent never does, 8 times so far" in findings["calls_refused"]["message"]
+    assert "that the agent never makes, 8 times so far" in findings["calls_refused"]["message"]
 
 
 COUNT = """

@@ -223,9 +223,7 @@ def test_a_database_whose_extensions_look_at_its_name_comes_back(
         "restore", "--db", cron.name, "--database", "shop", "--strategy", strategy, "--confirm", confirm
     )  # fmt: skip
     assert call.exit_code == 0, call.output
-    assert any(
-        "pg_cron can be created only in a database that is called shop" in one for one in call.data["plan"]["warnings"]
-    )
+    assert any("pg_cron can be created only in a database named shop" in one for one in call.data["plan"]["warnings"])
     assert cron.sql("SELECT count(*) FROM orders", "shop") == "1000"
     assert cron.sql("SELECT jobname FROM cron.job", "shop") == "nightly"
     assert cron.sql("SELECT n FROM tied_job", "shop") == "1"
@@ -454,6 +452,28 @@ def test_a_restore_that_may_go_on_brings_back_every_row_and_lists_the_rest(
             stale.sql(one["mend"], "stale")
     save(keeper, stale)
     assert restore(keeper, stale, "stale").exit_code == 0
+
+
+STRICT = """
+CREATE TABLE zcustomers (email text);
+INSERT INTO zcustomers VALUES ('alice@example.com');
+CREATE FUNCTION known(text) RETURNS boolean LANGUAGE plpgsql AS
+  $$ BEGIN IF EXISTS (SELECT FROM public.zcustomers WHERE email = $1) THEN RETURN true; END IF;
+     RAISE 'no such customer: %', $1; END $$;
+CREATE TABLE orders (email text CONSTRAINT whose CHECK (known(email)));
+INSERT INTO orders VALUES ('alice@example.com');
+"""
+
+
+def test_an_error_that_quotes_a_row_is_told_without_it(plain: DatabaseContainer, keeper: AgentContainer) -> None:
+    made(plain, "strict", STRICT)
+    save(keeper, plain)
+    call = restore(keeper, plain, "strict")
+    assert call.exit_code == 1, call.output
+    assert "ERROR:  no such customer: ***" in call.error["message"]
+    assert outcome_of(call, "strict")["objects"][0]["cause"] == "ERROR:  no such customer: ***"
+    assert "alice" not in call.output
+    plain.sql("DROP DATABASE strict")
 
 
 def withered(keeper: AgentContainer, server: DatabaseContainer, name: str, content: str) -> None:

@@ -352,6 +352,11 @@ class TestWrongHeads:
         data = Archive(entries=(Entry(5),)).encode().replace(b"16384", b"1638x")
         assert "expected a number, found b'1638x'" in str(complaint(data))
 
+    def test_an_oid_of_more_digits_than_python_reads(self) -> None:
+        digits = b"9" * 5000
+        data = Archive(entries=(Entry(5),)).encode().replace(string("16384"), integer(len(digits)) + digits)
+        assert "expected a number, found 5000 digits" in str(complaint(data))
+
     def test_tables_with_oids(self) -> None:
         data = Archive(entries=(Entry(5),)).encode().replace(string("false"), string("true"))
         assert "b'true' in its obsolete WITH OIDS" in str(complaint(data))
@@ -683,7 +688,15 @@ class TestWhatIsToBeExpected:
         assert head_of(entry).sequence_values == {'"S.x"."Odd "".seq"': (2, True)}
         assert head_of(TABLE).sequence_values == {}
 
-    @pytest.mark.parametrize("defn", [None, "SELECT setval('public.orders_id_seq', 1, true);\n"])
+    @pytest.mark.parametrize(
+        "defn",
+        [
+            None,
+            "SELECT setval('public.orders_id_seq', 1, true);\n",
+            f"SELECT pg_catalog.setval('public.orders_id_seq', {'9' * 5000}, true);\n",
+        ],
+        ids=["none", "another statement", "no value of a sequence"],
+    )
     def test_a_statement_that_says_no_value(self, defn: str | None) -> None:
         with pytest.raises(ArchiveError, match=r"the value of SEQUENCE SET public\.orders_id_seq \(entry 40\)"):
             head_of(sequence_set(defn)).sequence_values  # noqa: B018

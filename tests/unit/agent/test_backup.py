@@ -99,8 +99,8 @@ def test_a_question_about_an_unknown_database_is_not(tmp_path):
 class Door(Postgres):
     """A server that lets nobody in, or only into some of its databases."""
 
-    def __init__(self, answers):
-        super().__init__(None, "scalr-roles-db", Credentials("app", None), "look")
+    def __init__(self, answers, home=None):
+        super().__init__(None, "scalr-roles-db", Credentials("app", None, home=home), "look")
         self._answers = answers
 
     def query(self, database, sql):
@@ -118,6 +118,23 @@ def test_where_there_is_no_database_postgres_template1_is_stood_in_whatever_the_
 def test_whoever_is_not_let_in_for_another_reason_is_told_that_reason(template1):
     with pytest.raises(PostgresError, match='postgres: FATAL: role "app" does not exist'):
         Door({"postgres": 'FATAL: role "app" does not exist', "template1": template1})._home  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("answers", "home"),
+    [
+        ({"app": [True]}, "app"),
+        ({"app": "FATAL: gone", "postgres": []}, "postgres"),
+        ({"app": "FATAL: half dropped", "postgres": "FATAL: gone", "template1": [False]}, "template1"),
+    ],
+)
+def test_where_the_database_that_is_told_is_gone_another_one_is_stood_in(answers, home):
+    assert Door(answers, "app")._home == home
+
+
+def test_a_database_that_is_told_and_there_is_the_only_one_that_is_stood_in():
+    with pytest.raises(PostgresError, match="app: FATAL: not you"):
+        Door({"app": "FATAL: not you", "postgres": [True], "template1": [True]}, "app")._home  # noqa: B018
 
 
 class Asked(Dumper):

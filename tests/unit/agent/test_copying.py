@@ -23,3 +23,7 @@ def test_a_snapshot_of_the_future_is_not_copied_and_does_not_end_all_copies():
 
 def test_what_holds_nothing_is_not_copied():
     assert to_copy([snapshot("old", 2), snapshot("empty", 1, 0)], [], NOW) == ["old"]
+
+
+def test_what_holds_nothing_in_the_copy_is_not_its_newest():
+    assert to_copy([snapshot("old", 2), snapshot("new", 1)], [snapshot("empty", 0, 0)], NOW) == ["old", "new"]

@@ -219,3 +219,13 @@ def test_the_end_waits_so_long_and_what_was_not_taken_stays_on_record(carrier, s
     assert ("warning", "The agent is stopping before every message was delivered.", {}) in said
     assert Outbox(state, lambda *_, **__: None).summary()["pending"] == 1
     hanging.answers.set()
+
+
+def test_a_message_whose_next_try_is_years_ahead_is_tried_now(outbox) -> None:
+    """The clock was ahead when the last try failed."""
+    bad = Taker("bad", "no")
+    outbox.put(HELLO, [bad], NOW + timedelta(days=3650))
+    outbox.send([bad], NOW + timedelta(days=3650))
+    bad.error = None
+    outbox.send([bad], NOW)
+    assert bad.taken == [HELLO]

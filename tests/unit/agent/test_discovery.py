@@ -174,7 +174,7 @@ class TestAnotherWayIn:
 
     @pytest.mark.parametrize(("label", "value"), [("port", "many"), ("port", "70000"), ("socket", "run/postgresql")])
     def test_a_label_that_makes_no_sense_is_an_error_that_names_it(self, label, value):
-        with pytest.raises(CredentialsError, match=f"c: the label scalr.backup.{label} makes no sense"):
+        with pytest.raises(CredentialsError, match=f"c: the label scalr.backup.{label} is invalid"):
             Connection().under({f"scalr.backup.{label}": value}, "c")
 
     def test_where_nothing_is_told_tcp_and_the_accounts_name_are_tried_after_the_socket(self):
@@ -239,7 +239,7 @@ class TestLoggingIn:
         assert doors.tried == ["socket"]
 
     def test_without_a_password_that_could_not_be_read_is_told_so_where_it_fails_and_nowhere_else(self):
-        with pytest.raises(CredentialsError, match="/nowhere is missing; and without it: not over socket"):
+        with pytest.raises(CredentialsError, match="/nowhere is missing; without it: not over socket"):
             Doors(set()).log_in(problem="/nowhere is missing")
         assert Doors({"socket"}).log_in(problem="/nowhere is missing")[2] == "17.6"
 

@@ -135,7 +135,7 @@ POOL = UnixHTTPConnectionPool("/run/docker.sock", 60)
         (requests.ReadTimeout(ReadTimeoutError(POOL, "/containers", "Read timed out.")), "it did not answer in time"),
         (TimeoutError("timed out"), "it did not answer in time"),
         (OSError(28, "No space left on device"), "no space left on device"),
-        (requests.exceptions.InvalidJSONError("<html>"), "its answer makes no sense (InvalidJSONError)"),
+        (requests.exceptions.InvalidJSONError("<html>"), "its answer is invalid (InvalidJSONError)"),
     ],
 )  # fmt: skip
 def test_no_answer_is_a_sentence_and_no_librarys_text(engine, error, words):

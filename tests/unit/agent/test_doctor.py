@@ -99,16 +99,16 @@ def test_an_engine_that_is_too_old_is_a_warning(api, verdict):
     ("facts", "verdict", "word", "command"),
     [
         (ProxyFacts(None, between=False, probe=Probe.NOTHING_TO_REFUSE), WARNING, "no socket proxy", SITE),
-        (ProxyFacts("unix:///s", between=True, probe=Probe.REFUSED, container="c"), OK, "a look into c", ""),
-        (ProxyFacts("unix:///s", between=True, probe=Probe.NOTHING_TO_REFUSE), OK, "no container to try", ""),
+        (ProxyFacts("unix:///s", between=True, probe=Probe.REFUSED, container="c"), OK, "inspecting c", ""),
+        (ProxyFacts("unix:///s", between=True, probe=Probe.NOTHING_TO_REFUSE), OK, "no container to test", ""),
         (
             ProxyFacts("unix:///s", between=False, probe=Probe.REFUSED, container="c"),
             WARNING,
             "not this product's",
             SITE,
         ),
-        (ProxyFacts("unix:///s", between=True, probe=Probe.LET_THROUGH, container="c"), FAILED, "look into c", SITE),
-        (ProxyFacts("unix:///s", between=False, probe=Probe.LET_THROUGH, container="c"), FAILED, "look into c", SITE),
+        (ProxyFacts("unix:///s", between=True, probe=Probe.LET_THROUGH, container="c"), FAILED, "inspect c", SITE),
+        (ProxyFacts("unix:///s", between=False, probe=Probe.LET_THROUGH, container="c"), FAILED, "inspect c", SITE),
     ],
 )
 def test_a_proxy_refuses_what_it_must(facts, verdict, word, command):
@@ -219,7 +219,7 @@ def test_what_nobody_foresaw_is_a_failure_too():
 @pytest.mark.parametrize(
     ("count", "hours", "verdict", "word"),
     [
-        (0, None, OK, "No lock"),
+        (0, None, OK, "no locks"),
         (2, 1, OK, "2 locks on the repository, the oldest 1 h old"),
         (1, None, OK, "1 lock"),
         (1, 25, WARNING, "1 d 1 h old and blocks"),
@@ -258,7 +258,7 @@ def test_where_a_repository_is_that_stays_is_said():
 
 def test_whether_a_host_may_remove_is_said_and_no_fault():
     only_adds = config(repository="s3:https://s3.example/b", append_only=True)
-    assert of_deletion(only_adds).seen.startswith("This host only adds")
+    assert of_deletion(only_adds).seen.startswith("This host is append-only")
     assert of_deletion(config()).verdict == OK
     assert "docs/ransomware.md" in of_deletion(config()).cure
 
@@ -304,8 +304,8 @@ def test_room_is_told_once_for_each_file_system():
     examined = of_room([written("state"), written("cache"), written("repository", system=2)], 90)
     assert examined.verdict == OK
     assert examined.details == (
-        "state, cache: 5.0 GiB of 10.0 GiB are free",
-        "repository: 5.0 GiB of 10.0 GiB are free",
+        "state, cache: 5.0 GiB of 10.0 GiB free",
+        "repository: 5.0 GiB of 10.0 GiB free",
     )
 
 
@@ -313,10 +313,10 @@ def test_room_is_told_once_for_each_file_system():
     ("one", "verdict", "word"),
     [
         (written("cache", writable=False), FAILED, "cannot write to /cache (cache)"),
-        (written("cache", free=63 * 1024**2), FAILED, "no room left for cache"),
-        (written("cache", free=GIB - 1), WARNING, "little room left for cache"),
-        (written("cache", free=GIB, total=10 * GIB), WARNING, "little room left for cache"),
-        (written("cache", free=GIB, total=0), OK, "There is room"),
+        (written("cache", free=63 * 1024**2), FAILED, "no space left for cache"),
+        (written("cache", free=GIB - 1), WARNING, "little space left for cache"),
+        (written("cache", free=GIB, total=10 * GIB), WARNING, "little space left for cache"),
+        (written("cache", free=GIB, total=0), OK, "There is enough free space"),
     ],
 )
 def test_a_place_without_room_is_named(one, verdict, word):
@@ -327,7 +327,7 @@ def test_a_place_without_room_is_named(one, verdict, word):
 
 
 def test_memory_below_what_restic_takes_is_a_warning():
-    assert of_memory(None).seen == "The agent's container has no limit of memory."
+    assert of_memory(None).seen == "The agent's container has no memory limit."
     assert of_memory(LEAST_MEMORY).verdict == OK
     assert of_memory(LEAST_MEMORY - 1).verdict == WARNING
 
@@ -369,7 +369,7 @@ def test_a_pass_that_did_not_run_is_a_warning_unless_one_is_under_way():
 def test_versions(restic, verdict):
     examined = of_versions("0.8.0", restic)
     assert examined.verdict == verdict
-    assert f"The agent is 0.8.0, restic {restic};" in examined.seen
+    assert f"Agent 0.8.0, restic {restic};" in examined.seen
 
 
 def test_somebody_must_be_told():
@@ -386,7 +386,7 @@ def test_somebody_must_be_told():
     # Messages alone do not tell of a host that is down.
     assert "backup_heartbeat_url" in of_recipients(Recipients((service,)), scraped=False).cure
     assert of_recipients(Recipients((service, service), heartbeat), scraped=True).seen == (
-        "Somebody is told: 2 services for messages, a heartbeat, metrics."
+        "Failures are reported by: 2 notification services, a heartbeat, metrics."
     )
 
 

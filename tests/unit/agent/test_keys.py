@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -27,6 +28,8 @@ class FakeRepository:
     def __init__(self, *hosts):
         self.passwords = {"aaaa1111": OLD}
         self.labels = {"aaaa1111": ("root", "web1")}
+        # A list of keys says when each was made; here, they are listed in that order.
+        self.made = ["aaaa1111"]
         self.hosts = hosts
         self.interfere = lambda: None
         self.locks = 0
@@ -48,12 +51,16 @@ class FakeRestic:
         mine = next((key for key, password in self._fake.passwords.items() if password == self._password), None)
         if mine is None:
             raise WrongPasswordError("The password does not open it.")
-        return [Key(key, *self._fake.labels[key], "2026-11-22", key == mine) for key in self._fake.passwords]
+        return [Key(key, *self._fake.labels[key], self._made(key), key == mine) for key in self._fake.passwords]
+
+    def _made(self, key):
+        self._fake.made += [one for one in self._fake.passwords if one not in self._fake.made]
+        return f"2026-11-22 03:00:{self._fake.made.index(key):02}"
 
     def add_key(self, password, user, host):
         self.list_keys()
         assert not self._fake.locks, "it would wait for whoever was killed"
-        key = f"bbbb{len(self._fake.passwords):04}"
+        key = f"bbbb{len(self._fake.made):04}"
         self._fake.passwords[key], self._fake.labels[key] = password, (user, host)
 
     def remove_key(self, key):
@@ -187,12 +194,35 @@ def test_a_host_that_made_its_own_key_does_not_need_the_old_one():
     ],
 )
 def test_who_may_be_using_a_key(label, users):
-    keys = [Key("a", "root", "web1", "", True), Key("b", *label, "", False)]
-    assert possible_users(keys, "a", {"web2"}) == users
+    old, new = Key("a", "root", "web1", "2026-11-21", True), Key("b", *label, "2026-11-22", False)
+    assert possible_users([old, new], old, {"web2"}) == users
 
 
 def test_a_key_labelled_with_a_host_is_its_only_one():
-    assert possible_users([Key("a", HOST_USER, "web2", "", False)], "a", {"web2"}) == ["web2"]
+    one = Key("a", HOST_USER, "web2", "2026-11-22", False)
+    assert possible_users([one], one, {"web2"}) == ["web2"]
+
+
+@pytest.mark.parametrize(
+    ("made", "users"), [("2026-11-23", []), ("2026-11-22", ["web2"]), ("2026-11-21", ["web2"]), ("", ["web2"])]
+)
+def test_a_host_may_have_been_given_a_password_that_is_newer_than_its_own_key(made, users):
+    key, own = Key("a", HOST_USER, "web1", "2026-11-22", True), Key("b", HOST_USER, "web2", made, False)
+    assert possible_users([key, own], key, {"web2"}) == users
+    unknown = replace(key, created="")
+    assert possible_users([unknown, own], unknown, {"web2"}) == ["web2"]
+
+
+def test_a_key_that_two_hosts_share_stays_although_the_other_one_kept_an_older_key_of_its_own():
+    """Where a host kept its old password's key, and both were given one password later, whose key one of them has made."""
+    fake = FakeRepository("web2")
+    keys_of(fake).add("of web2", HOST_USER, "web2")
+    keys_of(fake).add("shared", HOST_USER, "web1")
+    assert keys_of(fake, "shared").listing().shared_with == ("web2",)
+    keys_of(fake, "shared").add(NEW, HOST_USER, "web1")
+    with pytest.raises(KeyInUseError, match="by web2, which has snapshots there but no newer key of its own"):
+        keys_of(fake, NEW).retire("shared")
+    assert keys_of(fake, NEW).retire("shared", ["web2"])
 
 
 def test_a_key_is_removed_by_the_beginning_of_its_id():
@@ -205,9 +235,13 @@ def test_a_key_is_removed_by_the_beginning_of_its_id():
             keys_of(fake).remove(unknown)
 
 
-def test_the_escrow_key_is_nobodys_so_anybody_may_take_it_away():
+def test_a_key_for_a_safe_stays_where_a_host_that_was_rebuilt_with_it_may_use_it():
     fake = FakeRepository("web2")
     escrow = keys_of(fake).add("paper", ESCROW_USER, "kit-1").key
+    with pytest.raises(KeyInUseError, match="may be in use by web2"):
+        keys_of(fake).remove(escrow)
+    assert keys_of(fake).remove(escrow, ["web2"], dry_run=True) == [escrow]
+    keys_of(fake).add("of web2", HOST_USER, "web2")
     assert keys_of(fake).remove(escrow) == [escrow]
 
 

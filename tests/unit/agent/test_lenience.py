@@ -12,6 +12,7 @@ from scalr_backup.actions.restore.request import RestoreRequest, in_order
 from scalr_backup.actions.restore.result import DatabaseRestore, RestoreResult
 from scalr_backup.actions.restore.run import Restore
 from scalr_backup.actions.use_case import Tools
+from scalr_backup.core.archive.head import Section
 from scalr_backup.core.archive.mending import as_not_valid, is_unreachable, mend
 from scalr_backup.core.archive.trouble import Trouble, troubles
 from scalr_backup.core.errors import PostgresError, UnrestorableError, UsageError
@@ -22,7 +23,7 @@ from scalr_backup.core.progress import nobody
 def entry(number, desc, tag, defn=None, namespace="public", tableoid=0, dependencies=()):
     return SimpleNamespace(
         dump_id=number, desc=desc, tag=tag, defn=defn, namespace=namespace, tableoid=tableoid, oid=number,
-        dependencies=dependencies,
+        dependencies=dependencies, section=Section.NONE, owner="app", copy_stmt=None,
     )  # fmt: skip
 
 
@@ -302,7 +303,7 @@ def test_what_cannot_be_made_at_the_end_either_is_a_failure(monkeypatch):
     )
     [failed] = [one for one in result.databases if not one.ok]
     assert failed.error.code == "restore_incomplete"
-    assert "restored and in its place, but what it reads from other databases" in failed.error.message
+    assert "restored and live, but objects that read from other databases" in failed.error.message
 
 
 def test_a_throwaway_server_has_no_other_database_and_that_is_no_failure(monkeypatch):

@@ -162,7 +162,7 @@ CHECK = entry(
 )
 
 
-@pytest.mark.parametrize(("version", "is_told"), [("17.6 (Debian)", False), ("18.1", True)])
+@pytest.mark.parametrize(("version", "is_told"), [("17.6 (Debian)", False), ("18.1", True), ("9" * 5000, True)])
 def test_no_sql_is_told_that_the_server_refuses(version, is_told):
     head = archive(table(1, "parts", after="\nPARTITION BY LIST (id)"), server_version=version)
     assert (mend(Trouble(KEY, "ERROR:  no"), head) is not None) is is_told

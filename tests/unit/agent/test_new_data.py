@@ -318,7 +318,7 @@ def test_each_turn_is_told_once():
         before = kept
     assert [number for number, _sentence in told] == [5, 36]
     assert told[0][1].startswith("auto gave up on 2026-11-06: 83 % of each dump was new")
-    assert told[1][1] == "rows are dumped in order again, to see whether that pays by now."
+    assert told[1][1] == "rows are dumped in order again, to see whether that pays off now."
 
 
 @pytest.mark.parametrize(("share", "words"), [(0.0, "0 %"), (0.001, "< 1 %"), (0.834, "83 %"), (12.0, "1200 %")])

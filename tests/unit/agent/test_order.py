@@ -63,7 +63,7 @@ def test_a_table_is_ordered_by_its_key_in_the_order_of_the_keys_columns() -> Non
 
 
 @pytest.mark.parametrize(
-    "hindrance", ["access_method", "unlogged_on_standby", "row_security", "hash_partition", "foreign_code"]
+    "hindrance", ["access_method", "unlogged_on_standby", "row_security", "hash_partition", "foreign_code", "of_others"]
 )
 def test_what_hinders_a_table_counts_before_its_keys(hindrance: Any) -> None:
     found = decided(a_table(hindrance=hindrance))
@@ -162,8 +162,8 @@ def test_of_the_doubted_tables_only() -> None:
     [
         # A fifth of the volume is free; a tenth is the live server's.
         (a_room(free=20 * GIB, total=100 * GIB), None),
-        (a_room(free=11 * GIB, total=100 * GIB), "the volume of /data has room for 1.0 GiB"),
-        (a_room(free=5 * GIB, total=100 * GIB), "the volume of /data has room for 0 B"),
+        (a_room(free=11 * GIB, total=100 * GIB), "the volume of /data has space for 1.0 GiB"),
+        (a_room(free=5 * GIB, total=100 * GIB), "the volume of /data has space for 0 B"),
         (a_room(free=20 * GIB, total=100 * GIB, wish=OrderWish(nearly_full_percent=80)), "the volume of /data"),
         # Another database may be sorted at the same time.
         (a_room(free=14 * GIB, total=100 * GIB, wish=OrderWish(sorts_at_once=2)), None),

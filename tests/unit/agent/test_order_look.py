@@ -137,7 +137,7 @@ def test_people_see_each_table_its_order_and_what_would_help() -> None:
     assert 'c/shop public."Odd" 1.0 GiB heap order its key id holds random UUIDs' in lines
     assert f"c/wiki {nothing} backup_row_order is off" in lines
     assert f"c/gone {nothing} it is gone" in lines
-    assert 'What would help c/shop public."Odd": UUIDs of version 7.' in lines
+    assert 'To improve c/shop public."Odd": UUIDs of version 7.' in lines
 
 
 def test_people_see_which_tables_begin_with_their_newest_rows() -> None:

@@ -93,7 +93,7 @@ def test_a_label_that_makes_no_sense_leaves_its_container_alone_and_is_said(labe
     sentence = misread_label(a_container(label))
 
     assert sentence is not None
-    assert sentence.startswith(f"shop-db: the label {LABEL} makes no sense: ")
+    assert sentence.startswith(f"shop-db: the label {LABEL} is invalid: ")
     assert wished(label).why_not == sentence
 
 

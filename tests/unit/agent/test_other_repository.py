@@ -8,13 +8,15 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+from scalr_backup.actions.retention.suspects import SnapshotsLook
 from scalr_backup.cli import repository as verbs
 from scalr_backup.cli.restore import _other_repository
 from scalr_backup.core.config import Config, Keep
-from scalr_backup.core.errors import BusyError, ConfigurationError, UsageError
+from scalr_backup.core.errors import BusyError, ConfigurationError, ForgedFilesError, UsageError
 from scalr_backup.core.progress import nobody
 from scalr_backup.core.secrets import parse_secrets
 from scalr_backup.tools import known_files
@@ -187,23 +189,91 @@ def test_retention_elsewhere_is_told_everything_or_refused(arguments, words):
         pass
 
 
-def test_two_runs_for_one_repository_do_not_overwrite_what_the_other_remembers(tmp_path, monkeypatch):
+# -- what a trusted place remembers ----------------------------------------------------------------------------
+
+ITS_ID, ANOTHER_ID = "5f0c" * 16, "0d2f" * 16
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Enter the trusted place, for a repository with an id at an address."""
     monkeypatch.setattr(known_files, "STATE_DIRECTORY", tmp_path)
-    files = SimpleNamespace(listing=lambda _kind: {})
-    restic = SimpleNamespace(
-        files=lambda: files, repository="rest:http://x/", repository_id=lambda: "5f0c", unlock=lambda: 0
-    )
     agent = SimpleNamespace(emit=nobody)
-    config = SimpleNamespace(host="web1", maintenance_seconds=9)
 
-    def place(identity: str = "5f0c"):
-        other = SimpleNamespace(**vars(restic) | {"repository_id": lambda: identity})
-        return verbs._trusted_place(agent, config, other, State(tmp_path), dry_run=True, read_all=False)
+    def enter(identity=ITS_ID, address="rest:http://x/", *, host="web1", dry_run=False, read_all=False):
+        files = SimpleNamespace(listing=lambda _kind: {})
+        restic = SimpleNamespace(
+            files=lambda: files, repository=address, repository_id=lambda: identity, unlock=lambda: 0
+        )
+        config = SimpleNamespace(host=host, maintenance_seconds=9)
+        return verbs._trusted_place(agent, config, restic, State(tmp_path), dry_run=dry_run, read_all=read_all)
 
+    return enter
+
+
+def test_two_runs_for_one_repository_do_not_overwrite_what_the_other_remembers(place):
     with place():
-        with pytest.raises(BusyError, match=r"on this repository already: prune\.yml, for web1"), place():
+        with (
+            pytest.raises(BusyError, match=r"on this repository already: prune\.yml, for web1"),
+            place(address="rest:http://y"),
+        ):
             pass
-        with place("0d2f"):
+        with place(ANOTHER_ID, "rest:http://z/"):
             pass
     with place():
         pass
+
+
+def recalled(entered):
+    """The ids of the snapshots that are remembered."""
+    with entered as (memory, _witness):
+        last = memory.recall()
+        return last and last.ids
+
+
+def test_another_id_at_a_known_address_hides_nothing_that_was_seen(place):
+    """The config is the one file that a host may overwrite unnoticed where whoever adds may replace."""
+    seen = {
+        host: SnapshotsLook(datetime(2026, 11, 22, tzinfo=UTC), frozenset({f"of {host}"})) for host in ("web1", "web2")
+    }
+    for host, look in seen.items():
+        with place(host=host) as (memory, _witness):
+            memory.keep(look)
+
+    for dry_run in (True, False):
+        with (
+            pytest.raises(ForgedFilesError, match="its id was 5f0c5f0c then and is 0d2f0d2f now") as told,
+            place(ANOTHER_ID, dry_run=dry_run),
+        ):
+            pass
+        assert "prune.yml with -e read_all=true" in told.value.message
+        assert recalled(place(ANOTHER_ID, dry_run=True, read_all=True)) == {"of web1"}, "and nothing is accepted"
+    assert recalled(place()) == {"of web1"}, "nor is it when its config is as it was"
+
+    assert recalled(place(ANOTHER_ID, read_all=True)) == {"of web1"}
+    assert recalled(place(ANOTHER_ID)) == {"of web1"}
+    assert recalled(place(ANOTHER_ID, host="web2")) == {"of web2"}
+    with pytest.raises(ForgedFilesError, match="its id was 0d2f0d2f then and is 5f0c5f0c now"), place():
+        pass
+
+
+def test_a_known_repository_at_another_address_is_the_same_one(place):
+    with place() as (memory, _witness):
+        memory.keep(SnapshotsLook(datetime(2026, 11, 22, tzinfo=UTC), frozenset({"one"})))
+    assert recalled(place(address="rest:http://x")) == {"one"}
+    assert recalled(place(address="s3:https://x/")) == {"one"}
+    assert recalled(place(ANOTHER_ID, "s3:https://y/")) is None
+
+
+@pytest.mark.parametrize("identity", [f"{ITS_ID}-", f"{ITS_ID}00", ITS_ID.upper(), "", "web2/x"])
+def test_an_id_that_restic_does_not_write_is_refused(place, identity):
+    with pytest.raises(ForgedFilesError, match="an id that restic does not write"), place(identity, read_all=True):
+        pass
+
+
+def test_what_is_carried_over_is_no_less_than_what_either_saw():
+    early, late = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 22, tzinfo=UTC)
+    joined = SnapshotsLook(early, frozenset("a"), frozenset("g")).joined_with(
+        SnapshotsLook(late, frozenset("b"), is_certain=False)
+    )
+    assert joined == SnapshotsLook(late, frozenset("ab"), frozenset("g"), is_certain=False)

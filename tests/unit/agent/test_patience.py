@@ -107,6 +107,16 @@ def test_what_a_swap_came_to_can_be_asked_by_who_is_told_to_stop(server):
     assert cluster(server, Patience(stop_if_told=told_to_stop)).database_names() == set()
 
 
+def test_whoever_is_told_to_stop_still_finds_where_to_stand(server):
+    """The swap of the database that it stood in has made it forget."""
+    words = []
+    postgres = cluster(server, Patience(stop_if_told=lambda: told_to_stop() if words else None))
+    postgres.swap("postgres", "new", "old", ())
+    words.append("stop")
+    assert postgres.database_names() == set()
+    assert server.given_up == []
+
+
 def test_a_drop_that_has_begun_is_awaited(server):
     """A database whose drop is ended half-way is there and open to nobody."""
     asked = []

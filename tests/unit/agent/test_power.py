@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from scalr_backup.actions.refused_matches import documents, refused_matches
@@ -11,6 +13,8 @@ from scalr_backup.core import power
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import UsageError
 from scalr_backup.tools.docker.throwaways import Throwaways
+
+LUA = Path(__file__).resolve().parents[3] / "roles/backup/files/agent/socket-proxy/power.lua"
 
 
 def container(name, *, labels=None, mounts=(), **host):
@@ -60,6 +64,79 @@ def test_a_configuration_is_refused_for_each_container_that_it_matches_and_must_
 )
 def test_podman_tells_that_a_container_may_change_the_kernels_settings_by_an_option(options, held):
     assert power.obstacle(container("scalr-a-db", SecurityOpt=options), accepted=True) == held
+
+
+def bind(source, **mount):
+    return {"Type": "bind", "Source": source, "Destination": "/srv", "RW": True, **mount}
+
+
+ROOTED = [
+    "/var/spool/cron/crontabs", "/etc/cron.daily", "/etc/cron.hourly", "/etc/cron.d/backup", "/etc/pam.d", "/etc/ssh", "/usr/bin",
+    "/usr/sbin/cron", "/lib/systemd/system", "/usr/lib/systemd/system", "/home/admin/.ssh", "/etc/ld.so.preload", "/etc/shadow",
+    "/root/.ssh/authorized_keys", "/root/.bashrc", "/boot/grub", "/etc/sudoers.d/x", "/etc/init.d/", "/etc/profile.d", "/etc//ssh",
+    "/etc/rc.local", "/etc/rc2.d", "/etc/systemd/system/x.service", "/etc/docker", "/etc/docker/daemon.json", "/etc/gshadow",
+    "/var/lib/docker/containers/x", "/var/lib/docker/165536.165536/overlay2/x", "/var/lib/containers/storage/overlay/x",
+    "/srv/me/.config/systemd/user", "/sys/fs/cgroup", "/etc/passwd", "/etc//passwd", "/etc/security/pam_env.conf", "/usr/share",
+    "/lib64/ld-linux-x86-64.so.2", "/usr/local/bin/x", "/etc/environment", "/etc/kubernetes/manifests", "/var/lib/containerd/x",
+]  # fmt: skip
+DATA = [
+    "/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo", "/etc/ssl", "/etc/ssl/private/x.pem", "/etc/letsencrypt/live/x",
+    "/home/me/data", "/home/postgres", "/srv/x", "/opt/x/data", "/var/lib/postgresql", "/var/lib/postgresql/17/main", "/root/data",
+    "/var/lib/docker/volumes/app/_data", "/var/lib/docker/165536.165536/volumes/app/_data", "/var/lib/docker-data/x", "/etc/hosts",
+    "/var/lib/containers/storage/volumes/app/_data", "/etc/postgresql/17", "/etc/docker/compose/app/data", "/usr/local/pgsql/data",
+    "/binaries", "/libs/x", "/bootstrap", "/etc/sshd-data", "/etc/security/limits.conf", "/usr/lib/locale", "/dev/shm", "/mnt/.sshfs/x",
+    "/sys/kernel/mm/transparent_hugepage", "/run/postgresql", "/etc/pki/tls", "/usr/local/share/ca-certificates", "/etc/resolv.conf",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", ROOTED)
+def test_what_lies_below_a_place_that_says_who_is_root_may_not_be_written(source):
+    assert (
+        power.obstacle(container("a-db", mounts=[bind(source)]), accepted=True)
+        == f"it may write to {source} of the host"
+    )
+    assert power.obstacle(container("a-db", mounts=[bind(source, RW=False)]), accepted=True) is None
+    volume = {"Type": "volume", "Driver": "local", "Name": "v", "Destination": "/srv"}
+    for mount, held in ({}, f"its volume v is {source} of the host"), ({"RW": False}, None):
+        document = container("a-db", mounts=[volume | mount])
+        options = {"Options": {"device": source, "o": "bind", "type": "none"}}
+        assert power.through(document, accepted=True, container=None, volume={"v": options}.get) == held
+
+
+@pytest.mark.parametrize("source", DATA)
+def test_what_databases_mount_by_habit_is_no_power(source):
+    assert power.obstacle(container("a-db", mounts=[bind(source)]), accepted=True) is None
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_the_agents_own_volumes_are_nobody_elses(writable):
+    path = "/var/lib/docker/volumes/scalr-backup-state/_data"
+    document = container("a-db", mounts=[bind(path, RW=writable)])
+    assert power.obstacle(document, accepted=True) == f"it mounts {path} of the host"
+    own = {"Type": "volume", "Driver": "local", "Name": "scalr-backup-socket", "Destination": "/srv", "RW": writable}
+    held = power.through(container("a-db", mounts=[own]), accepted=True, container=None, volume={}.get)
+    assert held == "its volume scalr-backup-socket is scalr.backup's own"
+    other = {**own, "Name": "scalr-backup-statement"}
+    assert power.through(container("a-db", mounts=[other]), accepted=True, container=None, volume={}.get) is None
+
+
+@pytest.mark.parametrize("path", ["/./run", "/etc/./ssh", "/srv/../run", "/srv/."])
+def test_a_path_that_leads_elsewhere_is_powerful(path):
+    volume = {"Options": {"device": path}}
+    assert power.of_volume("v", volume, writable=False) == f"its volume v is {path} of the host"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "BEGINNINGS", "CAPABILITIES", "DIRECTORIES", "ENGINES", "FILES", "HARMLESS", "OF_USERS", "OWN_VOLUMES", "TREES",
+        "WRITABLE_TREES",
+    ],
+)  # fmt: skip
+def test_the_proxy_has_the_same_lists(name):
+    found = re.search(rf"^local {name} = (?:set\(|{{)([^(){{}}]*)[)}}]$", LUA.read_text(), re.MULTILINE)
+    assert found
+    assert sorted(re.findall(r'"([^"]*)"', found[1])) == sorted(getattr(power, f"_{name}"))
 
 
 def test_what_docker_says_comes_one_after_the_other():

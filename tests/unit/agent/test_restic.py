@@ -352,6 +352,28 @@ class TestLocks:
         )
         assert all("list locks --no-lock" in call for call in calls(tmp_path))
 
+    def test_restic_lists_them_where_the_store_does_not_answer_in_time(self, play, monkeypatch):
+        given = []
+
+        class Slow:
+            def listing(self, _kind):
+                raise RepositoryUnreachableError("slow")
+
+        monkeypatch.setattr(repository, "open_files", lambda *some: given.append(some) or Slow())
+        assert play("echo abc", "rest:http://x/").locks() == ["abc"]
+        assert given[0][-1] == 30
+
+    @pytest.mark.parametrize("ask", [Restic.locks, Restic.note_key])
+    def test_whoever_is_told_to_stop_asks_nobody_else(self, play, monkeypatch, tmp_path, ask):
+        class Told:
+            def listing(self, _kind):
+                raise InterruptedRunError("Told to stop.")
+
+        monkeypatch.setattr(repository, "open_files", lambda *_given: Told())
+        with pytest.raises(InterruptedRunError):
+            ask(play("echo abc", "rest:http://x/"))
+        assert not (tmp_path / "calls").exists()
+
 
 class TestTheKey:
     """Of several, restic would try one after the other, each as dear as the right one."""
@@ -514,3 +536,22 @@ def test_nothing_of_a_password_in_an_address_is_in_a_failure(play, password):
     assert "canary" not in failed.value.message
     assert "rest:http://user:***@localhost/x" in failed.value.message
     assert "canary" not in restic.repository
+
+
+def test_more_snapshots_than_one_command_takes_are_forgotten_and_copied_in_several(play, tmp_path):
+    ids = [f"{number:064x}" for number in range(30_001)]
+    restic = play("exit 0")
+    restic._version = repository._TELLS_FAILED_REMOVALS
+    restic.forget_snapshots(ids)
+    restic.copy_from(play("exit 0"), ids)
+    for verb in ("forget", "copy"):
+        named = [
+            [word for word in call.split() if len(word) == 64] for call in calls(tmp_path) if call.startswith(verb)
+        ]
+        assert [one for some in named for one in some] == ids
+        assert max(map(len, named)) == 5000
+
+
+def test_a_command_that_the_kernel_refuses_is_a_failure_of_restic(play):
+    with pytest.raises(ResticError, match=r"restic could not be started: Argument list too long\."):
+        play("exit 0").check("x" * 200_000)

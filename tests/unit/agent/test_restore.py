@@ -226,8 +226,7 @@ def _at_once(monkeypatch):
 def swap(postgres, exists=True, stop=None):
     restore = Restore(Tools(None, None, None, None, None, stop or threading.Event()))
     plan = SimpleNamespace(database="shop", exists=exists)
-    head = SimpleNamespace(dbname="shop", database_properties=lambda _name: ())
-    return restore._swap(in_flight(plan, postgres=postgres), head)
+    return restore._swap(in_flight(plan, postgres=postgres), ())
 
 
 def test_a_swap_whose_answer_was_lost_has_happened():
@@ -267,7 +266,7 @@ def test_what_a_swap_has_made_is_left_alone_while_nobody_knows_its_outcome(monke
         restore,
         "_fill",
         lambda _flight: SimpleNamespace(
-            verified=None, jobs=1, seconds={}, warnings=[], objects=[], unreachable=[], head=None
+            verified=None, jobs=1, seconds={}, warnings=[], objects=[], unreachable=[], waiting=()
         ),
     )
     monkeypatch.setattr(restore, "_swap", unknown)
@@ -359,7 +358,7 @@ class DiedWithItsInputOpen:
     def wait(self):
         return 1
 
-    def how_it_ended(self, said):
+    def how_it_ended(self, said, _known=None):
         return ending(Command("pg_restore", "scalr-shop-db"), self.wait(), said, lambda: {"State": {"Running": True}})
 
 
@@ -605,7 +604,7 @@ class Psql:
         yield 1, marker
         yield 2, self.messages.encode()
 
-    def how_it_ended(self, said):
+    def how_it_ended(self, said, _known=None):
         return ending(Command("psql", "scalr-shop-db"), 3, said, lambda: {"State": {"Running": True}})
 
 
@@ -631,4 +630,6 @@ def test_a_server_that_refuses_a_role_does_not_make_us_repeat_its_password(messa
     assert HASH not in caught.value.message
     # psql itself is told not to show the line, and the server not to log it.
     assert psql.written.index(b"VERBOSITY terse") < psql.written.index(HASH.encode().hex().encode())
-    assert psql.written.index(b"log_min_error_statement") < psql.written.index(HASH.encode().hex().encode())
+    silenced = ("log_min_error_statement", "pg_stat_statements.track", "auto_explain.log_min_duration", "pgaudit.log")
+    for setting in silenced:
+        assert psql.written.index(f"'{setting}'".encode()) < psql.written.index(HASH.encode().hex().encode())

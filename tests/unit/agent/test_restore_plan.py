@@ -120,6 +120,7 @@ def test_the_word_to_type_is_the_name_of_what_is_replaced(request_, word):
         ("18rc1", 18),
         ("19devel", 19),
         (" 16.3", 16),
+        ("9" * 5000, 999_999_999),
         ("unknown", 0),
         ("", 0),
     ],
@@ -162,7 +163,7 @@ def test_a_second_copy_its_log_and_what_the_live_server_needs_have_to_fit():
     assert "/data in c has 466.0 MiB free" in message
     assert "takes up to 466.0 MiB: 100.0 MiB of rows and indexes, 110.0 MiB of write-ahead log, " in message
     assert "256.0 MiB kept free" in message
-    assert "make room" in message
+    assert "free some space" in message
     assert "target=" in message
     assert "strategy=replace" in message
 
@@ -170,7 +171,7 @@ def test_a_second_copy_its_log_and_what_the_live_server_needs_have_to_fit():
 def test_sorts_are_counted_and_said():
     sorted_ = database(index_bytes=(80 * MIB, 70 * MIB, 60 * MIB))
     require_room([sorted_], survey(360 * MIB + RESERVE), RestoreRequest("c"))
-    with pytest.raises(NoRoomError, match=r"150\.0 MiB to sort"):
+    with pytest.raises(NoRoomError, match=r"150\.0 MiB for sorting"):
         require_room([sorted_], survey(360 * MIB + RESERVE - 1), RestoreRequest("c"))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -57,6 +58,15 @@ def test_a_pinned_snapshot_stays():
     assert choose_removable([RetentionGroup(PATH, (new,), (pinned,))], [pinned, new]) == []
 
 
+def test_an_empty_snapshot_is_never_the_newest_good_one_and_its_pin_counts_for_nothing():
+    good, empty = snapshot("good", 40, NIGHTLY), replace(snapshot("empty", 0, NIGHTLY, "pinned"), dump_bytes=0)
+    assert choose_removable([RetentionGroup(PATH, (empty,), (good,))], [good, empty]) == []
+    for judged, why in (([good], "newest good backup"), ([], "its database was not saved in this pass")):
+        told = explain([good, empty], [], judged, (), [])
+        assert [one.why for one in told] == [("its database was not saved in this pass",), (why,)]
+        assert count_kept(told)["scalr-shop-db/shop"]["snapshots"] == 1, "what holds nothing is not kept"
+
+
 def test_newest_by_path_prefers_regular_dumps():
     regular, safety = snapshot("regular", 2, MANUAL), snapshot("safety", 1, PRE_RESTORE)
     assert newest_by_path([safety, regular]) == {PATH: "regular"}
@@ -102,7 +112,7 @@ def test_each_dump_is_told_why_it_stays_or_goes():
         "pinned": (True, ("pinned",)),
         "empty": (False, ("holds nothing",)),
         "odd": (True, ("no rule applies to it",)),
-        "forged": (True, ("its database has an impossible time",)),
+        "forged": (True, ("its database has a snapshot with an impossible time",)),
         "other": (True, ("its database was not saved in this pass",)),
     }
     assert [one.snapshot.id for one in told if one.snapshot.path == PATH][-2:] == ["old", "pinned"], "the newest first"
@@ -135,6 +145,14 @@ class TestPins:
         done = pin(self.CONFIG, restic, "aa", pinned=True)
         assert (done.id, done.was, done.changed) == ("new-id", "aa1", True)
         assert restic.calls == [("aa1", "pinned", None)]
+
+    def test_what_holds_nothing_is_not_pinned_since_it_goes_nevertheless(self):
+        restic = TaggedRestic(
+            replace(snapshot("aa1", 1), dump_bytes=0), replace(snapshot("bb2", 1, "pinned"), dump_bytes=0)
+        )
+        with pytest.raises(UnknownSnapshotError, match="aa1 of scalr-shop-db/shop holds nothing"):
+            pin(self.CONFIG, restic, "aa1", pinned=True)
+        assert pin(self.CONFIG, restic, "bb2", pinned=False).changed
 
     def test_it_is_found_by_the_id_that_it_had_before_and_unpinned(self):
         one = Snapshot("bb2", NOW, "h", PATH, ("pinned",), 1, original="aa1")

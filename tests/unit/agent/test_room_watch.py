@@ -87,7 +87,7 @@ def test_nobody_fills_a_volume_that_nobody_can_see(blind):
     watch = watched_to_its_end(server)
     assert server.watches == 2
     assert server.ended == ["scalr_restore_x"]
-    with pytest.raises(RoomUnknownError, match="its room could not be watched"):
+    with pytest.raises(RoomUnknownError, match="its free space could not be monitored"):
         watch.check()
     # Its own words are better than ours where pg_restore fails for the same reason.
     assert watch.gave_up is None

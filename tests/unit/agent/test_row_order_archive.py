@@ -216,11 +216,11 @@ class TestTheEndOfRows:
     @pytest.mark.parametrize("lie", [b"\\.\n", b"1\n\\.\n2\n", b"\\.0123456789\n"])
     @given(PLACES)
     def test_is_no_other_line_that_begins_so(self, lie, places):
-        with pytest.raises(InvalidAnswerError, match="no row"):
+        with pytest.raises(InvalidAnswerError, match="not a row"):
             list(until_mark(cut(lie + b"2\n" * 20 + MARK, places), MARK, "psql"))
 
     def test_is_not_taken_for_granted(self):
-        with pytest.raises(InvalidAnswerError, match="before its end"):
+        with pytest.raises(InvalidAnswerError, match="ends too early"):
             list(until_mark([b"1\n", MARK[:-1]], MARK, "psql"))
 
     def test_within_a_row_is_none(self):

@@ -86,9 +86,9 @@ class PgDump:
 class Rows:
     """The session beside it; each step may fail."""
 
-    def __init__(self, rows=ROWS, encoding=None, finish=None, lost=0):
+    def __init__(self, rows=ROWS, encoding=None, finish=None, lost=0, in_heap=()):
         self.rows, self.faults, self.encoding = rows, {"encoding": encoding, "finish": finish}, None
-        self.lost = lost
+        self.lost, self.in_heap = lost, dict(in_heap)
 
     def use_encoding(self, encoding):
         self._fail("encoding")
@@ -102,6 +102,9 @@ class Rows:
 
     def rows_seen(self, one):
         return b"".join(self.rows[one.table.oid]).count(b"\n") + self.lost
+
+    def why_in_heap(self, one):
+        return self.in_heap.get(one.table.oid)
 
     def finish(self):
         self._fail("finish")
@@ -153,6 +156,14 @@ def test_an_archive_in_order_is_a_whole_one_with_every_row_at_its_place(size):
         ('"public"."items"', 1, 8, "index"),
         ('"public"."orders"', 2, 12, "sort"),
     ]
+
+
+def test_a_table_that_came_as_it_lies_after_all_is_not_among_those_in_order():
+    made = Composition()
+    composed = made.run(rows=Rows(in_heap={1: "it could not be locked"}))
+    assert b"1\tone\n" in made.output()
+    assert [one["relation"] for one in composed.ordered] == ['"public"."items"']
+    assert composed.in_heap == [NotReady(ORDERS, "it could not be locked")]
 
 
 def test_rows_come_in_the_encoding_of_the_archive():
@@ -214,7 +225,7 @@ def test_blocks_in_another_order_than_the_head_says_are_noticed_before_the_first
         ordered, "splice", lambda *given: replace(one := real(*given), blocks=tuple(reversed(one.blocks)))
     )
     made = Composition()
-    with pytest.raises(RowOrderError, match="is not that of its blocks"):
+    with pytest.raises(RowOrderError, match="no longer matches its blocks"):
         made.run()
     assert made.output() == b""
 
@@ -237,12 +248,12 @@ FAULTS_AFTER = {
         {"rows": Rows({**ROWS, 1: [b"1\tone\n", PostgresError("disk full")]})}, RowOrderError, "orders could not be read"
     ),
     "the connection breaks": ({"rows": Rows({**ROWS, 2: [LOST]})}, RowOrderError, "items could not be read in order"),
-    "rows end within one": ({"rows": Rows({**ROWS, 2: [b"7\tsev"]})}, RowOrderError, "ended within a row"),
+    "rows end within one": ({"rows": Rows({**ROWS, 2: [b"7\tsev"]})}, RowOrderError, "ended in the middle of a row"),
     "the session does not end well": ({"rows": Rows(finish=PostgresError("exit code 2"))}, RowOrderError, "exit code 2"),
-    "an index lacks rows": ({"counts": lambda: {2: 3}}, RowOrderError, "items_pkey gives 1 rows of public.items, and.* 3"),
+    "an index lacks rows": ({"counts": lambda: {2: 3}}, RowOrderError, "items_pkey returns 1 rows of public.items, but.* 3"),
     "an index has too many": ({"counts": lambda: {2: 0}}, RowOrderError, "REINDEX INDEX CONCURRENTLY public.items_pkey"),
-    "rows are lost on their way": ({"rows": Rows(lost=1)}, RowOrderError, "2 rows of public.orders have come, and .* read 3"),
-    "rows come twice": ({"rows": Rows(lost=-1)}, RowOrderError, "2 rows of public.orders have come, and .* read 1"),
+    "rows are lost on their way": ({"rows": Rows(lost=1)}, RowOrderError, "2 rows of public.orders arrived, but .* read 3"),
+    "rows come twice": ({"rows": Rows(lost=-1)}, RowOrderError, "2 rows of public.orders arrived, but .* read 1"),
     "nobody has counted": ({"counts": dict}, RowOrderError, "items_pkey"),
 }  # fmt: skip
 
@@ -372,11 +383,11 @@ class TestThePlan:
 
         plan, obstacle = plan_order(SimpleNamespace(session=session), "shop", "0-1", None, OrderWish())
         assert plan.ordered == ()
-        assert "no place" in plan.why_not
-        assert "no place" in obstacle
+        assert "no equivalent" in plan.why_not
+        assert "no equivalent" in obstacle
 
     def refuse(self, _sql, *_most):
-        raise PostgresError("no place")
+        raise PostgresError("no equivalent")
 
     def test_costs_the_order_alone_whatever_goes_wrong(self):
         @contextmanager
@@ -460,9 +471,9 @@ def test_the_table_of_an_index_that_is_on_record_as_damaged_is_doubted_and_no_ot
 
 def test_what_cannot_be_read_in_order_is_dumped_once_more_in_heap_order():
     damage = {"relation": "t", "table": "t", "index": "i"}
-    database = Database(RowOrderError("the index i gives 1 rows of t, and the table has 2", damage=damage))
+    database = Database(RowOrderError("the index i returns 1 rows of t, but the table has 2", damage=damage))
     dumped = database.dump(None, "shop", ())
-    assert dumped.order_error == "the index i gives 1 rows of t, and the table has 2"
+    assert dumped.order_error == "the index i returns 1 rows of t, but the table has 2"
     assert dumped.damage == damage
     assert database.wishes == [None, "it could not be read in order"]
     assert "index i" in dump.not_in_order("c", "shop", dumped.order_error)

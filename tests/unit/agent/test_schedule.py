@@ -287,3 +287,10 @@ def test_moments_between_two_are_counted_up_to_many():
     assert due_between(settings, "0 * * * *", utc("2026-11-22T10:00"), utc("2026-11-22T13:00")) == 2
     assert due_between(settings, "0 * * * *", utc("2026-11-22T10:01"), utc("2026-11-22T10:59")) == 0
     assert due_between(settings, "* * * * *", utc("2026-11-22T10:00"), utc("2027-11-22T10:00")) == MANY
+
+
+def test_a_run_of_the_future_makes_up_for_nothing():
+    installed, ahead = utc("2026-11-01T12:00"), utc("2036-11-21T02:00")
+    assert missed(config(), utc("2026-11-22T02:00:01"), ahead, installed)
+    slightly = utc("2026-11-22T02:10")
+    assert not missed(config(), utc("2026-11-22T02:00:01"), slightly, installed)

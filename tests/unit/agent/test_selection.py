@@ -456,7 +456,7 @@ class TestAnHourThatDaylightSavingRepeats:
         ids_, warnings = self.chosen("2026-10-25 02:30")
         assert ids_ == ["a111"]
         assert warnings[-1] == (
-            "2026-10-25 02:30 happened twice in Europe/Paris, because the clocks went back: the earlier one was taken, "
+            "2026-10-25 02:30 happened twice in Europe/Paris, because the clocks went back: the earlier one was used, "
             "00:30 UTC. For the later one, give 2026-10-25 02:30+01:00."
         )
         later, silent = self.chosen("2026-10-25 02:30+01:00")
@@ -475,7 +475,7 @@ class TestAnHourThatDaylightSavingRepeats:
         spring = (snapshot("d444", "2026-03-28T03:00:00"),)
         found = select(spring, C, None, "2026-03-29 02:30", "Europe/Paris", NOW)
         assert found.warnings[-1] == (
-            "2026-03-29 02:30 never happened in Europe/Paris, because the clocks went forward: it was taken for 03:30."
+            "2026-03-29 02:30 never happened in Europe/Paris, because the clocks went forward: it was read as 03:30."
         )
 
     @pytest.mark.parametrize("wanted", ["2026-10-25", "2026-10-25 01:30", "2026-10-25 03:00", "latest", "a111"])

@@ -339,3 +339,45 @@ def test_a_pass_that_hangs_is_told_while_it_hangs_and_its_end_when_it_is_stopped
         wait_until(lambda: "[h] Recovered: 1 problem resolved" in told, f"its end is told: {told}", 60)
     assert [line for line in told if line.startswith("beat")] == ["beat start", "beat fail"]
     assert "[h] FAILED: pass refused" in told
+
+
+def test_after_the_clock_was_set_back_jobs_are_scheduled_by_the_new_time(house):
+    house.clock.now += timedelta(days=3650)
+    server = house.server((job("pass"), job("check", "30 * * * *")))
+    server._plan()
+    turn(server)
+    house.clock.now = MIDNIGHT
+    for _minute in range(61):
+        turn(server)
+        house.clock.now += timedelta(minutes=1)
+    assert [verb for verb, _moment in house.runs] == ["check", "pass"]
+    assert [line["event"] for line in house.log()].count("The clock was set back; jobs are scheduled anew.") == 1
+
+
+def test_a_small_correction_of_the_clock_repeats_no_pass(house):
+    server = house.server((job("pass"),))
+    server._plan()
+    house.clock.now += timedelta(hours=1)
+    turn(server)
+    house.clock.now -= timedelta(seconds=30)
+    for _turn in range(12):
+        turn(server)
+        house.clock.now += timedelta(seconds=10)
+    assert len(house.runs) == 1
+
+
+def test_a_pass_that_another_run_kept_from_beginning_is_tried_again_that_night(house):
+    server = house.server((PASS,))
+    house.state.first_started(MIDNIGHT)
+    server._plan()
+    house.clock.now += timedelta(hours=1, seconds=1)
+    turn(server)
+    assert server._due[PASS] == house.clock.now + TRY_AGAIN_AFTER
+    house.clock.now += TRY_AGAIN_AFTER
+    house.state.nightly_started(house.clock.now)
+    house.state.record_pass(
+        {"run": "r", "reason": "nightly", "started": house.clock.now.isoformat(), "finished": house.clock.now.isoformat(),
+         "failed": 0, "error": None, "retention": {"ok": True, "removed": [], "error": None}, "matches": None, "volumes": {}}, [],
+    )  # fmt: skip
+    turn(server)
+    assert server._due[PASS] == MIDNIGHT + timedelta(hours=2)

@@ -161,3 +161,9 @@ class TestADamagedIndex:
         damage_after(state, FOUND)
         record(state, bad("shop"))
         assert state.read()["databases"]["shop-db/shop"]["damaged_index"]
+
+
+def test_an_installation_in_the_future_is_dated_anew(state):
+    assert state.first_started(INSTALLED + timedelta(days=3650)) == INSTALLED + timedelta(days=3650)
+    assert state.first_started(INSTALLED) == INSTALLED
+    assert state.first_started(INSTALLED + timedelta(days=9)) == INSTALLED

@@ -71,6 +71,6 @@ def test_a_name_with_a_nul_never_reaches_psql():
     stream = Stream()
     session = SqlSession(stream, "c/shop", lambda: None)
     before = list(stream.shown)
-    with pytest.raises(PostgresError, match="a NUL stands in a name"):
+    with pytest.raises(PostgresError, match="a name contains a NUL"):
         session.query("SELECT 'a\0b';")
     assert stream.shown == before

@@ -7,8 +7,11 @@ import io
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,14 +23,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from scalr_backup.core.errors import (
+    InterruptedRunError,
     RepositoryMissingError,
     RepositoryRefusedError,
     RepositoryUnreachableError,
     ResticError,
 )
+from scalr_backup.tools.store import clock as store_clock
 from scalr_backup.tools.store import files as store_files
+from scalr_backup.tools.store import patience as store_patience
 from scalr_backup.tools.store import s3 as store_s3
+from scalr_backup.tools.store.clock import ahead_of_store
 from scalr_backup.tools.store.files import MissingFileError, RestFiles, Stored, parse_span
+from scalr_backup.tools.store.patience import Wait
 from scalr_backup.tools.store.s3 import S3Files
 from urllib3.util import ssl_
 
@@ -138,7 +146,20 @@ class TestRestServer:
         assert path == "/web1/data/"
         assert headers["Authorization"] == "Basic dXNAZXI6cC93"
 
-    @pytest.mark.parametrize("body", [b"[1]", b"{}x", b'["name"]', b'[{"name": 1, "size": 2}]'])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"[1]",
+            b"{}x",
+            b"{}",
+            b"0",
+            b'["name"]',
+            b'[{"name": 1, "size": 2}]',
+            b"[" * 200_000,
+            *(f'[{{"name": "{ONE}", "size": {size}}}]'.encode() for size in ("1e999", "-5", "1.5", "true", "9" * 5000)),
+        ],
+        ids=range(12),
+    )
     def test_a_listing_without_sizes_is_one_sentence(self, server, rest, body):
         server.answers["GET"] = 200, body
         with pytest.raises(RepositoryUnreachableError, match=r"0\.10 or newer"):
@@ -271,10 +292,23 @@ class TestS3:
             f"web%201/locks/{ONE}"
         )
 
-    def test_a_listing_that_is_no_xml_or_never_ends(self, server, s3, monkeypatch):
-        server.answers["GET"] = 200, b"<"
-        with pytest.raises(RepositoryUnreachableError, match="no XML"):
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"<",
+            b"<a>" * 200_000,
+            b'<?xml version="1.0" encoding="nobodys"?><ListBucketResult/>',
+            b'<?xml version="1.0" encoding="utf-7"?><ListBucketResult/>',
+            *(page(f"web1/data/11/{ONE}").replace(b">5<", size) for size in (b">12.0<", b"><", b">-5<", b">\xd9\xa3<")),
+        ],
+        ids=range(8),
+    )
+    def test_a_listing_that_is_none(self, server, s3, body):
+        server.answers["GET"] = 200, body
+        with pytest.raises(RepositoryUnreachableError, match="not list its files, with their sizes, as XML"):
             s3.listing("data")
+
+    def test_a_listing_that_never_ends(self, server, s3, monkeypatch):
         server.answers |= {"GET": (200, page(more="next")), "GETnext": (200, page(more="next"))}
         monkeypatch.setattr("scalr_backup.tools.store.s3._MOST_PAGES", 3)
         with pytest.raises(RepositoryUnreachableError, match="more than 3000 files"):
@@ -360,6 +394,7 @@ class TestS3:
             (200, b"<LocationConstraint>EU</LocationConstraint>", "eu-west-1"),
             (200, b"<LocationConstraint>../x</LocationConstraint>", "us-east-1"),
             (200, b"<", "us-east-1"),
+            (200, b'<?xml version="1.0" encoding="nobodys"?><a/>', "us-east-1"),
             (403, b"", "us-east-1"),
         ],
     )
@@ -384,6 +419,131 @@ class TestS3:
         server.answers["GET"] = 403, b""
         found = S3Files(f"s3:http://{host}/b", KEYS | {"HTTP_PROXY": server.url}, None)
         assert found._region == region
+
+
+class TrickleHandler(BaseHTTPRequestHandler):
+    """Never silent and never done: what it is told to send at once, and then a byte at a time for as long as anybody listens."""
+
+    server: Trickle
+
+    def setup(self) -> None:
+        """Count the connections."""
+        super().setup()
+        self.server.connections += 1
+
+    def handle(self) -> None:
+        """Send."""
+        self.rfile.readline()
+        self.wfile.write(self.server.head)
+        with suppress(OSError):
+            # Not for ever: a test that fails has to end.
+            for _time in range(400):
+                self.wfile.write(b" ")
+                self.server.began.set()
+                time.sleep(0.05)
+            self.server.was_heard_out = True
+
+
+class Trickle(ThreadingHTTPServer):
+    """A server that trickles."""
+
+    daemon_threads = True
+
+    def __init__(self, head: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), TrickleHandler)
+        self.head = head
+        self.connections = 0
+        self.was_heard_out = False
+        self.began = threading.Event()
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+class TestPatience:
+    """A store that sends a byte now and then does not hold up a pass, nor a prune."""
+
+    @pytest.fixture(
+        params=[OK + b"X: ", OK + b"Content-Length: 100000\r\n\r\n[", OK + b"\r\n"], ids=["head", "body", "no length"]
+    )
+    def trickle(self, request) -> Iterator[Trickle]:
+        with Trickle(request.param) as found:
+            threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+            yield found
+            found.shutdown()
+            assert not found.was_heard_out
+
+    @pytest.fixture
+    def address(self, trickle) -> str:
+        return f"http://127.0.0.1:{trickle.server_address[1]}"
+
+    def test_a_listing_ends_in_time_and_is_not_tried_again(self, trickle, address):
+        for files in (
+            RestFiles(f"rest:{address}/", {}, None, None, 0.3),
+            S3Files(f"s3:{address}/b", KEYS | {"AWS_REGION": "x"}, None, None, 0.3),
+        ):
+            trickle.connections = 0
+            with pytest.raises(RepositoryUnreachableError, match="did not answer in full within 0 s"):
+                files.listing("locks")
+            assert trickle.connections == 1
+
+    def test_reading_ends_in_time(self, address):
+        files = RestFiles(f"rest:{address}/", {}, None, None, 0.3)
+        with (
+            pytest.raises(RepositoryUnreachableError, match="did not answer in full"),
+            files.read("data", ONE) as pieces,
+        ):
+            b"".join(pieces)
+
+    def test_a_region_is_not_waited_for_longer(self, address):
+        assert S3Files(f"s3:{address}/b", KEYS, None, None, 0.3)._region == "us-east-1"
+
+    def test_whoever_is_told_to_stop_stops(self, trickle, address):
+        cancelled = threading.Event()
+        threading.Thread(target=lambda: (trickle.began.wait(), cancelled.set()), daemon=True).start()
+        with pytest.raises(InterruptedRunError, match="Told to stop"):
+            RestFiles(f"rest:{address}/", {}, None, cancelled).listing("locks")
+
+    def test_the_time_is_not_waited_for_longer(self, address, monkeypatch):
+        monkeypatch.setattr(store_clock, "_PATIENCE", 0.3)
+        assert ahead_of_store(f"rest:{address}/", {}, None, lambda: datetime.now(UTC)) is None
+
+    def test_the_next_question_on_the_same_connection_is_answered(self, server, rest, monkeypatch):
+        monkeypatch.setattr(Handler, "protocol_version", "HTTP/1.1")
+        server.answers["GET"] = 200, b"[]"
+        lines = []
+        monkeypatch.setattr(Wait, "_hold", lambda _self, line: lines.append(line and line.getsockname()))
+        assert [rest.listing("data"), rest.listing("data")] == [{}, {}]
+        assert lines == [lines[0], None, lines[0], None]
+
+    def test_bytes_buy_time_up_to_a_limit_and_a_caller_that_is_busy_costs_none(self, monkeypatch):
+        now = [0.0]
+        monkeypatch.setattr(store_patience.time, "monotonic", lambda: now[0])
+        wait = Wait("r", 30, threading.Event())
+        with wait.counting():
+            now[0] += 29
+        now[0] += 1000
+        wait.require()
+        wait.moved(10 * store_patience.SLOWEST)
+        with wait.counting():
+            now[0] += 10.5
+        wait.require()
+        wait.moved(1 << 40)
+        assert wait.left == store_patience.MOST_SECONDS - 39.5
+        with wait.counting():
+            now[0] += store_patience.MOST_SECONDS
+        with pytest.raises(RepositoryUnreachableError, match="within 3600 s"):
+            wait.require()
+
+    def test_what_is_sent_is_sent_piece_by_piece(self, server, rest, monkeypatch):
+        sent = []
+        through = HTTPConnection.send
+        monkeypatch.setattr(HTTPConnection, "send", lambda self, data: (sent.append(len(data)), through(self, data)))
+        server.answers["POST"] = 200, b""
+        server.at_first = [(503, b"")]
+        rest.add("data", ONE, io.BytesIO(b"x" * 100_000), 100_000)
+        assert max(sent) < 20_000
+        assert [headers["Content-Length"] for _method, _path, headers in server.asked] == ["100000"] * 2
 
 
 class TestCertificates:

@@ -238,6 +238,14 @@ def test_what_a_wrong_clock_dated_in_the_future_goes_on_request_and_retention_go
     assert len(done.removed) > len(ahead), "the policy was applied too"
 
 
+def test_an_empty_dump_of_the_future_is_no_databases_only_good_one():
+    ahead = replace(dump("ahead", NOW + timedelta(days=1)), path=OTHER, dump_bytes=0)
+    manifest = replace(ahead, id="its manifest", path=MANIFEST_PATH, dump_bytes=9)
+    restic = FakeRestic([*nights(3), ahead, manifest])
+    assert forget(restic, remove_future=True).error is None
+    assert not restic.ids() & {"ahead", "its manifest"}
+
+
 def test_the_only_good_dump_of_a_database_stays_however_it_is_dated():
     ahead = replace(dump("only", NOW + timedelta(days=1)), path=OTHER, tags=(NIGHTLY, "run=x"))
     manifest = replace(ahead, id="its manifest", path=MANIFEST_PATH)
@@ -388,6 +396,21 @@ def test_an_empty_snapshot_is_nobodys_newest_and_goes():
     done = forget(restic, CONFIG.model_copy(update={"keep_within": ""}))
     assert not {one for one in restic.ids() if one.startswith("empty")}
     assert {one.id for one in days[:30]} <= good(restic)
+    assert done.error is None
+
+
+@pytest.mark.parametrize("age", [0, 31])
+def test_an_empty_snapshot_that_is_pinned_takes_no_good_ones_place(age):
+    """A host that only adds may pin as it backs up: eight nights of nothing would be the newest ones, and stay for ever."""
+    honest = [dump(f"good-{day}", NIGHT - timedelta(days=day)) for day in range(31, 39)]
+    pinned = [
+        dump(f"empty-{day}", NIGHT - timedelta(days=day, hours=-1), NIGHTLY, "pinned", size=0)
+        for day in range(age, age + 8)
+    ]
+    restic = FakeRestic(honest + pinned)
+    done = forget(restic, CONFIG.model_copy(update={"keep": Keep(daily=7), "keep_within": "1d"}))
+    assert good(restic) == {one.id for one in honest[:7]}
+    assert restic.ids() == good(restic)
     assert done.error is None
 
 

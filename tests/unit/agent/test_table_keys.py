@@ -61,9 +61,9 @@ def reason(*indexes: UniqueIndex, known: Statistics | None = None) -> str:
     [
         (a_column(), "id is an identity column"),
         (plain(sequence=True), "id is filled by a sequence"),
-        (plain("Made at", type="timestamptz"), '"Made at" is a time'),
-        (plain(type="uuid", default="uuidv7()"), "id is filled with UUIDs that begin with the time"),
-        (plain(type="uuid", default="public.uuid_generate_v7()"), "id is filled with UUIDs that begin with the time"),
+        (plain("Made at", type="timestamptz"), '"Made at" is a date or a timestamp'),
+        (plain(type="uuid", default="uuidv7()"), "id is filled with UUIDs ordered by time"),
+        (plain(type="uuid", default="public.uuid_generate_v7()"), "id is filled with UUIDs ordered by time"),
     ],
 )
 def test_what_grows_by_its_definition_needs_no_statistics(column: KeyColumn, words: str) -> None:
@@ -119,18 +119,18 @@ def test_uuids_are_judged_by_their_values_before_what_makes_them(
     [
         (an_index(valid=False), "t_pkey is not valid", "REINDEX INDEX CONCURRENTLY public.t_pkey"),
         (an_index(immediate=False), "t_pkey is deferrable", "not deferrable"),
-        (an_index(partial=True), "has a condition", "without WHERE"),
-        (an_index(expression=True), "is over an expression", "on columns alone"),
-        (an_index(expression=True, columns=[]), "is over an expression", "whose first grows"),
+        (an_index(partial=True), "is partial", "without WHERE"),
+        (an_index(expression=True), "is on an expression", "on columns alone"),
+        (an_index(expression=True, columns=[]), "is on an expression", "whose first column grows"),
         (
             an_index(a_column("Id", not_null=False)),
             'the column "Id" of its unique index t_pkey may be NULL',
             'ALTER TABLE public.t ALTER COLUMN "Id" SET NOT NULL',
         ),
-        (an_index(a_column(generated=True)), "is generated", "stored as they come"),
+        (an_index(a_column(generated=True)), "is generated", "without generated columns"),
         (an_index(a_column(own_type=False)), "is not one of PostgreSQL's own", "built-in types"),
         (an_index(a_column(deterministic=False)), "collation of the column id", "deterministic"),
-        (an_index(a_column(usual_order=False)), "orders the column id otherwise", "default operator class"),
+        (an_index(a_column(usual_order=False)), "orders the column id differently", "default operator class"),
         # Of a column behind the first, all that is asked is what makes the order total.
         (an_index(a_column(), plain("n", not_null=False)), "the column n of its unique index", "SET NOT NULL"),
         (an_index(a_column(), plain("n", own_type=False)), "type of the column n", "built-in types"),
@@ -189,7 +189,7 @@ def test_of_several_that_do_not_do_the_one_that_lacks_least_is_named() -> None:
 
     assert "t_number may be NULL" in refusal(random, partial, nearly, known=known).reason
     assert "random UUIDs" in refusal(partial, random, known=known).reason
-    assert "has a condition" in refusal(partial, known=known).reason
+    assert "is partial" in refusal(partial, known=known).reason
 
 
 def test_statistics_are_asked_of_the_columns_that_lead() -> None:

@@ -159,7 +159,7 @@ def test_what_is_left_out_is_said():
     assert "more" not in told
     many = SimpleNamespace(unknown_properties=tuple(f"COMMENT shop (entry {number}): x" for number in range(2000)))
     [told] = trust.unknown_property_warnings([SimpleNamespace(database="shop")], [many])
-    assert "(entry 9): x, and 1,990 more is nothing" in told
+    assert "(entry 9): x, and 1,990 more." in told
     [told] = trust.unknown_statement_warnings(Globals({}, (), ("DROP ROLE", "DROP ROLE", "SELECT")))
     assert told.endswith("not run: DROP ROLE, SELECT.")
     assert list(trust.unknown_statement_warnings(Globals())) == []

@@ -104,7 +104,7 @@ class TestADump:
         report = producer.produce(Dump(NEWER), Outlet(write_end), refuse)
         os.close(write_end)
         os.close(read_end)
-        assert "cannot be asked either: no exec" in report.unchecked
+        assert "cannot check it either: no exec" in report.unchecked
 
     @pytest.mark.parametrize("data", [b"--\n-- PostgreSQL database dump\n", b"PGDMP\x01\x10\x00\x04\x08\x01\x00"])
     def test_that_is_no_archive_or_ends_early_in_a_known_format_is_no_backup(self, data):

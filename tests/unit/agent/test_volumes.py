@@ -86,7 +86,7 @@ def test_a_mount_that_hangs_is_not_waited_for():
         raise SilentCommandError("nothing came.")
 
     with pytest.raises(
-        RoomUnknownError, match=r"Cannot tell how much room c has: df of /data did not answer within 10 s"
+        RoomUnknownError, match=r"Cannot determine the free space of c: df of /data did not answer within 10 s"
     ):
         volumes.look(SimpleNamespace(run=run), "c", ["/data"])
     assert limits == [volumes.ANSWER_SECONDS]

@@ -240,7 +240,7 @@ def test_of_a_pass_that_still_runs_nothing_is_told_until_it_has_ended(state, car
         assert kinds(carrier) == ["FAILED: pass failed"]
     if by == "schedule":
         looker.ended(PASS, 1, None)
-    looker.tick(NOW)
+    looker.tick(datetime.now(UTC))
     assert kinds(carrier) == ["FAILED: pass failed", "FAILED: retention failed", "Recovered: 1 problem resolved"]
 
 
@@ -341,3 +341,20 @@ def test_addresses_that_are_none_are_refused_without_being_shown(text: str) -> N
 def test_what_is_on_record_of_a_service_does_not_tell_its_token() -> None:
     [service] = services(["slack://secret-token-a/secret-token-b/secret-token-c"])
     assert "secret" not in service.name + service.id
+
+
+def test_after_the_clock_was_set_back_reminders_go_on() -> None:
+    found = alerts.compare({}, [failed()], NOW + timedelta(days=3650))
+    again = alerts.compare(found.noted, [failed()], NOW)
+    assert [times for _finding, times in again.again] == [2]
+
+
+def test_after_the_clock_was_set_back_it_is_looked_again(state, carrier) -> None:
+    looker = watcher(state, carrier)
+    now = datetime.now(UTC)
+    looker.tick(now + timedelta(days=3650))
+    state.put(told_success={"time": NOW.isoformat()})
+    looker._looked = (state.changed(), False), now + timedelta(days=3650)
+    seen = looker._looked
+    looker.tick(now)
+    assert looker._looked is not seen

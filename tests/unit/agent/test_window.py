@@ -90,7 +90,7 @@ def test_what_became_of_the_moment_is_read(words, failed):
 
 
 def test_no_answer_is_an_error_and_no_accident():
-    with pytest.raises(PostgresError, match="did not say whether the names are back"):
+    with pytest.raises(PostgresError, match="did not say whether the names were changed back"):
         saying([]).while_named("shop", NEW, ASIDE, [])
 
 
@@ -296,7 +296,7 @@ def test_a_restore_that_cannot_put_the_names_back_leaves_its_journal_to_the_next
     restore._remove_half_made(flight)
     assert len(result.warnings) == 1
     assert state.journals() == [NOTED]
-    with pytest.raises(RestoreError, match="may be called"):
+    with pytest.raises(RestoreError, match="may have been named"):
         leftovers.require_own_name(state, "scalr-shop-db", "shop")
     leftovers.require_own_name(state, "scalr-shop-db", "blog")
     # The server answers again.

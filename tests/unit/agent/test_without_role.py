@@ -39,7 +39,7 @@ from tests.unit.agent.test_doctor_run import nobody_outside_is_asked, sources  #
 # What Compose has none of. A workflow, and prune.yml for a host that only adds, are run elsewhere.
 ANSIBLE = re.compile(r"ansible-playbook|(?:site|backup|check|recovery_kit)\.yml|-e \w+=|\bbackup_[a-z_]+\b")
 # Codes are words like variables.
-CODES = {"backup_failed", "backup_too_old"}
+CODES = {"backup_failed", "backup_in_future", "backup_too_old"}
 
 
 def advice() -> Iterator[str]:
@@ -101,8 +101,8 @@ def test_nothing_that_only_ansible_has_is_advised():
             "Do what the message says; after a change of a variable or a mount, run docker compose up --detach.",
         ),
         (
-            "Make room on it, run prune.yml, or move the repository elsewhere.",
-            "Make room on it, run scalr-backup prune, or move the repository elsewhere.",
+            "Free some space on it, run prune.yml, or move the repository elsewhere.",
+            "Free some space on it, run scalr-backup prune, or move the repository elsewhere.",
         ),
         (
             "web1 is append-only and removes nothing: run prune.yml, which removes snapshots from a trusted place.",
@@ -113,8 +113,8 @@ def test_nothing_that_only_ansible_has_is_advised():
             "restore with --without-manifest: row counts are then not verified",
         ),
         (
-            "or give restore_strategy=replace, which drops the live one; as strategy=replace does",
-            "or give --strategy replace, which drops the live one; as --strategy replace does",
+            "or use restore_strategy=replace, which drops the live one; as strategy=replace does",
+            "or use --strategy replace, which drops the live one; as --strategy replace does",
         ),
         ("restore it with -e db=shop-db -e snapshot=5f0c8e1b.", "restore it with --db shop-db --snapshot 5f0c8e1b."),
         ("backup_copy_repository is not set.", "BACKUP_COPY_REPOSITORY is not set."),

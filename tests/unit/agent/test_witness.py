@@ -156,15 +156,15 @@ class TestLook:
         add(files, "data", 2, b"no longer what it was")
         add(files, "index", 1, index_of(int(good, 16), 2))
         restic.bad = {name(2)}
-        with pytest.raises(ForgedFilesError, match=f"bytes are not those that they are named after: data/{name(2)}[.]"):
+        with pytest.raises(ForgedFilesError, match=f"content does not match their names: data/{name(2)}[.]"):
             look(restic, store)
 
     def test_an_index_may_name_what_no_other_one_did(self, restic, store):
         two_nights(restic, store)
         for text, what in (
             (index_of(7), "not there"),
-            (index_of(1), "speaks again"),
-            (index_of(supersedes=[name(1)]), "in the place of others"),
+            (index_of(1), "repeats packs"),
+            (index_of(supersedes=[name(1)]), "supersede others"),
         ):
             add(restic.files, "index", 9, text)
             with pytest.raises(ForgedFilesError, match=what):
@@ -173,7 +173,7 @@ class TestLook:
         add(restic.files, "data", 8)
         for number in (8, 9):
             add(restic.files, "index", number, index_of(8))
-        with pytest.raises(ForgedFilesError, match="speaks again") as told:
+        with pytest.raises(ForgedFilesError, match="repeats packs") as told:
             look(restic, store)
         assert f"index/{name(8)}" in told.value.message
         assert f"index/{name(9)}" in told.value.message
@@ -220,7 +220,7 @@ class TestLook:
             add(restic.files, "index", number, index_of(number))
         moments = iter([0, 0, 0, 100, 100, 100])
         monkeypatch.setattr(seeing, "time", SimpleNamespace(monotonic=lambda: next(moments)))
-        with pytest.raises(UnfinishedLookError, match="goes on from there"):
+        with pytest.raises(UnfinishedLookError, match="continues from there"):
             look(restic, store, limit_seconds=50)
         monkeypatch.undo()
         assert look(restic, store).packs == 1
@@ -317,7 +317,7 @@ class TestPrune:
         restic.meanwhile = lambda: add(restic.files, "index", 66, index_of(1))
         witness.prune(nobody)
         assert restic.saw == {name(1), name(2)}
-        with pytest.raises(ForgedFilesError, match="speaks again"):
+        with pytest.raises(ForgedFilesError, match="repeats packs"):
             look(restic, store)
 
     def test_looks_again_at_a_backup_that_came_in_between(self, restic, store):
@@ -344,7 +344,7 @@ class TestPrune:
         restic.meanwhile = forge
         witness = Witness(restic, restic.files, store, nobody)
         witness.look()
-        with pytest.raises(ForgedFilesError, match="speaks again") as told:
+        with pytest.raises(ForgedFilesError, match="repeats packs") as told:
             witness.prune(nobody)
         assert told.value.message.startswith("The prune of the repository")
 

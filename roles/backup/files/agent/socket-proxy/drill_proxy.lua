@@ -21,8 +21,11 @@ local LOOK_SECONDS, PATIENCE_SECONDS = 2, 120
 -- The image that the operator has named for the drill, if any.
 local ASKED_IMAGE = os.getenv("DRILL_IMAGE") or ""
 
--- The containers that were made through here, the names of images that were pulled, and the ids of images that may be used.
-local made, pulled, usable = {}, {}, {}
+-- The containers that were made through here, the full names of images that were asked of a registry, and the ids of images
+-- that may be used.
+local made, asked, usable = {}, {}, {}
+-- The ids of images that were here before a registry was asked for one: they are what no pull has brought.
+local before = {}
 local is_making = false
 -- How many images were asked for, and may be.
 local pulls, MOST_PULLS = 0, 64
@@ -42,12 +45,12 @@ local function pass(txn, path, query)
   verdict.pass(txn, txn.f:method(), path)
 end
 
--- The host's memory in bytes; none where it cannot be read.
+-- What the host has available of its memory, in bytes; none where it cannot be read.
 local function host_memory()
   local file = io.open("/proc/meminfo", "r")
   local text = file and file:read("a") or ""
   if file then file:close() end
-  return (tonumber(text:match("MemTotal:%s+(%d+) kB")) or 0) * 1024
+  return (tonumber(text:match("MemAvailable:%s+(%d+) kB")) or 0) * 1024
 end
 
 -- What comes with a call that has nothing to say.
@@ -88,6 +91,12 @@ local function is_of_a_database(id)
   return false
 end
 
+-- Whether an image has come with a pull. That it is called so is not enough: a registry may say of any image that it is the one
+-- that is wanted, and the engine then gives its name to the one that is here.
+local function is_pulled(reference, document)
+  return asked[drill_rules.full_name(reference)] and not before[document.Id] and drill_rules.is_named(document, reference)
+end
+
 -- The id of an image that a throwaway container may have; else nil, and says why.
 local function image(txn, path)
   -- Docker's libraries encode the sign before a digest.
@@ -99,7 +108,7 @@ local function image(txn, path)
     return unanswered(txn)
   end
   local id = document.Id
-  if usable[id] or reference == ASKED_IMAGE or pulled[reference] or drill_rules.says_postgres(document)
+  if usable[id] or reference == ASKED_IMAGE or is_pulled(reference, document) or drill_rules.says_postgres(document)
     or is_of_a_database(id) then
     usable[id] = true
     return id
@@ -194,7 +203,21 @@ function calls.image(txn, version, reference)
   if id then pass(txn, version .. "/images/" .. id .. "/json") end
 end
 
--- An image that this host has not: so no name of an image here comes to mean another one.
+-- Remember which images are here; nil where the engine does not say. The second is whether the id of one begins so.
+local function remember_images(beginning)
+  local images, status = engine.ask("/images/json?all=1")
+  if status ~= 200 or type(images) ~= "table" then return nil end
+  local begins = false
+  for _, one in ipairs(images) do
+    local id = type(one) == "table" and one.Id
+    if type(id) ~= "string" then return nil end
+    before[id] = true
+    begins = begins or id:gsub("^sha256:", ""):sub(1, #beginning) == beginning
+  end
+  return true, begins
+end
+
+-- An image that this host has not: so nothing that means an image here comes to mean another one.
 function calls.pull(txn)
   local given = parameters(txn, { fromImage = true, tag = true })
   if has_body(txn) or not given or not given.fromImage or not given.tag then
@@ -209,13 +232,15 @@ function calls.pull(txn)
   if status == 200 then return refuse(txn, "A drill may not pull an image that is there: " .. name .. ".") end
   if status ~= 404 then return unanswered(txn) end
   if pulls >= MOST_PULLS then return refuse(txn, "A drill may not pull so many images.") end
+  local is_told, is_beginning = remember_images(given.fromImage)
+  if not is_told then return unanswered(txn) end
+  if is_beginning then return refuse(txn, "A drill may not pull an image whose name is the beginning of another one's id.") end
   pulls = pulls + 1
-  -- Under the names that its drill may call it by.
-  pulled[name], pulled[given.fromImage] = true, given.tag == "latest" or pulled[given.fromImage]
+  asked[drill_rules.full_name(name)] = true
   pass(txn, txn.f:path(), "fromImage=" .. engine.url_encode(given.fromImage) .. "&tag=" .. engine.url_encode(given.tag))
 end
 
--- One at a time: a drill has one server, and its memory is all that is promised of the host.
+-- One at a time: a drill has one server, and its memory is all that the host has to spare.
 local function has_one()
   for id in pairs(made) do
     local _, status = engine.ask("/containers/" .. id .. "/json")

@@ -21,6 +21,8 @@ local LONGEST_LIFE_SECONDS = 12 * 3600
 local LEAST_MEMORY, SHARED_MEMORY = 64 * 1024 * 1024, 256 * 1024 * 1024
 -- A server and the clients of a restore take some dozens.
 local PROCESSES = 1024
+-- The kernel's highest: where the host's memory runs out, it ends a drill before anything else.
+local FIRST_TO_END = 1000
 
 local function is_absent(value) return value == nil or value == cjson.null end
 local function is_empty(value) return is_absent(value) or value == "" or (type(value) == "table" and next(value) == nil) end
@@ -116,6 +118,7 @@ local SETTINGS = {
   Memory = function(value) return is_whole(value) and value >= LEAST_MEMORY end,
   MemorySwap = is_whole,
   NetworkMode = function(value) return value == "none" end,
+  OomScoreAdj = function(value) return value == FIRST_TO_END end,
   PidsLimit = function(value) return value == PROCESSES end,
   ReadonlyRootfs = is_true,
   SecurityOpt = is_list("no-new-privileges"),
@@ -141,7 +144,7 @@ local function stray(document, known)
 end
 
 -- The only container that may be made, out of what a drill has asked for, as the engine's JSON; or nil and why not.
--- It is written anew, so that no spelling says more to the engine than it did here. memory is all that the host has, in bytes.
+-- It is written anew, so that no spelling says more to the engine than it did here. memory is what the host has available, in bytes.
 function rules.throwaway(body, name, memory)
   local decoded, document = pcall(cjson.decode, body)
   if not decoded or type(document) ~= "table" or not body:match("^%s*{") then return nil, "The body is no JSON object." end
@@ -149,7 +152,7 @@ function rules.throwaway(body, name, memory)
   local settings = document.HostConfig
   local key = stray(document, CONTAINER) or stray(settings, SETTINGS)
   if key then return nil, "A drill may only make throwaway containers of one shape, and their " .. key .. " is another." end
-  if settings.Memory > memory then return nil, "A throwaway container may not have more memory than the host has." end
+  if settings.Memory > memory then return nil, "A throwaway container may not have more memory than the host has available." end
   if settings.MemorySwap ~= settings.Memory then return nil, "A throwaway container may not swap." end
   return cjson.encode({
     AttachStderr = true,
@@ -169,6 +172,7 @@ function rules.throwaway(body, name, memory)
       Memory = settings.Memory,
       MemorySwap = settings.Memory,
       NetworkMode = "none",
+      OomScoreAdj = FIRST_TO_END,
       PidsLimit = PROCESSES,
       Privileged = false,
       ReadonlyRootfs = true,
@@ -229,6 +233,30 @@ function rules.says_postgres(document)
   if type(config.ExposedPorts) == "table" and config.ExposedPorts["5432/tcp"] ~= nil then return true end
   for _, entry in ipairs(type(config.Env) == "table" and config.Env or {}) do
     if is_text(entry, "^PGDATA=.") or is_text(entry, "^PG_MAJOR=.") or entry == "BITNAMI_APP_NAME=postgresql" then return true end
+  end
+  return false
+end
+
+-- The name of an image in full, however it is spelled: with its registry, and its digest, or else its tag.
+local function full_name(reference)
+  local named, digest = reference:match("^([^@]+)(@.+)$")
+  named = named or reference
+  local path, tag = named:match("^(.+)(:[^/:]+)$")
+  path = path or named
+  local registry, rest = path:match("^([^/]+)/(.+)$")
+  if not registry or not (registry:find("[.:]") or registry == "localhost") then registry, rest = "docker.io", path end
+  if registry == "index.docker.io" then registry = "docker.io" end
+  if registry == "docker.io" and not rest:find("/", 1, true) then rest = "library/" .. rest end
+  return registry .. "/" .. rest .. (digest or tag or ":latest")
+end
+rules.full_name = full_name
+
+-- Whether an image is called so, by its inspect document. The engine also finds one by the beginning of its id, which is no name.
+function rules.is_named(document, reference)
+  for _, key in ipairs({ "RepoTags", "RepoDigests" }) do
+    for _, name in ipairs(type(document[key]) == "table" and document[key] or {}) do
+      if type(name) == "string" and full_name(name) == full_name(reference) then return true end
+    end
   end
   return false
 end

@@ -35,8 +35,41 @@ local TREES = {
   "/opt/scalr/services/backup", "/proc", "/run/buildkit", "/run/containerd", "/run/crio", "/run/dbus", "/run/docker",
   "/run/incus", "/run/k3s", "/run/podman", "/run/systemd", "/var/lib/incus", "/var/lib/lxd", "/var/snap/lxd",
 }
--- Files that say who is root, where they may be written.
-local FILES = set("/etc/crontab", "/etc/group", "/etc/passwd", "/etc/shadow", "/etc/sudoers")
+-- Files that say who is root, and directories that hold one among other things, where they may be written.
+local FILES = set(
+  "/etc/crontab", "/etc/docker", "/etc/docker/daemon.json", "/etc/group", "/etc/gshadow", "/etc/passwd", "/etc/security",
+  "/etc/shadow", "/etc/sudoers", "/root/.config", "/usr/share", "/var/lib/containers/storage",
+  "/var/lib/containers/storage/volumes", "/var/lib/docker/volumes/metadata.db"
+)
+-- Places of which all that is below says who is root, or is run by root, where it may be written: these, what begins so, and
+-- what has such a part.
+local WRITABLE_TREES = {
+  "/bin", "/boot", "/etc/alternatives", "/etc/apt", "/etc/binfmt.d", "/etc/cni", "/etc/containerd", "/etc/containers",
+  "/etc/crio", "/etc/dbus-1", "/etc/default", "/etc/dhcp", "/etc/docker/plugins", "/etc/grub.d", "/etc/kernel",
+  "/etc/kubernetes", "/etc/network", "/etc/NetworkManager", "/etc/networkd-dispatcher", "/etc/polkit-1", "/etc/ppp",
+  "/etc/rancher", "/etc/ssh", "/etc/sysconfig", "/etc/systemd", "/etc/tmpfiles.d", "/etc/udev", "/etc/update-motd.d",
+  "/etc/xinetd.d", "/lib", "/lib32", "/lib64", "/libx32", "/opt/cni", "/opt/containerd", "/run/sudo", "/run/udev", "/sbin",
+  "/sys", "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/libx32", "/usr/local/bin",
+  "/usr/local/lib", "/usr/local/lib64", "/usr/local/libexec", "/usr/local/sbin", "/usr/sbin", "/var/lib/cloud",
+  "/var/lib/containerd", "/var/lib/docker/buildkit", "/var/lib/docker/containerd", "/var/lib/docker/containers",
+  "/var/lib/docker/image", "/var/lib/docker/network", "/var/lib/docker/overlay2", "/var/lib/docker/plugins",
+  "/var/lib/docker/rootfs", "/var/lib/docker/runtimes", "/var/lib/docker/swarm", "/var/lib/docker/vfs", "/var/lib/dpkg",
+  "/var/lib/rpm", "/var/spool/at", "/var/spool/cron",
+}
+local BEGINNINGS = {
+  "/etc/anacrontab", "/etc/bash", "/etc/cron", "/etc/dnf", "/etc/doas", "/etc/dpkg", "/etc/dracut", "/etc/environment",
+  "/etc/init", "/etc/ld.so", "/etc/logrotate", "/etc/modprobe", "/etc/modules", "/etc/pam", "/etc/profile", "/etc/rc.",
+  "/etc/rc0.d", "/etc/rc1.d", "/etc/rc2.d", "/etc/rc3.d", "/etc/rc4.d", "/etc/rc5.d", "/etc/rc6.d", "/etc/rcS.d",
+  "/etc/security/namespace", "/etc/security/pam_env", "/etc/sudo", "/etc/sysctl", "/etc/yum", "/etc/zsh", "/root/.bash",
+  "/root/.profile", "/root/.zsh", "/var/lib/containers/storage/libpod", "/var/lib/containers/storage/overlay",
+}
+local OF_USERS = {
+  "/.bash_profile/", "/.bashrc/", "/.config/containers/", "/.config/systemd/", "/.docker/", "/.profile/", "/.ssh/",
+}
+-- What lies there all the same, and containers mount by habit.
+local HARMLESS = { "/sys/kernel/mm", "/usr/lib/locale", "/usr/lib/ssl" }
+-- The agent's, under the names that the role gives them.
+local OWN_VOLUMES = set("scalr-backup-cache", "scalr-backup-repository", "scalr-backup-socket", "scalr-backup-state")
 local ENGINES = { "buildkit", "containerd", "crio", "docker", "incus", "lxd", "podman" }
 
 power.OWN = "it is one of scalr.backup's own containers"
@@ -71,17 +104,48 @@ local function is_socket(path)
   return false
 end
 
--- Whether a place of the host is one from which its engine, or the host, can be had.
-local function is_powerful(source)
+-- A place of the host by its usual name.
+local function plain(source)
   local path = "/" .. source:gsub("/+", "/"):gsub("^/", ""):gsub("/$", "")
-  if (path .. "/"):find("/../", 1, true) then return true end
   if path == "/var/run" or path:sub(1, 9) == "/var/run/" then path = path:sub(5) end
-  if DIRECTORIES[path] or is_socket(path) or path:find("^/run/user/%d+$")
-    or path:find("^/run/user/%d+/docker$") or path:find("^/run/user/%d+/podman$") then return true end
-  for _, tree in ipairs(TREES) do
+  -- Where containers' users are mapped, the engine keeps everything one directory deeper.
+  local mapped = path:match("^/var/lib/docker/%d+%.%d+$") or path:match("^(/var/lib/docker/%d+%.%d+)/")
+  return mapped and "/var/lib/docker" .. path:sub(#mapped + 1) or path
+end
+
+local function begins(path, words)
+  for _, word in ipairs(words) do
+    if path:sub(1, #word) == word then return true end
+  end
+  return false
+end
+
+local function is_below(path, trees)
+  for _, tree in ipairs(trees) do
     if path == tree or path:sub(1, #tree + 1) == tree .. "/" then return true end
   end
   return false
+end
+
+-- Whether whoever may write to a place of the host says who is root there, or what root runs.
+local function makes_root(source)
+  local path = plain(source)
+  if is_below(path, HARMLESS) then return false end
+  for _, part in ipairs(OF_USERS) do
+    if (path .. "/"):find(part, 1, true) then return true end
+  end
+  return FILES[path] or begins(path, BEGINNINGS) or is_below(path, WRITABLE_TREES)
+end
+
+-- Whether a place of the host is one from which its engine, the host, or the backups can be had.
+local function is_powerful(source)
+  local path = plain(source)
+  if (path .. "/"):find("/../", 1, true) or (path .. "/"):find("/./", 1, true) then return true end
+  local volume = path:match("^/var/lib/docker/volumes/([^/]+)") or path:match("^/var/lib/containers/storage/volumes/([^/]+)")
+  if volume and OWN_VOLUMES[volume] then return true end
+  if DIRECTORIES[path] or is_socket(path) or path:find("^/run/user/%d+$")
+    or path:find("^/run/user/%d+/docker$") or path:find("^/run/user/%d+/podman$") then return true end
+  return is_below(path, TREES)
 end
 
 -- Of one kind, where it is given.
@@ -125,10 +189,11 @@ function power.obstacle(document, accepted)
   end
   for _, mount in ipairs(list(document.Mounts)) do
     local source, destination = tostring(mount.Source), tostring(mount.Destination)
-    if mount.Type == "bind" and (is_powerful(source) or mount.RW ~= false and FILES[source]) then
-      return "it mounts " .. source .. " of the host"
+    if mount.Type == "bind" then
+      if is_powerful(source) then return "it mounts " .. source .. " of the host" end
+      if mount.RW ~= false and makes_root(source) then return "it may write to " .. source .. " of the host" end
+      if is_socket(destination) then return "it mounts an engine's socket at " .. destination end
     end
-    if mount.Type == "bind" and is_socket(destination) then return "it mounts an engine's socket at " .. destination end
   end
   return not accepted and of_namespaces(host) or nil
 end
@@ -152,21 +217,25 @@ function power.of_shared(document, kind, accepted)
   return not accepted and of_namespaces(list(document.HostConfig), kind) or nil
 end
 
--- The volumes that may be another name for a place of the host.
+-- The volumes that may be another name for a place of the host, each with whether it may be written.
 function power.volumes(document)
   local found = {}
   for _, mount in ipairs(list(document.Mounts)) do
-    if mount.Type == "volume" and mount.Driver == "local" and type(mount.Name) == "string" then found[#found + 1] = mount.Name end
+    if mount.Type == "volume" and mount.Driver == "local" and type(mount.Name) == "string" then
+      found[#found + 1] = { mount.Name, mount.RW ~= false }
+    end
   end
   return found
 end
 
 -- What power a volume gives, as half a sentence; nil for none.
-function power.of_volume(name, volume)
+function power.of_volume(name, volume, writable)
+  if OWN_VOLUMES[name] then return "its volume " .. name .. " is scalr.backup's own" end
   local options = type(volume) == "table" and list(volume.Options) or {}
   local device = options.device
   if options.type == "overlay" then return "its volume " .. name .. " is an overlay of directories of the host" end
-  if type(device) ~= "string" or device:sub(1, 1) ~= "/" or not is_powerful(device) then return nil end
+  if type(device) ~= "string" or device:sub(1, 1) ~= "/" then return nil end
+  if not is_powerful(device) and not (writable and makes_root(device)) then return nil end
   return "its volume " .. name .. " is " .. device .. " of the host"
 end
 

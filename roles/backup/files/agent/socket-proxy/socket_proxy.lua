@@ -30,10 +30,11 @@ end
 
 -- The same for its volumes; the second says that the engine does not tell.
 local function of_volumes(document)
-  for _, name in ipairs(power.volumes(document)) do
+  for _, one in ipairs(power.volumes(document)) do
+    local name, writable = table.unpack(one)
     local volume, status = engine.ask("/volumes/" .. engine.url_encode(name))
     if status ~= 200 and status ~= 404 then return nil, true end
-    local held = power.of_volume(name, volume)
+    local held = power.of_volume(name, volume, writable)
     if held then return held end
   end
   return nil

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent does: decides and orders, by means of tools alone; no process, no socket, no arguments of programs."""
+"""What the agent does: decisions and their order, using tools only; no processes, no sockets, no program arguments."""

@@ -304,7 +304,7 @@ class Discovery:
             self._stop_if_told(container)
             if time.monotonic() > deadline:
                 raise LateAnswerError(
-                    f"{container.name} has not answered within {seconds:.0f} s and is not waited for any longer."
+                    f"{container.name} has not answered within {seconds:.0f} s and is no longer waited for."
                 )
 
         return stop
@@ -370,7 +370,7 @@ class Discovery:
                     break
         assert first is not None
         if told.problem:
-            raise CredentialsError(f"{told.problem}; and without it: {first.message}") from None
+            raise CredentialsError(f"{told.problem}; without it: {first.message}") from None
         raise first
 
     def _read_file(self, container: Container, path: str, stop: Callable[[], None]) -> str:

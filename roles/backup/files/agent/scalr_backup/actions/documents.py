@@ -85,7 +85,7 @@ def judge(config: Config, document: Mapping[str, Any]) -> Container | None:
     name = history_name(called, labels)
     state = str(condition.get("Status", ""))
     if not (called and state and document.get("Id")):
-        raise DockerUnreachableError(f"the Docker Engine says no name, id or state of {called or 'a container'}.")
+        raise DockerUnreachableError(f"the Docker Engine gives no name, id or state for {called or 'a container'}.")
     container = Container(
         id=str(document["Id"]),
         name=name,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What runs that were killed left in a container, found and removed by the next run that holds its lock.
+"""What killed runs left in a container: found and removed by the next run that holds its lock.
 
 The lock keeps two dumps and restores of a container apart, and no more: a pass looks at it before and after, and another
 agent may know it too. So only what belongs to a run that is dead is a leftover.
@@ -13,6 +13,7 @@ from collections.abc import Collection
 from scalr_backup.actions.discovery import Discovery
 from scalr_backup.core.errors import PostgresError, RestoreError
 from scalr_backup.core.model import Cluster, restored_name
+from scalr_backup.core.units import counted
 from scalr_backup.tools.postgres.cluster import Postgres, run_of_half_made
 from scalr_backup.tools.postgres.session import APPLICATION_PREFIX
 from scalr_backup.tools.state import RestoreJournal, State
@@ -39,7 +40,9 @@ def _clean_up(state: State, name: str, postgres: Postgres) -> list[str]:
     found = []
     dead = sorted(run for run in postgres.runs_at_work() if state.runs.is_dead(run))
     if ended := sum(_end(postgres, run) for run in dead):
-        found.append(f"{ended} sessions or processes of a killed run were ended in {name}.")
+        found.append(
+            f"Ended {counted(ended, 'session or process', 'sessions or processes')} of a killed run in {name}."
+        )
     for head in sorted(postgres.heads()):
         if _is_of_dead_run(state, head):
             postgres.remove_heads(head)
@@ -93,7 +96,7 @@ def put_back(postgres: Postgres, journal: RestoreJournal) -> str | None:
     renames = [(journal.database, journal.new)] if is_ours else []
     if journal.aside in oids:
         if journal.database in oids and not is_ours:
-            return f"there is another {journal.database} meanwhile, so see which of the two is right, and rename {journal.aside}"
+            return f"there is another {journal.database} by now: find out which of the two is right, and rename {journal.aside}"
         renames.append((str(journal.aside), journal.database))
     if renames:
         postgres.rename_all(renames)
@@ -132,9 +135,9 @@ def require_own_name(state: State, container: str, database: str) -> None:
     """Refuse to work with a database whose name may be another one's for now. Raises RestoreError."""
     if noted := next((one for one in state.journals(container) if one.aside and one.database == database), None):
         raise RestoreError(
-            f"{container}/{database} may be called {noted.aside} since the restore {noted.run} was interrupted, and what has "
-            "its name may be a half-made database. The warnings say why the names could not be changed back; do that, and "
-            "run this again."
+            f"{container}/{database} may have been named {noted.aside} since the restore {noted.run} was interrupted, and the "
+            "database with its name may be half-made. The warnings say why the names could not be changed back; resolve "
+            "that, and run this again."
         )
 
 
@@ -152,7 +155,9 @@ def _finish(state: State, journal: RestoreJournal, postgres: Postgres) -> list[s
         return [f"{where}, and they could not be changed back: {obstacle}"]
     told = [f"{where}; they are as they were."]
     if kept:
-        told.append(f"Somebody wrote into its half-made database while that was called {journal.database}: see {kept}.")
+        told.append(
+            f"Another session wrote to its half-made database while that was named {journal.database}: see {kept}."
+        )
     return [*told, *_finish_named(state, journal, postgres)]
 
 

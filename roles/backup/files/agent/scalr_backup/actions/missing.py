@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a pass was to save and could not even try: containers that do not run, databases that are gone.
+"""What a pass should have saved but could not even try: containers that are not running, databases that are gone.
 
 A stopped container is a warning, and so is a removed database. One whose container is
-paused, restarts all the time or vanishes under the look is a failure, and so is whatever was asked for by name. A pass that
+paused, keeps restarting or vanishes while it is inspected is a failure, and so is whatever was asked for by name. A pass that
 saves nothing although there was something to save has failed.
 """
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Opening repositories, and making those that are not there yet: those in use, and those of a configuration to come.
+"""Opens repositories, and creates missing ones: those in use, and those of a future configuration.
 
-A host goes over to another store in two steps. First its repositories are opened, or made, with the configuration and
-the secrets that are to come; nothing that is in use is touched meanwhile. Only what has been opened so is put to use.
+A host moves to another store in two steps. First its repositories are opened, or created, with the future configuration and
+secrets; nothing that is in use is touched meanwhile. Only what has been opened this way is put to use.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Rehearsal:
     error: Failure | None = None
 
     def as_dict(self) -> RehearseAnswer:
-        """The rehearsal as the JSON contract shows it: null for what there is not, or was not opened any more."""
+        """The rehearsal as the JSON contract shows it: null for one that does not exist, or was no longer opened."""
         first, copy = self.opened.get(Which.REPOSITORY), self.opened.get(Which.COPY)
         return {"repository": first.as_dict() if first else None, "copy": copy.as_dict() if copy else None}
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a pass would do about the order of rows, for whoever wants to see it before: one look at each database, within limits.
+"""What a pass would do about the order of rows, shown in advance: one look at each database, within limits.
 
-It takes one connection of a server at a time, waits for no lock, and what it cannot find out is said of that database alone.
+It takes one connection of a server at a time, waits for no lock, and what it cannot find out concerns that database alone.
 """
 
 from __future__ import annotations

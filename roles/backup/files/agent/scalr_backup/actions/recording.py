@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a check, a forget or a prune notes of itself for the record of how it ended."""
+"""What a check, a forget or a prune records about itself and how it ended."""
 
 from __future__ import annotations
 

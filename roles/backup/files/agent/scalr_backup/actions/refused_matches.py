@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which containers a configuration would match and must not: told before it is put in force, from what ``docker inspect`` says."""
+"""Which containers a configuration would match but must not: reported before it takes effect, by ``docker inspect``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a pass and a restore have in common: the tools they decide over, and whom they tell."""
+"""What a pass and a restore have in common: the tools they use, and where they report."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How every verb begins and ends: shared options, its outcome, its exit code, its standard input."""
+"""How every verb starts and ends: shared options, outcome, exit code, standard input."""
 
 from __future__ import annotations
 

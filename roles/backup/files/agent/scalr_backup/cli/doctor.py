@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verb that looks at everything an installation can have wrong."""
+"""The verb that checks everything that can be wrong with an installation."""
 
 from __future__ import annotations
 

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from scalr_backup.core.doctor_answers import DoctorAnswer, ExaminedAnswer
 
 _MARKS = {"failed": "FAILED", "warning": "warning", "skipped": "skipped", "ok": "ok"}
 _STYLES = {"failed": "bold red", "warning": "yellow", "skipped": "dim", "ok": "green"}
@@ -15,7 +18,7 @@ _WIDTH = 80
 _INDENT = " " * 9
 
 
-def show_checks(console: Console, data: dict[str, Any]) -> None:
+def show_checks(console: Console, data: DoctorAnswer) -> None:
     """Print the checks, the worst first."""
     _say(console, data["summary"], "bold red" if data["failed"] else "bold", indent="")
     by_verdict = {mark: [check for check in data["checks"] if check["verdict"] == mark] for mark in _MARKS}
@@ -25,22 +28,22 @@ def show_checks(console: Console, data: dict[str, Any]) -> None:
     if data["failed"] or data["warnings"]:
         console.print()
     if skipped := [_name(check) for check in by_verdict["skipped"]]:
-        need = "it needs" if len(skipped) == 1 else "they need"
+        need = "it depends" if len(skipped) == 1 else "they depend"
         _mark(console, "skipped")
-        _say(console, f"{', '.join(skipped)}: not looked at, because {need} what has failed.", "", first="")
+        _say(console, f"{', '.join(skipped)}: skipped, because {need} on a check that failed.", "", first="")
     for check in by_verdict["ok"]:
         _show(console, check)
 
 
-def _name(check: dict[str, Any]) -> str:
-    return str(check["check"].replace("_", " "))
+def _name(check: ExaminedAnswer) -> str:
+    return check["check"].replace("_", " ")
 
 
 def _mark(console: Console, verdict: str) -> None:
     console.print(f"{_MARKS[verdict]:<{len(_INDENT)}}", style=_STYLES[verdict], end="", markup=False, highlight=False)
 
 
-def _show(console: Console, check: dict[str, Any]) -> None:
+def _show(console: Console, check: ExaminedAnswer) -> None:
     verdict = check["verdict"]
     _mark(console, verdict)
     _say(console, f"{_name(check)}: {check['seen']}", "", first="")

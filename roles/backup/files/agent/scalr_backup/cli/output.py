@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a verb prints: events and one result line for programs. What people read is in ``human.py``."""
+"""What a verb prints: events and one result line for programs. Output for people is in ``human.py``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The configuration that environment variables say, printed as the socket proxies read it from a file.
+"""The configuration in environment variables, printed as the socket proxies read it from a file.
 
 A proxy makes its own, so that no agent can tell it which containers are databases.
 """

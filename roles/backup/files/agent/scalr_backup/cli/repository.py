@@ -18,6 +18,7 @@ from scalr_backup.actions.recording import Record
 from scalr_backup.actions.repository import keys, maintenance
 from scalr_backup.actions.repository.debt import PruneDebt
 from scalr_backup.actions.retention import policy as retention
+from scalr_backup.actions.retention.memory import Memory, read_id, recognise
 from scalr_backup.actions.retention.witness import Witness, require_small_files
 from scalr_backup.cli.call import Copy, DryRun, FromSecrets, Json, Scheduled, run_verb, standard_input
 from scalr_backup.cli.output import Outcome
@@ -46,7 +47,7 @@ def forget(
     ] = False,
     read_all: Annotated[
         bool,
-        typer.Option("--read-all", help="Forget which files were read and believed before, and read every one again."),
+        typer.Option("--read-all", help="Forget which files were read and trusted before, and read every one again."),
     ] = False,
     remove_future: Annotated[
         bool,
@@ -104,7 +105,7 @@ def forget(
 @contextmanager
 def _trusted_place(
     agent: Agent, config: Config, restic: Restic, state: State, *, dry_run: bool, read_all: bool
-) -> Iterator[tuple[retention.Memory, Witness]]:
+) -> Iterator[tuple[Memory, Witness]]:
     """What this place remembers of another host's snapshots and of its repository's files, which is made ready to be judged.
 
     Whoever controls a host can forge what its agent remembers: only another place can be trusted to remember. One run at a
@@ -112,12 +113,14 @@ def _trusted_place(
     """
     files = restic.files()
     require_small_files(files, restic.repository)
-    identity = restic.repository_id()
+    identity = read_id(restic)
     with state.locks.hold(trusted_lock(identity), f"prune.yml, for {config.host}"):
+        known = KnownFilesStore(identity, address=restic.repository)
+        memory = recognise(restic, known, state, identity, config.host, read_all=read_all, dry_run=dry_run)
         witness = Witness(
             restic,
             files,
-            KnownFilesStore(identity, address=restic.repository),
+            known,
             agent.emit,
             read_all=read_all,
             limit_seconds=config.maintenance_seconds,
@@ -125,7 +128,7 @@ def _trusted_place(
         if not dry_run:
             witness.clear_locks()
             restic.unlock()  # A stale lock of a host that is gone would block this for ever.
-        yield retention.Memory(state, identity, config.host), witness
+        yield memory, witness
 
 
 def check(

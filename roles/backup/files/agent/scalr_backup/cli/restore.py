@@ -56,7 +56,7 @@ def restore_verb(
     from_secrets: FromSecrets = False,
     from_copy: FromCopy = False,
     strategy: Annotated[
-        str, typer.Option(help="beside, or replace, which drops the live database first and needs no room for two.")
+        str, typer.Option(help="beside, or replace, which drops the live database first and needs no space for two.")
     ] = BESIDE,
     without_manifest: Annotated[
         bool,

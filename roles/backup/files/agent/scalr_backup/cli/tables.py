@@ -3,22 +3,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from scalr_backup.cli.doctor_lines import show_checks
 from scalr_backup.cli.layout import show_table
-from scalr_backup.core.units import NOTHING, human_age, human_bytes, human_duration, printable, whole_percent
+from scalr_backup.core.units import NOTHING, counted, human_age, human_bytes, human_duration, printable, whole_percent
+
+if TYPE_CHECKING:
+    from scalr_backup.core.answers import (
+        BackupPlanAnswer,
+        DiscoverAnswer,
+        DrillAnswer,
+        ForgetAnswer,
+        FoundContainer,
+        HistoryAnswer,
+        JudgedDatabase,
+        JudgedDrill,
+        NotifyAnswer,
+        PinAnswer,
+        PlannedDatabase,
+        RehearseAnswer,
+        RestoreAnswer,
+        RestoredAnswer,
+        SnapshotsAnswer,
+        StatusAnswer,
+    )
+    from scalr_backup.core.key_answers import KeyAddedAnswer, KeysAnswer, KeysRemovedAnswer, PasswordAnswer
+    from scalr_backup.core.new_data_answers import GrowthAnswer, NewDataAnswer
+    from scalr_backup.core.records.failures import FailureRecord
+    from scalr_backup.core.records.history import BackupLine, Entry
+    from scalr_backup.core.records.maintenance import KeptCount
+    from scalr_backup.core.records.passes import CopyRecord, KeptCopyRecord, PassRecord
 
 
 def _moment(text: str | None) -> str:
     return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S %Z}".strip() if text else "never"
 
 
-def _discover(console: Console, data: dict[str, Any]) -> None:
+def _reason(error: FailureRecord | None) -> str:
+    return error["message"] if error else "see the log"
+
+
+def _discover(console: Console, data: DiscoverAnswer) -> None:
     rows = []
     for container in data["containers"]:
         names = ", ".join(f"{one['name']} ({human_bytes(one['size_bytes'])})" for one in container["databases"])
@@ -34,7 +65,7 @@ def _discover(console: Console, data: dict[str, Any]) -> None:
     _notes(console, data["notes"])
 
 
-def _row_orders(console: Console, containers: list[dict[str, Any]]) -> None:
+def _row_orders(console: Console, containers: Sequence[FoundContainer]) -> None:
     """How the rows of each database's large tables are ordered, where that was asked for; and what would help others."""
     looked = [
         (f"{container['name']}/{one['name']}", one["row_order"])
@@ -48,10 +79,10 @@ def _row_orders(console: Console, containers: list[dict[str, Any]]) -> None:
             way = f"{table['scan']}, descending" if table["descending"] else table["scan"]
             how = f"{', '.join(table['key'])} ({way})"
             rows.append([name, printable(table["table"]), human_bytes(table["bytes"]), printable(how), table["reason"]])
-        for table in order["heap"]:
-            rows.append([name, printable(table["table"]), human_bytes(table["bytes"]), "heap order", table["reason"]])
-            if table["cure"]:
-                cures.append(f"{name} {table['table']}: {table['cure']}.")
+        for heap in order["heap"]:
+            rows.append([name, printable(heap["table"]), human_bytes(heap["bytes"]), "heap order", heap["reason"]])
+            if heap["cure"]:
+                cures.append(f"{name} {heap['table']}: {heap['cure']}.")
         if why := order["error"]["message"] if order["error"] else order["why_not"]:
             rows.append([name, NOTHING, NOTHING, NOTHING, why])
     if not looked:
@@ -59,7 +90,7 @@ def _row_orders(console: Console, containers: list[dict[str, Any]]) -> None:
     console.print()
     if rows:
         show_table(console, ["DATABASE", "TABLE", "SIZE", "ORDER", "WHY"], [[*map(printable, row)] for row in rows])
-        _notes(console, [f"What would help {printable(cure)}" for cure in cures])
+        _notes(console, [f"To improve {printable(cure)}" for cure in cures])
     else:
         console.print("No table is large enough to be dumped in an order of its own.", highlight=False, soft_wrap=True)
 
@@ -70,7 +101,7 @@ def _notes(console: Console, notes: list[str]) -> None:
         console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def _backup(console: Console, data: dict[str, Any]) -> None:
+def _backup(console: Console, data: PassRecord | BackupPlanAnswer) -> None:
     if "plan" in data:
         show_table(console, ["CONTAINER", "DATABASE"], [[one["container"], one["database"]] for one in data["plan"]])
         return
@@ -98,15 +129,15 @@ def _backup(console: Console, data: dict[str, Any]) -> None:
         _copy(console, data["copy"])
 
 
-def _copy(console: Console, data: dict[str, Any]) -> None:
+def _copy(console: Console, data: CopyRecord) -> None:
     if data["ok"]:
-        text = f"{data['copied']} snapshots copied to {data['repository']}, {len(data['removed'])} removed there"
+        text = f"{counted(data['copied'], 'snapshot')} copied to {data['repository']}, {len(data['removed'])} removed there"
     else:
-        text = f"NOT copied to {data['repository']}: {data['error']['message']}"
+        text = f"NOT copied to {data['repository']}: {_reason(data['error'])}"
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _restore(console: Console, data: dict[str, Any]) -> None:
+def _restore(console: Console, data: RestoreAnswer) -> None:
     plan = data["plan"]
     rows = [
         [
@@ -124,7 +155,7 @@ def _restore(console: Console, data: dict[str, Any]) -> None:
     show_table(console, ["DATABASE", "SIZE NOW", "SESSIONS", "REPLACED BY", "TIME", "AGE", "DUMP"], rows)
     for who in (who for one in plan["databases"] for who in one["connected"]):
         name = f"{who['user']} ({who['application'] or 'no name'}, {who['address']})"
-        console.print(f"connected: {name}, {who['sessions']} sessions", highlight=False, markup=False)
+        console.print(f"connected: {name}, {counted(who['sessions'], 'session')}", highlight=False, markup=False)
     if plan["roles"]:
         console.print(f"roles to create: {', '.join(plan['roles'])}", highlight=False, markup=False)
     for warning in plan["warnings"]:
@@ -133,26 +164,30 @@ def _restore(console: Console, data: dict[str, Any]) -> None:
         console.print(f"{one['database']}: {_fate(one)}", highlight=False, markup=False)
 
 
-def _restored_from(planned: dict[str, Any]) -> list[str]:
+def _restored_from(planned: PlannedDatabase) -> list[str]:
     snapshot = planned["snapshot"]
     if snapshot is None:
-        return [planned["old_database"], "–", "–", "–"]
+        return [planned["old_database"] or NOTHING, NOTHING, NOTHING, NOTHING]
     age, size = human_age(snapshot["age_seconds"]), human_bytes(snapshot["dump_bytes"])
     return [snapshot["short_id"], _moment(snapshot["time"]), age, size]
 
 
-def _fate(outcome: dict[str, Any]) -> str:
+def _fate(outcome: RestoredAnswer) -> str:
     if not outcome["ok"]:
-        return f"NOT restored: {outcome['error']['message']}"
+        return f"NOT restored: {_reason(outcome['error'])}"
     if outcome["snapshot_id"] is None:
         return f"swapped back; the database it replaced is kept as {outcome['old_database']}"
     verified = outcome["verified"]
-    how = f"{verified['rows']:,} rows in {verified['tables']} tables verified" if verified else "rows not verified"
+    how = (
+        f"{counted(verified['rows'], 'row')} in {counted(verified['tables'], 'table')} verified"
+        if verified
+        else "rows not verified"
+    )
     kept = f", the replaced one is kept as {outcome['old_database']}" if outcome["old_database"] else ""
     return f"restored in {human_duration(outcome['duration_seconds'])}, {how}{kept}"
 
 
-def _drill(console: Console, data: dict[str, Any]) -> None:
+def _drill(console: Console, data: DrillAnswer) -> None:
     rows = []
     for one in data["databases"]:
         assertions = one["assertions"]
@@ -165,7 +200,7 @@ def _drill(console: Console, data: dict[str, Any]) -> None:
                 one["snapshot_id"][:8],
                 _moment(one["snapshot_time"]),
                 human_duration(one["recovery_seconds"]),
-                "–" if one["rows"] is None else f"{one['rows']:,} in {one['tables']} tables",
+                "–" if one["rows"] is None else f"{one['rows']:,} in {counted(one['tables'] or 0, 'table')}",
                 one["amcheck"] or "–",
                 f"{assertions['passed']} of {asserted}" if asserted else "–",
             ]
@@ -183,7 +218,7 @@ def _drill(console: Console, data: dict[str, Any]) -> None:
     )
 
 
-def _snapshots(console: Console, data: dict[str, Any]) -> None:
+def _snapshots(console: Console, data: SnapshotsAnswer) -> None:
     rows = [
         [
             one["short_id"],
@@ -199,7 +234,7 @@ def _snapshots(console: Console, data: dict[str, Any]) -> None:
     show_table(console, ["SNAPSHOT", "TIME", "CONTAINER", "DATABASE", "REASON", "DUMP", ""], rows)
 
 
-def _key(console: Console, data: dict[str, Any]) -> None:
+def _key(console: Console, data: KeysAnswer | KeyAddedAnswer | KeysRemovedAnswer) -> None:
     if "keys" not in data:
         _facts(console, data)
         return
@@ -213,7 +248,7 @@ def _key(console: Console, data: dict[str, Any]) -> None:
         console.print(f"Other hosts may use this host's key: {others}.", markup=False, highlight=False)
 
 
-def _status(console: Console, data: dict[str, Any]) -> None:
+def _status(console: Console, data: StatusAnswer) -> None:
     # The answer comes first, on a line of its own at any width.
     style = {"safe": "bold green", "not_safe": "bold red", "incomplete": "bold yellow"}.get(data["verdict"], "bold")
     console.print(f"[{style}]{escape(data['summary'])}[/]", soft_wrap=True, highlight=False)
@@ -252,7 +287,7 @@ def _status(console: Console, data: dict[str, Any]) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _new_a_night(known: dict[str, Any] | None) -> str:
+def _new_a_night(known: NewDataAnswer | None) -> str:
     """What of a database was new on its last night, and beside one of its dumps."""
     night = known["night"] if known else None
     if night is None:
@@ -260,13 +295,13 @@ def _new_a_night(known: dict[str, Any] | None) -> str:
     return f"{human_bytes(night['bytes_added'])}, {whole_percent(night['share'] or 0)}"
 
 
-def _grown(growth: dict[str, Any]) -> str:
+def _grown(growth: GrowthAnswer) -> str:
     size = growth["bytes_a_night"]
     way = "shrinks" if size < 0 else "grows"
     return f"The repository {way} by {human_bytes(abs(size))} a night, as measured since {growth['since'][:10]}."
 
 
-def _out_of_order(console: Console, databases: list[dict[str, Any]]) -> None:
+def _out_of_order(console: Console, databases: Sequence[JudgedDatabase]) -> None:
     """Databases whose rows auto has stopped to put in order."""
     for one in databases:
         known = one.get("new_data")
@@ -275,7 +310,7 @@ def _out_of_order(console: Console, databases: list[dict[str, Any]]) -> None:
             console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
-def _kept_databases(console: Console, copies: list[dict[str, Any]]) -> None:
+def _kept_databases(console: Console, copies: Sequence[KeptCopyRecord]) -> None:
     """Databases that restores kept beside the live ones, and how to drop them."""
     for copy in copies:
         what = f"{copy['container']}/{copy['database']} ({human_bytes(copy['size_bytes'])})"
@@ -284,21 +319,8 @@ def _kept_databases(console: Console, copies: list[dict[str, Any]]) -> None:
         console.print(printable(f"  → {copy['command']}"), markup=False, highlight=False, soft_wrap=True)
 
 
-def _history(console: Console, data: dict[str, Any]) -> None:
-    rows = [
-        [
-            _moment(one["time"]),
-            one["kind"],
-            one.get("container") or "",
-            one.get("database") or "",
-            _came_to(one),
-            human_bytes(one.get("bytes_read", one.get("size_bytes"))),
-            _added(one),
-            "–" if one.get("rows") is None else f"{one['rows']:,}",
-            _took(one),
-        ]
-        for one in data["entries"]
-    ]
+def _history(console: Console, data: HistoryAnswer) -> None:
+    rows = [[_moment(one["time"]), one["kind"], *_whose(one), _came_to(one), *_figures(one)] for one in data["entries"]]
     if rows:
         columns = ["TIME", "WHAT", "CONTAINER", "DATABASE", "RESULT", "SIZE", "ADDED", "ROWS", "TOOK"]
         show_table(console, columns, rows)
@@ -306,7 +328,30 @@ def _history(console: Console, data: dict[str, Any]) -> None:
         console.print(f"Nothing is recorded since {_moment(data['since'])}.", markup=False, highlight=False)
 
 
-def _added(entry: dict[str, Any]) -> str:
+def _came_to(entry: Entry) -> str:
+    """How an entry of the history ended; of one that stands for a day, how many of that day were good."""
+    if entry["kind"] != "drill" and (day := entry.get("day")):
+        failed = f", FAILED: {day['error'] or 'see the log'}" if day["failed"] else ""
+        return f"{day['good']} of {day['good'] + day['failed']} ok{failed}"
+    return "ok" if entry["ok"] else f"FAILED: {entry['error'] or 'see the log'}"
+
+
+def _whose(entry: Entry) -> list[str]:
+    """The container and the database of an entry; a pass has neither."""
+    return ["", ""] if entry["kind"] == "pass" else [entry["container"], entry["database"]]
+
+
+def _figures(entry: Entry) -> list[str]:
+    """Size, new data, rows and duration, as far as an entry of its kind has them."""
+    if entry["kind"] == "backup":
+        rows = NOTHING if entry["rows"] is None else f"{entry['rows']:,}"
+        return [human_bytes(entry["bytes_read"]), _added(entry), rows, human_duration(entry["seconds"])]
+    if entry["kind"] == "drill":
+        return [NOTHING, NOTHING, NOTHING, human_duration(entry["recovery_seconds"])]
+    return [human_bytes(entry["size_bytes"]), NOTHING, NOTHING, NOTHING]
+
+
+def _added(entry: BackupLine) -> str:
     """What of a dump was new, and as a share of it; or why all of it had to be."""
     added, read = entry.get("bytes_added"), entry.get("bytes_read")
     if not added or not read:
@@ -315,7 +360,7 @@ def _added(entry: dict[str, Any]) -> str:
     return f"{human_bytes(added)}, {why}"
 
 
-def _notify(console: Console, data: dict[str, Any]) -> None:
+def _notify(console: Console, data: NotifyAnswer) -> None:
     for one in data["tested"]:
         fate = f"NOT delivered: {one['error']}" if one["error"] else "delivered"
         console.print(f"{one['service']}: {fate}", markup=False, highlight=False, soft_wrap=True)
@@ -324,32 +369,20 @@ def _notify(console: Console, data: dict[str, Any]) -> None:
     console.print(f"{counts}{last}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _came_to(entry: dict[str, Any]) -> str:
-    """How an entry of the history ended; of one that stands for a day, how many of that day were good."""
-    if day := entry.get("day"):
-        failed = f", FAILED: {day['error'] or 'see the log'}" if day["failed"] else ""
-        return f"{day['good']} of {day['good'] + day['failed']} ok{failed}"
-    return "ok" if entry["ok"] else f"FAILED: {entry['error'] or 'see the log'}"
-
-
-def _took(entry: dict[str, Any]) -> str:
-    return human_duration(entry.get("seconds", entry.get("recovery_seconds")))
-
-
-def _kept(kept: dict[str, Any] | None) -> str:
+def _kept(kept: KeptCount | None) -> str:
     """How many snapshots retention keeps, and which rules keep them."""
     if kept is None:
         return "–"
     return f"{kept['snapshots']}: {', '.join(f'{count} {why}' for why, count in kept['why'].items())}"
 
 
-def _forget(console: Console, data: dict[str, Any]) -> None:
+def _forget(console: Console, data: ForgetAnswer) -> None:
     rows = [
         [
             one["short_id"],
             _moment(one["time"]),
-            one["container"],
-            one["database"],
+            one["container"] or NOTHING,
+            one["database"] or NOTHING,
             "keep" if one["keep"] else "REMOVE",
             ", ".join(one["why"]),
         ]
@@ -362,20 +395,20 @@ def _forget(console: Console, data: dict[str, Any]) -> None:
         console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
 
 
-def _pin(console: Console, data: dict[str, Any]) -> None:
+def _pin(console: Console, data: PinAnswer) -> None:
     state = "pinned and kept for ever" if data["pinned"] else "no longer pinned: retention applies"
     before = f"; its id was {data['was'][:8]}" if data["was"] != data["id"] else ""
     console.print(f"{data['id'][:8]} is {state}{before}.", markup=False, highlight=False, soft_wrap=True)
 
 
-def _last_drill(drill: dict[str, Any] | None) -> str:
+def _last_drill(drill: JudgedDrill | None) -> str:
     if drill is None:
         return "never"
     ago = f"{human_age(drill['age_seconds'])} ago"
     return f"passed {ago}, {human_duration(drill['recovery_seconds'])}" if drill["ok"] else f"FAILED {ago}"
 
 
-def _facts(console: Console, data: dict[str, Any]) -> None:
+def _facts(console: Console, data: Mapping[str, object]) -> None:
     """Results that need no table; unknown values are left out."""
     for name, value in data.items():
         if value is not None:
@@ -393,7 +426,7 @@ def _in_words(value: Any) -> str:
     return str(value)
 
 
-def _password(console: Console, data: dict[str, Any]) -> None:
+def _password(console: Console, data: PasswordAnswer) -> None:
     if not data["generated"]:
         console.print(
             f"There is a password in {data['path']}; it stays.", markup=False, highlight=False, soft_wrap=True
@@ -407,8 +440,8 @@ def _password(console: Console, data: dict[str, Any]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _rehearsal(console: Console, data: dict[str, Any]) -> None:
-    for which, opened in data.items():
+def _rehearsal(console: Console, data: RehearseAnswer) -> None:
+    for which, opened in (("repository", data["repository"]), ("copy", data["copy"])):
         if opened:
             state = (
                 "opens" if not opened["created"] else "was created" if opened["repository_id"] else "does not exist yet"
@@ -416,7 +449,8 @@ def _rehearsal(console: Console, data: dict[str, Any]) -> None:
             console.print(f"{which}: {opened['repository']} {state}", markup=False, highlight=False)
 
 
-TABLES = {
+# One for each verb, each with that verb's own answer.
+TABLES: dict[str, Callable[[Console, Any], None]] = {
     "discover": _discover,
     "backup": _backup,
     "copy": _copy,

@@ -6,7 +6,7 @@ The schemas in ``docs/schemas`` are made from these types.
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Literal, NotRequired, final
 
 from typing_extensions import TypedDict
 
@@ -48,9 +48,9 @@ class JudgedDrill(TypedDict):
 
 
 class JudgedDatabase(TypedDict):
-    """A database that the agent answers for; it is *fresh* until its last good backup is *overdue_at* by the schedule.
+    """A database that the agent is responsible for; it is *fresh* until its last good backup is *overdue_at* by the schedule.
 
-    What went to another repository than the one that is configured now is no backup; *elsewhere* is that one's address.
+    A backup in a repository other than the one configured now does not count; *elsewhere* is the address of that one.
     """
 
     container: str
@@ -109,7 +109,7 @@ class FindingAnswer(TypedDict):
 
 
 class BoxAnswer(TypedDict):
-    """The outbox without what its messages say; *pending* counts them."""
+    """The outbox without its messages; *pending* counts them."""
 
     sent: int
     failed: int
@@ -141,7 +141,7 @@ class StatusAnswer(TypedDict):
 
 
 class DrilledAnswer(TypedDict):
-    """What a drill came to for one database; one that was not *tried* says nothing of the backup."""
+    """The result of a drill for one database; one that was not *tried* says nothing about the backup."""
 
     container: str
     database: str
@@ -181,6 +181,7 @@ class DatabaseName(TypedDict):
     database: str
 
 
+@final
 class BackupPlanAnswer(TypedDict):
     """``backup --dry-run``: the databases that would be backed up."""
 
@@ -190,7 +191,7 @@ class BackupPlanAnswer(TypedDict):
 class HistoryAnswer(TypedDict):
     """``history``: what happened since then, oldest first; a night is a date of the *timezone*.
 
-    *due_days* says how many passes were due on each date since the schedule is what it is, and, where these are several,
+    *due_days* says how many passes were due on each date since this schedule took effect, and, where these are several,
     *due_lately* when those of the last two days were.
     """
 
@@ -210,7 +211,7 @@ class HealthAnswer(TypedDict):
 
 
 class ToldService(TypedDict):
-    """A service that a test was sent to, and why it did not take it."""
+    """A service that a test was sent to, and why it did not accept it."""
 
     service: str
     error: str | None
@@ -297,7 +298,7 @@ class DecisionAnswer(TypedDict):
 
 
 class LookAnswer(TypedDict):
-    """What a trusted place has read before it pruned; *waiting* are packs that a later prune deletes, *deleted* those that went."""
+    """What a trusted place read before it pruned; *waiting* are packs that a later prune deletes, *deleted* those now deleted."""
 
     indexes: int
     packs: int
@@ -308,7 +309,7 @@ class LookAnswer(TypedDict):
 
 
 class ForgetAnswer(TypedDict):
-    """``forget``; *decisions* are told with ``--dry-run``, and *look* by a trusted place."""
+    """``forget``; *decisions* are reported with ``--dry-run``, and *look* by a trusted place."""
 
     removed: list[str]
     kept: int
@@ -320,7 +321,7 @@ class ForgetAnswer(TypedDict):
 
 
 class PinAnswer(TypedDict):
-    """``pin`` and ``unpin``: a snapshot gets another id when its tags change."""
+    """``pin`` and ``unpin``: a snapshot gets a new id when its tags change."""
 
     id: str
     was: str
@@ -337,14 +338,14 @@ class OpenedAnswer(TypedDict):
 
 
 class RehearseAnswer(TypedDict):
-    """``rehearse``: null for what there is not, or was not opened any more."""
+    """``rehearse``: null for one that does not exist, or was no longer opened."""
 
     repository: OpenedAnswer | None
     copy: OpenedAnswer | None
 
 
 class PruneAnswer(TypedDict):
-    """``prune``; *deferred* says what it gave way to."""
+    """``prune``; *deferred* says what it yielded to."""
 
     run: str
     deferred: str | None
@@ -380,7 +381,7 @@ class ValidAddressesAnswer(TypedDict):
 
 
 class ValidAnswer(TypedDict):
-    """``validate``; *notes* are sentences about what is allowed, and perhaps not meant."""
+    """``validate``; *notes* are sentences about what is allowed, but perhaps not intended."""
 
     host: str
     valid: Literal[True]
@@ -388,7 +389,7 @@ class ValidAnswer(TypedDict):
 
 
 class ConnectedAnswer(TypedDict):
-    """Who is connected to a database: so many sessions of one user, program and address."""
+    """Who is connected to a database: how many sessions of one user, program and address."""
 
     user: str | None
     application: str
@@ -439,7 +440,7 @@ class PlanSource(TypedDict):
 
 
 class RoomAnswer(TypedDict):
-    """What a restore takes of the volumes of its target."""
+    """The space that a restore takes on the volumes of its target."""
 
     data_bytes: int
     log_bytes: int
@@ -470,7 +471,7 @@ class PlanAnswer(TypedDict):
 
 
 class RestoredAnswer(TypedDict):
-    """What a restore or an undo came to for one database."""
+    """The result of a restore or an undo for one database."""
 
     database: str
     snapshot_id: str | None

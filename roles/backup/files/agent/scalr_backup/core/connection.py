@@ -60,7 +60,7 @@ class Connection(BaseModel):
             problem = error.errors(include_url=False, include_context=False)[0]
             name = ".".join(str(part) for part in problem["loc"])
             reason = problem["msg"].removeprefix("Value error, ")
-            raise CredentialsError(f"{container}: the label {LABEL_PREFIX}{name} makes no sense: {reason}.") from None
+            raise CredentialsError(f"{container}: the label {LABEL_PREFIX}{name} is invalid: {reason}.") from None
 
     @property
     def place(self) -> str | None:

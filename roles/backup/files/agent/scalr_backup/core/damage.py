@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is on record of an index that a pass has found damaged: a pure rule."""
+"""What is recorded about an index that a pass found damaged: a pure rule."""
 
 from __future__ import annotations
 

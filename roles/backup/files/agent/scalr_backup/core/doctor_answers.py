@@ -13,10 +13,10 @@ CheckVerdict = Literal["ok", "warning", "failed", "skipped"]
 
 
 class ExaminedAnswer(TypedDict):
-    """One check; *skipped* when it needs something that another check has found failed.
+    """One check; *skipped* when it depends on another check that failed.
 
     *details* are sentences on single containers or places, *cure* says what to do, and *command* is what to run for it. *code*
-    is that of the failure behind it, *help* the page that says more of it; empty where there is none.
+    is that of the failure behind it, *help* the page that says more about it; empty where there is none.
     """
 
     check: str

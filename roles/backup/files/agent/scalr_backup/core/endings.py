@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scalr_backup.core.discretion import SEVERITY, error_without_values
 from scalr_backup.core.units import printable
 
 # A shell's and an engine's codes: below this one a program chose its code itself; above it, a signal's number is added.
@@ -22,6 +23,8 @@ _SIGNALS = 128
 _CONNECTION_LOST = 2
 # A sentence for people has no more of them; a program in a container may print what it likes.
 MOST_WORDS = 2000
+# A message of a client program begins with its name, such as: pg_restore: error: …, or psql:<stdin>:1: ERROR:  …
+_OF_PROGRAM = re.compile(r"[^\s:]+(?::<\w+>:\d+)?: (?! )")
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,45 @@ class Command:
         return f"{self.program} in {self.container}"
 
 
-def last_words(stderr: str) -> str:
-    """What a client program says went wrong: its error lines, else its last line; empty where it says nothing."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+def last_words(stderr: str, known: Collection[str] | None = None) -> str:
+    """What a client program says went wrong: its error lines, else its last line; empty where it says nothing.
+
+    Where rows were worked on, *known* are the words that are none of a row's: only these, and PostgreSQL's own, are kept of
+    what the server said.
+    """
+    lines = list(_heads(stderr))
     errors = [line for line in lines if re.search(r"\b(error|FATAL|ERROR|PANIC)\b:", line)]
-    return printable(" ".join(errors[:3] or lines[-1:])[:MOST_WORDS])
+    told = errors[:3] or lines[-1:]
+    if known is not None:
+        told = [error_without_values(line, known) or line for line in told]
+    return printable(" ".join(told)[:MOST_WORDS])
 
 
-def ending(command: Command, exit_code: int, said: str, inspect: Callable[[], Mapping[str, Any] | None]) -> str:
-    """The sentence; *inspect* asks the engine for the container's document, where a program's own words are not enough."""
-    words = last_words(said)
+def _heads(stderr: str) -> Iterator[str]:
+    """The lines that begin a message: what follows in the fields of a server's error (DETAIL, CONTEXT) quotes rows."""
+    is_of_server = False
+    for line in filter(None, map(str.strip, stderr.splitlines())):
+        if _OF_PROGRAM.match(line):
+            is_of_server = SEVERITY.match(line) is not None
+        elif is_of_server:
+            continue
+        else:
+            is_of_server = SEVERITY.match(line) is not None
+        yield line
+
+
+def ending(
+    command: Command,
+    exit_code: int,
+    said: str,
+    inspect: Callable[[], Mapping[str, Any] | None],
+    known: Collection[str] | None = None,
+) -> str:
+    """The sentence; *inspect* asks the engine for the container's document, where a program's own words are not enough.
+
+    *known* is what ``last_words`` is given.
+    """
+    words = last_words(said, known)
     how = f"{command} {_way(exit_code)}"
     if words and 0 < exit_code < _SIGNALS and exit_code not in {*_NOT_STARTED, _CONNECTION_LOST}:
         return f"{how}: {words}"

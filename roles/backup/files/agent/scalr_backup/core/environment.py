@@ -133,7 +133,7 @@ _NO_PRUNE = "prune.yml removes the snapshots of a host that only adds, from anot
 # What only the role can do, and what there is instead.
 OF_ROLE: Mapping[str, str] = {
     "BACKUP_STATE": "docker compose down removes the agent",
-    "BACKUP_EXTRA_VARIABLES": "only Ansible has variables of others",
+    "BACKUP_EXTRA_VARIABLES": "only Ansible has variables other than the role's",
     "BACKUP_PASSWORD_DIRECTORY": f"there is no controller; {GENERATE} generates a password on this host",
     "BACKUP_ESCROW_PASSWORD": "scalr-backup key add adds a second password",
     "BACKUP_ENV_FILE": "name a file of the store's variables in BACKUP_ENVIRONMENT_FILE",
@@ -148,8 +148,8 @@ OF_ROLE: Mapping[str, str] = {
     "BACKUP_DRILL_OVERDUE_DAYS": _NO_DRILL,
     "BACKUP_METRICS_PUBLISH": "set BACKUP_METRICS_PORT, and publish that port in the compose file",
     "BACKUP_NOTIFY_TEST": "scalr-backup notify --test sends a test message",
-    "BACKUP_FLEET_NAME": "it is for the page of status.yml",
-    "BACKUP_SOCKET_PROXY": "what the agent has of Docker is decided by the compose file",
+    "BACKUP_FLEET_NAME": "it is for the page that status.yml writes",
+    "BACKUP_SOCKET_PROXY": "the compose file decides what access the agent has to Docker",
     "BACKUP_ENGINE_SOCKET": "set DOCKER_SOCKET, which the compose file reads",
     "BACKUP_IMAGE_FROM": "docker compose build or docker compose pull gets the image",
     "BACKUP_IMAGE_ID": "name the image by its digest in BACKUP_IMAGE",

@@ -26,13 +26,13 @@ class ExitCode(IntEnum):
 
 # Codes that no class has: made where several failures become one.
 COMPOSED = {
-    "checks_failed": "The verb `doctor` has found something that has failed.",
+    "checks_failed": "The verb `doctor` found a check that failed.",
     "container_paused": "A matching container is paused, and its databases cannot be saved.",
-    "container_restarting": "A matching container restarts all the time, or stopped while it was looked at.",
+    "container_restarting": "A matching container keeps restarting, or stopped while it was inspected.",
     "databases_failed": "A pass did not save every database.",
-    "internal": "An unexpected error; where it happened to one database or container, the others were done.",
+    "internal": "An unexpected error; if it concerned one database or container, the others were processed.",
     "manifest": "The dumps are saved, the manifest is not.",
-    "not_safe": "The verb `status` has found something that has failed.",
+    "not_safe": "The verb `status` found a failure.",
     "nothing_saved": "A pass saved nothing although there was something to save.",
     "retention": "The dumps are saved, old snapshots could not be removed.",
     "unreachable": "A matching container runs, and its PostgreSQL does not answer or refuses the login.",
@@ -114,19 +114,19 @@ class DockerUnreachableError(ScalrBackupError):
 
 
 class CommandLostError(DockerUnreachableError):
-    """A command's outcome is unknown, because its container was stopped meanwhile."""
+    """A command's outcome is unknown, because its container was stopped in the meantime."""
 
     code = "command_lost"
 
 
 class LateAnswerError(DockerUnreachableError):
-    """What a container was asked did not come in time."""
+    """A container did not answer in time."""
 
     code = "late_answer"
 
 
 class SilentCommandError(LateAnswerError):
-    """A command in a container says nothing for longer than it may."""
+    """A command in a container was silent for longer than allowed."""
 
 
 class CallRefusedError(ScalrBackupError):
@@ -157,7 +157,7 @@ class PostgresError(ScalrBackupError):
 
 
 class InvalidAnswerError(PostgresError):
-    """What a container has printed cannot be understood, or is more than it may be."""
+    """A container's answer cannot be understood, or is larger than allowed."""
 
     code = "invalid_answer"
 
@@ -169,7 +169,7 @@ class CredentialsError(ScalrBackupError):
 
 
 class DumpError(ScalrBackupError):
-    """A dump did not reach the repository whole; no snapshot of it remains."""
+    """A dump did not reach the repository completely; no snapshot of it remains."""
 
     code = "dump_failed"
 
@@ -181,11 +181,11 @@ class DumpError(ScalrBackupError):
 
 
 class InvalidDumpError(DumpError):
-    """What pg_dump printed is no archive; reading stopped at the first byte that is wrong."""
+    """pg_dump's output is not an archive; reading stopped at the first wrong byte."""
 
 
 class UnintelligibleDumpError(DumpError):
-    """pg_dump complains without end, or what it says cannot be understood."""
+    """pg_dump complains endlessly, or its messages cannot be understood."""
 
     code = "invalid_answer"
 
@@ -221,7 +221,7 @@ class UnreadableArchiveError(ScalrBackupError):
 
 
 class UnreadableManifestError(ScalrBackupError):
-    """The manifest of a run is there and cannot be read: what it records is unknown, which is not the same as nothing."""
+    """The manifest of a run exists but cannot be read: what it records is unknown, which is not the same as nothing."""
 
     code = "unreadable_manifest"
 
@@ -251,37 +251,37 @@ class MissingRoleError(ScalrBackupError):
 
 
 class PreparedTransactionsError(ScalrBackupError):
-    """A transaction that waits for its second phase holds the database."""
+    """A prepared transaction holds the database."""
 
     code = "prepared_transactions"
 
 
 class UnknownRunError(ScalrBackupError):
-    """No restore of this id has kept what it replaced."""
+    """No restore with this id kept what it replaced."""
 
     code = "unknown_run"
 
 
 class NoRoomError(ScalrBackupError):
-    """The volume has no room for a second copy of the database."""
+    """The volume has no space for a second copy of the database."""
 
     code = "no_room"
 
 
 class NoRoomLeftError(ScalrBackupError):
-    """A restore gave up because the live server would have run out of room; the half-made database is dropped."""
+    """A restore gave up because the live server would have run out of space; the half-made database is dropped."""
 
     code = "no_room_left"
 
 
 class RoomUnknownError(ScalrBackupError):
-    """How much room a volume has cannot be found out, so nothing is written to it."""
+    """A volume's free space cannot be determined, so nothing is written to it."""
 
     code = "room_unknown"
 
 
 class NotConfirmedError(ScalrBackupError):
-    """A restore was asked for and not confirmed."""
+    """A restore was requested but not confirmed."""
 
     code = "not_confirmed"
 
@@ -337,25 +337,25 @@ class NoImageError(NotTriedError):
 
 
 class ThrowawayError(NotTriedError):
-    """The throwaway container of a drill cannot be made, would write to a disk, or its server does not answer."""
+    """The throwaway container of a drill cannot be created, would write to a disk, or its server does not answer."""
 
     code = "throwaway_container"
 
 
 class DamagedRelationsError(ScalrBackupError):
-    """pg_amcheck found damage in a restored database, or could not look."""
+    """pg_amcheck found damage in a restored database, or could not check it."""
 
     code = "amcheck_failed"
 
 
 class AssertionsError(ScalrBackupError):
-    """A restored database is not as the operator's assertions say."""
+    """A restored database does not match the operator's assertions."""
 
     code = "assertions_failed"
 
 
 class AppendOnlyError(ScalrBackupError):
-    """A host that only adds was asked to remove something."""
+    """An append-only host was asked to remove something."""
 
     code = "append_only"
     exit_code = ExitCode.USAGE
@@ -374,7 +374,7 @@ class ForgedFilesError(ScalrBackupError):
 
 
 class UnfinishedLookError(ScalrBackupError):
-    """Not all that is new in a repository was read in time; nothing is removed."""
+    """Not everything new in a repository was read in time; nothing is removed."""
 
     code = "look_unfinished"
 
@@ -410,7 +410,7 @@ class ResticError(ScalrBackupError):
 
 
 class StalledDumpError(ResticError):
-    """restic was given nothing of a dump for longer than it may take."""
+    """restic received nothing of a dump for longer than allowed."""
 
 
 class ResticVersionError(ResticError):

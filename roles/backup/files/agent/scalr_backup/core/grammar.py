@@ -25,7 +25,8 @@ _PRIVILEGES = {
 }
 # Settings that name code which a session loads or runs; each also with a prefix of its language, such as pltcl.start_proc.
 _LOADS_CODE = re.compile(
-    r".*(?:preload_libraries|library_path|_library|_command|provider|control_path|\.(?:on_\w*init|start_proc|\w*class_?path|vmoptions|libjvm_location))\Z",
+    r".*(?:preload_libraries|library_path|_library|_command|provider|control_path"
+    r"|\.(?:on_\w*init|start_proc|boot_proc|\w*class_?path|vmoptions|libjvm_location))\Z",
     re.IGNORECASE,
 )
 
@@ -122,7 +123,7 @@ class Words:
     def end(self) -> None:
         """Raises UnknownStatementError where a word is left."""
         if self.are_left:
-            raise UnknownStatementError("it goes on where it should end")
+            raise UnknownStatementError("it continues where it should end")
 
 
 @dataclass(frozen=True)
@@ -378,5 +379,5 @@ def _whole(text: str) -> str:
         encoded(text)
     except UnicodeEncodeError:
         # Half of a character, as JSON can spell it.
-        raise UnknownStatementError("there is no character in it where one should be") from None
+        raise UnknownStatementError("it has an invalid character") from None
     return text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the whole repository grows, from what it was measured at night after night."""
+"""How the whole repository grows, from its nightly measurements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def with_size(before: SizesRecord | None, repository: str, size: SizeRecord) -> 
 
 @dataclass(frozen=True)
 class NightlyGrowth:
-    """By how many bytes a night a repository has grown since then; less than nothing where it shrank."""
+    """By how many bytes a night a repository has grown since then; negative if it shrank."""
 
     since: datetime
     bytes_a_night: int

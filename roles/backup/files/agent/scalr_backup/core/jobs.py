@@ -63,14 +63,14 @@ def _last_maintenance(kind: str) -> Callable[[StateRecord], str | None]:
 def _last_pass(state: StateRecord) -> str | None:
     """When the last one began that came to an end, be it a bad one.
 
-    One that did not, because the host went down or the agent was restarted, is made up for at the next start; but not for
-    ever, as it may be the pass itself that takes the agent down.
+    One that did not, because the host went down, the agent was restarted or another run held the lock, is made up for; but
+    one that has begun not for ever, as it may be the pass itself that takes the agent down.
     """
     unfinished = 0 < state.get("nightly_unfinished", 0) < _MOST_TRIES
     return state.get("nightly_before") if unfinished else state.get("nightly_started")
 
 
-PASS = Job("pass", ("backup", "--reason", NIGHTLY), lambda config: config.schedule, _last_pass)
+PASS = Job("pass", ("backup", "--reason", NIGHTLY), lambda config: config.schedule, _last_pass, retried=True)
 PRUNE = Job(
     "prune", ("prune", "--scheduled"), lambda config: config.prune_schedule, _last_maintenance("prune"), retried=True
 )

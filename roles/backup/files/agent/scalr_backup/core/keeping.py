@@ -33,7 +33,7 @@ def _note(config: Config, name: str, keep: Keep, made: Sequence[datetime]) -> li
         return []
     return [
         f"The schedule {config.schedule} makes {len(made)} snapshots of each database a day, of which {name} keeps {len(stay)}: "
-        "the others go with the passes that follow. To go back to an hour, and not only to a day, add hourly to it, such as "
+        "later passes remove the others. To be able to go back to an hour, not only to a day, add hourly to it, such as "
         "hourly: 48, or set backup_keep_within, such as 2d."
     ]
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import final
+
 from typing_extensions import TypedDict
 
 
@@ -16,6 +18,7 @@ class KeyRecord(TypedDict):
     current: bool
 
 
+@final
 class KeysAnswer(TypedDict):
     """``key list``."""
 
@@ -26,6 +29,7 @@ class KeysAnswer(TypedDict):
     current: str | None
 
 
+@final
 class KeyAddedAnswer(TypedDict):
     """``key add``."""
 
@@ -34,6 +38,7 @@ class KeyAddedAnswer(TypedDict):
     added: bool
 
 
+@final
 class KeysRemovedAnswer(TypedDict):
     """``key remove``: the ids of the keys."""
 

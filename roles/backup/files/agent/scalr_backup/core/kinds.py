@@ -20,14 +20,21 @@ KINDS = {
     "index_damaged": Kind(
         "warning",
         (
-            "an index gives another number of rows than its table has, so the app does not see all of them; "
-            "the backup has them, as it was made without the index. Stays until a pass has read the table by "
+            "an index returns a different number of rows than its table has, so the app does not see all of them; "
+            "the backup has them, as it was made without the index. Reported until a pass has read the table by "
             "the index again"
         ),
     ),
     "backup_failed": Kind(
         "failure",
         "the last backup of the database failed; the previous one is not overdue yet",
+    ),
+    "backup_in_future": Kind(
+        "failure",
+        (
+            "the last good backup of the database, by its record, was made later than now: the clock was set back, so "
+            "its age is unknown and it does not count until another one is made"
+        ),
     ),
     "backup_too_old": Kind(
         "failure",
@@ -170,8 +177,8 @@ KINDS = {
         "warning",
         (
             "the last scheduled pass was still running when the next came due, so there are fewer passes than"
-            " the schedule asks for: give `backup_schedule` more room, or find in the `history` what takes so"
-            " long"
+            " the schedule asks for: leave more time between passes in `backup_schedule`, or find in the "
+            "`history` what takes so long"
         ),
     ),
     "lock_too_old": Kind(
@@ -197,8 +204,8 @@ KINDS = {
     "calls_refused": Kind(
         "warning",
         (
-            "the socket proxy refused calls that the agent never makes: somebody else makes them, or has "
-            "taken the agent over; reported for a week. What was refused says where the calls are listed"
+            "the socket proxy refused calls that the agent never makes: someone else makes them, or has "
+            "taken over the agent; reported for a week. What was refused says where the calls are listed"
         ),
     ),
     "not_delivered": Kind(

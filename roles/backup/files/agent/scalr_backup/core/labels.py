@@ -5,8 +5,8 @@ from __future__ import annotations
 
 LABELS = {
     "scalr.backup": "`true`: back it up whatever its name is; `false`: leave it out, without a warning",
-    "scalr.backup.name": "the name that its backups are kept under, also when the container is deployed anew under another",
-    "scalr.backup.service": "the same, where `scalr.backup.name` says nothing",
+    "scalr.backup.name": "the name that its backups are kept under, even if the container is redeployed under another",
+    "scalr.backup.service": "the same, where `scalr.backup.name` is not set",
     "scalr.backup.row-order": (
         "which tables are dumped in the order of a key: `auto`, `off`, or the tables that stay as they are, separated by commas"
     ),

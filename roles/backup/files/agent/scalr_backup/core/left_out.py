@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from scalr_backup.core.records.left_out import LeftOutRowsRecord
 from scalr_backup.core.sql import shown_identifier
+from scalr_backup.core.units import counted
 
 # Rows are counted up to this number.
 MOST_COUNTED = 1_000_000
@@ -68,4 +69,4 @@ def _reason(one: LeftOutRowsRecord) -> str:
 def _amount(rows: int) -> str:
     if rows > MOST_COUNTED:
         return f"more than {MOST_COUNTED:,} rows"
-    return f"{rows:,} row{'' if rows == 1 else 's'}"
+    return counted(rows, "row")

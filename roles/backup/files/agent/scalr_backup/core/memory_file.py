@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that are only in memory: nothing of them is left, however a run ends."""
+"""Files in memory only: nothing of them remains, however a run ends."""
 
 from __future__ import annotations
 

@@ -8,13 +8,13 @@ import secrets
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Literal
 from urllib.parse import quote, unquote
 
 from scalr_backup.core.answers import FoundDatabase, JudgedDatabase, SnapshotAnswer
-from scalr_backup.core.clock import utc_now
+from scalr_backup.core.clock import is_in_the_future, utc_now
 from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.key_answers import KeyRecord
 from scalr_backup.core.records.databases import DatabaseRecord
@@ -36,8 +36,6 @@ AGENT_TAG = "agent="
 # Why a snapshot was made; one of these words is a tag of each.
 NIGHTLY, MANUAL, PRE_RESTORE = "nightly", "manual", "pre-restore"
 REASONS = (NIGHTLY, MANUAL, PRE_RESTORE)
-# A host's clock may be a little ahead of ours. A snapshot that is dated later than that is not believed.
-_CLOCK_SKEW = timedelta(hours=1)
 
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # What a restore keeps beside the live database: the old one, or a new one that is not what was saved. Its run's id ends
@@ -318,7 +316,7 @@ class Snapshot:
 
     def is_from_the_future(self, now: datetime) -> bool:
         """Whether its time is impossible: anyone who can add snapshots can date them at will."""
-        return self.time > now + _CLOCK_SKEW
+        return is_in_the_future(self.time, now)
 
     def as_dict(self) -> SnapshotAnswer:
         """The snapshot as the JSON contract shows it."""

@@ -19,6 +19,14 @@ _MADE_ANEW = re.compile(r"[0-9a-f]{12}_(?P<name>.+)\Z")
 _VALID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
 
 
+class EngineNames(dict[str, str]):
+    """What the engine calls containers whose backups are kept under another name; the others' own names."""
+
+    def __missing__(self, container: str) -> str:
+        """The engine has no other name for this one."""
+        return container
+
+
 def history_name(name: str, labels: Mapping[str, str]) -> str:
     """The name that stays; the container's own where nothing says another, or what is said is no name."""
     said = next((str(labels[label]) for label in LABELS if labels.get(label)), None)

@@ -239,7 +239,7 @@ def turn(before: NewDataRecord | None, after: NewDataRecord) -> str | None:
             f"{verdict.why}." if not (verdict := order_pays(after, datetime.fromisoformat(now["time"]))).pays else None
         )
     if was is not None and now is None:
-        return "rows are dumped in order again, to see whether that pays by now."
+        return "rows are dumped in order again, to see whether that pays off now."
     return None
 
 

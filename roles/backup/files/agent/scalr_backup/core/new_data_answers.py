@@ -43,7 +43,7 @@ class NewDataAnswer(TypedDict):
 
 
 class GrowthAnswer(TypedDict):
-    """By how many bytes a night the repository has grown since then; less than nothing where it shrank."""
+    """By how many bytes a night the repository has grown since then; negative if it shrank."""
 
     since: Moment
     bytes_a_night: int

@@ -35,7 +35,7 @@ class HeapTableAnswer(TypedDict):
 
 
 class RowOrderAnswer(TypedDict):
-    """Which tables of a database are dumped in which order; *why_not* is why none is, *error* why nobody knows."""
+    """Which tables of a database are dumped in which order; *why_not* is why none is, *error* why that is unknown."""
 
     ordered: list[OrderedTableAnswer]
     heap: list[HeapTableAnswer]

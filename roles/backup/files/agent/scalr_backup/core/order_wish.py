@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wanted of the order of a database's rows: by a label of its container, or by the configuration.
+"""How the rows of a database should be ordered: by a label of its container, or by the configuration.
 
 A label is ``auto``, ``off``, or a list of tables that stay in heap order, separated by commas, while the others are ordered. It
-counts before the configuration; tables that either names stay. A table is ``schema.table``, in one database alone
-``database/schema.table``, and in the configuration ``container/database/schema.table`` as well; ``*`` and ``?`` stand for
-anything in each part.
+takes precedence over the configuration; tables that either names stay in heap order. A table is ``schema.table``, in one
+database alone ``database/schema.table``, and in the configuration ``container/database/schema.table`` as well; ``*`` and
+``?`` stand for anything in each part.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def misread_label(container: Container) -> str | None:
             table_pattern(pattern, most_parts=2)
     except ValueError as error:
         return (
-            f"{container.name}: the label {LABEL} makes no sense: {printable(str(error))}; it must be auto, off, or tables "
+            f"{container.name}: the label {LABEL} is invalid: {printable(str(error))}; it must be auto, off, or tables "
             "such as public.events,app/audit.*. Its rows stay in heap order."
         )
     return None

@@ -46,8 +46,41 @@ _TREES = (
     "/opt/scalr/services/backup", "/proc", "/run/buildkit", "/run/containerd", "/run/crio", "/run/dbus", "/run/docker",
     "/run/incus", "/run/k3s", "/run/podman", "/run/systemd", "/var/lib/incus", "/var/lib/lxd", "/var/snap/lxd",
 )  # fmt: skip
-# Files that say who is root, where they may be written.
-_FILES = {"/etc/crontab", "/etc/group", "/etc/passwd", "/etc/shadow", "/etc/sudoers"}
+# Files that say who is root, and directories that hold one among other things, where they may be written.
+_FILES = {
+    "/etc/crontab", "/etc/docker", "/etc/docker/daemon.json", "/etc/group", "/etc/gshadow", "/etc/passwd", "/etc/security",
+    "/etc/shadow", "/etc/sudoers", "/root/.config", "/usr/share", "/var/lib/containers/storage",
+    "/var/lib/containers/storage/volumes", "/var/lib/docker/volumes/metadata.db",
+}  # fmt: skip
+# Places of which all that is below says who is root, or is run by root, where it may be written: these, what begins so, and
+# what has such a part.
+_WRITABLE_TREES = (
+    "/bin", "/boot", "/etc/alternatives", "/etc/apt", "/etc/binfmt.d", "/etc/cni", "/etc/containerd", "/etc/containers",
+    "/etc/crio", "/etc/dbus-1", "/etc/default", "/etc/dhcp", "/etc/docker/plugins", "/etc/grub.d", "/etc/kernel",
+    "/etc/kubernetes", "/etc/network", "/etc/NetworkManager", "/etc/networkd-dispatcher", "/etc/polkit-1", "/etc/ppp",
+    "/etc/rancher", "/etc/ssh", "/etc/sysconfig", "/etc/systemd", "/etc/tmpfiles.d", "/etc/udev", "/etc/update-motd.d",
+    "/etc/xinetd.d", "/lib", "/lib32", "/lib64", "/libx32", "/opt/cni", "/opt/containerd", "/run/sudo", "/run/udev",
+    "/sbin", "/sys", "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/libx32", "/usr/local/bin",
+    "/usr/local/lib", "/usr/local/lib64", "/usr/local/libexec", "/usr/local/sbin", "/usr/sbin", "/var/lib/cloud",
+    "/var/lib/containerd", "/var/lib/docker/buildkit", "/var/lib/docker/containerd", "/var/lib/docker/containers",
+    "/var/lib/docker/image", "/var/lib/docker/network", "/var/lib/docker/overlay2", "/var/lib/docker/plugins",
+    "/var/lib/docker/rootfs", "/var/lib/docker/runtimes", "/var/lib/docker/swarm", "/var/lib/docker/vfs", "/var/lib/dpkg",
+    "/var/lib/rpm", "/var/spool/at", "/var/spool/cron",
+)  # fmt: skip
+_BEGINNINGS = (
+    "/etc/anacrontab", "/etc/bash", "/etc/cron", "/etc/dnf", "/etc/doas", "/etc/dpkg", "/etc/dracut", "/etc/environment",
+    "/etc/init", "/etc/ld.so", "/etc/logrotate", "/etc/modprobe", "/etc/modules", "/etc/pam", "/etc/profile", "/etc/rc.",
+    "/etc/rc0.d", "/etc/rc1.d", "/etc/rc2.d", "/etc/rc3.d", "/etc/rc4.d", "/etc/rc5.d", "/etc/rc6.d", "/etc/rcS.d",
+    "/etc/security/namespace", "/etc/security/pam_env", "/etc/sudo", "/etc/sysctl", "/etc/yum", "/etc/zsh", "/root/.bash",
+    "/root/.profile", "/root/.zsh", "/var/lib/containers/storage/libpod", "/var/lib/containers/storage/overlay",
+)  # fmt: skip
+_OF_USERS = (
+    "/.bash_profile/", "/.bashrc/", "/.config/containers/", "/.config/systemd/", "/.docker/", "/.profile/", "/.ssh/",
+)  # fmt: skip
+# What lies there all the same, and containers mount by habit.
+_HARMLESS = ("/sys/kernel/mm", "/usr/lib/locale", "/usr/lib/ssl")
+# The agent's, under the names that the role gives them.
+_OWN_VOLUMES = {"scalr-backup-cache", "scalr-backup-repository", "scalr-backup-socket", "scalr-backup-state"}
 _ENGINES = ("buildkit", "containerd", "crio", "docker", "incus", "lxd", "podman")
 
 OWN = "it is one of scalr.backup's own containers"
@@ -103,10 +136,13 @@ def obstacle(document: Mapping[str, Any], *, accepted: bool) -> str | None:  # n
 def _of_mounts(mounts: Sequence[Mapping[str, Any]]) -> str | None:
     for mount in mounts:
         source, destination = str(mount.get("Source")), str(mount.get("Destination"))
-        writable = mount.get("RW") is not False
-        if mount.get("Type") == "bind" and (_is_powerful(source) or (writable and source in _FILES)):
+        if mount.get("Type") != "bind":
+            continue
+        if _is_powerful(source):
             return f"it mounts {source} of the host"
-        if mount.get("Type") == "bind" and _is_socket(destination):
+        if mount.get("RW") is not False and _makes_root(source):
+            return f"it may write to {source} of the host"
+        if _is_socket(destination):
             return f"it mounts an engine's socket at {destination}"
     return None
 
@@ -123,16 +159,40 @@ def _is_socket(path: str) -> bool:
     return name.endswith(".sock") and any(engine in name for engine in _ENGINES)
 
 
-def _is_powerful(source: str) -> bool:
-    """Whether a place of the host is one from which its engine, or the host, can be had."""
+def _plain(source: str) -> str:
+    """A place of the host by its usual name."""
     path = "/" + re.sub("/+", "/", source).removeprefix("/").removesuffix("/")
-    if "/../" in f"{path}/":
-        return True
     if path == "/var/run" or path.startswith("/var/run/"):
         path = path.removeprefix("/var")
+    # Where containers' users are mapped, the engine keeps everything one directory deeper.
+    return re.sub(r"^/var/lib/docker/[0-9]+[.][0-9]+(/|\Z)", r"/var/lib/docker\1", path)
+
+
+def _is_below(path: str, trees: Sequence[str]) -> bool:
+    return any(path == tree or path.startswith(f"{tree}/") for tree in trees)
+
+
+def _makes_root(source: str) -> bool:
+    """Whether whoever may write to a place of the host says who is root there, or what root runs."""
+    path = _plain(source)
+    if _is_below(path, _HARMLESS):
+        return False
+    if path in _FILES or path.startswith(_BEGINNINGS) or any(part in f"{path}/" for part in _OF_USERS):
+        return True
+    return _is_below(path, _WRITABLE_TREES)
+
+
+def _is_powerful(source: str) -> bool:
+    """Whether a place of the host is one from which its engine, the host, or the backups can be had."""
+    path = _plain(source)
+    if "/../" in f"{path}/" or "/./" in f"{path}/":
+        return True
+    volume = re.match("/var/lib/(docker|containers/storage)/volumes/([^/]+)", path)
+    if volume and volume[2] in _OWN_VOLUMES:
+        return True
     if path in _DIRECTORIES or _is_socket(path) or re.fullmatch(r"/run/user/[0-9]+(/docker|/podman)?", path):
         return True
-    return any(path == tree or path.startswith(f"{tree}/") for tree in _TREES)
+    return _is_below(path, _TREES)
 
 
 def joined(document: Mapping[str, Any], kinds: Sequence[str] = SHARED) -> list[tuple[str, str]]:
@@ -154,24 +214,27 @@ def of_shared(document: Mapping[str, Any], kind: str, *, accepted: bool) -> str 
     return None if accepted else _of_namespaces(document.get("HostConfig") or {}, [kind])
 
 
-def volumes(document: Mapping[str, Any]) -> list[str]:
-    """The volumes that may be another name for a place of the host."""
+def volumes(document: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """The volumes that may be another name for a place of the host, and whether they may be written."""
     return [
-        mount["Name"]
+        (mount["Name"], mount.get("RW") is not False)
         for mount in document.get("Mounts") or ()
         if mount.get("Type") == "volume" and mount.get("Driver") == "local" and isinstance(mount.get("Name"), str)
     ]
 
 
-def of_volume(name: str, volume: Mapping[str, Any] | None) -> str | None:
+def of_volume(name: str, volume: Mapping[str, Any] | None, *, writable: bool) -> str | None:
     """What power a volume gives, as half a sentence; None for none."""
+    if name in _OWN_VOLUMES:
+        return f"its volume {name} is scalr.backup's own"
     options = (volume or {}).get("Options") or {}
     device = options.get("device")
     if options.get("type") == "overlay":
         return f"its volume {name} is an overlay of directories of the host"
-    if not isinstance(device, str) or not device.startswith("/") or not _is_powerful(device):
+    if not isinstance(device, str) or not device.startswith("/"):
         return None
-    return f"its volume {name} is {device} of the host"
+    is_power = _is_powerful(device) or (writable and _makes_root(device))
+    return f"its volume {name} is {device} of the host" if is_power else None
 
 
 def through(
@@ -204,7 +267,7 @@ def through(
 
 
 def _of_volumes(document: Mapping[str, Any], volume: Callable[[str], Mapping[str, Any] | None]) -> str | None:
-    for name in volumes(document):
-        if held := of_volume(name, volume(name)):
+    for name, writable in volumes(document):
+        if held := of_volume(name, volume(name), writable=writable):
             return held
     return None

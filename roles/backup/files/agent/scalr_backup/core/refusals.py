@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the socket proxy has refused, as the agent remembers it: counts that outlive the proxy's own.
 
-The proxy counts from zero each time that it starts, and tells which start it was.
+The proxy counts from zero each time that it starts, and says which start it was.
 """
 
 from __future__ import annotations

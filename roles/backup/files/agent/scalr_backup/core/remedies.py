@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What helps against a failure, by its code: the cure that docs/troubleshooting.md gives, and the command to run next.
+"""What to do about a failure, by its code: the remedy that docs/troubleshooting.md gives, and the command to run next.
 
-Only failures that something is found wrong by are here: those of passes, drills, copies and the repository's upkeep.
+It has only failures that become findings: those of passes, drills, copies and the repository's maintenance.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _CURES = {
     "assertions_failed": "check that day's data, then the SQL file",
     "busy": "wait for it; scalr-backup backup --wait does",
     "call_refused": (
-        "give that container the label scalr.backup=true, or let backup_containers name it; docker logs "
-        "scalr-backup-socket-proxy lists what was refused"
+        "label that container scalr.backup=true, or add it to backup_containers; docker logs scalr-backup-socket-proxy "
+        "lists what was refused"
     ),
     "command_lost": "the message says what state the container is in; check its log, then run this again",
     "configuration": "correct the variable and run site.yml, or docker compose up without Ansible",
     "container_gone": "if it comes back, the next pass saves it; if not, stop expecting it",
     "container_paused": "unpause it and run the command again",
     "container_refused": (
-        "take that power away from the container, or leave it out with backup_exclude; for a namespace of the host, "
-        "backup_host_namespaces_accepted may name it"
+        "remove that power from the container, or leave it out with backup_exclude; a namespace of the host may also be "
+        "accepted with backup_host_namespaces_accepted"
     ),
     "container_restarting": "check the container's log",
     "container_stopped": "start it and run the command again",
@@ -37,51 +37,55 @@ _CURES = {
     "docker_unreachable": "run docker ps on the host, then site.yml",
     "dump_failed": "read pg_dump's error in the message; run backup.yml again",
     "dump_too_large": (
-        "if the database is so large (wide sparse tables, columnar storage, TOAST), raise backup_dump_size_factor and run "
-        "site.yml; else see what runs in that container"
+        "if the database really is that large (wide sparse tables, columnar storage, TOAST), raise backup_dump_size_factor "
+        "and run site.yml; otherwise check what runs in that container"
     ),
-    "forged_files": "read Forged files before you do anything: take the host's key to the store away first",
+    "forged_files": "read Forged files before you do anything: first revoke the host's key to the store",
     "forged_snapshots": (
         "read Forged snapshots before you do anything; if a clock was ahead, scalr-backup forget --remove-future "
         "removes the snapshots dated in the future"
     ),
     "internal": "report it with the message and the log",
     "interrupted": "run it again",
-    "invalid_answer": "see what runs in that container in the place of psql and pg_dump; make it anew from an image you trust",
-    "late_answer": "see what its server is busy with (pg_stat_activity) and the container's log, then run backup.yml again",
-    "look_unfinished": "run prune.yml again, which goes on from there; if a host has not saved that much, look who else does",
+    "invalid_answer": "check what runs in that container in place of psql and pg_dump; recreate it from an image you trust",
+    "late_answer": "check what its server is busy with (pg_stat_activity) and the container's log, then run backup.yml again",
+    "look_unfinished": (
+        "run prune.yml again: it continues from there; if no host has saved that much, find out who else writes there"
+    ),
     "manifest": "run backup.yml again; without it, a restore cannot verify row counts",
     "missing_extension": "restore into a container whose image has it (-e target=)",
     "missing_role": "create the role that the message names",
     "nothing_saved": "start the containers, or leave them out with backup_exclude",
     "older_server": "restore into a container of that version or a newer one (-e target=)",
     "postgres": (
-        "read its error and the container's log; if it refuses the login, the volume was initialised with another "
-        "role than POSTGRES_USER"
+        "read its error and the container's log; if it refuses the login, the volume was initialised with a role "
+        "other than POSTGRES_USER"
     ),
     "repository_locked": "wait; if nothing is running anywhere, scalr-backup unlock removes stale locks",
     "repository_missing": (
         "check the address, the mount, the bucket; only if the repository is really gone, run scalr-backup init"
     ),
-    "repository_refused": "the message says which, and which variable to correct",
+    "repository_refused": "the message says what was refused, and which variable to correct",
     "repository_unreachable": "check the network, the name servers and backup_repository",
-    "repository_unreadable": ("check.yml says which; for an append-only host, Coming back says how to undo the damage"),
+    "repository_unreadable": (
+        "check.yml says which file; for an append-only host, Coming back says how to undo the damage"
+    ),
     "restic": "read its error; check.yml says whether the repository is intact",
     "restic_version": "set backup_restic_image to 0.19 or newer",
     "restore_failed": (
         "read pg_restore's error in the message; if it names an object, see objects that no restore can make again"
     ),
     "roles_not_saved": "read pg_dumpall's error in the message; run backup.yml again",
-    "row_order": "read the warning; if it names an index, make that anew, and look for other damage",
+    "row_order": "read the warning; if it names an index, rebuild that index, and look for other damage",
     "too_many_keys": "remove some, see keys",
     "two_hosts": "give each host its own name or its own repository",
     "unreachable": (
-        "check the container's log; if it says that a role does not exist, the volume was initialised with another "
-        "role than POSTGRES_USER"
+        "check the container's log; if it says that a role does not exist, the volume was initialised with a role "
+        "other than POSTGRES_USER"
     ),
     "unreadable_archive": (
-        "it is older than the dumped server: use the same major version; if a statement cannot be parsed, use another "
-        "snapshot, and find out who may write to the repository"
+        "if pg_restore is older than the dumped server, use the same major version; if a statement cannot be parsed, use "
+        "another snapshot, and find out who may write to the repository"
     ),
     "unreadable_globals": (
         "report it; meanwhile restore with without_manifest=true, which takes the roles from another pass"
@@ -138,7 +142,7 @@ def command(code: str | None, host: str, container: str = "") -> str | None:
     return {
         "call_refused": "docker logs --tail 20 scalr-backup-socket-proxy",
         "docker_unreachable": "docker ps",
-        "forged_files": "read Forged files before you do anything: take the host's key to the store away first",
+        "forged_files": "read Forged files before you do anything: first revoke the host's key to the store",
         "forged_snapshots": f"{_VERB} forget --remove-future",
         "internal": "docker logs --tail 50 scalr-backup",
         "repository_locked": f"{_VERB} unlock",

@@ -65,12 +65,12 @@ def _pack(document: Any) -> str:
 
 def _require_id(found: object) -> str:
     if not isinstance(found, str) or not _ID.fullmatch(found):
-        raise StrangeIndexError("names something by no id")
+        raise StrangeIndexError("names something without a valid id")
     return found
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        raise StrangeIndexError("says something twice")
+        raise StrangeIndexError("repeats a JSON key")
     return document

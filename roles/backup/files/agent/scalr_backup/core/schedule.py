@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
+from scalr_backup.core.clock import is_in_the_future
 from scalr_backup.core.config import Config
 from scalr_backup.core.records.schedule import ScheduleRecord
 
@@ -181,8 +182,10 @@ def previous_moment(config: Config, cron: str, now: datetime) -> datetime:
 
 
 def missed_moment(config: Config, cron: str, now: datetime, last_run: datetime | None, first_started: datetime) -> bool:
-    """Whether one has gone by since the last run, or since the installation."""
-    return previous_moment(config, cron, now) > max(last_run or first_started, first_started)
+    """Whether one has gone by since the last run, or since the installation; a run in the future is none."""
+    if last_run is None or is_in_the_future(last_run, now):
+        last_run = first_started
+    return previous_moment(config, cron, now) > max(last_run, first_started)
 
 
 def lateness(config: Config) -> timedelta:

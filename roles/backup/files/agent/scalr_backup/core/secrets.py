@@ -147,7 +147,7 @@ def _text(path: Path) -> str | None:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}; {_who_opens_it()}.") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is no text in UTF-8; write it anew.") from None
+        raise ConfigurationError(f"{path} is not UTF-8 text; write it again.") from None
 
 
 def _is_there(path: Path) -> bool:

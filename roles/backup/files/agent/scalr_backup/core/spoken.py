@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a container says, held to limits and to the shape that was asked for: it may be broken, or somebody else's by now.
+"""What a container answers, held to limits and to the expected shape: it may be broken, or under somebody else's control.
 
 Whatever its programs print is data. What is too much, is no JSON, or is not of the declared shape, is an InvalidAnswerError:
 that container's own failure, and nobody else's. Nothing else is raised here.
@@ -64,7 +64,7 @@ class Shape(Generic[Said]):
         from pydantic import ValidationError  # noqa: PLC0415
 
         if self._most_rows is not None and len(rows) > self._most_rows:
-            raise no_sense(subject, f"it has {len(rows):,} rows, and {self._most_rows:,} are the most")
+            raise no_sense(subject, f"it has {len(rows):,} rows, but at most {self._most_rows:,} are allowed")
         try:
             return self._rows.validate_python(list(rows))
         except ValidationError as error:
@@ -91,15 +91,15 @@ class Shape(Generic[Said]):
 
 def too_much(subject: str, most_bytes: int = MOST_BYTES) -> InvalidAnswerError:
     """The error for who prints more than it may; it has been ended."""
-    return InvalidAnswerError(f"{subject} printed more than {human_bytes(most_bytes)} and was ended; {_CURE}.")
+    return InvalidAnswerError(f"{subject} printed more than {human_bytes(most_bytes)} and was stopped; {_CURE}.")
 
 
 def no_sense(subject: str, why: str) -> InvalidAnswerError:
     """The error for an answer that cannot be understood."""
-    return InvalidAnswerError(f"The answer of {subject} makes no sense: {why}; {_CURE}.")
+    return InvalidAnswerError(f"The answer of {subject} is invalid: {why}; {_CURE}.")
 
 
-_CURE = "see what runs in that container in the place of PostgreSQL's programs"
+_CURE = "check what runs in that container in place of PostgreSQL's programs"
 
 
 def _refuse(constant: str) -> None:
@@ -113,7 +113,7 @@ def _text(value: object) -> str:
         try:
             encoded(value)
         except UnicodeEncodeError:
-            raise ValueError("a text holds what is no character") from None
+            raise ValueError("a text has an invalid character") from None
     if "\0" in value:
         raise ValueError("a text holds a null byte")
     return value

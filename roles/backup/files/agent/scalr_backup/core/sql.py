@@ -52,7 +52,7 @@ def split_statements(script: str, *, asides: bool = True) -> Iterator[Statement]
     for token in _TOKEN.finditer(script):
         text, kind = token.group(), token.lastgroup
         if kind == "aside" and not asides:
-            raise ValueError(f"a comment or a command of psql's stands at character {token.start() + 1}")
+            raise ValueError(f"there is a comment or a psql command at character {token.start() + 1}")
         if kind == "aside" or (kind == "space" and not words):
             continue
         if text in {"'", '"'}:

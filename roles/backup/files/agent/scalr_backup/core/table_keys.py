@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which key of a table gives its rows a place that they keep: a pure decision over what the catalogs and statistics say.
+"""Which key gives the rows of a table a stable order: a pure decision based on catalogs and statistics.
 
-Rows in such an order are saved anew only where they have changed (docs/row-order.md). A key is good for that when it is total,
-so that each row has one place, and when new rows come at its end, or near each other: in the order of random keys, a night's
+Rows in such an order are saved anew only where they have changed (docs/row-order.md). A key is suitable if it is total,
+so that each row has one place, and if new rows come at its end, or near each other: in the order of random keys, a night's
 new rows would be spread over the whole table, while in the heap they lie together.
 
-Whatever a comparison runs has to be the server's own: an operator class that somebody has made would run that one's code with
-the rights of the backup's role.
+Whatever a comparison runs has to be the server's own: a user-defined operator class would run its author's code with
+the privileges of the backup's role.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ _MAKES_SORTED_UUIDS = re.compile(
     r'(?:^|[.\s("])"?(?:uuid_?(?:generate_)?v[67]|gen(?:erate)?_uuid_?v[67]|uuid[67])"?\s*\('
 )
 
-_WANTED = "a primary key, or a unique index on NOT NULL columns, whose first grows: an identity column, or a time"
+_WANTED = (
+    "a primary key, or a unique index on NOT NULL columns, whose first column grows: an identity column, a date or a "
+    "timestamp"
+)
 
 
 class KeyColumn(TypedDict):
@@ -159,9 +162,11 @@ def _unfit(schema: str, table: str, index: UniqueIndex) -> NoKey | None:
         whole = relation_name(schema, index["name"])
         return NoKey(f"its unique index {called} is not valid", f"REINDEX INDEX CONCURRENTLY {whole}")
     if index["expression"]:
-        return NoKey(f"its unique index {called} is over an expression", "a unique index on columns alone")
+        return NoKey(f"its unique index {called} is on an expression", "a unique index on columns alone")
     if index["partial"]:
-        return NoKey(f"its unique index {called} has a condition and so not all rows", "a unique index without WHERE")
+        return NoKey(
+            f"its unique index {called} is partial, so it does not have all rows", "a unique index without WHERE"
+        )
     if not index["immediate"]:
         return NoKey(f"its key {called} is deferrable", "a primary key or a unique index that is not deferrable")
     return next((why for column in index["columns"] if (why := _unfit_column(table, called, column))), None)
@@ -175,9 +180,7 @@ def _unfit_column(table: str, index: str, column: KeyColumn) -> NoKey | None:
             f"ALTER TABLE {table} ALTER COLUMN {quote_identifier(column['name'])} SET NOT NULL",
         )
     if column["generated"]:
-        return NoKey(
-            f"the column {name} of its key {index} is generated", "a key whose columns are stored as they come"
-        )
+        return NoKey(f"the column {name} of its key {index} is generated", "a key without generated columns")
     if not column["own_type"]:
         return NoKey(
             f"the type of the column {name} of its key {index} is not one of PostgreSQL's own",
@@ -190,7 +193,7 @@ def _unfit_column(table: str, index: str, column: KeyColumn) -> NoKey | None:
         )
     if not column["usual_order"]:
         return NoKey(
-            f"its unique index {index} orders the column {name} otherwise than the column's own type and collation do",
+            f"its unique index {index} orders the column {name} differently from the column's own type and collation",
             "a unique index with the default operator class and the column's own collation",
         )
     return None
@@ -209,7 +212,7 @@ def _growth(table: str, column: KeyColumn, known: Statistics | None, *, kept: bo
         return _Growth(f"{name} {why}", permille, by_definition=column["type"] not in _TIMES)
     least = GROWING_PERMILLE if column["type"] in _INTEGERS | _TIMES else OTHERS_PERMILLE
     if permille is not None and permille >= least - (_KEPT_PERMILLE if kept else 0):
-        return _Growth(f"{name} is almost in the order of the rows (correlation {permille / 1000:.2f})", permille)
+        return _Growth(f"{name} almost follows the order of the rows (correlation {permille / 1000:.2f})", permille)
     if permille is None and kept:
         return _Growth(f"{name} was found to grow before", None)
     return _not_growing(table, column, known, permille)
@@ -224,7 +227,7 @@ def _grows_by_definition(column: KeyColumn, statistics: ColumnStatistics | None,
     if column["type"] == "uuid":
         return _sorted_uuids(column, statistics, kept=kept)
     if column["type"] in _TIMES and (statistics is None or statistics.permille is None):
-        return "is a time"
+        return "is a date or a timestamp"
     return None
 
 
@@ -235,26 +238,27 @@ def _sorted_uuids(column: KeyColumn, statistics: ColumnStatistics | None, *, kep
         found = statistics.sorted_uuids or 0
         # One that was changed over from random ones keeps those it had.
         if found == statistics.sampled or ((made or kept) and 2 * found >= statistics.sampled):
-            return "holds UUIDs that begin with the time"
+            return "holds UUIDs ordered by time"
         return None
-    return "is filled with UUIDs that begin with the time" if made else None
+    return "is filled with UUIDs ordered by time" if made else None
 
 
 def _not_growing(table: str, column: KeyColumn, known: Statistics | None, permille: int | None) -> NoKey:
     name = shown_identifier(column["name"])
     if permille is None and known is None:
         return NoKey(
-            f"nothing tells how {name} grows: the statistics of its columns may not be read",
-            "let the backup's role read pg_catalog.pg_stats, or a key that an identity column leads",
+            f"it is unknown how {name} grows: the backup's role may not read its statistics",
+            "let the backup's role read pg_catalog.pg_stats, or use a key that begins with an identity column",
         )
     if permille is None:
-        return NoKey(f"nothing tells how {name} grows: there are no statistics of it", f"ANALYZE {table}")
+        return NoKey(f"it is unknown how {name} grows: it has no statistics", f"ANALYZE {table}")
     if column["type"] == "uuid":
         return NoKey(
-            f"its key {name} holds random UUIDs: new rows would be spread over all of it, and lie together in the heap",
-            "UUIDs of version 7, which begin with the time (uuidv7() since PostgreSQL 18)",
+            f"its key {name} holds random UUIDs: new rows would be spread over the whole table, but lie together in the heap",
+            "UUIDs of version 7, which are ordered by time (uuidv7() since PostgreSQL 18)",
         )
     return NoKey(
-        f"its key {name} does not grow as rows come (correlation {permille / 1000:.2f}): new rows would be spread over all of it",
+        f"its key {name} does not grow as rows are added (correlation {permille / 1000:.2f}): new rows would be spread over "
+        "the whole table",
         _WANTED,
     )

@@ -41,13 +41,13 @@ def choice(text: str, timezone: str) -> str | None:
     if is_repeated(earlier):
         later = earlier.replace(fold=1)
         return (
-            f"{text} happened twice in {timezone}, because the clocks went back: the earlier one was taken, "
+            f"{text} happened twice in {timezone}, because the clocks went back: the earlier one was used, "
             f"{earlier.astimezone(UTC):%H:%M} UTC. For the later one, give {text}{offset(later)}."
         )
     if is_left_out(earlier):
         # There and back again, it is a time that the clock shows.
         real = earlier.astimezone(UTC).astimezone(earlier.tzinfo)
-        return f"{text} never happened in {timezone}, because the clocks went forward: it was taken for {real:%H:%M}."
+        return f"{text} never happened in {timezone}, because the clocks went forward: it was read as {real:%H:%M}."
     return None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Advice in the words of an agent that environment variables configure: there is no role, no playbook and no controller."""
+"""Advice for an agent that is configured by environment variables: there is no role, no playbook and no controller."""
 
 from __future__ import annotations
 
@@ -40,9 +40,12 @@ _CLAUSES = (
         "set backup_restic_image to 0.19 or newer",
         "set BACKUP_RESTIC_IMAGE to 0.19 or newer, and run docker compose build",
     ),
-    ("recovery_kit.yml makes a page for the safe", f"{GENERATE} says where it is"),
+    ("recovery_kit.yml generates a page for the safe", f"{GENERATE} says where it is"),
     (f"{GENERATE} generates one", PUT_BACK),
-    ("the message says which, and which variable to correct", "the message says which, and what to correct"),
+    (
+        "the message says what was refused, and which variable to correct",
+        "the message says what was refused, and what to correct",
+    ),
     (
         "Run drill.yml from the controller, or the script drill in backup_directory on the host: both start the drill in a "
         "container that may",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, cast
 
 from scalr_backup import __version__
@@ -21,10 +21,13 @@ from scalr_backup.core.errors import ConfigurationError
 from scalr_backup.core.jobs import JOBS, TRY_AGAIN_AFTER, Job
 from scalr_backup.core.logs import LEVELS, make_logger
 from scalr_backup.core.progress import Event, Pace
+from scalr_backup.core.units import counted
 from scalr_backup.tools.state import State
 
 # Seconds between two looks at the clock and at the configuration: both may change under us.
 _TICK_SECONDS = 5.0
+# A clock that is set back by more has made plans worthless; a smaller correction is an ordinary one.
+_SET_BACK = timedelta(minutes=1)
 # Characters of what a job said on its standard error that the log keeps.
 _LAST_WORDS = 2000
 _LAST_WORDS_SECONDS = 5.0
@@ -61,6 +64,7 @@ class Server:
         self._refused: str | None = None
         self._log = make_logger()
         self._due: dict[Job, datetime] = {}
+        self._seen = utc_now()
 
     def run(self) -> int:
         """Serve until SIGTERM, SIGINT or SIGHUP; the exit code is 0 after a clean end."""
@@ -109,6 +113,11 @@ class Server:
         return job.missed(self._config, self._state.read(), self._state.first_started(now), now)
 
     def _run_due(self) -> None:
+        before, self._seen = self._seen, utc_now()
+        if self._seen < before - _SET_BACK:
+            # What was planned by a clock that was ahead may be due in years.
+            self._log.warning("The clock was set back; jobs are scheduled anew.")
+            self._plan()
         for job in JOBS:
             due = self._due.get(job)
             if due is not None and utc_now() >= due:
@@ -120,7 +129,7 @@ class Server:
         """Say how often a job came due while it, or another one, still ran: it has run once for all of these."""
         left_out = job.due_between(self._config, due, utc_now())
         if left_out and not self._stopping.is_set():
-            times = f"{left_out} more time{'' if left_out == 1 else 's'}"
+            times = counted(left_out, "more time")
             text = f"The {job.name} came due {times} while a job ran. What is missed is not caught up on."
             self._log.warning(text, job=job.name, missed=left_out)
 

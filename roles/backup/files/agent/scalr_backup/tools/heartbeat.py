@@ -46,7 +46,7 @@ class Heartbeat:
     def __init__(self, url: str) -> None:
         self._url = _split(url)
         # All of the address that may be shown.
-        self.name = f"the heartbeat's server {self._url.hostname}"
+        self.name = f"the heartbeat server {self._url.hostname}"
 
     def send(self, signal: str, run: str, body: str = "") -> Beat:
         """Send a signal, up to three times; *run* is a UUID that ties the end to the start. Never raises."""

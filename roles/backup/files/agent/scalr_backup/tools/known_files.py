@@ -64,26 +64,51 @@ class KnownFiles:
 
 
 class KnownFilesStore:
-    """Where it is kept, by the repository's id and its address: the copy of a repository has the same id, and other files."""
+    """Where it is kept, by the repository's id and its address: the copy of a repository has the same id, and other files.
+
+    An id is what somebody may have written into the repository. So this also tells whether another was last at the address.
+    """
 
     def __init__(self, repository_id: str, directory: Path | None = None, *, address: str = "") -> None:
         name = "".join(letter for letter in repository_id if letter.isalnum())[:64]
-        place = directory or STATE_DIRECTORY
+        self._place = directory or STATE_DIRECTORY
         # As it was called when nobody thought of copies.
-        self._former = place / f"files-{name}.json"
+        self._former = self._place / f"files-{name}.json"
         digest = hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:16]
-        self._path = place / f"files-{name}-{digest}.json" if address else self._former
+        self._of_address = f"-{digest}.json" if address else ""
+        self._path = self._place / f"files-{name}{self._of_address}" if address else self._former
+        self._writes = True
+
+    def former_id(self) -> str | None:
+        """The id of the repository that was last seen at this address, where it is another one."""
+        last = self._last()
+        if last is None or last == self._path:
+            return None
+        return last.name.removeprefix("files-").removesuffix(self._of_address)
+
+    def take_over(self) -> None:
+        """Take what is remembered of the repository that was last seen at this address for what is remembered of this one."""
+        if (last := self._last()) is not None:
+            last.replace(self._path)
+        for path in self._all():
+            if path != self._path:
+                path.unlink(missing_ok=True)
+
+    def only_read(self) -> None:
+        """From now on, write nothing down."""
+        self._writes = False
 
     def read(self) -> KnownFiles:
         """What is remembered; nothing where that is not there, or is not what this version writes."""
         try:
-            path = self._path if self._path.exists() else self._former
-            return _parse(json.loads(path.read_bytes()))
+            return _parse(json.loads((self._last() or self._former).read_bytes()))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return KnownFiles()
 
     def write(self, known: KnownFiles) -> None:
         """Remember this, in one piece."""
+        if not self._writes:
+            return
         if len(known.packs) > _MOST_FILES:
             raise ScalrBackupError(
                 f"The repository has more than {_MOST_FILES} packs, more than a trusted place can remember: give each host a "
@@ -97,6 +122,14 @@ class KnownFilesStore:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._path)
+
+    def _last(self) -> Path | None:
+        """The document of this address that was written last."""
+        return max(self._all(), key=lambda path: (path.stat().st_mtime_ns, path == self._path), default=None)
+
+    def _all(self) -> list[Path]:
+        """The documents of this address: one, unless another repository was there before."""
+        return list(self._place.glob(f"files-*{self._of_address}")) if self._of_address else []
 
 
 def _parse(document: dict[str, object]) -> KnownFiles:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The file of the repository's password, generated where nobody has one yet."""
+"""The file with the repository's password, which is generated if there is none yet."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def generate(path: Path) -> bool:
         return False
     except OSError as error:
         raise ConfigurationError(
-            f"The password {path} cannot be written: {error.strerror}; its directory must be root's, and so must the process."
+            f"The password {path} cannot be written: {error.strerror}; its directory must belong to root, and the "
+            "process must run as root."
         ) from None
     finally:
         with suppress(OSError):
@@ -53,6 +54,4 @@ def generate(path: Path) -> bool:
 def _require_content(path: Path) -> None:
     """Raises ConfigurationError for a file that nothing can be opened with, and OSError where it cannot be read."""
     if not path.read_bytes().strip(b"\n"):
-        raise ConfigurationError(
-            f"The file {path} is there, but there is no password in it: remove it, then run this again."
-        )
+        raise ConfigurationError(f"The file {path} exists but contains no password: remove it, then run this again.")

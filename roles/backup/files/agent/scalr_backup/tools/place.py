@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a repository lies: on this host, so that whatever takes the host takes its backups too, or elsewhere.
+"""Where a repository is: on this host, so that losing the host means losing its backups too, or elsewhere.
 
 Known are the address of the repository, the names and addresses that the inventory has for the host, and what is mounted
-where the agent looks for a directory. What only a name server knows is not asked.
+where the agent looks for a directory. Name servers are not asked.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from scalr_backup.core import new_data
+from scalr_backup.core.clock import is_in_the_future
 from scalr_backup.core.damage import note_damage
 from scalr_backup.core.errors import InterruptedRunError
 from scalr_backup.core.growth import with_size
@@ -176,12 +177,14 @@ class State:
         return self._file.changed()
 
     def first_started(self, now: datetime, document: StateRecord | None = None) -> datetime:
-        """When this agent first saw its state directory; *now* the first time. *document* is what was just read, if it was."""
+        """When this agent first saw its state directory; *now* the first time, and where that is in the future.
+
+        *document* is what was just read, if it was.
+        """
         known = (self.read() if document is None else document).get("first_started")
-        if known is not None:
-            return datetime.fromisoformat(known)
-        first = now.isoformat()
-        self._change(lambda document: document.setdefault("first_started", first))
+        if known is not None and not is_in_the_future(first := datetime.fromisoformat(known), now):
+            return first
+        self.put(first_started=now.isoformat())
         return now
 
     def note_schedule(self, cron: str, now: datetime) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``state.json``: one JSON document, replaced in one piece, and held to its declared shape when it is read.
 
-What does not have that shape is left out, so that one damaged entry costs itself alone, and a document that is damaged
-beyond reading keeps no pass from its work. But it is not forgotten: before anything is written in its place, the damaged file
-is set aside, and for as long as it lies there the status says so.
+What does not have that shape is left out, so that a damaged entry costs only itself, and a document that is damaged beyond
+reading keeps no pass from its work. But it is not forgotten: before anything is written in its place, the damaged file is set
+aside, and for as long as it lies there the status says so.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class _CountingTime:
     def check(self) -> None:
         """Called while rows are counted. Raises LateAnswerError."""
         if self._until is not None and time.monotonic() > self._until:
-            raise LateAnswerError("counting them took far longer than to dump them.")
+            raise LateAnswerError("counting them took far longer than dumping them.")
 
 
 class Dumper:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of a dump's ordered tables have their newest rows first, so that what is new lies together: a pure decision.
+"""Which of a dump's ordered tables come newest rows first, so that new data lies together: a pure decision.
 
-A night's new rows make the chunk that they are in a new one, with all else that it holds: of each table that grows, that is the
-chunk at its end. Where one table's end meets the next one's beginning, and that one begins with what is newest in it, both have
-their new rows in one chunk. The head of an archive, which is new each night, lies before the first table in the same way.
+A night's new rows make their whole chunk new, with all else that it holds: for each table that grows, that is the chunk at its
+end. If the next table begins with its newest rows, the end of the one and the beginning of the other share a chunk. The head of
+an archive, which is new each night, lies before the first table in the same way.
 """
 
 from __future__ import annotations

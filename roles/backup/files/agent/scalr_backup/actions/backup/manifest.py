@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a pass recorded of its dumps, read back for a restore or a drill.
 
-A run without a manifest (it was killed, or plain restic made the snapshot) is *missing* one: its dump is whole all the
-same, and only its rows cannot be verified. A manifest that is there and cannot be read is something else: what it
-knows is not known now, and whoever needs it is told so instead of going on as if there was none.
+A run without a manifest (it was killed, or plain restic made the snapshot) is *missing* one: its dump is complete all the
+same, and only its rows cannot be verified. A manifest that exists but cannot be read is different: its content is unknown,
+and a caller that needs it gets an error instead of going on as if there were none.
 
-A manifest is data that whoever may write to the repository may have written. It is read up to a bound, and its shape is
+A manifest is data that anyone who may write to the repository may have written. It is read up to a limit, and its shape is
 checked here, once.
 """
 
@@ -272,7 +272,7 @@ def _require_database(database: Mapping[str, Any]) -> None:
         names = isinstance(one.get("relation"), str) and isinstance(one.get("why"), str)
         known = names and isinstance(one.get("extension"), str | None)
         counted = one.get("rows") is None or _is_count(one["rows"])
-        _require(known and counted, "a relation whose rows a database leaves out is not as it should be")
+        _require(known and counted, "a relation whose rows a database leaves out is malformed")
     extensions = database.get("extensions") or []
     _require(_is_list_of(dict, extensions), "the extensions of a database in it are not a list")
     for extension in extensions:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which database a name stands for, where a restore has changed names for a moment.
 
-A restore whose extensions look at the database's name has the half-made database under the live one's name then, and the
-live one under another (``actions/restore/window.py``). A pass may look in that moment, or after a restore was killed in it:
-neither name may enter its records as what it seems to be.
+A restore whose extensions check the database's name gives the live one's name to the half-made database for a moment, and
+another name to the live one (``actions/restore/window.py``). A pass may look at that moment, or after a restore was killed
+in it: neither name may enter its records as what it seems to be.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Names:
         container = cluster.container.name
         if aside := self._aside(container, database):
             raise DumpError(
-                f"{container}/{database} was not dumped: the live database is called {aside} since a restore was interrupted, "
-                f"and what is called {database} may be half-made. Once the names are back, the next backup saves it."
+                f"{container}/{database} was not dumped: the live database has been named {aside} since a restore was "
+                f"interrupted, and {database} may be half-made. Once the names are restored, the next backup saves it."
             )
 
     def _aside(self, container: str, database: str) -> str | None:

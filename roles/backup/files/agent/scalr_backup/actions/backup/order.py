@@ -41,19 +41,25 @@ VolumeOf = Callable[[str], Volume | None]
 _SORT_PER_HEAP, _MEMORY_PER_HEAP = 1.25, 2
 # An index in whose order the heap almost is reads each page about once. Less in order, it jumps, and still beats no order.
 _IN_ORDER_PERMILLE, _SCANNABLE_PERMILLE = 900, 500
-_CLUSTERED = "or CLUSTER once, so that the index of its key gives its rows in order"
+_CLUSTERED = "or CLUSTER it once, so that the index of its key returns its rows in order"
 
 _HINDRANCES: dict[Hindrance, NoKey] = {
-    "access_method": NoKey("it is stored by an access method other than heap"),
+    "access_method": NoKey("it uses an access method other than heap"),
     "unlogged_on_standby": NoKey("it is unlogged, so this standby does not have its rows"),
     "row_security": NoKey(
         "row-level security hides rows of it from the backup's role", "a role with BYPASSRLS, or a superuser"
     ),
     "hash_partition": NoKey(
-        "it is a hash partition by an expression, an enum or a type that is not PostgreSQL's own, which pg_dump loads by the root"
+        "it is a partition by the hash of an expression, an enum or a type that is not PostgreSQL's own, which pg_dump loads via "
+        "the root"
     ),
     "foreign_code": NoKey(
-        "an index or statistics of it call a function that somebody has made, which must not run with the backup's rights"
+        "an index or statistics of it call a user-defined function, which must not run with the backup's privileges"
+    ),
+    "of_others": NoKey(
+        "its owner, or its schema's, could add code to it that would run with the backup's privileges while its rows are "
+        "sorted, and only a superuser on a primary server can prevent that",
+        "a backup by a superuser on the primary server",
     ),
 }
 
@@ -139,15 +145,15 @@ def _hindrance(table: LargeTable, encoding: str, wish: OrderWish) -> NoKey | Non
     if table["hindrance"]:
         return _HINDRANCES[table["hindrance"]]
     if is_excepted(table["schema"], table["name"], wish.exceptions):
-        return NoKey("backup_row_order_except or a label keeps it as it is")
+        return NoKey("backup_row_order_except or a label keeps it in heap order")
     if not table["columns"] or not table["filenode"]:
         return NoKey("it has no columns that are dumped")
     names = (table["schema"], table["name"], *table["columns"])
     if any(not name.isprintable() for name in names):
-        return NoKey("its name or one of its columns' holds what is no printable character", "another name")
+        return NoKey("its name or a column's name has a character that is not printable", "another name")
     # pg_dump takes the name of a table that it leaves to us in the database's own encoding, and so does the session beside it.
     if encoding != "UTF8" and not all(name.isascii() for name in names):
-        return NoKey(f"its name or one of its columns' is not ASCII, in a database whose encoding is {encoding}")
+        return NoKey(f"its name or a column's name is not ASCII, and the database's encoding is {encoding}")
     return None
 
 
@@ -185,7 +191,7 @@ def choose_scan(heap_bytes: int, key: OrderKey, room: SortRoom, *, doubted: bool
         return HowToScan(Scan.SORT, sort_bytes)
     if permille >= _SCANNABLE_PERMILLE:
         return HowToScan(Scan.INDEX)
-    return NoKey(f"a sort of its rows takes {human_bytes(sort_bytes)} of temporary files: {lack.reason}", lack.cure)
+    return NoKey(f"sorting its rows takes {human_bytes(sort_bytes)} of temporary files: {lack.reason}", lack.cure)
 
 
 class SortRoom:
@@ -206,14 +212,14 @@ class SortRoom:
             )
         if not self._volumes:
             return NoKey(
-                "how much room the server has is unknown",
+                "the server's free space is unknown",
                 f"GRANT pg_read_all_settings to the backup's role, {_CLUSTERED}",
             )
         volume = min(self._volumes, key=self._spare)
         spare = self._spare(volume)
         if spare < sort_bytes:
-            words = f"the volume of {volume.directory} has room for {human_bytes(max(spare, 0))}"
-            return NoKey(words, f"more room there, {_CLUSTERED}")
+            words = f"the volume of {volume.directory} has space for {human_bytes(max(spare, 0))}"
+            return NoKey(words, f"more space there, {_CLUSTERED}")
         return None
 
     def _spare(self, volume: Volume) -> int:

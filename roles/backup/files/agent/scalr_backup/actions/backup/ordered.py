@@ -35,7 +35,7 @@ from scalr_backup.tools.postgres.cluster import Postgres
 from scalr_backup.tools.postgres.copying import copying_session
 from scalr_backup.tools.postgres.ordered_rows import NotReady, OrderedRows, ReadyTable, count_by_heap, prepare_count
 from scalr_backup.tools.postgres.queries import relation_of
-from scalr_backup.tools.postgres.session import WORK_SECONDS
+from scalr_backup.tools.postgres.session import ANSWER_SECONDS, WORK_SECONDS, SqlSession
 
 # A program's arguments may have 128 KiB each, where a shell has to put them together, and pg_dump asks the server for each.
 _MOST_ARGUMENT_BYTES, _MOST_TABLES = 48 * 1024, 256
@@ -45,10 +45,11 @@ Counts = Callable[[], Mapping[int, int]]
 
 @dataclass(frozen=True)
 class Composed:
-    """A dump that has gone through whole: bytes of its head, and what is in order."""
+    """A dump that has gone through whole: bytes of its head, what is in order, and what was to be and is not."""
 
     head_bytes: int
     ordered: list[OrderedTableRecord]
+    in_heap: list[NotReady]
 
 
 class Composer:
@@ -73,17 +74,21 @@ class Composer:
         with _faults_of_order():
             self._rows.use_encoding(head.encoding)
         self._outlet.pass_on(spliced.content)
-        ordered = []
+        records: dict[int, OrderedTableRecord] = {}
         for block in spliced.blocks:
             if isinstance(block, AddedRows):
-                ordered.append(self._pass_rows(block))
+                records[block.oid] = self._pass_rows(block)
             else:
                 self._pass_block(block)
         self._source.close()
         with _faults_of_order():
             self._rows.finish()
             self._compare(counts())
-        return Composed(len(spliced.content), ordered)
+        whys = {oid: why for oid in records if (why := self._rows.why_in_heap(self._tables[oid])) is not None}
+        ordered = [one for oid, one in records.items() if oid not in whys]
+        return Composed(
+            len(spliced.content), ordered, [NotReady(self._tables[oid].table, why) for oid, why in whys.items()]
+        )
 
     def _spliced(self, dumped_oids: frozenset[int]) -> tuple[ArchiveHead, SplicedHead]:
         reader = self._source.read_head()
@@ -113,7 +118,7 @@ class Composer:
             if data := chunks.feed(piece):
                 self._outlet.pass_on(data)
         if not chunks.is_between_rows:
-            raise RowOrderError(f"the rows of {_name(one.table)} ended within a row")
+            raise RowOrderError(f"the rows of {_name(one.table)} ended in the middle of a row")
         self._require_seen(one, chunks.rows)
         self._outlet.pass_on(end_block())
         self._read_rows[block.oid] = chunks.rows
@@ -130,7 +135,7 @@ class Composer:
         with _faults_of_order():
             seen = self._rows.rows_seen(one)
         if rows != seen:
-            raise RowOrderError(f"{rows} rows of {_name(one.table)} have come, and the server has read {seen}")
+            raise RowOrderError(f"{rows} rows of {_name(one.table)} arrived, but the server read {seen}")
 
     def _compare(self, counts: Mapping[int, int]) -> None:
         """What an index gives is as many rows as the heap has. Raises RowOrderError."""
@@ -139,8 +144,8 @@ class Composer:
             if not one.seen_whole and rows != counts.get(oid):
                 name, index = _name(one.table), relation_name(one.table.namespace, one.table.index)
                 raise RowOrderError(
-                    f"the index {index} gives {rows} rows of {name}, and the table has {counts.get(oid, 0)}: the index is "
-                    f"damaged. See what else may be, and make it anew: REINDEX INDEX CONCURRENTLY {index}",
+                    f"the index {index} returns {rows} rows of {name}, but the table has {counts.get(oid, 0)}: the index is "
+                    f"damaged. Check for other damage, and rebuild it: REINDEX INDEX CONCURRENTLY {index}",
                     damage={
                         "relation": relation_of(one.table.namespace, one.table.name),
                         "table": name,
@@ -263,7 +268,13 @@ def produce_in_order(postgres: Postgres, wanted: Wanted, outlet: Outlet) -> tupl
     with ThreadPoolExecutor(1) as aside, ExitStack() as open_ones:
         silence = longest_silence(wanted.tables, wanted.silence_seconds)
         session = open_ones.enter_context(copying_session(postgres, wanted.database, silence))
-        rows = OrderedRows(session, wanted.exported)
+
+        def aside_session() -> SqlSession:
+            return open_ones.enter_context(
+                postgres.session(wanted.database, silence_seconds=ANSWER_SECONDS, watched=False, tidied=False)
+            )
+
+        rows = OrderedRows(session, wanted.exported, aside_session)
         fitting, too_many = _that_fit(wanted.tables)
         ready, not_ready = rows.prepare(fitting)
         not_ready += too_many
@@ -275,7 +286,8 @@ def produce_in_order(postgres: Postgres, wanted: Wanted, outlet: Outlet) -> tupl
         argv = postgres.dump_argv(wanted.database, wanted.exported, wanted.encoding, left_out)
         stream = open_ones.enter_context(postgres.start_client(argv, wanted.silence_seconds, stdin=False))
         open_ones.enter_context(_ended_on_failure(postgres, stream))
-        return Composer(stream, rows, ready, outlet).compose(counts, dumped_oids), not_ready
+        composed = Composer(stream, rows, ready, outlet).compose(counts, dumped_oids)
+        return composed, [*not_ready, *composed.in_heap]
 
 
 def _counting(
@@ -286,12 +298,12 @@ def _counting(
     open_ones: ExitStack,
 ) -> Counts:
     """Have the tables counted that are read by an index, which may lack entries; what they have is known in the end."""
-    oids = [one.table.oid for one in ready if not one.seen_whole]
-    if not oids:
+    tables = [one.table for one in ready if not one.seen_whole]
+    if not tables:
         return dict
     session = open_ones.enter_context(copying_session(postgres, wanted.database, WORK_SECONDS))
-    prepare_count(session, wanted.exported, oids)
-    return aside.submit(count_by_heap, session, oids).result
+    prepare_count(session, wanted.exported, [table.oid for table in tables])
+    return aside.submit(count_by_heap, session, tables).result
 
 
 def _that_fit(tables: Sequence[OrderedTable]) -> tuple[list[OrderedTable], list[NotReady]]:
@@ -300,7 +312,7 @@ def _that_fit(tables: Sequence[OrderedTable]) -> tuple[list[OrderedTable], list[
     for table in tables:
         length += len(encoded(rows_left_out(table.namespace, table.name)))
         if length > _MOST_ARGUMENT_BYTES or len(fitting) >= _MOST_TABLES:
-            too_many.append(NotReady(table, "there are more tables than pg_dump can be told to leave out"))
+            too_many.append(NotReady(table, "there are more tables than pg_dump can be told to exclude"))
         else:
             fitting.append(table)
     return fitting, too_many
@@ -341,18 +353,14 @@ def _require_sound(spliced: SplicedHead) -> None:
     try:
         reader.feed(spliced.content)
     except ArchiveError as error:
-        raise RowOrderError(
-            f"rows were added to the archive, and it cannot be read any more: {error.message}"
-        ) from None
+        raise RowOrderError(f"rows were added to the archive, and it can no longer be read: {error.message}") from None
     head = reader.head
     if (
         head is None
         or head.length != len(spliced.content)
         or [entry.dump_id for entry in head.data_entries] != [block.dump_id for block in spliced.blocks]
     ):
-        raise RowOrderError(
-            "rows were added to the archive, and its table of contents is not that of its blocks any more"
-        )
+        raise RowOrderError("rows were added to the archive, and its table of contents no longer matches its blocks")
 
 
 def _name(table: OrderedTable) -> str:

@@ -17,7 +17,7 @@ from scalr_backup.tools.postgres.session import ANSWER_SECONDS
 
 # Why a dump is a plain one from the beginning.
 SPARING = OrderWish(why_not="this dump takes no more connections than it needs")
-RAW = OrderWish(why_not="names in it have no place in UTF8")
+RAW = OrderWish(why_not="some of its names have no equivalent in UTF8")
 AGAIN = OrderWish(why_not="it could not be read in order")
 
 
@@ -40,7 +40,7 @@ def plan_order(
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is, it is no reason to have no backup)
         why = error.message if isinstance(error, ScalrBackupError) else f"{type(error).__name__}: {error}"
-        return OrderPlan(why_not=f"its tables could not be looked at: {why}"), why
+        return OrderPlan(why_not=f"its tables could not be examined: {why}"), why
 
 
 def planned_relations(plan: OrderPlan) -> dict[str, int]:

@@ -39,6 +39,6 @@ class Outlet:
 def _too_large(most_bytes: int) -> str:
     return (
         f"it has more than {human_bytes(most_bytes)}, which the size of the database does not explain; if that is right, as with "
-        "wide sparse tables, columnar storage or values that are compressed very well, raise backup_dump_size_factor, else see "
-        "what runs in that container in the place of pg_dump."
+        "wide sparse tables, columnar storage or values that are compressed very well, raise backup_dump_size_factor; "
+        "otherwise check what runs in that container in place of pg_dump."
     )

@@ -204,7 +204,7 @@ class _Proof:
         try:
             self._look = self._start_look()
         except ScalrBackupError as reason:
-            self.unchecked = f"{self.unchecked} The container's own pg_restore cannot be asked either: {reason.message}"
+            self.unchecked = f"{self.unchecked} The container's own pg_restore cannot check it either: {reason.message}"
         else:
             self._look.feed(self._reader.buffered)
 
@@ -215,7 +215,7 @@ class _Proof:
         """
         try:
             if self._look is not None and not self._look.close():
-                self.unchecked = f"{self.unchecked} The container has no pg_restore that could be asked either."
+                self.unchecked = f"{self.unchecked} The container has no pg_restore that could check it either."
             if self.unchecked is not None:
                 return 0
             if self._broken is not None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a pass asks of its repository beside the dumps: as little as serves something.
+"""What a pass asks of its repository besides the dumps: no more than is useful.
 
-Each start of restic derives the repository's key anew, which takes a processor up to half a second, and a store bills each
-request. So the snapshots are listed once, when the pass begins, and of those that retention judges the policy's own listing
-is the newer word; locks are listed by the store itself, where it can be asked past restic; sizes, for which restic walks
-through every snapshot, are measured once a day.
+Each start of restic derives the repository's key again, which takes up to half a second of CPU time, and a store bills each
+request. So the snapshots are listed once, when the pass begins, and for those that retention judges, the policy's own listing
+is newer and takes precedence; locks are listed by the store itself, where it can be asked without restic; sizes, for which
+restic walks through every snapshot, are measured once a day.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def require_no_other_agent(
     if others:
         raise TwoHostsError(
             f"Another agent backed up under the name {host} into {repository} at "
-            f"{others[-1].time:%Y-%m-%d %H:%M} UTC, as when two inventories give two hosts one name: the dumps of "
+            f"{others[-1].time:%Y-%m-%d %H:%M} UTC, as happens when two inventories give two hosts the same name: the dumps of "
             "both are kept, and nothing is removed until each has its own name or repository."
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is asked of a pass, and what it comes to."""
+"""The request for a pass, and its result."""
 
 from __future__ import annotations
 

@@ -304,7 +304,7 @@ class Pass(UseCase):
                 except Exception as error:  # noqa: BLE001 (whatever it is, the other databases are dumped)
                     failure = Failure.of(error)
                     if not last and self._is_worth_another(error, container, had_company()):
-                        self._emit(log("warning", f"{failure.message} It is tried again, alone.", run=result.run))
+                        self._emit(log("warning", f"{failure.message} It is retried on its own.", run=result.run))
                         return None
                     return self._failed(container, database, failure)
             if one.count_error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The roles of a cluster, as a pass saves them in its manifest; a manifest without them is a failure.
 
-A dump of a database names roles and does not hold them. Without the manifest's, a restore into a new container makes
-roles that have neither passwords nor memberships.
+A dump of a database names roles but does not contain them. Without those of the manifest, a restore into a new container
+creates roles that have neither passwords nor memberships.
 """
 
 from __future__ import annotations

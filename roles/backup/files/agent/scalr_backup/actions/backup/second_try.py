@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which dumps are tried a second time: at the end of the pass, and alone.
 
-A server has so many connections, locks and so much memory. What fails for want of them while others are at work may succeed
-when they are done; so may what met a server that was just starting again. pg_dump and libpq tell no SQLSTATE, so where the
-server's own code is not known, what is known counts: that others were at work in the same server, or that nothing was
+A server's connections, locks and memory are limited. A dump that fails for lack of them while others are running may succeed
+when they are done; so may one that met a server that was just starting again. pg_dump and libpq report no SQLSTATE, so where
+the server's own code is unknown, what is known decides: that others were running on the same server, or that nothing was
 transferred yet, which costs little to try again.
 """
 

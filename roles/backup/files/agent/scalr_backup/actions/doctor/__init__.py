@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an installation can have wrong: looks at all that the agent relies on, and what is to be thought of it."""
+"""What can be wrong with an installation: checks of all that the agent relies on, and how they are judged."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks side by side, each by itself: one that hangs or crashes is its own failure, and the others are made.
+"""Runs checks in parallel and in isolation: one that hangs or crashes fails alone, and the others still run.
 
-A thread cannot be ended from outside. One that hangs is told to stop, and then left behind: what it says later counts no more.
+A thread cannot be ended from outside. One that hangs is told to stop, and then abandoned: its late result is ignored.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _start(check: CheckUp, host: Callable[[], str], ended: queue.SimpleQueue[tup
         try:
             examined = check.look(stop)
         except NothingToLookAtError as missing:
-            examined = Examined(SKIPPED, f"Not looked at: it needs {missing}, see there.")
+            examined = Examined(SKIPPED, f"Skipped: it needs {missing}; see that check.")
         except Exception as error:  # noqa: BLE001 (whatever it is, the other checks are made)
             examined = of_error(error, host())
         ended.put((check.name, examined.harmless()))
@@ -110,8 +110,8 @@ def _give_up(running: dict[str, _Running], made: Made) -> list[_Running]:
             del running[name]
             made.examined[name] = Examined(
                 FAILED,
-                f"This check did not come to an end within {one.check.seconds:.0f} s, and was given up.",
-                cure="See what hangs there: a mount, the store, the engine, or a database server.",
+                f"This check did not finish within {one.check.seconds:.0f} s and was abandoned.",
+                cure="Find out what hangs: a mount, the store, the engine, or a database server.",
             )
             made.seconds[name] = taken
             given_up.append(one)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a check came to."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -79,8 +79,3 @@ def listed(names: tuple[str, ...] | list[str], most: int = 10) -> str:
     """Names for a sentence; of very many the first ones."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def counted(number: int, thing: str) -> str:
-    """A number of things."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"

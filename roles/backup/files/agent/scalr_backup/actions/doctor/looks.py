@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the checks look at: each look asks one thing of the world, and leaves what it got to those that come after it.
+"""What the checks inspect: each look queries one thing, and leaves its result to the looks after it.
 
-Nothing is changed: no lock is taken or removed, nothing is written to the repository, and databases are only asked.
+Nothing is changed: no lock is taken or removed, nothing is written to the repository, and databases are only queried.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Looks:
             return of_store.of_clock(of_store.Skew(ahead, "the repository's store"))
         told = self._sources.state().read().get("clock")
         if told and utc_now() - datetime.fromisoformat(told["time"]) < _SKEW_COUNTS:
-            return of_store.of_clock(of_store.Skew(told["skew_seconds"], "the heartbeat's server"))
+            return of_store.of_clock(of_store.Skew(told["skew_seconds"], "the heartbeat server"))
         return of_store.of_clock(None)
 
     def schedule(self, _stop: threading.Event) -> Examined:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be thought of the engine, its socket proxy and the containers: pure judgement of what was seen."""
+"""Judges the engine, its socket proxy and the containers: pure functions of what was seen."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from scalr_backup.actions.doctor.examined import FAILED, OK, WARNING, Examined, counted, listed
+from scalr_backup.actions.doctor.examined import FAILED, OK, WARNING, Examined, listed
 from scalr_backup.core import remedies
 from scalr_backup.core.engine_facts import EngineFacts
 from scalr_backup.core.model import Cluster, Container
 from scalr_backup.core.recognition import WHAT_TO_DO, Unmatched, sentence
+from scalr_backup.core.units import counted
 
 # That of Docker Engine 20.10, the oldest one that is supported; Podman says the same of itself.
 OLDEST_API = (1, 41)
@@ -67,28 +68,30 @@ def of_proxy(facts: ProxyFacts, host: str) -> Examined:
     if facts.address is None:
         return Examined(
             WARNING,
-            "There is no socket proxy: the agent has the engine's own socket, so whoever takes over the agent takes over the host.",
+            "There is no socket proxy: the agent has the engine's own socket, so anyone who takes over the agent takes over the host.",
             cure="Set backup_socket_proxy to true, unless you have left it out on purpose.",
             command=site,
         )
     if facts.probe is Probe.LET_THROUGH:
         return Examined(
             FAILED,
-            f"{facts.address} let the agent look into {facts.container}, which is none of its database containers: nothing "
+            f"{facts.address} let the agent inspect {facts.container}, which is not one of its database containers: nothing "
             "keeps it from the rest of the host.",
-            cure="Deploy the socket proxy anew; if it is another proxy than this product's, do not use it.",
+            cure="Redeploy the socket proxy; if it is not this product's proxy, do not use it.",
             command=site,
         )
     if not facts.between:
         return Examined(
             WARNING,
-            f"What answers at {facts.address} is not this product's socket proxy, so nobody knows what it lets the agent do.",
+            f"The proxy at {facts.address} is not this product's socket proxy, so it is unknown what it lets the agent do.",
             cure="Set backup_socket_proxy to true, or find out what that proxy refuses.",
             command=site,
         )
     if facts.probe is Probe.NOTHING_TO_REFUSE:
-        return Examined(OK, f"The socket proxy answers at {facts.address}; there was no container to try a refusal on.")
-    return Examined(OK, f"The socket proxy answers, and refuses what it must: a look into {facts.container}.")
+        return Examined(
+            OK, f"The socket proxy answers at {facts.address}; there was no container to test a refusal with."
+        )
+    return Examined(OK, f"The socket proxy answers, and refuses what it must: inspecting {facts.container}.")
 
 
 def of_containers(matches: Sequence[Container], patterns: Sequence[str], host: str) -> Examined:
@@ -122,7 +125,9 @@ def _next(code: str, host: str, container: Container) -> str:
 def of_unmatched(unmatched: Sequence[Unmatched], patterns: Sequence[str], *, looked: bool) -> Examined:
     """Whether PostgreSQL runs here that nothing backs up."""
     if not looked:
-        return Examined(OK, "PostgreSQL that nothing backs up is not looked for: backup_report_unmatched is false.")
+        return Examined(
+            OK, "The agent does not look for PostgreSQL that nothing backs up: backup_report_unmatched is false."
+        )
     if not unmatched:
         return Examined(OK, "Every container that was found to run PostgreSQL is backed up, or left out on purpose.")
     names = [one.name for one in unmatched]
@@ -146,14 +151,14 @@ def of_servers(containers: Sequence[Container], clusters: Sequence[Cluster], hos
         code = silent[0].code or "unreachable"
         return Examined(
             FAILED,
-            f"{counted(len(silent), 'server')} of {asked} cannot be asked what to back up.",
+            f"{counted(len(silent), 'server')} of {asked} cannot be asked for its databases.",
             details,
             remedies.cure(code) or remedies.cure("unreachable"),
             _next(code, host, silent[0]),
             code,
         )
     if not clusters:
-        return Examined(OK, "No server runs that could be asked.")
+        return Examined(OK, "No matching container is running, so there is no server to ask.")
     return Examined(
         OK,
         f"The agent can log in to {counted(len(clusters), 'server')} and read {counted(databases, 'database')}.",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be thought of the agent's own place: room, memory, schedule, versions, messages. Pure judgement of what was seen."""
+"""Judges the agent's own environment: space, memory, schedule, versions, messages. Pure functions of what was seen."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from scalr_backup.actions.doctor.examined import FAILED, OK, WARNING, Examined, counted, listed
+from scalr_backup.actions.doctor.examined import FAILED, OK, WARNING, Examined, listed
 from scalr_backup.actions.health.finding import FAILURE
 from scalr_backup.actions.health.outbox import Recipients
 from scalr_backup.actions.health.status import WAITING, Status
 from scalr_backup.core import remedies
 from scalr_backup.core.config import Config
 from scalr_backup.core.room import WrittenTo
-from scalr_backup.core.units import human_bytes
+from scalr_backup.core.units import counted, human_bytes
 
 _MIB = 1024 * 1024
 # The agent's state and restic's cache need that much in any case, and that much to be at ease: packs are spooled there.
@@ -47,20 +47,22 @@ def of_room(rooms: Sequence[WrittenTo], nearly_full_percent: int) -> Examined:
         return Examined(
             FAILED,
             f"The agent cannot write to {listed([f'{one.path} ({one.what})' for one in closed])}.",
-            cure="Give the directory to the agent's user, 64738, or mount it writable; site.yml does both.",
+            cure="Make the agent's user, 64738, own the directory, or mount it writable; site.yml does both.",
         )
     full = [one for one in rooms if one.free_bytes < _LEAST_BYTES]
     tight = [one for one in rooms if one.free_bytes < _AT_EASE_BYTES or _percent(one) >= nearly_full_percent]
     details = tuple(
-        f"{listed(names)}: {human_bytes(one.free_bytes)} of {human_bytes(one.total_bytes)} are free"
+        f"{listed(names)}: {human_bytes(one.free_bytes)} of {human_bytes(one.total_bytes)} free"
         for one, names in _by_file_system(rooms)
     )
-    cure = "Make room on it, run prune.yml, or move the repository elsewhere."
+    cure = "Free some space on it, run prune.yml, or move the repository elsewhere."
     if full:
-        return Examined(FAILED, f"There is no room left for {listed([one.what for one in full])}.", details, cure)
+        return Examined(FAILED, f"There is no space left for {listed([one.what for one in full])}.", details, cure)
     if tight:
-        return Examined(WARNING, f"There is little room left for {listed([one.what for one in tight])}.", details, cure)
-    return Examined(OK, "There is room to write.", details)
+        return Examined(
+            WARNING, f"There is little space left for {listed([one.what for one in tight])}.", details, cure
+        )
+    return Examined(OK, "There is enough free space.", details)
 
 
 def _percent(room: WrittenTo) -> float:
@@ -76,15 +78,15 @@ def _by_file_system(rooms: Sequence[WrittenTo]) -> list[tuple[WrittenTo, list[st
 def of_memory(limit_bytes: int | None) -> Examined:
     """Whether the agent's container has the memory that restic takes."""
     if limit_bytes is None:
-        return Examined(OK, "The agent's container has no limit of memory.")
+        return Examined(OK, "The agent's container has no memory limit.")
     if limit_bytes < LEAST_MEMORY:
         return Examined(
             WARNING,
-            f"The agent's container may have {human_bytes(limit_bytes)} of memory, and restic can be killed below "
+            f"The agent's container is limited to {human_bytes(limit_bytes)} of memory, and restic can be killed below "
             f"{human_bytes(LEAST_MEMORY)}.",
             cure="Raise backup_memory.",
         )
-    return Examined(OK, f"The agent's container may have {human_bytes(limit_bytes)} of memory.")
+    return Examined(OK, f"The agent's container is limited to {human_bytes(limit_bytes)} of memory.")
 
 
 def of_schedule(facts: ScheduleFacts, config: Config) -> Examined:
@@ -94,8 +96,8 @@ def of_schedule(facts: ScheduleFacts, config: Config) -> Examined:
     if not facts.serving:
         return Examined(
             FAILED,
-            "Nothing runs the schedule: there is no process scalr-backup serve in this container, so no pass begins by itself.",
-            cure="Start the agent's container; its log says why it does not go on.",
+            "Nothing runs the schedule: there is no process scalr-backup serve in this container, so no pass starts by itself.",
+            cure="Start the agent's container; its log says why it is not running.",
             command="docker logs --tail 50 scalr-backup",
         )
     if facts.under_way:
@@ -107,7 +109,7 @@ def of_schedule(facts: ScheduleFacts, config: Config) -> Examined:
         return Examined(
             WARNING,
             f"The pass of {when} has not run. The next one is due {due}.",
-            cure="See why in the log, and back up now.",
+            cure="Look for the reason in the log, and back up now.",
             command="docker logs --tail 50 scalr-backup",
         )
     last = f"{facts.last_started.astimezone(zone):%Y-%m-%d %H:%M}" if facts.last_started else "none yet"
@@ -116,12 +118,12 @@ def of_schedule(facts: ScheduleFacts, config: Config) -> Examined:
 
 def of_versions(agent: str, restic: str) -> Examined:
     """Whether the programs belong together; PostgreSQL's clients are those of each database container."""
-    seen = f"The agent is {agent}, restic {restic}; pg_dump is that of each database container."
+    seen = f"Agent {agent}, restic {restic}; pg_dump comes from each database container."
     numbers = tuple(int(part) for part in restic.split(".") if part.isdigit())
     if numbers < _TELLS_FAILED_REMOVALS:
         return Examined(
             WARNING,
-            f"{seen} restic before 0.19 may not say that a removal failed.",
+            f"{seen} restic before 0.19 may not report that a removal failed.",
             cure=remedies.cure("restic_version"),
         )
     return Examined(OK, seen)
@@ -130,19 +132,19 @@ def of_versions(agent: str, restic: str) -> Examined:
 def of_recipients(recipients: Recipients, *, scraped: bool) -> Examined:
     """Whether anybody is told when backups fail; *scraped* says that metrics are to be had."""
     ways = [
-        *([counted(len(recipients.services), "service") + " for messages"] if recipients.services else []),
+        *([counted(len(recipients.services), "notification service")] if recipients.services else []),
         *(["a heartbeat"] if recipients.heartbeat else []),
         *(["metrics"] if scraped else []),
     ]
     if not ways:
         return Examined(
             WARNING,
-            "Nobody is told when backups fail: there is neither a service for messages, nor a heartbeat, nor metrics.",
+            "Nobody is notified when backups fail: there is no notification service, no heartbeat and no metrics.",
             cure="Set backup_notify and backup_heartbeat_url, as docs/alerts.md shows.",
         )
-    seen = f"Somebody is told: {', '.join(ways)}."
+    seen = f"Failures are reported by: {', '.join(ways)}."
     if recipients.services and not (recipients.heartbeat or scraped):
-        cure = "A host that is down sends no message: set backup_heartbeat_url, too."
+        cure = "A host that is down sends no message: set backup_heartbeat_url as well."
         return Examined(OK, seen, cure=cure)
     return Examined(OK, seen)
 

@@ -9,11 +9,12 @@ from typing import Literal
 
 from scalr_backup import __version__
 from scalr_backup.actions.doctor.bounded import CheckUp, Made, make, tally
-from scalr_backup.actions.doctor.examined import FAILED, OK, WARNING, counted
+from scalr_backup.actions.doctor.examined import FAILED, OK, WARNING
 from scalr_backup.actions.doctor.looks import Looks, Sources
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.doctor_answers import DoctorAnswer
 from scalr_backup.core.model import Failure
+from scalr_backup.core.units import counted
 
 # The code of an installation in which a check has failed.
 CODE = "checks_failed"

@@ -43,6 +43,8 @@ _SORT_MEMORY_BYTES = 64 * _MIB
 _SERVER_BYTES = 384 * _MIB
 # restic and this program.
 _OWN_BYTES = 256 * _MIB
+# What a drill leaves to everybody else, where it can.
+_SPARE_BYTES = 512 * _MIB
 _SMALL_TMPFS_BYTES = 64 * _MIB
 # No drill takes so long; a container whose drill was killed ends itself then.
 _LIFE_SECONDS = 12 * 3600
@@ -132,17 +134,28 @@ def choose_containers(
     return chosen
 
 
+def spare_bytes(memory: HostMemory) -> int:
+    """What of the host's memory a drill leaves free: on a small machine less, so that it can drill a small database.
+
+    A server's files in memory count for no process. Where memory runs out, the kernel ends the largest process, and that may
+    be a live server.
+    """
+    return max(memory.available_bytes // 10, min(_SPARE_BYTES, memory.available_bytes // 8))
+
+
 def require_memory(subject: DrillSubject, memory: HostMemory, host: str) -> None:
     """Refuse a drill that the host has no memory for, before anything is started.
 
     Raises NoMemoryError.
     """
     needed = subject.memory_bytes + _OWN_BYTES
-    if memory.available_bytes < needed:
+    spare = spare_bytes(memory)
+    if memory.available_bytes - spare < needed:
         raise NoMemoryError(
-            f"{host} has {human_bytes(memory.available_bytes)} of memory available, and a drill of "
-            f"{subject.container}/{subject.database} may need {human_bytes(needed)}, because it keeps rows in memory, "
-            f"never on disk; run the drill on a machine with more memory, with from_host={subject.snapshot.host}."
+            f"{host} has {human_bytes(memory.available_bytes)} of memory available, of which a drill leaves "
+            f"{human_bytes(spare)} free, and a drill of {subject.container}/{subject.database} may need "
+            f"{human_bytes(needed)}, because it keeps rows in memory, never on disk; run the drill on a "
+            f"machine with more memory, with from_host={subject.snapshot.host}."
         )
 
 

@@ -267,7 +267,7 @@ class Drill(UseCase):
         if image_id and image.id != image_id:
             self._warn(
                 result,
-                f"{subject.container} ran another {name} than the one on this host; the drill of {subject.database} "
+                f"{subject.container} ran a different {name} from the one on this host; the drill of {subject.database} "
                 "uses this host's.",
             )
         return image

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decides what to report: new problems, resolved ones, and that a pass has begun and ended.
 
-What is wrong is in ``findings.py``. Here it is decided what of it is news: the same finding is told once, then once a day
-with how long it has been so, and its end is told. ``outbox.py`` delivers it.
+What is wrong is in ``findings.py``. This file decides what of it is news: a finding is reported once, then once a day with how
+long it has lasted, and its end is reported. ``outbox.py`` delivers the messages.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from scalr_backup.actions.health.findings import REPOSITORY_ON_HOST
 from scalr_backup.actions.health.outbox import Courier
 from scalr_backup.actions.health.status import Status
 from scalr_backup.core.answers import Result
-from scalr_backup.core.clock import utc_now
+from scalr_backup.core.clock import has_elapsed, utc_now
 from scalr_backup.core.config import Config
 from scalr_backup.core.jobs import PASS, Job
 from scalr_backup.core.records.host import NotedFinding
 from scalr_backup.core.records.state import StateRecord
-from scalr_backup.core.units import human_age, printable
+from scalr_backup.core.units import counted, human_age, printable
 from scalr_backup.core.without_role import words_here
 from scalr_backup.tools.heartbeat import FAIL, START, SUCCESS
 from scalr_backup.tools.notify import Message, Service
@@ -67,7 +67,7 @@ def compare(noted: Mapping[str, NotedFinding], findings: Iterable[Finding], now:
         told = now.isoformat()
         if before is None or before["code"] != finding.code or set(finding.about) - set(before.get("about", ())):
             new.append(finding)
-        elif finding.code not in _TOLD_ONCE and now - datetime.fromisoformat(before["told"]) >= _REMIND:
+        elif finding.code not in _TOLD_ONCE and has_elapsed(_REMIND, datetime.fromisoformat(before["told"]), now):
             times = before["times"] + 1
             again.append((finding, times))
         else:
@@ -129,7 +129,7 @@ def _paragraph(finding: Finding, times: int, now: datetime) -> str:
         lines.append("Last good snapshot: none")
     if finding.remedy:
         lines.append(f"What to do: {finding.remedy}")
-    lines += [f"Run next: {finding.command}", f"Read more: {finding.help}"]
+    lines += [f"Run next: {printable(finding.command)}", f"Read more: {finding.help}"]
     return "\n".join(lines)
 
 
@@ -169,12 +169,14 @@ def _summary(judged: Status) -> str:
     lines = [judged.summary]
     lines += [
         f"{one['container']}/{printable(one['database'])}: last good backup {human_age(one['age_seconds'])} old"
-        + (f", {one['rows']:,} rows" if one["rows"] is not None else "")
+        + (f", {counted(one['rows'], 'row')}" if one["rows"] is not None else "")
         for one in judged.databases[:_MOST]
     ]
     if len(judged.databases) > _MOST:
         lines.append(f"And {len(judged.databases) - _MOST} more.")
-    return "\n".join([*lines, *(f"{one.message} Run next: {one.command}" for one in judged.findings[:_MOST])])
+    return "\n".join(
+        [*lines, *(f"{one.message} Run next: {printable(one.command)}" for one in judged.findings[:_MOST])]
+    )
 
 
 def _age(moment: datetime, now: datetime) -> str:
@@ -186,7 +188,7 @@ def digest_is_due(config: Config, last: str | None, now: datetime) -> bool:
     local = now.astimezone(ZoneInfo(config.timezone))
     if local.weekday() != _DIGEST_WEEKDAY or local.hour < _DIGEST_HOUR:
         return False
-    return last is None or now - datetime.fromisoformat(last) > timedelta(days=1)
+    return last is None or has_elapsed(timedelta(days=1), datetime.fromisoformat(last), now)
 
 
 def success_is_due(config: Config, last: str | None, now: datetime) -> bool:
@@ -242,7 +244,7 @@ class AlertWatch:
         """Look at what is wrong when something was put on record, when a pass ends, and once a minute."""
         with self._looking:
             seen = self._state.changed(), self._state.locks.pass_runs()
-            if self._looked is None or seen != self._looked[0] or now - self._looked[1] >= _LOOK:
+            if self._looked is None or seen != self._looked[0] or has_elapsed(_LOOK, self._looked[1], now):
                 self._look(self._settled(), now)
                 self._looked = seen, now
 
@@ -321,4 +323,6 @@ class AlertWatch:
 def _reason(exit_code: int, result: Result | None, judged: Status) -> str:
     error = result["error"] if result else None
     first = printable(error["message"] if error else "") or f"The pass ended with exit code {exit_code}."
-    return "\n".join([first, *(f"{one.message}\nRun next: {one.command}" for one in judged.findings[:_MOST])])
+    return "\n".join(
+        [first, *(f"{one.message}\nRun next: {printable(one.command)}" for one in judged.findings[:_MOST])]
+    )

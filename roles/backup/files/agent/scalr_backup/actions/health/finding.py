@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One problem, and what is reported of it."""
+"""One problem, and what is reported about it."""
 
 from __future__ import annotations
 

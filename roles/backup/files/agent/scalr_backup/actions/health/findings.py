@@ -25,10 +25,12 @@ from scalr_backup.actions.missing import code_of
 from scalr_backup.core import remedies
 from scalr_backup.core.address import redact_address
 from scalr_backup.core.answers import JudgedCopy, JudgedDatabase
+from scalr_backup.core.clock import is_in_the_future
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import ForgedSnapshotsError
 from scalr_backup.core.left_out import lacks
 from scalr_backup.core.model import kept_since
+from scalr_backup.core.naming import EngineNames
 from scalr_backup.core.recognition import WHAT_TO_DO, sentence
 from scalr_backup.core.records.databases import FiguresRecord, RolesRecord
 from scalr_backup.core.records.host import BoxRecord, ClockRecord, NotedFinding
@@ -70,7 +72,7 @@ def find(
     """
     # Commands of the engine want its own name of a container.
     look = document.get("look")
-    called = look.get("called", {}) if look else {}
+    called = EngineNames(look.get("called", {}) if look else {})
     found = [
         # The first warning stands beside the word that all is safe.
         *_of_place(config, lost_with_host=lost_with_host),
@@ -85,7 +87,7 @@ def find(
         *_of_untested(config, document, databases, now),
         *of_passes(config, document, now),
         *_of_maintenance(config, document),
-        *_of_copy(config, copy, document.get("last_pass")),
+        *_of_copy(config, copy, document.get("last_pass"), now),
         *_of_emptiness(config, is_overdue=is_overdue),
         *_of_unmatched(unmatched),
         *_of_matches(config, document.get("matches", {}), called),
@@ -141,7 +143,7 @@ def _of_damage(damage: Damage | None, document: StateRecord) -> Iterator[Finding
 
 
 def _of_databases(
-    config: Config, databases: Sequence[JudgedDatabase], called: Mapping[str, str], now: datetime
+    config: Config, databases: Sequence[JudgedDatabase], called: EngineNames, now: datetime
 ) -> Iterator[Finding]:
     for database in databases:
         if database["fresh"] and database["ok"]:
@@ -150,13 +152,15 @@ def _of_databases(
             code, since = "never_backed_up", _never(config, database.get("elsewhere"))
         elif database["fresh"]:
             code, since = "backup_failed", "failed in its last pass"
+        elif _is_in_the_future(database["last_success"], now):
+            code, since = "backup_in_future", _in_the_future(database["last_success"])
         else:
             code, since = "backup_too_old", _too_old(config, now, database["age_seconds"])
         reason = f": {database['error']['message']}" if database["error"] else ""
         again = _playbook("backup", config, database["container"])
         yield Finding(
             code, FAILURE, "backup", f"{_name(database)} {since}{reason}", **_subject(database),
-            **_caused(database["error"], again, config, called.get(database["container"], database["container"])),
+            **_caused(database["error"], again, config, called[database["container"]]),
         )  # fmt: skip
 
 
@@ -167,6 +171,17 @@ def _never(config: Config, elsewhere: str | None) -> str:
     return f"was never backed up to {redact_address(config.repository)}; its last backup is in {elsewhere}"
 
 
+def _is_in_the_future(moment: str | None, now: datetime) -> bool:
+    return moment is not None and is_in_the_future(datetime.fromisoformat(moment), now)
+
+
+def _in_the_future(moment: str | None) -> str:
+    return (
+        f"has a last good backup dated {moment and moment[:16].replace('T', ' ')} UTC, ahead of this host's clock, so its age is "
+        "unknown: correct the clock if it is wrong, then back up again"
+    )
+
+
 def _too_old(config: Config, now: datetime, age_seconds: int) -> str:
     """How old the last good backup is, and what should have replaced it."""
     due = due_between(config, config.schedule, now - timedelta(seconds=age_seconds), now)
@@ -175,13 +190,13 @@ def _too_old(config: Config, now: datetime, age_seconds: int) -> str:
 
 
 def _of_roles(
-    config: Config, roles: Mapping[str, RolesRecord], databases: Sequence[JudgedDatabase], called: Mapping[str, str]
+    config: Config, roles: Mapping[str, RolesRecord], databases: Sequence[JudgedDatabase], called: EngineNames
 ) -> Iterator[Finding]:
     """Once for each container that databases are backed up of."""
     for container in sorted({database["container"] for database in databases} & set(roles)):
         entry = roles[container]
         if error := entry["error"]:
-            caused = _caused(error, _playbook("backup", config, container), config, called.get(container, container))
+            caused = _caused(error, _playbook("backup", config, container), config, called[container])
             yield Finding(
                 "roles_not_saved",
                 FAILURE,
@@ -251,6 +266,8 @@ def _of_untested(
     untested = []
     for database in databases:
         drill = database["drill"]
+        if drill and _is_in_the_future(drill["time"], now):
+            drill = None
         recorded = document.get("databases", {}).get(_name(database))
         first = recorded.get("first_success") if recorded else None
         since = drill["time"] if drill else first or database["last_success"]
@@ -293,7 +310,7 @@ def _of_maintenance(config: Config, document: StateRecord) -> Iterator[Finding]:
         yield Finding(f"{kind}_failed", FAILURE, kind, message, since=entry["time"], **caused)
 
 
-def _of_copy(config: Config, copy: JudgedCopy | None, last_pass: PassRecord | None) -> Iterator[Finding]:
+def _of_copy(config: Config, copy: JudgedCopy | None, last_pass: PassRecord | None, now: datetime) -> Iterator[Finding]:
     """A copy that was never tried is not wrong before a pass could have made it."""
     if copy is None or (copy["ok"] is None and last_pass is None):
         return
@@ -302,6 +319,8 @@ def _of_copy(config: Config, copy: JudgedCopy | None, last_pass: PassRecord | No
         message = f"The copy to {copy['repository']} failed: {copy['error']['message']}"
     elif age is None:
         message = f"Nothing has been copied to {copy['repository']} yet."
+    elif _is_in_the_future(copy["last_success"], now):
+        message = f"The copy in {copy['repository']} {_in_the_future(copy['last_success'])}."
     elif not copy["fresh"]:
         message = f"The copy in {copy['repository']} is {human_age(age)} old."
     else:
@@ -334,14 +353,15 @@ def _of_unmatched(unmatched: Sequence[UnmatchedRecord]) -> Iterator[Finding]:
         yield Finding("postgres_unmatched", WARNING, "unmatched", message, _verb("discover"), about=names)
 
 
-def _of_matches(config: Config, matches: MatchesRecord, called: Mapping[str, str]) -> Iterator[Finding]:
+def _of_matches(config: Config, matches: MatchesRecord, called: EngineNames) -> Iterator[Finding]:
     """What the last pass over all containers has looked for and not found as it was."""
     for name in matches.get("gone", ()):
-        container, _slash, database = name.rpartition("/")
+        # Databases are named by whoever may create them, containers without a slash.
+        container, _slash, database = name.partition("/")
         if kept_since(database):
             continue
         message = f"{name} was backed up before and is gone."
-        command = _verb(f"snapshots --db {container}")
+        command = _verb(f"snapshots --db {shlex.quote(container)}")
         yield Finding(
             "database_gone", WARNING, "gone", message, command, container, database, since=matches.get("time")
         )
@@ -354,7 +374,7 @@ def _of_matches(config: Config, matches: MatchesRecord, called: Mapping[str, str
         state = (matches.get("states") or {}).get(container, "exited")
         how = "is not running" if state in {"created", "exited"} else f"is {state}"
         message = f"{container} matches but is not backed up, because it {how}."
-        name = called.get(container, container)
+        name = called[container]
         command = remedies.command(code_of(state), config.host, name) or f"docker start {name}"
         yield Finding(
             "container_stopped", WARNING, "stopped", message, command, container,
@@ -381,7 +401,7 @@ def _shrunk(config: Config, document: StateRecord, databases: Sequence[JudgedDat
                     f"{_name(database)} shrank from {old:,} to {new:,} {unit} {_since(before)}: if that "
                     "was not on purpose, pin an older snapshot before retention removes it."
                 )
-                command = _verb(f"snapshots --db {database['container']}")
+                command = _verb(f"snapshots --db {shlex.quote(database['container'])}")
                 yield Finding(
                     "database_shrank", WARNING, "shrank", message, command, since=entry["last_success"],
                     **_subject(database),
@@ -407,7 +427,7 @@ def _of_volumes(
     config: Config,
     volumes: Mapping[str, VolumeRecord],
     databases: Sequence[JudgedDatabase],
-    called: Mapping[str, str],
+    called: EngineNames,
 ) -> Iterator[Finding]:
     """A cluster whose data has nearly no room left: once for each container that databases are backed up of."""
     for container in sorted({database["container"] for database in databases} & set(volumes)):
@@ -418,7 +438,7 @@ def _of_volumes(
                 f"The volume of {container} is {full:.0f} % full: {human_bytes(volume['free_bytes'])} are left, and "
                 "PostgreSQL stops when it is full."
             )
-            command = f"docker exec {called.get(container, container)} df -h {shlex.quote(volume['directory'])}"
+            command = f"docker exec {called[container]} df -h {shlex.quote(volume['directory'])}"
             yield Finding("volume_nearly_full", WARNING, "volume", message, command, container)
 
 
@@ -441,7 +461,7 @@ def _of_clock(clock: ClockRecord | None, now: datetime) -> Iterator[Finding]:
     skew = clock["skew_seconds"]
     if abs(skew) > SKEW_SECONDS:
         direction = "ahead of" if skew > 0 else "behind"
-        message = f"The host's clock is {human_age(abs(skew))} {direction} the clock of its heartbeat's server."
+        message = f"The host's clock is {human_age(abs(skew))} {direction} the clock of its heartbeat server."
         yield Finding("clock_skew", WARNING, "clock", message, "timedatectl status", since=clock["time"])
 
 

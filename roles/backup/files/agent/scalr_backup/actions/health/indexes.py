@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from scalr_backup.actions.health.finding import WARNING, Finding
 from scalr_backup.actions.health.finding import verb as _verb
 from scalr_backup.core.answers import JudgedDatabase
+from scalr_backup.core.naming import EngineNames
 from scalr_backup.core.sql import connection_string
 
 
-def of_damaged_indexes(databases: Sequence[JudgedDatabase], called: Mapping[str, str]) -> Iterator[Finding]:
+def of_damaged_indexes(databases: Sequence[JudgedDatabase], called: EngineNames) -> Iterator[Finding]:
     """A warning for each, with the command that makes the index anew.
 
     *called* is what the engine calls containers whose backups are kept under another name.
@@ -21,18 +22,18 @@ def of_damaged_indexes(databases: Sequence[JudgedDatabase], called: Mapping[str,
         if damage := database.get("damaged_index"):
             container, name = database["container"], database["database"]
             message = (
-                f"The index {damage['index']} of {container}/{name} is damaged: it gives another number of rows than "
+                f"The index {damage['index']} of {container}/{name} is damaged: it returns a different number of rows than "
                 f"{damage['table']} has, so the app does not see all of them. The backup is complete, as it was made without the "
-                "index. Check the disk, check other indexes with pg_amcheck, and make this one anew."
+                "index. Check the disk, check other indexes with pg_amcheck, and rebuild this one."
             )
             yield Finding(
-                "index_damaged", WARNING, "index", message, _reindex(called.get(container, container), name, damage["index"]), container, name,
+                "index_damaged", WARNING, "index", message, _reindex(called[container], name, damage["index"]), container, name,
                 since=damage["time"], last_good=database["last_success"], last_good_age_seconds=database["age_seconds"],
             )  # fmt: skip
 
 
 def _reindex(container: str, database: str, index: str) -> str:
-    """What makes an index anew, in the container of its server; names that a line cannot show are looked up instead."""
+    """What rebuilds an index, in the container of its server; names that a line cannot show are looked up instead."""
     if not f"{database}{index}".isprintable():
         return _verb(f"discover --row-order --db {shlex.quote(container)}")
     sql = shlex.quote(f"REINDEX INDEX CONCURRENTLY {index}")

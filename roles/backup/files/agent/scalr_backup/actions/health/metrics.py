@@ -81,7 +81,7 @@ class MetricFacts:
     # Whether every database has a good backup as young as the schedule asks: what the health check says.
     backed_up: bool
     installed: datetime
-    # When an agent that has backed up nothing since then should have.
+    # By when an agent that has backed up nothing so far should have.
     first_overdue: datetime
 
 
@@ -92,7 +92,7 @@ BUILD_INFO = Metric(
 )
 INSTALLED = Metric("installed_timestamp_seconds", "When the agent first saw its state.")
 FIRST_OVERDUE = Metric(
-    "first_overdue_timestamp_seconds", "When an agent that has backed up nothing since then should have."
+    "first_overdue_timestamp_seconds", "When an agent that has backed up nothing so far becomes overdue."
 )
 HEALTHY = Metric("healthy", "Whether the status finds no failure, warnings aside.")
 BACKED_UP = Metric(
@@ -121,28 +121,34 @@ LAST_SUCCESS = Metric(
 )
 OVERDUE = Metric(
     "database_overdue_timestamp_seconds",
-    "When the last good backup is too old, unless another one comes.",
+    "When the last good backup becomes too old, unless another one is made.",
     _OF_DATABASE,
 )
 DURATION = Metric("database_duration_seconds", "How long the last good backup of the database took.", _OF_DATABASE)
 READ = Metric("database_read_bytes", "Size of the dump of the last good backup.", _OF_DATABASE)
 ADDED = Metric("database_added_bytes", "How much of the last good dump was new to the repository.", _OF_DATABASE)
-STORED = Metric("database_stored_bytes", "The same in the repository, compressed.", _OF_DATABASE)
+STORED = Metric(
+    "database_stored_bytes", "How much the last good dump added to the repository, compressed.", _OF_DATABASE
+)
 NIGHT_NEW = Metric(
     "database_night_new_bytes", "New data of the database on its last whole night, a day in UTC.", _OF_DATABASE
 )
-NIGHT_STORED = Metric("database_night_stored_bytes", "The same in the repository, compressed.", _OF_DATABASE)
+NIGHT_STORED = Metric(
+    "database_night_stored_bytes", "The new data of that night in the repository, compressed.", _OF_DATABASE
+)
 NIGHT_RATIO = Metric(
-    "database_night_new_ratio", "The new data of that night beside the size of one dump.", _OF_DATABASE
+    "database_night_new_ratio", "The new data of that night as a ratio of the size of one dump.", _OF_DATABASE
 )
 IN_ORDER = Metric(
-    "database_row_order_ratio", "How much of that night's dumps were rows in the order of a key.", _OF_DATABASE
+    "database_row_order_ratio", "How much of that night's dumps was rows in the order of a key.", _OF_DATABASE
 )
 ORDER_PAYS = Metric(
     "database_row_order_pays", "Whether rows in order save anything, as far as the record says.", _OF_DATABASE
 )
-ROWS = Metric("database_rows", "Rows in the last good dump, where they are counted.", _OF_DATABASE)
-ERROR = Metric("database_error_info", "Why the last backup failed, while it has; always 1.", (*_OF_DATABASE, "code"))
+ROWS = Metric("database_rows", "Rows in the last good dump, if they are counted.", _OF_DATABASE)
+ERROR = Metric(
+    "database_error_info", "Why the last backup of the database failed, if it did; always 1.", (*_OF_DATABASE, "code")
+)
 
 VOLUME_FREE = Metric(
     "volume_free_bytes", "Space left for the container's server when it was last backed up.", ("container",)
@@ -166,31 +172,35 @@ INTERVAL = Metric("schedule_interval_seconds", "Time from the last pass that was
 REPOSITORY_INFO = Metric("repository_info", "The kind of store that the repository is in; always 1.", ("kind",))
 REPOSITORY_TIME = Metric("repository_measured_timestamp_seconds", "When the repository's size was last measured.")
 SIZE = Metric("repository_size_bytes", "What all snapshots of all hosts take up in the repository.")
-UNCOMPRESSED = Metric("repository_uncompressed_bytes", "The same before compression.")
+UNCOMPRESSED = Metric("repository_uncompressed_bytes", "What all snapshots of all hosts take up before compression.")
 GROWTH = Metric("repository_night_growth_bytes", "By how much the repository grows a night, over two weeks at most.")
 SNAPSHOTS = Metric("repository_snapshots", "Snapshots in the repository, including manifests and those of other hosts.")
 LOCKS = Metric("repository_locks", "Locks on the repository when the last pass began.")
-OLDEST_LOCK = Metric("repository_oldest_lock_timestamp_seconds", "When the oldest of them was taken.")
-FREE = Metric("repository_filesystem_free_bytes", "Space left, where the repository is a directory.")
-TOTAL = Metric("repository_filesystem_size_bytes", "Size of the file system, where the repository is a directory.")
+OLDEST_LOCK = Metric("repository_oldest_lock_timestamp_seconds", "When the oldest of these locks was taken.")
+FREE = Metric("repository_filesystem_free_bytes", "Space left, if the repository is a directory.")
+TOTAL = Metric("repository_filesystem_size_bytes", "Size of the file system, if the repository is a directory.")
 
 COPY_SUCCESS = Metric("copy_success", "Whether the last copy to the second repository was good.")
 COPY_LAST_SUCCESS = Metric("copy_last_success_timestamp_seconds", "When the last good copy ended.")
-COPY_OVERDUE = Metric("copy_overdue_timestamp_seconds", "When the last good copy is too old, unless another one comes.")
+COPY_OVERDUE = Metric(
+    "copy_overdue_timestamp_seconds", "When the last good copy becomes too old, unless another one is made."
+)
 
 _OF_MAINTENANCE = ("kind",)
 MAINTENANCE_SUCCESS = Metric(
     "maintenance_success", "Whether the last forget, prune or check of the repository was good.", _OF_MAINTENANCE
 )
-MAINTENANCE_TIME = Metric("maintenance_timestamp_seconds", "When it last ended.", _OF_MAINTENANCE)
+MAINTENANCE_TIME = Metric(
+    "maintenance_timestamp_seconds", "When the last forget, prune or check ended.", _OF_MAINTENANCE
+)
 MAINTENANCE_LAST_SUCCESS = Metric(
-    "maintenance_last_success_timestamp_seconds", "When a good one last ended.", _OF_MAINTENANCE
+    "maintenance_last_success_timestamp_seconds", "When the last good forget, prune or check ended.", _OF_MAINTENANCE
 )
 
 REFUSED = Metric("socket_proxy_refused_calls_total", "Calls that the socket proxy has refused.", ("kind",), counts=True)
 
 NOTIFIED = Metric("notifications_sent_total", "Messages that were delivered.", counts=True)
-NOT_NOTIFIED = Metric("notifications_failed_total", "Deliveries of a message that failed.", counts=True)
+NOT_NOTIFIED = Metric("notifications_failed_total", "Failed attempts to deliver a message.", counts=True)
 PENDING = Metric("notifications_pending", "Messages waiting to be sent again.")
 
 # In the order of their declaration, which is the order of the text.

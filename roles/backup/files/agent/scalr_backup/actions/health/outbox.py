@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Delivers messages to services and beats to the dead man's switch, whatever else goes on.
+"""Delivers messages to services and beats to the dead man's switch, whatever else is running.
 
-Each of the two has a thread of its own, so that neither a job that runs nor the other one can hold it up. A message is on
-record before anybody tries to deliver it. What could not be delivered waits there, and is tried again with growing pauses and
-after each pass, until it is too old to be of use.
+Each of the two has a thread of its own, so that neither a running job nor the other one can hold it up. A message is recorded
+before the first attempt to deliver it. One that could not be delivered stays on record, and is tried again with growing pauses
+and after each pass, until it is too old to be of use.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Outbox:
         """
         mute: set[str] = set()
         for entry in self._box()["pending"]:
-            if at_once or datetime.fromisoformat(entry["next"]) <= now:
+            if at_once or _is_due(datetime.fromisoformat(entry["next"]), now):
                 self._try(entry, {service.id: service for service in services}, mute, now)
 
     def _try(self, entry: PendingRecord, by_id: Mapping[str, Service], mute: set[str], now: datetime) -> None:
@@ -170,6 +170,11 @@ def _deliver(service: Service, message: Message, mute: set[str]) -> str | None:
     if error and time.monotonic() - started >= _SLOW_SECONDS:
         mute.add(service.id)
     return error
+
+
+def _is_due(moment: datetime, now: datetime) -> bool:
+    """Whether to try now; a moment beyond the longest pause is of a clock that was set back since."""
+    return not now < moment <= now + _PAUSES[-1]
 
 
 def _later(entry: PendingRecord, now: datetime) -> PendingRecord:

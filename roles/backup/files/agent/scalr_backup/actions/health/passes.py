@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with the passes as such: one that failed or could not start, one that hangs, and those left out for it."""
+"""What is wrong with passes as such: one that failed or could not start, one that hangs, and those that it displaced."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def of_passes(config: Config, document: StateRecord, now: datetime) -> Iterator[
 
 def _of_pass(config: Config, document: StateRecord) -> Iterator[Finding]:
     last_pass, refused = document.get("last_pass"), document.get("refused_pass")
-    if refused and (last_pass is None or refused["time"] > last_pass["finished"]):
+    if refused and not _has_begun_since(document.get("nightly_started"), refused["time"]):
         message = f"The last pass could not start: {refused['message']}"
         yield Finding("pass_refused", FAILURE, "pass", message, playbook("status", config), since=refused["time"])
     elif last_pass and last_pass["error"]:
@@ -37,6 +37,11 @@ def _of_pass(config: Config, document: StateRecord) -> Iterator[Finding]:
         since = last_pass.get("finished")
         cause = caused(error, playbook("prune", config), config)
         yield Finding("retention_failed", FAILURE, "retention", message, since=since, **cause)
+
+
+def _has_begun_since(nightly_started: str | None, refused: str) -> bool:
+    """Whether a scheduled pass has begun after one was refused: a pass over some containers makes up for nothing."""
+    return nightly_started is not None and nightly_started > refused
 
 
 def _made_up_for(last_pass: PassRecord, document: StateRecord) -> bool:

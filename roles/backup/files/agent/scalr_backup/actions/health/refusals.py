@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Calls that the socket proxy has refused although the agent never makes them: somebody else does, or has taken it over."""
+"""Calls that the socket proxy has refused and the agent never makes: somebody else does, or has taken over the agent."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from scalr_backup.actions.health.finding import WARNING, Finding
 from scalr_backup.core import refusals
 from scalr_backup.core.records.host import RefusedRecord
+from scalr_backup.core.units import counted
 
 # So long an attempt stays among what is wrong: a week, in which somebody looks.
 _SHOWN = timedelta(days=7)
@@ -21,7 +22,7 @@ def of_refusals(record: RefusedRecord | None, now: datetime) -> Iterator[Finding
         return
     count = refusals.suspicious(record)
     message = (
-        f"Somebody asked the socket proxy for what the agent never does, {count} time{'' if count == 1 else 's'} so far: it "
-        "refused, and logged each call. Find out who; if nobody here did it, take the agent for compromised."
+        f"The socket proxy has refused calls that the agent never makes, {counted(count, 'time')} so far, and logged each "
+        "of them. Find out who makes them; if nobody here does, treat the agent as compromised."
     )
     yield Finding("calls_refused", WARNING, "refused", message, "docker logs scalr-backup-socket-proxy", since=last)

@@ -16,6 +16,7 @@ from scalr_backup.actions.health.findings import find
 from scalr_backup.actions.health.worth import judge_growth, judge_new_data
 from scalr_backup.core.address import redact_address
 from scalr_backup.core.answers import JudgedCopy, JudgedDatabase, JudgedDrill, StatusAnswer, Verdict
+from scalr_backup.core.clock import is_in_the_future
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import CODES_OF_DRILLS_NOT_TRIED
 from scalr_backup.core.model import is_whole_cluster, kept_since, name_fits
@@ -27,7 +28,7 @@ from scalr_backup.core.records.maintenance import KeptCount
 from scalr_backup.core.records.passes import CopyRecord, KeptCopyRecord, PassRecord, UnmatchedRecord
 from scalr_backup.core.records.state import StateRecord
 from scalr_backup.core.schedule import change_of, interval_at, next_pass, overdue_at
-from scalr_backup.core.units import human_age
+from scalr_backup.core.units import counted, human_age
 from scalr_backup.core.without_role import words_here
 from scalr_backup.tools.state import Damage
 
@@ -187,6 +188,8 @@ def _lasts(last_pass: PassRecord | None, entries: Sequence[DatabaseRecord]) -> t
 def _still_to_back_up(config: Config, document: StateRecord, now: datetime) -> list[DatabaseRecord]:
     """Those on record that are still to be backed up."""
     looked = document.get("nightly_looked") or document.get("nightly_started")
+    if looked and is_in_the_future(datetime.fromisoformat(looked), now):
+        looked = None
     given_up = max(_GIVEN_UP, _LOOKS_BEFORE_GIVEN_UP * interval_at(config, now))
     return [
         entry
@@ -280,7 +283,7 @@ def _age(last_success: str | None, deadline: Callable[[datetime], datetime], now
         return _Age(None, None, fresh=False)
     good = datetime.fromisoformat(last_success)
     overdue = deadline(good)
-    return _Age(int((now - good).total_seconds()), overdue, fresh=now < overdue)
+    return _Age(int((now - good).total_seconds()), overdue, fresh=now < overdue and not is_in_the_future(good, now))
 
 
 def _in_repository(entry: DatabaseRecord, repository: str) -> DatabaseRecord:
@@ -381,7 +384,7 @@ def _judge_health(config: Config, databases: tuple[JudgedDatabase, ...], *, is_o
         return Health(ok=False, sentence=_NOTHING_YET)
     if not databases:
         return Health(ok=True, sentence=_NOTHING_HERE if is_idle else _NOT_YET)
-    every = f"all {_count(databases, 'database')}"
+    every = f"all {counted(len(databases), 'database')}"
     return Health(ok=True, sentence=f"Good backups as young as the schedule {config.schedule} asks: {every}.")
 
 
@@ -395,8 +398,8 @@ def _summary(
     # What is not backed up at all has a sentence of its own.
     warnings = [one.message for one in findings if one.severity != FAILURE and not one.about]
     if problems:
-        return f"NOT SAFE: {_count(problems, 'problem')}; first: {problems[0]}"
-    doubt = f" {_count(warnings, 'warning')}; first: {warnings[0]}" if warnings else ""
+        return f"NOT SAFE: {counted(len(problems), 'problem')}; first: {problems[0]}"
+    doubt = f" {counted(len(warnings), 'warning')}; first: {warnings[0]}" if warnings else ""
     if verdict == INCOMPLETE:
         rest = f" {_reassurance(databases)}" if databases else ""
         return f"NOT COMPLETE: {sentence([one['name'] for one in unmatched], most=_NAMED)}.{rest}{doubt}"
@@ -407,8 +410,4 @@ def _reassurance(databases: tuple[JudgedDatabase, ...]) -> str:
     if not databases:
         return _NOT_YET
     oldest = max(database["age_seconds"] or 0 for database in databases)
-    return f"Safe: {_count(databases, 'database')}, the oldest good backup is {human_age(oldest)} old."
-
-
-def _count(things: Sequence[object], word: str) -> str:
-    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
+    return f"Safe: {counted(len(databases), 'database')}, the oldest good backup is {human_age(oldest)} old."

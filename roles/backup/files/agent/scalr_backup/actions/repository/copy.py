@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The second repository: what a pass has saved is copied there, with a retention of its own.
 
-It is asked after the first one has all it should have, and nothing that goes wrong here harms that one.
+It is written after the first one has all it should have, and nothing that goes wrong here harms that one.
 
-What is copied are this host's snapshots that are newer than the newest copy of their path. An older one that is not
-there is one that the copy's own retention has removed: it would come and go every night. What is dated in the future
-would be the newest for ever, and is neither copied nor counted; what holds nothing is no backup.
+This host's snapshots that are newer than the newest copy of their path are copied. An older one that is not there was
+removed by the copy's own retention: it would come and go every night. A snapshot dated in the future would be the newest
+for ever, and is neither copied nor counted; one that holds nothing is no backup.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Copier:
 def to_copy(here: Sequence[Snapshot], there: Sequence[Snapshot], now: datetime | None = None) -> list[str]:
     """The ids of the snapshots to copy, oldest first: an interrupted copy leaves only newer ones to do."""
     known = {one for snapshot in there for one in snapshot.ids}
-    newest = {snapshot.path: snapshot.time for snapshot in _of_the_past(there, now)}
+    newest = {snapshot.path: snapshot.time for snapshot in _of_the_past(there, now) if not snapshot.empty}
     return [
         snapshot.id
         for snapshot in _of_the_past(here, now)

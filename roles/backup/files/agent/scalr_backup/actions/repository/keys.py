@@ -6,8 +6,9 @@ one use the new one, and only then remove the old one's key. Each step here can 
 
 * A password that opens the repository already is not added a second time.
 * The old password's keys are removed until it opens nothing any more, which may be at once.
-* No key goes that another host may still need. restic does not know who uses a key, so this is found out from the
-  hosts that have snapshots: one that has no key of its own may be using any.
+* No key goes that another host may still need, not even a safe's, which a host that was rebuilt with it may be using.
+  restic does not know who uses a key, so this is found out from the hosts that have snapshots: one that has made no
+  newer key for itself may be using it. A key of its own that is older says nothing: a host can keep its old one.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Keys:
         repository_id = self._restic.repository_id()
         keys = self._restic.list_keys()
         current = _current(keys)
-        shared_with = self._users(keys, current.id) if current else []
+        shared_with = self._users(keys, current) if current else []
         return KeyList(self._restic.repository, repository_id, tuple(keys), tuple(shared_with))
 
     def add(self, password: str, user: str, host: str, *, dry_run: bool = False) -> Added:
@@ -186,16 +187,17 @@ class Keys:
         self._emit(log("info", "key removed", key=key.id[:8], user=key.user, host=key.host))
 
     def _require_unused(self, keys: Sequence[Key], key: Key, unused_by: Collection[str]) -> None:
-        if key.user == ESCROW_USER:
-            return
-        users = [host for host in self._users(keys, key.id) if host not in unused_by]
+        users = [host for host in self._users(keys, key) if host not in unused_by]
         if users:
+            which = "has snapshots there but no newer key of its own"
+            if len(users) > 1:
+                which = "have snapshots there but no newer keys of their own"
             raise KeyInUseError(
-                f"The key {key.id[:8]} of {self._restic.repository} may be in use by {', '.join(users)}, which "
-                f"{'has' if len(users) == 1 else 'have'} snapshots there but no key of their own: nothing was removed."
+                f"The key {key.id[:8]} of {self._restic.repository} may be in use by {', '.join(users)}, which {which}: "
+                "nothing was removed."
             )
 
-    def _users(self, keys: Iterable[Key], key: str) -> list[str]:
+    def _users(self, keys: Iterable[Key], key: Key) -> list[str]:
         """The other hosts that may be using a key."""
         return possible_users(keys, key, {snapshot.host for snapshot in self._restic.snapshots(None)} - {self._host})
 
@@ -205,9 +207,11 @@ def _current(keys: Iterable[Key]) -> Key | None:
     return next((key for key in keys if key.current), None)
 
 
-def possible_users(keys: Iterable[Key], key: str, hosts: Collection[str]) -> list[str]:
-    """Those of some hosts that have not made another key for themselves, and so may be using this one."""
-    provided = {one.host for one in keys if one.user == HOST_USER and one.id != key}
+def possible_users(keys: Iterable[Key], key: Key, hosts: Collection[str]) -> list[str]:
+    """Those of some hosts that have not made another key for themselves since this one, and so may be using it."""
+    provided = {
+        one.host for one in keys if one.user == HOST_USER and one.id != key.id and one.created > key.created > ""
+    }
     return sorted(host for host in hosts if host not in provided)
 
 

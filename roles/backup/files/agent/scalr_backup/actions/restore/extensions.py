@@ -33,15 +33,22 @@ def cared_for(
     if created := creations_at_home(head, named):
         in_window(created)
     settings = settings_while_filling(head.extensions)
-    try:
+    with _setting_up():
         made = postgres.set_until_full(new, settings) if settings else ()
-        yield
+    yield
+    with _setting_up():
         for extension, function in calls_after(head.extensions):
             postgres.call_of_extension(new, extension, function)
         if made:
             postgres.reset(new, made)
+
+
+@contextmanager
+def _setting_up() -> Iterator[None]:
+    try:
+        yield
     except PostgresError as error:
-        raise RestoreError(f"What its extensions need could not be done: {error.message}") from None
+        raise RestoreError(f"What its extensions need could not be set up: {error.message}") from None
 
 
 def creations_at_home(head: ArchiveHead, named: Collection[str] = ()) -> list[str]:
@@ -109,13 +116,13 @@ def require_home(known: Mapping[str, str], container: str, database: str, extens
 def window_warnings(databases: Mapping[str, Collection[str]]) -> list[str]:
     """The live databases, with their extensions, whose sessions end twice."""
     return [
-        f"{', '.join(tied)} can be created only in a database that is called {name}: the live one is called otherwise for a "
-        "moment at the beginning, so its sessions end then as well as at the swap."
+        f"{', '.join(tied)} can be created only in a database named {name}: the live one is renamed for a moment at the "
+        "beginning, so its sessions end then as well as at the swap."
         for name, extensions in databases.items()
         if (tied := sorted(homes(extensions)))
     ] + [
-        f"Whether {', '.join(unknown)} can be created in a database that is not called {name} is not known here. If not, the "
-        "live one is called otherwise for a moment, so its sessions end then as well as at the swap."
+        f"It is unknown whether {', '.join(unknown)} can be created in a database not named {name}. If not, the live one is "
+        "renamed for a moment, so its sessions end then as well as at the swap."
         for name, extensions in databases.items()
         if not homes(extensions) and (unknown := sorted(one for one in extensions if not is_known(one)))
     ]

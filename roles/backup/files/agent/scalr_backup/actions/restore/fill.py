@@ -21,11 +21,12 @@ from scalr_backup.actions.restore.finish import SILENCE_SECONDS, Finished, Finis
 from scalr_backup.actions.restore.lenience import Lenience, LoosenedError, in_words
 from scalr_backup.actions.restore.listener import Listener
 from scalr_backup.actions.restore.opened import OpenedArchive, open_archive
+from scalr_backup.actions.restore.properties import Described, describe
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.actions.restore.verify import verified
 from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.reader import ArchiveReader, TrustingReader
-from scalr_backup.core.archive.trouble import are_all_named, errors_of, troubles
+from scalr_backup.core.archive.trouble import are_all_named, errors_of, troubles, words_not_of_rows
 from scalr_backup.core.errors import DockerUnreachableError, PostgresError, RestoreError
 from scalr_backup.core.progress import Emit, progress, starting_over
 from scalr_backup.core.records.failures import ObjectRecord
@@ -53,9 +54,12 @@ class _NamedError(RestoreError):
 
 @dataclass
 class Filled:
-    """A database that holds what the snapshot does; seconds by phase."""
+    """A database that holds what the snapshot does; seconds by phase.
 
-    head: ArchiveHead
+    Statements that are *waiting* for the swap give it the rest of what the archive says of it.
+    """
+
+    waiting: tuple[str, ...] = ()
     jobs: int = 1
     verified: dict[str, int] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -125,7 +129,9 @@ class Filler:
         except TogetherError as error:
             self._start_over(plan, new)
             filled = self._fill(plan, new, lenience, 1)
-            again = f"Several jobs at once failed in {plan.database}, so it was filled again by one: {error.message}"
+            again = (
+                f"Loading {plan.database} with several jobs failed, so it was loaded again with one: {error.message}"
+            )
             return replace(filled, warnings=[again, *filled.warnings])
 
     def _start_over(self, plan: DatabasePlan, new: str) -> None:
@@ -151,7 +157,7 @@ class Filler:
         lenience.begin()
         with ExitStack() as care:
             with _clock(seconds, "data"):
-                head, head_bytes = self._load(plan, new, care, lenience)
+                head, head_bytes, described = self._load(plan, new, care, lenience)
             finished = Finished()
             if head.post_data.count:
                 with _clock(seconds, "post_data"):
@@ -159,8 +165,10 @@ class Filler:
                     finished = finisher.finish(most_jobs, self._tell_items(plan, head))
                     lenience.judge_finished(finished.troubles, head, self._postgres, new)
             self._alter(new, lenience.after)
-        warnings = finished.warnings + [in_words(one) for one in lenience.objects]
-        filled = Filled(head, finished.jobs, None, seconds, warnings, lenience.objects, lenience.unreachable)
+        warnings = [*described.warnings, *finished.warnings, *(in_words(one) for one in lenience.objects)]
+        filled = Filled(
+            described.waiting, finished.jobs, None, seconds, warnings, lenience.objects, lenience.unreachable
+        )
         with _clock(seconds, "verify"):
             filled.verified = self._verify(plan, head, new)
         with _clock(seconds, "analyze"):
@@ -172,7 +180,7 @@ class Filler:
             if statements:
                 self._postgres.alter(new, statements)
         except PostgresError as error:
-            raise RestoreError(f"What on_error=skip asks for could not be done: {error.message}") from None
+            raise RestoreError(f"on_error=skip could not be applied: {error.message}") from None
 
     def read_through(self, plan: DatabasePlan) -> None:
         """Read a snapshot to its end without using it: what follows must not fail because the archive is incomplete.
@@ -224,7 +232,9 @@ class Filler:
             if listener.exit_code(self._stop_if_told):
                 self._judge(plan, new, lenience, head, listener)
 
-    def _load(self, plan: DatabasePlan, new: str, care: ExitStack, lenience: Lenience) -> tuple[ArchiveHead, bytes]:
+    def _load(
+        self, plan: DatabasePlan, new: str, care: ExitStack, lenience: Lenience
+    ) -> tuple[ArchiveHead, bytes, Described]:
         """Make the database and stream what comes before the data, and the data, into it."""
         sections: tuple[str, ...] = ("pre-data", "data")
         with self._source.dump(plan.snapshot.id, plan.snapshot.path) as source:
@@ -233,7 +243,7 @@ class Filler:
             head = opened.head
             if not head.is_known:
                 sections = ("pre-data", "data", "post-data")
-            self._create(plan, head, new)
+            described = self._create(plan, head, new)
             care.enter_context(cared_for(self._postgres, new, head, self._in_window, self._named))
             if lenience.before:
                 self._make_empty(plan, new, opened, lenience, ("pre-data",))
@@ -244,15 +254,17 @@ class Filler:
             ) as target:
                 judge = partial(self._judge, plan, new, lenience)
                 self._stream(plan, opened.reader, opened.beginning, chunks, target, judge)
-        return head, opened.head_bytes
+        return head, opened.head_bytes, described
 
-    def _create(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> None:
+    def _create(self, plan: DatabasePlan, head: ArchiveHead, new: str) -> Described:
+        """Create the database and say of it what its rows may depend on."""
         try:
             self._postgres.create_database(
                 new, head.definition, head.database_entry.owner, with_tablespace=plan.tablespaces
             )
             if not plan.public_schema:
                 self._postgres.drop_public_schema(new)
+            return describe(self._postgres, plan.database, new, head)
         except PostgresError as error:
             raise RestoreError(f"A database like the archive's cannot be created: {error.message}") from None
 
@@ -314,7 +326,8 @@ class Filler:
         """
         # Told to stop, or ended by whoever watches the room: that is why.
         self._stop_if_told()
-        failure, found = listener.failure(), troubles(listener.messages, head)
+        found = troubles(listener.messages, head)
+        failure = listener.failure(words_not_of_rows(found, head))
         if extension := looks_at_the_name(found, plan.database, self._postgres, new):
             raise _NamedError(failure.message, extension)
         if not found:

@@ -16,8 +16,9 @@ from functools import partial
 from scalr_backup.actions.restore.listener import ITEM_OF_ONE_JOB, ITEM_OF_SEVERAL_JOBS, Listener
 from scalr_backup.actions.restore.request import DatabasePlan
 from scalr_backup.core.archive.head import ArchiveHead
-from scalr_backup.core.archive.trouble import Trouble, are_all_named, errors_of, so_many, troubles
+from scalr_backup.core.archive.trouble import Trouble, are_all_named, errors_of, troubles, words_not_of_rows
 from scalr_backup.core.errors import DockerUnreachableError, RestoreError
+from scalr_backup.core.units import counted
 from scalr_backup.tools.postgres.cluster import Postgres
 
 # A restored index can take hours in which pg_restore says nothing and reads nothing.
@@ -126,7 +127,7 @@ class Finisher:
         if made := [trouble for trouble in found if trouble.entry.dump_id not in left]:
             # So many that nobody wants to read them, perhaps: the first tells what it was.
             finished.warnings.append(
-                f"Several jobs at once could not make {so_many(len(made))} of {self._plan.database}; one job then did: "
+                f"Several jobs at once could not create {counted(len(made), 'object')} of {self._plan.database}; one job then did: "
                 f"{made[0].sentence}"
             )
             finished.jobs = 1
@@ -160,7 +161,7 @@ class Finisher:
             found = troubles(listener.messages, self._head, step.jobs)
             if are_all_named(listener.messages, errors_of(found), step.jobs):
                 return found
-            failure = listener.failure()
+            failure = listener.failure(words_not_of_rows(found, self._head))
             raise failure if step.frugal else TogetherError(failure.message)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is known of a container's roles: by the manifests of the chosen snapshots, or by another pass's.
+"""What is known about a container's roles: from the manifests of the chosen snapshots, or from another pass's.
 
 A pass may have saved a database and not the roles: it was killed before its manifest, or ``pg_dumpall`` failed. Roles
 belong to the cluster and change rarely, so those of the pass before are far better than bare names without passwords.

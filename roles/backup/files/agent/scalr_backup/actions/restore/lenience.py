@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What becomes of objects that cannot be made as they were saved: they stop the restore, or it goes on without them.
+"""What happens to objects that cannot be created as they were saved: they stop the restore, or it continues without them.
 
 It goes on only where the operator says so, and never without rows. A condition that rows do not fulfil any more is taken
 away while they are loaded and is NOT VALID afterwards. A function that finds things by a search path has one meanwhile.
@@ -24,9 +24,10 @@ from scalr_backup.core.archive.mending import (
     needed,
     paths,
 )
-from scalr_backup.core.archive.trouble import Trouble, so_many
+from scalr_backup.core.archive.trouble import Trouble
 from scalr_backup.core.errors import PostgresError, RestoreError, UnrestorableError
 from scalr_backup.core.records.failures import ObjectRecord
+from scalr_backup.core.units import counted
 from scalr_backup.tools.postgres.cluster import Postgres
 
 # So many of those objects that cannot be made are named in one sentence.
@@ -151,9 +152,9 @@ class Lenience:
         objects = [described(one, head) for one in found]
         more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
         named = "; ".join(one.sentence for one in found[:_MOST_NAMED])
-        sentence = words or f"{so_many(len(found))} of {self._database} cannot be restored: {named}{more}"
+        sentence = words or f"{counted(len(found), 'object')} of {self._database} cannot be restored: {named}{more}"
         if mends := [one["mend"] for one in objects[:_MOST_NAMED] if one["mend"]]:
-            sentence = f"{sentence.rstrip('.')}. In the database that was backed up, this mends it: {' '.join(mends)}"
+            sentence = f"{sentence.rstrip('.')}. In the database that was backed up, this fixes it: {' '.join(mends)}"
         if not self.skip and all(_loosening(one, head) for one in needed(found, self._gone)):
             sentence = f"{sentence.rstrip('.')}. To restore without it, use on_error=skip."
         return UnrestorableError(sentence, objects)
@@ -213,8 +214,8 @@ def in_words(one: ObjectRecord) -> str:
     """What became of an object, for people."""
     fate = {
         NOT_VALID: "restored, but its condition does not hold for all rows (NOT VALID)",
-        MENDED: "restored with a search path that it lacks by itself",
+        MENDED: "restored with a search path that it does not set itself",
         UNREACHABLE: "left out, because it reads from another database that could not be reached (a drill has only this one)",
     }.get(one["outcome"], "left out")
-    mends = f" In the database that was backed up, this mends it: {one['mend']}" if one["mend"] else ""
+    mends = f" In the database that was backed up, this fixes it: {one['mend']}" if one["mend"] else ""
     return f"{one['object']} was {fate}: {one['cause'].rstrip('.')}.{mends}"

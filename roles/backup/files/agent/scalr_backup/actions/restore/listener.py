@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what pg_restore says while its input is written, so that neither waits for the other."""
+"""Reads pg_restore's output while its input is written, so that neither waits for the other."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from scalr_backup.core.errors import RestoreError, ScalrBackupError
 from scalr_backup.tools.docker.exec_stream import STDOUT, ExecStream, MessageTail
@@ -45,9 +45,9 @@ class Listener:
             waiting()
         return self._target.wait()
 
-    def failure(self) -> RestoreError:
-        """How it ended, in its words."""
-        return RestoreError(self._target.how_it_ended(self.messages))
+    def failure(self, known: Collection[str] | None = None) -> RestoreError:
+        """How it ended, in its words; where it worked on rows, *known* are those of the server's that are none of a row's."""
+        return RestoreError(self._target.how_it_ended(self.messages, known))
 
     def _listen(self) -> None:
         try:

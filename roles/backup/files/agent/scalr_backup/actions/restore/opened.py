@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An archive's head before anything is restored: read here, or told by the target's own pg_restore where its format is unknown."""
+"""An archive's head before anything is restored: read here, or listed by the target's own pg_restore if its format is unknown."""
 
 from __future__ import annotations
 

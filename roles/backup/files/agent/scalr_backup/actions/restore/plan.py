@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a restore would do, found out and judged before anything is changed."""
+"""What a restore would do: determined and checked before anything is changed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ from scalr_backup.tools.postgres.session import LOOK
 from scalr_backup.tools.restic.repository import Restic
 
 _INDEXES = frozenset({"INDEX", "CONSTRAINT"})
-_MAJOR = re.compile(r"\s*\d+")
+_MAJOR = re.compile(r"\s*\d{1,9}")
 
 
 @dataclass(frozen=True)
@@ -326,7 +326,7 @@ def require_room(
     ]
     if lacking.place.directory != survey.log.directory:
         rows = [f"{human_bytes(max(wanted.data_bytes, 0))} of rows and indexes"]
-        rows += [f"{human_bytes(wanted.sort_bytes)} to sort for the indexes"] if wanted.sort_bytes else []
+        rows += [f"{human_bytes(wanted.sort_bytes)} for sorting during index builds"] if wanted.sort_bytes else []
         shares = survey.log.volume in {place.volume for place in survey.places_of([plan.claim for plan in databases])}
         parts = [*rows, *(parts if shares else parts[1:])]
     raise NoRoomError(
@@ -339,8 +339,11 @@ def require_room(
 def ways_out(request: RestoreRequest) -> str:
     """What to do when there is no room."""
     if request.strategy == REPLACE:
-        return "make room, or restore into another container (target=)"
-    return "make room, restore into another container (target=), or give restore_strategy=replace, which drops the live one first"
+        return "free some space, or restore into another container (target=)"
+    return (
+        "free some space, restore into another container (target=), or use restore_strategy=replace, which drops the live "
+        "one first"
+    )
 
 
 def _lies_in(head: ArchiveHead) -> frozenset[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is asked of a restore, and what the plan of one says."""
+"""The request for a restore, and its plan."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RestoreRequest:
             raise UsageError(f"New databases are copied from {self.database_as}, so a restore cannot replace it.")
         if len((self.database_as or "").encode()) > NAME_BYTES:
             raise UsageError(
-                f"The name {self.database_as!r} is longer than the {NAME_BYTES} bytes that a database's name may have."
+                f"The name {self.database_as!r} is longer than the {NAME_BYTES} bytes allowed for a database name."
             )
 
     @property

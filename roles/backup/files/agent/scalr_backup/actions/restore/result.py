@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a restore comes to, or an undo: whole, and for each database."""
+"""The result of a restore or an undo: as a whole, and for each database."""
 
 from __future__ import annotations
 

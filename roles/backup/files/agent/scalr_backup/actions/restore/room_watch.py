@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Watches the room on a server's volumes while a restore fills a database, and ends the filling before it is gone.
+"""Watches the free space on a server's volumes while a restore loads a database, and stops it before space runs out.
 
 A plan can only guess what a restore takes, and the live database goes on writing beside it. So whoever looks does not
 only tell: it ends the restore's sessions itself, at once. Whatever waits for pg_restore then sees it end.
@@ -75,7 +75,7 @@ class RoomWatch:
                 if not left and not self._over.is_set():
                     self._end(
                         RoomUnknownError(
-                            f"The restore was stopped, because its room could not be watched: {error.message}"
+                            f"The restore was stopped, because its free space could not be monitored: {error.message}"
                         )
                     )
                 self._over.wait(_LOOK_SECONDS)
@@ -84,7 +84,7 @@ class RoomWatch:
         while not self._over.is_set() and self._error is None:
             for place, gauge in zip(watch.look(), self._gauges, strict=True):
                 if place is None:
-                    raise RoomUnknownError(f"{self._postgres.container} no longer says how much room there is.")
+                    raise RoomUnknownError(f"{self._postgres.container} no longer reports its free space.")
                 if gauge.is_low(time.monotonic(), place.free_bytes):
                     self._end(self._given_up(place))
                     return
@@ -99,5 +99,5 @@ class RoomWatch:
     def _given_up(self, place: Place) -> NoRoomLeftError:
         return NoRoomLeftError(
             f"The restore gave up with {human_bytes(place.free_bytes)} left on the volume of {place.directory} in "
-            f"{self._postgres.container}, because a server with no room for its log stops; {self._outcome}"
+            f"{self._postgres.container}, because a server with no space for its write-ahead log stops; {self._outcome}"
         )

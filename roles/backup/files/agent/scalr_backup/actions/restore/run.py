@@ -27,7 +27,6 @@ from scalr_backup.actions.restore.swap import SwapUnknownError, has_swapped
 from scalr_backup.actions.restore.warnings import AFTER_LOST_SLOTS, slots_in_words
 from scalr_backup.actions.restore.window import run_under_final_name
 from scalr_backup.actions.use_case import Tools
-from scalr_backup.core.archive.head import ArchiveHead
 from scalr_backup.core.archive.mending import UNREACHABLE
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import (
@@ -150,7 +149,7 @@ class Restore(Replacing):
                 # It has no other database, which is told already.
                 return
             message = (
-                f"{outcome.database} is restored and in its place, but what it reads from other databases could not be made: "
+                f"{outcome.database} is restored and live, but objects that read from other databases could not be created: "
                 f"{error.message}"
             )
             outcome.ok, outcome.error = False, Failure(IncompleteError.code, message)
@@ -252,7 +251,7 @@ class Restore(Replacing):
                 self._warn(flight.result, sentence)
             self._stop_if_told()
             self._emit(progress("swap", container=request.into, database=plan.database))
-            outcome.old_database = self._swap(flight, filled.head)
+            outcome.old_database = self._swap(flight, filled.waiting)
         except SwapUnknownError:
             # What it has made may be the live database by now: the next run looks before it drops anything.
             raise
@@ -375,8 +374,10 @@ class Restore(Replacing):
             self._warn(result, unchecked(cluster.container.name, plan.database, dumped.archive_unchecked))
         return dumped.saved.snapshot_id
 
-    def _swap(self, flight: InFlight, head: ArchiveHead) -> str | None:
+    def _swap(self, flight: InFlight, waiting: Sequence[str]) -> str | None:
         """Put the new database in the live one's place; returns the replaced one's name, None where there was none.
+
+        With it comes what was *waiting* for that.
 
         Raises RestoreError when nothing was swapped, and SwapUnknownError when that is unknown.
         """
@@ -387,9 +388,10 @@ class Restore(Replacing):
                 f"A database {plan.database} was created while the restore ran and is not backed up, so nothing was "
                 "swapped. Run this again to replace it."
             )
-        properties = (let_in(plan.database), *head.database_properties(plan.database))
         try:
-            postgres.swap(plan.database, journal.new, journal.old if exists else None, properties)
+            postgres.swap(
+                plan.database, journal.new, journal.old if exists else None, (let_in(plan.database), *waiting)
+            )
         except ScalrBackupError as error:
             # The answer to COMMIT may have been lost on its way.
             if not has_swapped(flight.tidier, postgres.application, journal.new, error, self._cancelled.is_set):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What became of a swap of names whose answer was lost on its way: the names themselves tell."""
+"""The outcome of a swap of names whose answer was lost: read from the names themselves."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of an archive and of its roles gives somebody rights or runs somebody's code: told before it is restored."""
+"""What in an archive and its roles grants privileges or runs someone's code: reported before it is restored."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def unknown_property_warnings(databases: Sequence[DatabasePlan], heads: Sequence
         if unknown := head.unknown_properties:
             more = f", and {len(unknown) - _MOST_NAMED:,} more" if len(unknown) > _MOST_NAMED else ""
             yield (
-                f"What the archive of {plan.database} says of the database in {'; '.join(unknown[:_MOST_NAMED])}{more} is "
-                "nothing that pg_dump is known to write, and is left out."
+                f"The archive of {plan.database} has settings of the database that pg_dump is not known to write, and that are "
+                f"left out: {'; '.join(unknown[:_MOST_NAMED])}{more}."
             )
 
 
@@ -73,13 +73,13 @@ def superuser_warnings(missing: MissingRoles, target: RolesOnTarget) -> Iterator
         yield f"The roles to be created include superusers: {', '.join(superusers)}."
     powers = {*superusers, *target.superusers, *_AS_THE_SERVER}
     if gains := sorted({f"{one.member} of {one.role}" for one in missing.memberships if one.role in powers}):
-        yield f"Roles become members of those that may do anything: {', '.join(gains)}."
+        yield f"Roles become members of all-powerful roles: {', '.join(gains)}."
 
 
 def unknown_statement_warnings(source: Globals) -> Iterator[str]:
     """What a manifest says among its roles and no restore repeats."""
     if unknown := sorted(set(source.not_understood)):
         yield (
-            f"The manifest's roles have statements that pg_dumpall is not known to write, and that are not run: "
+            f"The manifest's roles have statements that pg_dumpall is not known to write; they are not run: "
             f"{', '.join(unknown)}."
         )

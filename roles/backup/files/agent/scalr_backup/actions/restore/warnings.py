@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What operators should know before they confirm, though nothing of it stops a restore."""
+"""What operators should know before they confirm, although none of it stops a restore."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def slot_warnings(request: RestoreRequest, databases: Sequence[DatabasePlan]) ->
     """Consumers of changes that find their slot gone, or without the new database's changes."""
     return [
         (
-            f"The replication slots of {plan.database} stay with the database that is kept, and bring nothing of the restored "
+            f"The replication slots of {plan.database} stay with the kept database, and send nothing from the restored "
             f"one: {slots_in_words(plan.live.slots)}. {AFTER_LOST_SLOTS}"
             if request.keep_old
             else f"The replication slots of {plan.database} are dropped with the replaced database: "
@@ -61,7 +61,7 @@ def slot_warnings(request: RestoreRequest, databases: Sequence[DatabasePlan]) ->
 def slots_in_words(slots: Iterable[SlotAnswer]) -> str:
     """Slots with who reads them."""
     return ", ".join(
-        f"{slot['name']} ({slot['plugin']}, {'read by ' + slot['consumer'] if slot['consumer'] else 'read by nobody now'})"
+        f"{slot['name']} ({slot['plugin']}, {'read by ' + slot['consumer'] if slot['consumer'] else 'not in use'})"
         for slot in slots
     )
 
@@ -70,8 +70,8 @@ def unknown_role_warnings(missing: MissingRoles) -> Iterator[str]:
     """Roles that own something, and that no dump of roles describes."""
     if missing.unknown:
         yield (
-            f"Only the name is known of {', '.join(missing.unknown)}: created without a password, and may not log in "
-            "until you allow it."
+            f"Only the names of these roles are known: {', '.join(missing.unknown)}. They are created without a password, and "
+            "cannot log in until you allow it."
         )
 
 
@@ -151,8 +151,8 @@ def spread_warnings(databases: Sequence[DatabasePlan], survey: room.Survey) -> l
     if len(places) < 2:
         return []
     return [
-        f"The rows go to {len(places)} volumes ({', '.join(place.directory for place in places)}), in shares that are "
-        "not known, so only their total room was checked. The restore gives up when one of them runs low."
+        f"The rows go to {len(places)} volumes ({', '.join(place.directory for place in places)}), in unknown "
+        "proportions, so only their total free space was checked. The restore gives up when one of them runs low."
     ]
 
 
@@ -161,7 +161,7 @@ def unknown_room_warnings(survey: room.Survey) -> list[str]:
     if survey.unknown is None:
         return []
     return [
-        f"{survey.unknown}: how much room its volume has was not checked and is not watched while the restore runs. Make "
+        f"{survey.unknown}: the free space of its volume was not checked and is not monitored while the restore runs. Make "
         "sure that the database fits beside the live one."
     ]
 

@@ -41,12 +41,12 @@ def run_under_final_name(
     state.open_journal(journal)
     if kept:
         raise RestoreError(
-            f"Somebody wrote into the new database while it was called {journal.database}, so it is kept as {kept}, and the "
+            f"Another session wrote to the new database while it was named {journal.database}, so it is kept as {kept}, and the "
             f"live one is as it was. Stop what connects to {journal.database}, and restore again."
         )
     if failed:
         raise RestoreError(
-            f"What can be created only in a database that is called {journal.database} could not be created: {failed}."
+            f"Objects that can be created only in a database named {journal.database} could not be created: {failed}."
         )
 
 
@@ -57,7 +57,7 @@ def _put_back(tidier: Postgres, application: str, noted: RestoreJournal, failed:
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        obstacle: str | None = "its session goes on"
+        obstacle: str | None = "its session is still running"
         try:
             if not tidier.end_leftovers(f"{application} {MOMENT}$") and (obstacle := put_back(tidier, noted)) is None:
                 return

@@ -46,6 +46,10 @@ def pin(
         ids = ", ".join(one.short_id for one in found)
         raise AmbiguousSnapshotError(f"{len(found)} snapshots have an id that begins with {wanted!r}: {ids}.")
     one = found[0]
+    if pinned and one.empty:
+        raise UnknownSnapshotError(
+            f"The snapshot {one.short_id} of {one.container}/{one.database} holds nothing, so it cannot be pinned."
+        )
     if one.pinned == pinned:
         return Pinned(one.id, one.id, pinned, changed=False)
     if dry_run:

@@ -10,9 +10,9 @@ decides too much (law: retention never takes the last good snapshot):
 * A path is left alone while it holds a snapshot whose time cannot be true (``suspects.py``).
 * Whatever the counts say, everything within ``keep_within`` of a path's newest snapshot stays: flooding a
   day with forged snapshots does not push the good ones out before somebody has had time to notice.
-* A snapshot that holds nothing is not a backup, and goes before anything is counted.
+* A snapshot that holds nothing is not a backup, pinned or not, and goes before anything is counted.
 * The newest snapshot of a path that holds a regular dump stays, whatever the policy says.
-* Pinned snapshots stay.
+* Pinned snapshots stay if they hold something.
 * A manifest stays as long as a dump of its run does.
 """
 
@@ -22,11 +22,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from scalr_backup.actions.recording import Noted, Record
 from scalr_backup.actions.repository.debt import PruneDebt
 from scalr_backup.actions.repository.maintenance import FORGET, PRUNE
+from scalr_backup.actions.retention.memory import Memory
 from scalr_backup.actions.retention.suspects import (
     SnapshotsLook,
     Suspects,
@@ -46,9 +46,8 @@ from scalr_backup.core.errors import (
 )
 from scalr_backup.core.model import MANIFEST_PATH, MANUAL, NIGHTLY, PINNED_TAG, PRE_RESTORE, Failure, Snapshot
 from scalr_backup.core.progress import Emit, log, progress
-from scalr_backup.core.records.maintenance import KeptCount, SeenRecord
+from scalr_backup.core.records.maintenance import KeptCount
 from scalr_backup.tools.restic.repository import Restic, RetentionGroup
-from scalr_backup.tools.state import State
 
 # Safety snapshots cover the days after a restore in which its old data may be missed.
 _KEEP_EVERY_PRE_RESTORE = "30d"
@@ -58,7 +57,7 @@ _KEEP_EVERY_MANUAL = "7d"
 # Why a snapshot stays that no rule keeps.
 PINNED_FOR_EVER = "pinned"
 NEWEST_GOOD = "newest good backup"
-NOT_BELIEVED = "its database has an impossible time"
+NOT_BELIEVED = "its database has a snapshot with an impossible time"
 NOT_JUDGED = "its database was not saved in this pass"
 NO_RULE = "no rule applies to it"
 # Why one goes.
@@ -138,32 +137,6 @@ class Forgotten:
         }
 
 
-class Memory:
-    """What a trusted place remembers of the snapshots of one host in one repository."""
-
-    def __init__(self, state: State, repository_id: str, host: str) -> None:
-        self._state = state
-        self._key = f"{repository_id}/{host}"
-
-    def recall(self) -> SnapshotsLook | None:
-        """The last look; None before the first."""
-        entry = self._state.look(self._key)
-        if not entry:
-            return None
-        going = frozenset(entry.get("going", ()))
-        return SnapshotsLook(datetime.fromisoformat(entry["time"]), frozenset(entry["ids"]), going, "going" in entry)
-
-    def keep(self, look: SnapshotsLook) -> None:
-        """Remember this one in its place."""
-        entry: SeenRecord = {"time": look.time.isoformat(), "ids": sorted(look.ids), "going": sorted(look.going)}
-        self._state.record_look(self._key, entry)
-
-    def set_out_to_remove(self, ids: Collection[str]) -> None:
-        """Remember, before they go, that it is we who remove these: a run may end at any moment after that."""
-        if ids and (last := self.recall()):
-            self.keep(replace(last, going=last.going.union(ids), is_certain=True))
-
-
 def forget(
     config: Config,
     restic: Restic,
@@ -214,7 +187,7 @@ def forget(
         sound = [
             one for one in there if one.path not in suspects.paths and (only_paths is None or one.path in only_paths)
         ]
-        useless = [*ahead, *(one.id for one in sound if one.empty and not one.pinned)]
+        useless = [*ahead, *(one.id for one in sound if one.empty)]
         removed, groups = _remove(
             config, restic, snapshots, sound, useless, suspects, memory, debt, asked, dry_run=dry_run
         )
@@ -330,8 +303,8 @@ def choose_removable(groups: Sequence[RetentionGroup], sound: Sequence[Snapshot]
 
 
 def newest_by_path(snapshots: Sequence[Snapshot]) -> dict[str, str]:
-    """The id of the newest regular dump of each path; of any dump where there is no regular one."""
-    by_time = sorted(snapshots, key=lambda snapshot: snapshot.time)
+    """The id of the newest regular dump of each path; of any dump where there is no regular one. What holds nothing is none."""
+    by_time = sorted((one for one in snapshots if not one.empty), key=lambda snapshot: snapshot.time)
     newest = {snapshot.path: snapshot.id for snapshot in by_time}
     newest.update({snapshot.path: snapshot.id for snapshot in by_time if snapshot.reason != PRE_RESTORE})
     return newest
@@ -358,7 +331,7 @@ def explain(
     """Why each dump stays or goes; *unbelieved* are paths. By database, the newest first."""
     reasons = {name: words for group in groups for name, words in group.reasons.items()}
     known = {one.id for one in judged}
-    newest = set(newest_by_path([one for one in judged if not one.empty]).values())
+    newest = set(newest_by_path(judged).values())
 
     def why(one: Snapshot) -> tuple[str, ...]:
         if one.id in removed:
@@ -366,7 +339,10 @@ def explain(
         if one.path in unbelieved:
             return (NOT_BELIEVED,)
         words = tuple(word for word in reasons.get(one.id, ()) if not word.startswith("has tags"))
-        laws = (*((PINNED_FOR_EVER,) if one.pinned else ()), *((NEWEST_GOOD,) if one.id in newest else ()))
+        laws = (
+            *((PINNED_FOR_EVER,) if one.pinned and not one.empty else ()),
+            *((NEWEST_GOOD,) if one.id in newest else ()),
+        )
         return (*laws, *words) or ((NO_RULE,) if one.id in known else (NOT_JUDGED,))
 
     dumps = sorted((one for one in snapshots if one.container), key=lambda one: one.time, reverse=True)
@@ -377,7 +353,7 @@ def count_kept(decisions: Sequence[Decision]) -> dict[str, KeptCount]:
     """How many dumps stay of each database, as ``container/database``, and how many of them for which reason."""
     counts: dict[str, Counter[str]] = {}
     for one in decisions:
-        if one.keep:
+        if one.keep and not one.snapshot.empty:
             counts.setdefault(f"{one.snapshot.container}/{one.snapshot.database}", Counter())[one.in_short] += 1
     return {name: {"snapshots": count.total(), "why": dict(count.most_common())} for name, count in counts.items()}
 

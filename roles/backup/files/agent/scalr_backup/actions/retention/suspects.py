@@ -41,6 +41,15 @@ class SnapshotsLook:
         """The ids of what was there then, and is not any more, although nobody here set out to remove it."""
         return self.ids - self.going - {snapshot.id for snapshot in snapshots}
 
+    def joined_with(self, other: SnapshotsLook) -> SnapshotsLook:
+        """Both as one, the later of them, which saw whatever either saw."""
+        return SnapshotsLook(
+            max(self.time, other.time),
+            self.ids | other.ids,
+            self.going | other.going,
+            self.is_certain and other.is_certain,
+        )
+
 
 @dataclass(frozen=True)
 class Suspects:
@@ -96,12 +105,12 @@ def find_suspects(snapshots: Sequence[Snapshot], now: datetime, last: SnapshotsL
 def removable_of_the_future(snapshots: Sequence[Snapshot], now: datetime) -> list[str]:
     """The ids of what is dated in the future and may go, so that retention can go on.
 
-    The only good dump of a database stays, however it is dated; a manifest goes with the last dump of its run.
+    The only good dump of a database, which holds something, stays however it is dated; a manifest goes with the last dump of its run.
     """
     believed = [one for one in snapshots if not one.is_from_the_future(now)]
     safe = {one.path for one in believed if not one.empty and one.reason != PRE_RESTORE}
     ahead = [one for one in snapshots if one.is_from_the_future(now)]
-    gone = [one.id for one in ahead if one.container and one.path in safe]
+    gone = [one.id for one in ahead if one.container and (one.empty or one.path in safe)]
     runs = {one.run for one in snapshots if one.container and one.id not in gone}
     return gone + [one.id for one in ahead if not one.container and one.run not in runs]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a trusted place has seen with its own eyes of a repository, and a prune that acts on nothing else.
+"""What a trusted place has itself seen of a repository, and a prune that acts on nothing else.
 
 Whoever has a host's key and the repository's password can add an index that says whatever helps: that a pack of noise holds
 all good data, and that the good packs hold nothing that anybody needs. restic's prune believes every index, and deletes. So:
@@ -134,7 +134,7 @@ class Witness:
         for name in old:
             self._files.remove("locks", name)
         if old:
-            self._emit(log("warning", f"{len(old)} locks that nobody renewed were removed: {_short(old)}"))
+            self._emit(log("warning", f"{len(old)} locks that were not renewed were removed: {_short(old)}"))
         self._known.locks = {name: since for name, since in first_seen.items() if name not in old}
         self._store.write(self._known)
 
@@ -211,9 +211,9 @@ class Witness:
         if left <= 0:
             done = "it was not pruned" if self._prunes else "nothing was removed"
             raise UnfinishedLookError(
-                f"Not all that is new in the repository {self._restic.repository} could be read in "
-                f"{self._limit / 3600:.1f} hours, so {done}: run prune.yml again, which goes on from there. "
-                "If a host has not saved that much, somebody floods the repository."
+                f"Not everything new in the repository {self._restic.repository} could be read in "
+                f"{self._limit / 3600:.1f} hours, so {done}: run prune.yml again; it continues from there. "
+                "If no host has saved that much, somebody is flooding the repository."
             )
         return left
 
@@ -237,7 +237,7 @@ class Witness:
             text = found.texts[name]
             if absent := [pack for pack in text.packs if pack not in found.packs]:
                 raise self._forged(
-                    [f"index/{name}"], f"holds an index that names packs which are not there ({_short(absent)})"
+                    [f"index/{name}"], f"holds an index that names packs that are not there ({_short(absent)})"
                 )
             if large := [pack for pack in text.packs if found.packs[pack].size > _MOST_BYTES_OF_A_PACK]:
                 raise self._forged(
@@ -247,14 +247,14 @@ class Witness:
                 # Nothing was believed so far: who speaks of what may have changed as often as somebody has pruned.
                 continue
             if text.supersedes:
-                raise self._forged([f"index/{name}"], "holds an index that claims to stand in the place of others")
+                raise self._forged([f"index/{name}"], "holds an index that claims to supersede others")
             if again := [pack for pack in text.packs if pack in self._known.packs or spoken[pack] > 1]:
                 others = [
                     one for one, other in found.texts.items() if one != name and not {*other.packs}.isdisjoint(again)
                 ]
                 raise self._forged(
                     [f"index/{one}" for one in (name, *others)],
-                    f"holds an index that speaks again of packs which another names ({_short(again)})",
+                    f"holds an index that repeats packs that another one names ({_short(again)})",
                 )
 
     def _read(self, found: _Found, batch: Sequence[str]) -> None:
@@ -277,9 +277,9 @@ class Witness:
             for name in batch if len(batch) > 1 else ():
                 self._read(found, [name])
             if spoilt := self._spoilt(found, batch):
-                raise self._forged(spoilt, "holds packs whose bytes are not those that they are named after") from None
+                raise self._forged(spoilt, "holds packs whose content does not match their names") from None
             names = [*(f"index/{name}" for name in batch), *(f"data/{pack}" for pack in self._only_in(found, batch))]
-            what = f"holds an index and packs that are not what they say ({error.message})"
+            what = f"holds an index and packs that are not what they claim to be ({error.message})"
             raise self._forged(names, what) from None
         self._look.indexes += len(batch)
         self._look.packs += len(packs)
@@ -336,16 +336,16 @@ class Witness:
         elif new:
             self._warn(
                 f"{len(new)} keys were added to the repository {self._restic.repository} since the last look "
-                f"({_short(new)}): each is a password that opens it. If nobody of yours did that, remove them (docs/keys.md)."
+                f"({_short(new)}): each is a password that opens it. If none of your people did that, remove them (docs/keys.md)."
             )
 
     def _warn_of_long_waiting(self) -> None:
         old = [since for since in self._known.waiting.values() if utc_now() - since > _WAITS_LONG]
         if old:
             self._warn(
-                f"{len(old)} packs of useless data in the repository {self._restic.repository} have waited for their deletion "
-                f"since {min(old):%Y-%m-%d %H:%M} UTC, because no prune has got to its end for so long: run prune.yml daily, "
-                "and see to it that it succeeds."
+                f"{len(old)} packs of useless data in the repository {self._restic.repository} have been waiting for deletion "
+                f"since {min(old):%Y-%m-%d %H:%M} UTC, because no prune has finished for so long: run prune.yml daily, "
+                "and make sure that it succeeds."
             )
 
     def _warn(self, text: str) -> None:

@@ -73,6 +73,11 @@ class DatabaseSetting:
     setting: Setting
     role: str | None = None
 
+    def whose(self, database: str) -> str:
+        """Whose it is in a database of this name, as statements say it."""
+        name = f"DATABASE {quote_identifier(database)}"
+        return name if self.role is None else f"ROLE {quote_identifier(self.role)} IN {name}"
+
 
 @dataclass(frozen=True)
 class Granted:
@@ -93,7 +98,7 @@ def read_definition(text: str, *, escapes: bool) -> DatabaseDefinition:
     """
     statements = list(split_statements(text, asides=False))
     if len(statements) != 1:
-        raise UnknownStatementError(f"it is {len(statements)} statements")
+        raise UnknownStatementError(f"it has {len(statements)} statements")
     words = Words(statements[0], escapes=escapes)
     words.need("CREATE", "DATABASE")
     words.identifier()
@@ -106,13 +111,13 @@ def read_definition(text: str, *, escapes: bool) -> DatabaseDefinition:
             raise UnknownStatementError("it has an option that is not known")
         words.need("=")
         if option in options or tablespace is not None:
-            raise UnknownStatementError("it says something twice, or after the tablespace")
+            raise UnknownStatementError("an option is repeated, or follows the tablespace")
         if option == "TABLESPACE":
             tablespace = words.identifier()
         elif option == "LOCALE_PROVIDER":
             options[option] = words.next()
             if not _PROVIDER.match(options[option]):
-                raise UnknownStatementError("it has a provider of locales that cannot be one")
+                raise UnknownStatementError("its locale provider is invalid")
         else:
             options[option] = literal(words.literal())
     return DatabaseDefinition(tuple(options.items()), tablespace)
@@ -178,7 +183,7 @@ def statements_of(properties: Sequence[Property], name: str) -> Iterator[str]:
         elif isinstance(one, Limit):
             yield f"ALTER {database} {one.option} = {one.value};"
         elif isinstance(one, DatabaseSetting):
-            yield one.setting.of(database if one.role is None else f"ROLE {quote_identifier(one.role)} IN {database}")
+            yield one.setting.of(one.whose(name))
         elif one.by is None:
             yield one.grant.on(database)
         else:

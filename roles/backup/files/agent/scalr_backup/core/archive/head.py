@@ -24,7 +24,7 @@ from scalr_backup.core.text import readable
 VERSIONS = ((1, 14, 0), (1, 15, 0), (1, 16, 0))
 
 _ENCODING = re.compile(r"SET client_encoding = '([^']+)';")
-_SETVAL = re.compile(r"SELECT pg_catalog\.setval\(.*, (-?\d+), (true|false)\);\s*\Z", re.DOTALL)
+_SETVAL = re.compile(r"SELECT pg_catalog\.setval\(.*, (-?\d{1,20}), (true|false)\);\s*\Z", re.DOTALL)
 # Of these, none may be missing: without one, more might see what is in the database.
 _NEVER_LEFT_OUT = frozenset({"ACL", "SECURITY LABEL"})
 
@@ -236,9 +236,17 @@ class ArchiveHead:
             ) from None
 
     @property
+    def properties(self) -> tuple[Property, ...]:
+        """What the archive says of its database: comment, labels, privileges, limits and settings.
+
+        Raises ArchiveError where a privilege or a label is none that pg_dump writes.
+        """
+        return tuple(self._properties()[0])
+
+    @property
     def settings(self) -> tuple[DatabaseSetting, ...]:
         """The settings of the database, and of roles in it."""
-        return tuple(one for one in self._properties()[0] if isinstance(one, DatabaseSetting))
+        return tuple(one for one in self.properties if isinstance(one, DatabaseSetting))
 
     @property
     def unknown_properties(self) -> tuple[str, ...]:
@@ -252,7 +260,7 @@ class ArchiveHead:
         They name the database as it was called when it was dumped, or *name*. Raises ArchiveError where a privilege or a
         label is none that pg_dump writes.
         """
-        return tuple(statements_of(self._properties()[0], self.dbname if name is None else name))
+        return tuple(statements_of(self.properties, self.dbname if name is None else name))
 
     def _properties(self) -> tuple[list[Property], list[str]]:
         known: list[Property] = []

@@ -118,7 +118,7 @@ def as_not_valid(entry: TocEntry) -> str | None:
 def described(trouble: Trouble, head: ArchiveHead, outcome: str = FAILED) -> ObjectRecord:
     """An object, why it cannot be made, what became of it, and the SQL that would mend it in the live database."""
     return {
-        "object": name_of(trouble.entry), "cause": trouble.words, "mend": mend(trouble, head), "outcome": outcome,
+        "object": name_of(trouble.entry), "cause": trouble.cause, "mend": mend(trouble, head), "outcome": outcome,
     }  # fmt: skip
 
 
@@ -170,4 +170,4 @@ def _is_key_of_parts(entry: TocEntry, table: str, head: ArchiveHead) -> bool:
     """Whether it is a foreign key of a partitioned table on a server that has none that is NOT VALID."""
     if entry.desc != "FK CONSTRAINT" or not is_partitioned(table, head):
         return False
-    return int(re.match(r"\d*", head.server_version).group() or 0) < _PARTITIONED_KEYS  # type: ignore[union-attr]
+    return int(re.match(r"\d{0,9}", head.server_version).group() or 0) < _PARTITIONED_KEYS  # type: ignore[union-attr]

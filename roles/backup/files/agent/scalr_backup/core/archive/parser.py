@@ -19,6 +19,8 @@ from scalr_backup.core.archive.head import (
 
 # A head grows with the number of tables, indexes and functions, not with their rows; real ones are a few MB.
 HEAD_LIMIT = 1 << 30
+# No number in an archive has more. Python refuses some thousands with an error of its own.
+_MOST_DIGITS = 20
 
 _MAGIC = b"PGDMP"
 _CUSTOM_FORMAT = 1
@@ -313,6 +315,8 @@ class HeadParser:
     def _parse_number(self, text: bytes) -> int:
         if not text.isdigit():
             self._refuse(f"expected a number, found {text!r}")
+        if len(text) > _MOST_DIGITS:
+            self._refuse(f"expected a number, found {len(text)} digits")
         return int(text)
 
     def _refuse_new(self, what: str) -> NoReturn:

@@ -8,18 +8,24 @@ the archive's table of contents has, and the errors by the number at the end of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from scalr_backup.core.archive.head import ArchiveHead, TocEntry
+from scalr_backup.core.archive.head import ArchiveHead, Section, TocEntry
+from scalr_backup.core.discretion import error_without_values, without_values, words_of
 
 # Such as: from TOC entry 3215; 2606 16401 FK CONSTRAINT c bad postgres
-_ENTRY = re.compile(r"^pg_restore: [^\n;]*?(?P<id>\d+); (?P<tableoid>\d+) (?P<oid>\d+) [^\n]*\n", re.MULTILINE)
+_ENTRY = re.compile(
+    r"^pg_restore: [^\n;]*?(?P<id>\d{1,20}); (?P<tableoid>\d{1,20}) (?P<oid>\d{1,20}) [^\n]*\n", re.MULTILINE
+)
 # What it says of its progress, in its verbose mode and between two errors, is not of the error.
 _ERROR = re.compile(r"^pg_restore: [^\n:]+: (?P<before>[^\n]*?)(?P<words>[^\s:]+:  [^\n]*)$", re.MULTILINE)
-_IGNORED = re.compile(r"(?P<count>\d+)\D*\Z")
+_IGNORED = re.compile(r"(?P<count>\d{1,20})\D*\Z")
 # What pg_restore sends after an object, made or not: the owner that it gets.
 _OWNER = re.compile(r"\bALTER .+ OWNER TO .+;", re.DOTALL)
+# What may be a row's as well: a label, or what a column is compared with.
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+_CODE = frozenset({"FUNCTION", "PROCEDURE"})
 
 
 @dataclass(frozen=True)
@@ -32,16 +38,20 @@ class Trouble:
     context: str = field(default="", repr=False, compare=False)
     # An object that could not be made cannot be given to its owner either: so many errors are this entry's.
     errors: int = field(default=1, compare=False)
+    # The words of the archive's definitions, where the server has worked on rows.
+    known: frozenset[str] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def cause(self) -> str:
+        """The server's words as they may be shown and kept: without what may be a row's."""
+        if self.known is None:
+            return self.words
+        return error_without_values(self.words, self.known) or without_values(self.words, self.known)
 
     @property
     def sentence(self) -> str:
         """Both, such as ``FK CONSTRAINT public.orders orders_fk: ERROR:  …``."""
-        return f"{name_of(self.entry)}: {self.words}"
-
-
-def so_many(count: int) -> str:
-    """So many objects, in words."""
-    return f"{count} {'object' if count == 1 else 'objects'}"
+        return f"{name_of(self.entry)}: {self.cause}"
 
 
 def name_of(entry: TocEntry) -> str:
@@ -56,7 +66,7 @@ def troubles(said: str, head: ArchiveHead, jobs: int = 1) -> tuple[Trouble, ...]
     written into the line that names another's entry: there, only what an owner was refused for is counted to the entry before.
     Where no entry is named, rows that could not be loaded are known by their table, without its schema.
     """
-    known = {entry.dump_id: entry for entry in head.entries}
+    entries = {entry.dump_id: entry for entry in head.entries}
     found: dict[int, Trouble] = {}
     marks = sorted([*_ENTRY.finditer(said), *_ERROR.finditer(said)], key=re.Match.start)
     ends = [mark.start() for mark in marks[1:]] + [len(said)]
@@ -64,7 +74,7 @@ def troubles(said: str, head: ArchiveHead, jobs: int = 1) -> tuple[Trouble, ...]
     for mark, end in zip(marks, ends, strict=False):
         text = said[mark.start() : end]
         if mark.re is _ENTRY:
-            named = _entry_of(mark, known)
+            named = _entry_of(mark, entries)
             if named is not None:
                 # Where the server's own words are missing, pg_restore's have to do.
                 found.setdefault(
@@ -78,7 +88,25 @@ def troubles(said: str, head: ArchiveHead, jobs: int = 1) -> tuple[Trouble, ...]
             found[entry.dump_id] = Trouble(entry, mark["words"].strip(), text)
         elif jobs == 1 or _OWNER.search(text):
             found[entry.dump_id] = replace(found[entry.dump_id], errors=found[entry.dump_id].errors + 1)
-    return tuple(found.values())
+    known = words_not_of_rows(found.values(), head) if found else None
+    return tuple(one if _makes_no_rows(one) else replace(one, known=known) for one in found.values())
+
+
+def words_not_of_rows(found: Collection[Trouble], head: ArchiveHead) -> frozenset[str] | None:
+    """The words of an archive's definitions; None where all that went wrong came before the first row."""
+    if found and all(map(_makes_no_rows, found)):
+        return None
+    return words_of(text for entry in head.entries for text in _texts(entry))
+
+
+def _makes_no_rows(trouble: Trouble) -> bool:
+    return trouble.entry.section is Section.PRE_DATA
+
+
+def _texts(entry: TocEntry) -> Iterator[str | None]:
+    """What an archive says of an object; of literals, only those of code, which say what goes wrong in it."""
+    yield from (entry.namespace, entry.tag, entry.owner, entry.copy_stmt)
+    yield entry.defn if entry.desc in _CODE else _LITERAL.sub("", entry.defn or "")
 
 
 def errors_of(found: Iterable[Trouble]) -> int:

@@ -67,7 +67,7 @@ class RolesRecord(TypedDict):
 
 
 class DrillRecord(TypedDict):
-    """What the last drill of a database came to."""
+    """The result of the last drill of a database."""
 
     run: NotRequired[str]
     time: Moment

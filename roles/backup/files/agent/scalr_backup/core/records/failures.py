@@ -14,10 +14,10 @@ class FailureRecord(TypedDict):
 
 
 class ObjectRecord(TypedDict):
-    """An object that could not be restored as it was saved: why, what became of it, and SQL that mends the live one.
+    """An object that could not be restored as it was saved: why, what became of it, and SQL that fixes the live one.
 
-    The outcome is ``failed``, ``not_valid`` (a constraint that does not look at the rows that are there), ``mended`` (made with
-    a search path that it lacks by itself), ``unreachable`` (a drill has no other database than this one) or ``left_out``.
+    The outcome is ``failed``, ``not_valid`` (a constraint that does not check existing rows), ``mended`` (made with
+    a search path that it does not set itself), ``unreachable`` (a drill has only this database) or ``left_out``.
     """
 
     object: str

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NotRequired
+from typing import NotRequired, final
 
 from typing_extensions import TypedDict
 
@@ -68,7 +68,7 @@ class UnmatchedRecord(TypedDict):
 
 
 class OutcomeRecord(TypedDict):
-    """What a pass came to for one database."""
+    """The result of a pass for one database."""
 
     container: str
     database: str
@@ -98,6 +98,7 @@ class CopyRecord(TypedDict):
     last_success: NotRequired[Moment | None]
 
 
+@final
 class PassRecord(TypedDict):
     """What a pass came to: the answer of the verb, as it was."""
 

@@ -35,7 +35,7 @@ class HeapTableRecord(TypedDict):
 
 
 class DamagedIndexRecord(TypedDict):
-    """An index that gives another number of rows than its table has.
+    """An index that returns a different number of rows than its table has.
 
     *relation* is the table's name among row counts; *table* and *index* are written as in SQL.
     """

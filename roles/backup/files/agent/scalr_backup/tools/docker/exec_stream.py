@@ -22,9 +22,10 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -237,13 +238,16 @@ class ExecStream:
                 f"{self.command} did not finish, because its container was stopped: {found}."
             ) from None
 
-    def how_it_ended(self, said: str) -> str:
+    def how_it_ended(self, said: str, known: Collection[str] | None = None) -> str:
         """A sentence on how the command ended, after its output has; *said* is what it said on its standard error.
+
+        Where it worked on rows, *known* are the words that are none of a row's.
 
         Raises LateAnswerError when it has not.
         """
         try:
-            return ending(self.command, self.wait(), said, lambda: document_of(self._api, self.command.reference))
+            look = partial(document_of, self._api, self.command.reference)
+            return ending(self.command, self.wait(), said, look, known)
         except LateAnswerError:
             raise
         except ScalrBackupError as error:

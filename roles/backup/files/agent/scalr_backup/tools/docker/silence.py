@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Why the Docker Engine gave no answer, in words: what the libraries under its SDK raise is made for programmers.
+"""Why the Docker Engine gave no answer, in words: the exceptions of the libraries under its SDK are meant for programmers.
 
 Their exceptions hold one another, as causes and as arguments; the innermost one that the operating system has raised says
 what is wrong.
@@ -45,7 +45,7 @@ def why_silent(error: BaseException) -> str:
             return one.strerror[:1].lower() + one.strerror[1:]
     if any(isinstance(one, (requests.ConnectionError, ConnectionError, EOFError)) for one in chain):
         return _REASONS[errno.ECONNRESET]
-    return f"its answer makes no sense ({type(error).__name__})"
+    return f"its answer is invalid ({type(error).__name__})"
 
 
 def is_behind_proxy(error: BaseException) -> bool:

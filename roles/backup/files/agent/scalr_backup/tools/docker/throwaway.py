@@ -25,6 +25,8 @@ from scalr_backup.tools.docker.exec_stream import MessageTail
 SHARED_MEMORY_BYTES = 256 * 1024 * 1024
 # A server and the clients of a restore take some dozens.
 PROCESSES = 1024
+# The kernel's highest: where the host's memory runs out, it ends a drill before anything else.
+FIRST_TO_END = 1000
 _MEMORY_FACTS = Path("/proc/meminfo")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Docker Engine for who may make containers there, which the agent may not and a drill must."""
+"""The Docker Engine for callers that may create containers, which the agent may not and a drill must."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from scalr_backup.core.errors import (
 from scalr_backup.tools.docker.answers import translate
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.docker.throwaway import (
+    FIRST_TO_END,
     PROCESSES,
     SHARED_MEMORY_BYTES,
     ContainerOutput,
@@ -124,6 +125,7 @@ class Throwaways(DockerHost):
             mem_limit=spec.memory_bytes,
             memswap_limit=spec.memory_bytes,
             network_mode="none",
+            oom_score_adj=FIRST_TO_END,
             pids_limit=PROCESSES,
             read_only=True,
             security_opt=["no-new-privileges"],

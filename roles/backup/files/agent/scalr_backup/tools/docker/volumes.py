@@ -147,8 +147,8 @@ def watch(
 
 def _no_answer(container: str, directories: Sequence[str]) -> RoomUnknownError:
     return RoomUnknownError(
-        f"Cannot tell how much room {container} has: df of {', '.join(directories)} did not answer within "
-        f"{ANSWER_SECONDS:.0f} s, as on a hung mount; check the volume on the host."
+        f"Cannot determine the free space of {container}: df of {', '.join(directories)} did not answer within "
+        f"{ANSWER_SECONDS:.0f} s, as happens on a hung mount; check the volume on the host."
     )
 
 

@@ -12,13 +12,14 @@ import secrets
 from collections.abc import Iterable, Sequence
 
 from scalr_backup.core.archive.parser import HEAD_LIMIT
-from scalr_backup.core.endings import last_words
+from scalr_backup.core.discretion import words_of
 from scalr_backup.core.errors import DamagedRelationsError, PostgresError, UnreadableArchiveError
 from scalr_backup.core.spoken import FLAGS, MOST_OF_TABLES
 from scalr_backup.core.sql import connection_string, quote_identifier
 from scalr_backup.core.text import decoded, encoded
 from scalr_backup.tools.docker.exec_stream import ExecResult, ExecStream
-from scalr_backup.tools.postgres.session import PSQL, WITHOUT_CONVERSION, WORK_SECONDS, PostgresServer
+from scalr_backup.tools.postgres.failures import explain_failure
+from scalr_backup.tools.postgres.session import PSQL, VERBOSE, WITHOUT_CONVERSION, WORK_SECONDS, PostgresServer
 
 # The restored database's own settings and event triggers stand in the way of neither.
 _AMCHECK_OPTIONS = (
@@ -279,10 +280,16 @@ class Clients(PostgresServer):
     def run_read_only(self, database: str, sql: str) -> list[str]:
         """Run an operator's SQL where nothing can be written; every value that it returns, as text, row after row.
 
-        Raises PostgresError in the server's words.
+        Raises PostgresError in the server's words, without values of rows.
         """
         end = secrets.token_hex(16)
-        argv = [*PSQL, "--field-separator-zero", "--record-separator-zero", f"--dbname={connection_string(database)}"]
+        argv = [
+            *PSQL,
+            VERBOSE,
+            "--field-separator-zero",
+            "--record-separator-zero",
+            f"--dbname={connection_string(database)}",
+        ]
         script = f"BEGIN READ ONLY;\n{sql}\n;\n\\echo {end}\n"
         result = self._docker.run(
             self.container,
@@ -295,7 +302,8 @@ class Clients(PostgresServer):
         text = result.stdout.decode("utf-8", "replace")
         if result.exit_code != 0:
             why = self._docker.how_it_ended(self.container, argv[0], result)
-            raise PostgresError(f"{self.container}/{database}: {last_words(result.stderr) or why}")
+            _sqlstate, told = explain_failure(result.stderr, words_of([sql]))
+            raise PostgresError(f"{self.container}/{database}: {told or why}")
         if not text.endswith(f"{end}\n"):
             raise PostgresError(f"{self.container}/{database}: the SQL has a quote or a comment that is not closed.")
         return text.removesuffix(f"{end}\n").split("\0")[:-1]

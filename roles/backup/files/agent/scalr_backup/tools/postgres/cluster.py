@@ -79,7 +79,7 @@ class LiveDatabase:
 
 @dataclass(frozen=True)
 class RolesOnTarget:
-    """The roles of a cluster, which of them are superusers, who the agent's user is, and whether he may make more."""
+    """The roles of a cluster, which of them are superusers, who the agent's user is, and whether it may make more."""
 
     names: frozenset[str]
     may_create: bool
@@ -119,7 +119,7 @@ class Postgres(Clients):
         try:
             return (others if self._is_empty(_TEMPLATE) else found), []
         except PostgresError as error:
-            return others, [LeftOut(_TEMPLATE, f"it cannot be looked into: {error.message}")]
+            return others, [LeftOut(_TEMPLATE, f"it cannot be inspected: {error.message}")]
 
     def may_read_passwords(self) -> bool:
         """Whether the hashes of the roles' passwords can be saved: only superusers see them unless told otherwise."""
@@ -153,7 +153,7 @@ class Postgres(Clients):
 
     def slots(self, database: str) -> tuple[SlotAnswer, ...]:
         """The logical replication slots of a database; told to a run that is to stop as well."""
-        rows = self.unstoppable().query(self._home, SLOTS.format(name=quote_literal(database)))
+        rows = self.unstoppable().query_cluster(SLOTS.format(name=quote_literal(database)))
         return tuple(SLOT_ROWS.of(rows, self._psql))
 
     def readable_settings(self, names: Sequence[str]) -> dict[str, str]:
@@ -191,7 +191,7 @@ class Postgres(Clients):
         found = [place for place in places if place is not None]
         if len(found) < len(places):
             raise RoomUnknownError(
-                f"Cannot tell how much room is left on the volume of {known['directory']} in {self.container}: "
+                f"Cannot determine the free space on the volume of {known['directory']} in {self.container}: "
                 "neither df nor stat works in its image; restore into a container that has one of them (target=)."
             )
         return Survey(
@@ -271,6 +271,12 @@ class Postgres(Clients):
                 f"ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE)",
                 f"DROP SUBSCRIPTION {subscription}",
             )
+        try:
+            self._drop(name, maintenance)
+        finally:
+            self._have_changed(name)
+
+    def _drop(self, name: str, maintenance: str) -> None:
         # One whose DROP is interrupted would remain, and accept no connections.
         drop = f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)"
         patient = self.unstoppable()
@@ -298,6 +304,14 @@ class Postgres(Clients):
             f"ALTER DATABASE {quote_identifier(name)} OWNER TO {quote_identifier(owner)}",
         )
 
+    def describe(self, database: str, statements: Sequence[str], tried: Sequence[str] = ()) -> None:
+        """Run statements about a new database, each in its own transaction; of those that are only *tried*, nothing stays.
+
+        Raises PostgresError.
+        """
+        trial = ["BEGIN", *tried, "ROLLBACK"] if tried else []
+        self.execute(self._maintenance_database(database), *statements, *trial)
+
     def drop_public_schema(self, database: str) -> None:
         """Drop the schema that a new database has, for one that had it dropped: an archive does not say so."""
         self.execute(database, "DROP SCHEMA public")
@@ -314,7 +328,8 @@ class Postgres(Clients):
 
     def _count(self, database: str, *, rows: bool, raw: bool) -> tuple[RowCounts | None, SequenceValues]:
         with self.session(database, self._without_event_triggers, raw=raw) as session:
-            return (count_rows(session, MOST_OF_TABLES) if rows else None), sequence_values(session)
+            closed = bool(self._without_event_triggers)
+            return (count_rows(session, MOST_OF_TABLES, is_closed=closed) if rows else None), sequence_values(session)
 
     def swap(self, live: str, new: str, old: str | None, properties: Sequence[str]) -> None:
         """Rename *live* to *old* and *new* to *live*, and set that one's properties, all in one transaction.
@@ -338,13 +353,16 @@ class Postgres(Clients):
         ]
         statements += [*properties, "COMMIT"]
         busy = list(dict.fromkeys(name for pair in pairs for name in pair))
-        maintenance = self._maintenance_database(self._home if self._home in busy else busy[0])
+        maintenance = self._maintenance_database(*busy)
         # Once begun, a swap waits for its answer, even when told to stop: it takes seconds.
-        with (
-            self._sessions_ended(maintenance, busy),
-            self.unstoppable().session(maintenance) as session,
-        ):
-            session.run(statements)
+        try:
+            with (
+                self._sessions_ended(maintenance, busy),
+                self.unstoppable().session(maintenance) as session,
+            ):
+                session.run(statements)
+        finally:
+            self._have_changed(*busy)
 
     def while_named(self, live: str, new: str, aside: str | None, statements: Sequence[str]) -> tuple[bool, str]:
         """Run statements in the database *new* while it is called *live*, and the live one *aside*, for a moment.
@@ -358,9 +376,11 @@ class Postgres(Clients):
         with self.unstoppable(f"{self.application} {MOMENT}").session(home) as session:
             said = MOMENTS.of(session.query(script), self._psql)
         if not said:
-            raise PostgresError(f"{self.container} did not say whether the names are back")
+            raise PostgresError(f"{self.container} did not say whether the names were changed back")
         words = str(said[-1]["said"])
-        return said[-1]["back"], "" if words == DONE else explain_failure(words)[1] or "its psql could not be started"
+        # What is run there works on no row.
+        told = "" if words == DONE else explain_failure(words, None)[1] or "its psql could not be started"
+        return said[-1]["back"], told
 
     def holds_more_than_extensions(self, database: str, *, rows: bool) -> bool:
         """Whether somebody has written into a database in which nothing was made but extensions.
@@ -386,7 +406,7 @@ class Postgres(Clients):
         return tuple(known)
 
     def reset(self, database: str, settings: Sequence[str]) -> None:
-        """Take such settings away; what the archive has of them comes with its other properties."""
+        """Take such settings away; what the archive has of them comes with the swap."""
         name = quote_identifier(database)
         self.execute(self._maintenance_database(database), *(f"ALTER DATABASE {name} RESET {one}" for one in settings))
 
@@ -451,7 +471,7 @@ class Postgres(Clients):
     def database_oids(self) -> dict[str, int]:
         """The same, each with what it keeps whatever it is called."""
         rows = "SELECT jsonb_build_array(datname, oid::bigint) FROM pg_database;"
-        return dict(COUNTED.of(self.unstoppable().query(self._home, rows), self._psql))
+        return dict(COUNTED.of(self.unstoppable().query_cluster(rows), self._psql))
 
     def _is_empty(self, database: str) -> bool:
         return FLAGS.one(self.query(database, IS_EMPTY), self._psql)
@@ -469,7 +489,7 @@ def _database(row: DatabaseRow) -> Database:
 def _why_left_out(row: DatabaseRow) -> str | None:
     """Why a database cannot be saved; None where it can."""
     if not row["is_valid"]:
-        return "an interrupted DROP DATABASE has left it unusable, and nothing but dropping it is possible"
+        return "an interrupted DROP DATABASE has left it unusable; it can only be dropped"
     return None if row["allows_connections"] else "it does not allow connections (ALTER DATABASE … ALLOW_CONNECTIONS)"
 
 

@@ -43,6 +43,7 @@ class CopyingSession(SqlSession):
         subject = f"psql in {self._subject}"
         # Rows may come for days; silence has its limit all the same, and so has what psql complains of.
         self._bounds = Bounds(subject, math.inf, MOST_BYTES)
+        self._asked = (statement,)
         self._write(as_values([statement]) + f"\\echo '\\{token}'\n")
         return until_mark(self._pieces(), f"{token}\n".encode(), subject)
 
@@ -66,7 +67,7 @@ class CopyingSession(SqlSession):
         for kind, data in self._frames:
             self._bounds.take(kind, len(data), self._limit)
             if kind == STDOUT:
-                raise no_sense(f"psql in {self._subject}", "it goes on after its end")
+                raise no_sense(f"psql in {self._subject}", "it continues after its end")
             self._messages.add(data)
         if self._stream.wait() != 0:
             raise PostgresError(f"{self._subject}: {self._stream.how_it_ended(self._messages.text)}")
@@ -98,12 +99,12 @@ def until_mark(pieces: Iterable[bytes], mark: bytes, subject: str) -> Iterator[b
         if rows:
             at_line = rows.endswith(b"\n")
             yield rows
-    raise no_sense(subject, "it ends before its end")
+    raise no_sense(subject, "it ends too early")
 
 
 def _require_rows(data: bytes, at_line: bool, subject: str) -> None:
     if b"\n" + _NO_ROW in data or (at_line and data.startswith(_NO_ROW)):
-        raise no_sense(subject, "a line of it is no row")
+        raise no_sense(subject, "one of its lines is not a row")
 
 
 @contextmanager

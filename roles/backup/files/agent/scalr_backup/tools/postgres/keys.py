@@ -18,7 +18,8 @@ from typing_extensions import TypedDict
 
 from scalr_backup.core.spoken import Count, Flag, Name, Shape, Text, no_sense
 from scalr_backup.core.table_keys import ColumnStatistics, Statistics, UniqueIndex, leading_columns
-from scalr_backup.tools.postgres.foreign_code import has_foreign_code
+from scalr_backup.tools.postgres.foreign_code import has_foreign_code, may_get_foreign_code
+from scalr_backup.tools.postgres.pins import NONE_IS_PINNED
 from scalr_backup.tools.postgres.session import SqlSession
 
 # More of a database's tables than these, the largest, are not looked at, nor more of a table's unique indexes.
@@ -32,7 +33,9 @@ _SAID_BY = "psql"
 _FIRST_NORMAL_OID = 16384
 
 # Why the rows of a table stay where they are, whatever its keys.
-Hindrance = Literal["access_method", "unlogged_on_standby", "row_security", "hash_partition", "foreign_code"]
+Hindrance = Literal[
+    "access_method", "unlogged_on_standby", "row_security", "hash_partition", "foreign_code", "of_others"
+]
 
 
 class LargeTable(TypedDict):
@@ -192,7 +195,8 @@ _LARGE = """
                 WHEN s.relpersistence = 'u' AND pg_is_in_recovery() THEN 'unlogged_on_standby'
                 WHEN row_security_active(s.oid) THEN 'row_security'
                 WHEN s.oid IN (SELECT oid FROM odd) THEN 'hash_partition'
-                WHEN {foreign_code} THEN 'foreign_code' END AS hindrance
+                WHEN {foreign_code} THEN 'foreign_code'
+                WHEN {cannot_be_pinned} THEN 'of_others' END AS hindrance
     FROM sized AS s WHERE s.bytes >= {least_bytes}
     ORDER BY s.bytes DESC, s.nspname, s.relname LIMIT {most_tables})
 """
@@ -229,7 +233,12 @@ def look(session: SqlSession, least_bytes: int) -> KeyLook:
     # To compile such a query takes longer than to run it.
     session.query(f"SET LOCAL statement_timeout = {_TIMEOUT_SECONDS * 1000}; SET LOCAL jit = off;")
     server = SERVERS.one(session.query(_SERVER, _MOST_BYTES), _SAID_BY)
-    large = _LARGE.format(least_bytes=int(least_bytes), most_tables=MOST_TABLES, foreign_code=has_foreign_code("s.oid"))
+    large = _LARGE.format(
+        least_bytes=int(least_bytes),
+        most_tables=MOST_TABLES,
+        foreign_code=has_foreign_code("s.oid"),
+        cannot_be_pinned=f"{may_get_foreign_code('s.oid')} AND {NONE_IS_PINNED}",
+    )
     tables = LARGE_TABLES.of(session.query(_LOOK.format(large=large), _MOST_BYTES), _SAID_BY)
     if len({table["oid"] for table in tables}) < len(tables):
         raise no_sense(_SAID_BY, "it lists a table twice")

@@ -19,8 +19,9 @@ from typing_extensions import TypedDict
 from scalr_backup.core.errors import ScalrBackupError
 from scalr_backup.core.left_out import MADE_ANEW, MOST_COUNTED, MOST_RELATIONS, relation_name
 from scalr_backup.core.records.left_out import LeftOutRowsRecord, Why
-from scalr_backup.core.spoken import COUNTS, Count, Flag, Name, Shape, Text
-from scalr_backup.core.sql import quote_identifier
+from scalr_backup.core.spoken import COUNTS, FLAGS, Count, Flag, Name, Shape, Text
+from scalr_backup.core.sql import quote_identifier, quote_literal
+from scalr_backup.tools.postgres.foreign_code import is_not_planned
 from scalr_backup.tools.postgres.limits import TABLES_ONLY
 from scalr_backup.tools.postgres.session import ANSWER_SECONDS, PostgresServer, SqlSession
 from scalr_backup.tools.postgres.statements import as_values
@@ -128,14 +129,30 @@ def _counts(server: PostgresServer, database: str, candidates: Sequence[Candidat
         suppress(ScalrBackupError),
         server.session(database, silence_seconds=2.0 * _TIMEOUT_SECONDS, watched=False) as session,
     ):
-        session.query(f"{TABLES_ONLY}BEGIN READ ONLY;")
+        # What may be planned is decided by what there is at the moment, whatever a database sets.
+        session.query(f"{TABLES_ONLY}BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;")
         for one in reversed(candidates):
             left = max(1, round(1000 * (deadline - time.monotonic())))
             session.query(f"SET LOCAL statement_timeout = {left};")
+            if not FLAGS.one(session.query(_may_be_planned(one)), "psql"):
+                continue
             # A condition is an extension's own text.
             rows = session.query(as_values([count_sql(one)]))
             counts[relation_name(one["schema"], one["name"])] = COUNTS.one(rows, "psql")
     return counts
+
+
+def _may_be_planned(one: Candidate) -> str:
+    """SQL that locks a table, so that it keeps its name and its owner, and tells whether a query of it runs nobody's code.
+
+    Anyone may add a table to a trusted extension that they created.
+    """
+    table = f"{quote_identifier(one['schema'])}.{quote_identifier(one['name'])}"
+    look = (
+        f"SELECT to_jsonb(COALESCE((SELECT NOT {is_not_planned('c.oid')} FROM pg_class AS c "
+        f"WHERE c.oid = to_regclass({quote_literal(table)}) AND c.relkind = 'r'), false));"
+    )
+    return as_values([f"LOCK TABLE ONLY {table} IN ACCESS SHARE MODE;", look])
 
 
 def count_sql(one: Candidate) -> str:

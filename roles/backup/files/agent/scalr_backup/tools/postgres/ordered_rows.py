@@ -10,24 +10,27 @@ leaves as it is, such as TimeZone and bytea_output, is left here as well.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from typing_extensions import TypedDict
 
 from scalr_backup.core.errors import PostgresError
 from scalr_backup.core.row_order import SORT_MEMORY_BYTES, OrderedTable, Scan
-from scalr_backup.core.spoken import COUNTS, MOST_OF_TABLES, TEXTS, Count, Flag, Name, Shape, Text, parse
+from scalr_backup.core.spoken import COUNTS, FLAGS, MOST_OF_TABLES, TEXTS, Count, Flag, Name, Shape, Text, parse
 from scalr_backup.core.sql import quote_literal
 from scalr_backup.core.text import encoded
 from scalr_backup.tools.postgres.copying import CopyingSession
-from scalr_backup.tools.postgres.foreign_code import has_foreign_code
+from scalr_backup.tools.postgres.foreign_code import has_foreign_code, may_get_foreign_code
 from scalr_backup.tools.postgres.limits import BY_SEQUENTIAL_SCAN, TABLES_ONLY
-from scalr_backup.tools.postgres.queries import enter_exported_snapshot
+from scalr_backup.tools.postgres.pins import Begun, Pins
+from scalr_backup.tools.postgres.queries import SomeTables, count_rows, enter_exported_snapshot, relation_of
 from scalr_backup.tools.postgres.session import SqlSession
 
 _SAID_BY = "psql"
 _MOST_STEPS, _LONGEST_KIND = 8, 40
+_OTHER_NAME = "it has another name now"
+_CALLS_FOREIGN_CODE = "an index or statistics of it call a user-defined function"
 _ENCODING = re.compile(r"[A-Za-z0-9_]+\Z")
 # Quoting is asked of the server, which does it as pg_dump does; a setting that has it quote all is not for that.
 _LIKE_PG_DUMP = f"""
@@ -54,7 +57,7 @@ SELECT jsonb_build_object(
   'filenode_now', COALESCE(pg_relation_filenode(c.oid)::bigint, 0),
   'plain', c.relkind = 'r' AND c.relpersistence <> 't' AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery()),
   'hidden', row_security_active(c.oid),
-  'foreign_code', {has_foreign_code("c.oid")})
+  'foreign_code', {has_foreign_code("c.oid")}, 'of_others', {may_get_foreign_code("c.oid")})
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
   SELECT COALESCE(jsonb_object_agg(a.attname, quote_ident(a.attname)), '{{{{}}}}') AS quoted,
@@ -71,9 +74,11 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND NOT (c.relpersistence = 'u
   AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
   AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e');
 """
-_COUNT = """
-SELECT format('SELECT jsonb_build_array(%s, count(*)) FROM ONLY %I.%I', c.oid, n.nspname, c.relname)
-FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid IN ({oids}) \\gexec
+# Whether the name of a table leads to it still: the first half tells of the snapshot, in which it was locked by that name.
+_LEADS_THERE = """
+SELECT to_jsonb(EXISTS (
+  SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  WHERE c.oid = {oid} AND to_regclass(format('%I.%I', n.nspname, c.relname))::oid = c.oid));
 """
 # What sequential scans have found in a table in the transaction that is under way, in which each is read once.
 _SEEN = "SELECT to_jsonb(pg_stat_get_xact_tuples_returned({oid}));"
@@ -106,11 +111,11 @@ class _TableLook(TypedDict):
     plain: Flag
     hidden: Flag
     foreign_code: Flag
+    of_others: Flag
 
 
 _LOOKS = Shape[_TableLook](_TableLook)
 _OIDS = Shape[list[int]](list[Count])
-_COUNTED = Shape[tuple[int, int]](tuple[Count, Count])
 
 
 @dataclass(frozen=True)
@@ -118,13 +123,16 @@ class ReadyTable:
     """A table that is locked and was looked at: how its rows are read, and what pg_dump says to load them.
 
     *seen_whole* is whether reading it reads the heap from its beginning to its end, whatever the index has, and the server
-    counts the rows that it finds there.
+    counts the rows that it finds there. *in_heap* is the statement that reads it as it lies, without a plan. One *of_others* may
+    get an index or statistics while it is read, with code that must not run.
     """
 
     table: OrderedTable
     select: str
     load: bytes
     seen_whole: bool
+    in_heap: str = ""
+    of_others: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,10 +146,16 @@ class NotReady:
 class OrderedRows:
     """Reads tables in the order of their keys, in one session."""
 
-    def __init__(self, session: CopyingSession, exported: str) -> None:
-        """*exported* is the snapshot of the pg_dump beside."""
+    def __init__(
+        self, session: CopyingSession, exported: str, open_aside: Callable[[], SqlSession] | None = None
+    ) -> None:
+        """*exported* is the snapshot of the pg_dump beside; *open_aside* opens a second session, for tables of others."""
         self._session = session
         self._exported = exported
+        self._open_aside = open_aside
+        self._pins: Pins | None = None
+        self._looks: dict[int, _TableLook] = {}
+        self._left_in_heap: dict[int, str] = {}
         session.query(_LIKE_PG_DUMP)
         self._is_counted = (
             TEXTS.one(session.query("SELECT to_jsonb(current_setting('track_counts'));"), _SAID_BY) == "on"
@@ -181,13 +195,36 @@ class OrderedRows:
         columns = ", ".join(look["quoted_columns"][name] for name in table.columns)
         direction = " DESC" if table.descending else ""
         key = ", ".join(look["quoted_columns"][name] + direction for name in table.key)
-        select = f"SELECT {columns} FROM ONLY {look['quoted']} ORDER BY {key}"
+        one = ReadyTable(
+            table,
+            f"SELECT {columns} FROM ONLY {look['quoted']} ORDER BY {key}",
+            encoded(f"COPY {look['quoted']} ({columns}) FROM stdin;\n"),
+            seen_whole=table.scan is Scan.SORT and self._is_counted,
+            in_heap=f"COPY {look['quoted']} ({columns}) TO STDOUT",
+            of_others=look["of_others"] or now["of_others"],
+        )
+        self._looks[table.oid] = look
         self._session.query(_SCANS[table.scan])
+        why = self._why_not_pinned() if one.of_others else self._why_not_so(one, one.select)
+        return NotReady(table, why) if why else one
+
+    def _why_not_so(self, one: ReadyTable, select: str) -> str | None:
+        """Why the server would read a table otherwise than it should; planning that is up to the caller."""
         way = _steps(self._session.lines(f"EXPLAIN (FORMAT JSON, COSTS OFF) {select}"))
-        if way not in _WAYS[table.scan]:
-            return NotReady(table, f"the server would read it by {' over '.join(way) or 'no plan at all'}")
-        load = encoded(f"COPY {look['quoted']} ({columns}) FROM stdin;\n")
-        return ReadyTable(table, select, load, seen_whole=table.scan is Scan.SORT and self._is_counted)
+        if (way[1:] if one.of_others and way[:1] == ("Limit",) else way) in _WAYS[one.table.scan]:
+            return None
+        return f"the server would read it by {' over '.join(way) or 'no plan at all'}"
+
+    def _why_not_pinned(self) -> str | None:
+        """Why tables of others cannot be read in order; each is tried when its turn comes."""
+        if self._pins is None:
+            if self._open_aside is None:
+                return "its owner may give it code that would run with the backup's privileges while it is read"
+            try:
+                self._pins = Pins(self._open_aside())
+            except PostgresError as error:
+                return f"no second session could be opened to lock it for a moment: {error.message}"
+        return None
 
     def dumped_oids(self) -> frozenset[int]:
         """The tables whose rows a pg_dump of all the database saves, by their oids."""
@@ -196,12 +233,12 @@ class OrderedRows:
     def use_encoding(self, encoding: str) -> None:
         """Have values come in the encoding of the archive. Raises PostgresError where they cannot."""
         if not _ENCODING.match(encoding):
-            raise PostgresError(f"the archive is in the encoding {encoding[:40]!r}, which no server has")
+            raise PostgresError(f"the archive is in the encoding {encoding[:40]!r}, which no server knows")
         sql = f"SELECT to_jsonb(set_config('client_encoding', {quote_literal(encoding)}, false));"
         TEXTS.one(self._session.query(sql), _SAID_BY)
         is_so = TEXTS.one(self._session.query("SELECT to_jsonb(pg_client_encoding()::text);"), _SAID_BY)
         if is_so != encoding:
-            raise PostgresError(f"values of the archive are in {encoding}, and the server has them in {is_so}")
+            raise PostgresError(f"the archive's values are in {encoding}, but the server sends them in {is_so}")
 
     def read(self, one: ReadyTable) -> Iterator[bytes]:
         """The rows of a table, in order, in pieces of any size.
@@ -210,7 +247,40 @@ class OrderedRows:
         """
         self._session.query(_SCANS[one.table.scan])
         self._session.query(_LIMIT_SORT.format(kilobytes=2 * (one.table.sort_bytes + SORT_MEMORY_BYTES) // 1024))
-        return self._session.copy(f"COPY ({one.select}) TO STDOUT")
+        return self._read_pinned(one) if one.of_others else self._session.copy(f"COPY ({one.select}) TO STDOUT")
+
+    def _read_pinned(self, one: ReadyTable) -> Iterator[bytes]:
+        """The rows of a table that gets no index and no statistics while its query is planned; as they lie where it might.
+
+        Raises PostgresError where its name does not lead to it any more.
+        """
+        assert self._pins is not None
+        oid, begun = one.table.oid, Begun()
+        select = f"{one.select} {begun.clause}"
+        pid = COUNTS.one(self._session.query("SELECT to_jsonb(pg_backend_pid());"), _SAID_BY)
+        with self._pins.pinned(oid, _LOOK.format(oids=oid)) as seen:
+            why = self._why_not_planned(one, _LOOKS.of(seen, _SAID_BY)) or self._why_not_so(one, select)
+            if why is None:
+                rows = self._session.copy(f"COPY ({select}) TO STDOUT")
+                self._pins.let_go_once(begun, pid)
+                yield from rows
+                return
+        self._left_in_heap[oid] = why
+        yield from self._session.copy(one.in_heap)
+
+    def _why_not_planned(self, one: ReadyTable, looks: Sequence[_TableLook]) -> str | None:
+        """Why no query of a table may be planned, by a look at it while it is pinned; none where it could not be."""
+        for now in looks:
+            if why := _why_not(one.table, self._looks[one.table.oid], {**now, "foreign_code": False}):
+                raise PostgresError(why)
+            return _CALLS_FOREIGN_CODE if now["foreign_code"] else None
+        if not FLAGS.one(self._session.query(_LEADS_THERE.format(oid=one.table.oid)), _SAID_BY):
+            raise PostgresError(_OTHER_NAME)
+        return "it could not be locked while its query is planned"
+
+    def why_in_heap(self, one: ReadyTable) -> str | None:
+        """Why the rows of a table that was read came as they lie, after all; None where they came in order."""
+        return self._left_in_heap.get(one.table.oid)
 
     def rows_seen(self, one: ReadyTable) -> int:
         """How many rows the server itself has found in the heap of a table that is seen whole, and was read once.
@@ -236,12 +306,14 @@ def prepare_count(session: SqlSession, exported: str, oids: Iterable[int]) -> No
     session.query(_LOCK.format(oids=_list(oids)))
 
 
-def count_by_heap(session: SqlSession, oids: Iterable[int]) -> dict[int, int]:
-    """The exact rows of tables in a session that is prepared for it, whatever their indexes have.
+def count_by_heap(session: SqlSession, tables: Sequence[OrderedTable]) -> dict[int, int]:
+    """The exact rows of tables in a session that is prepared for it, by their oids, whatever their indexes have.
 
     Raises PostgresError, LateAnswerError or InvalidAnswerError; the session is over then.
     """
-    return dict(_COUNTED.of(session.query(_COUNT.format(oids=_list(oids))), _SAID_BY))
+    counts = count_rows(session, which=SomeTables(frozenset(one.oid for one in tables), without=False))
+    named = {one.oid: relation_of(one.namespace, one.name) for one in tables}
+    return {oid: counts[relation] for oid, relation in named.items() if relation in counts}
 
 
 # A sort reads the whole heap; an index gives what it has, and no more.
@@ -258,11 +330,11 @@ def _why_not(table: OrderedTable, look: _TableLook, now: _TableLook) -> str | No
     """
     filenodes = {one[which] for one in (look, now) for which in ("filenode", "filenode_now")}
     doubts = (
-        (not _has_its_name(table, now), "it has another name now"),
+        (not _has_its_name(table, now), _OTHER_NAME),
         (filenodes != {table.filenode}, "it was truncated or rewritten since the snapshot"),
-        (not now["plain"], "it is no table whose rows pg_dump saves"),
+        (not now["plain"], "it is not a table whose rows pg_dump saves"),
         (now["hidden"], "row-level security hides rows of it"),
-        (now["foreign_code"], "an index or statistics of it call a function that a user made"),
+        (now["foreign_code"], _CALLS_FOREIGN_CODE),
         (not table.key or not _has_columns(look, table) or not _has_columns(now, table), "its columns have changed"),
     )
     return next((why for is_so, why in doubts if is_so), None)

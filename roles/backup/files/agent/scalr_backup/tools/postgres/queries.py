@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a server is asked, in SQL, and how its answers are to be read."""
+"""The SQL queries to a server, and how to read their answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scalr_backup.core.spoken import COUNTS, MOST_OF_TABLES, TEXTS, Count, Flag,
 from scalr_backup.core.sql import quote_identifier, quote_literal
 from scalr_backup.core.sqlstate import SERIALIZATION_FAILURE
 from scalr_backup.core.text import readable, readable_json
-from scalr_backup.tools.postgres.foreign_code import has_foreign_code
+from scalr_backup.tools.postgres.foreign_code import has_foreign_code, is_not_planned
 from scalr_backup.tools.postgres.limits import BY_SEQUENTIAL_SCAN, TABLES_ONLY
 from scalr_backup.tools.postgres.session import SqlSession
 
@@ -45,7 +45,7 @@ MOST_SNAPSHOTS = 5
 _COUNT_ROWS = f"""
 SELECT CASE WHEN c.relpersistence = 'u' AND pg_is_in_recovery()
             THEN format('SELECT jsonb_build_array(%L, %L, 0)', n.nspname, c.relname)
-            WHEN {has_foreign_code("c.oid")}
+            WHEN {{unplanned}}
             THEN format('SELECT jsonb_build_array(%L, %L, jsonb_build_array(%L))', n.nspname, c.relname, (
               SELECT a.attname FROM pg_attribute AS a
               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
@@ -100,9 +100,11 @@ _MADE = " OR ".join(
     }.items()
 )
 IS_MORE_THAN_EXTENSIONS = f"SELECT to_jsonb({_MADE} OR EXISTS (SELECT FROM pg_largeobject_metadata));"
-# An extension is created by one transaction, which its rows are of.
-ARE_ROWS_OF_OTHERS = """
-SELECT format('SELECT to_jsonb(EXISTS (SELECT FROM ONLY %I.%I WHERE xmin::text <> %L))', n.nspname, c.relname, e.xmin)
+# An extension is created by one transaction, which its rows are of. Anyone who gave its table an index has been there.
+ARE_ROWS_OF_OTHERS = f"""
+SELECT CASE WHEN {is_not_planned("c.oid")} THEN 'SELECT to_jsonb(true)'
+            ELSE format('SELECT to_jsonb(EXISTS (SELECT FROM ONLY %I.%I WHERE xmin::text <> %L))',
+                        n.nspname, c.relname, e.xmin) END
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
 JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
@@ -167,7 +169,8 @@ SELECT jsonb_build_array(
   set_config('log_statement', 'none', false), set_config('log_min_error_statement', 'panic', false),
   set_config('log_min_duration_statement', '-1', false), set_config('log_min_duration_sample', '-1', false),
   set_config('log_transaction_sample_rate', '0', false), set_config('track_activities', 'off', false),
-  set_config('pg_stat_statements.track', 'none', false))
+  set_config('pg_stat_statements.track', 'none', false), set_config('auto_explain.log_min_duration', '-1', false),
+  set_config('pgaudit.log', 'none', false))
 FROM pg_roles WHERE rolname = current_user AND rolsuper;
 """
 
@@ -299,17 +302,22 @@ def enter_exported_snapshot(session: SqlSession, exported: str) -> None:
     session.query(f"{_BEGIN} SET TRANSACTION SNAPSHOT {quote_literal(exported)};")
 
 
-def count_rows(session: SqlSession, most_bytes: int | None = None, which: SomeTables = _ALL) -> RowCounts:
+def count_rows(
+    session: SqlSession, most_bytes: int | None = None, which: SomeTables = _ALL, *, is_closed: bool = False
+) -> RowCounts:
     """Exact row counts of every user table, or of *which*, as this session's transaction sees them; no index is asked.
 
-    Where a plan would run somebody's code with our rights, there is none: COPY writes one line a row, and these are counted.
+    Where a plan would run somebody's code with our rights, or may by the time that it is made, there is none: COPY writes one
+    line a row, and these are counted. In a database that *is_closed* to everyone but superusers, nobody makes more of it.
 
     What shall be saved may be no longer than other answers, since more would fit no manifest, and *most_bytes* otherwise.
     """
     session.query(TABLES_ONLY + BY_SEQUENTIAL_SCAN)
     counts: RowCounts = {}
     unplanned: list[tuple[str, str, str | None]] = []
-    for schema, table, said in _ROWS.of(session.query(_COUNT_ROWS.format(which=which.condition), most_bytes), _SAID_BY):
+    unplannable = has_foreign_code("c.oid") if is_closed else is_not_planned("c.oid")
+    query = _COUNT_ROWS.format(which=which.condition, unplanned=unplannable)
+    for schema, table, said in _ROWS.of(session.query(query, most_bytes), _SAID_BY):
         if isinstance(said, int):
             counts[relation_of(schema, table)] = said
         else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a server's own word means for the room that a restore takes."""
+"""What a server's own settings mean for the space that a restore takes."""
 
 from __future__ import annotations
 

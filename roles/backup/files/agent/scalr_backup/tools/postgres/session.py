@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from scalr_backup.core.discretion import words_of
 from scalr_backup.core.errors import (
     DockerUnreachableError,
     InterruptedRunError,
@@ -32,6 +33,7 @@ from scalr_backup.tools.docker.exec_stream import STDOUT, ExecResult, ExecStream
 from scalr_backup.tools.postgres.at_work import APPLICATION, LIST_CLIENTS
 from scalr_backup.tools.postgres.blockers import BLOCKERS, LockWatch, blockers_sql, in_the_way
 from scalr_backup.tools.postgres.failures import explain_failure, reporter_of
+from scalr_backup.tools.postgres.home import find_home, places
 from scalr_backup.tools.postgres.kept import KeptSession
 from scalr_backup.tools.postgres.limits import KNOWN_LIMITS, LIFT_LIMITS, LIMITS, WRITABLE, without_limits
 from scalr_backup.tools.postgres.statements import as_values
@@ -44,7 +46,7 @@ LOOK = f"{APPLICATION_PREFIX} look {secrets.token_hex(4)}"
 
 PSQL = ("psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1")
 # Errors come with their SQLSTATE, for failures.py to find.
-_VERBOSE = "--set=VERBOSITY=verbose"
+VERBOSE = "--set=VERBOSITY=verbose"
 # Only the server's own functions and operators; the limits that every server knows are lifted before the others.
 _SESSION_OPTIONS = (
     "-c search_path=pg_catalog -c standard_conforming_strings=on -c statement_timeout=0 "
@@ -72,6 +74,7 @@ _MOST_TOLD = 4
 _LOOK_SECONDS = 20.0
 # By container and what is known of it.
 ServerFacts = dict[tuple[str, str], str]
+_HOME, _HOME_ENCODING = "home", "home encoding"
 
 
 Made = TypeVar("Made")
@@ -116,6 +119,8 @@ class SqlSession:
         self._watch = watch
         self._frames = stream.frames(lambda: self._bounds.check(waiting))
         self._messages = MessageTail()
+        # What the server works on, whose words are no row's.
+        self._asked: Sequence[str] = ()
         self._received = bytearray()
         # At once, as a session that waits for its first query may have a limit, too.
         self._write(LIFT_LIMITS if raw else SETTLE)
@@ -135,14 +140,17 @@ class SqlSession:
 
         After the *last* of a session its input ends: one that asks for input gets none. Raises what ``query`` does.
         """
-        self._answer(as_values(statements), last=last)
+        self._answer(as_values(statements), asked=statements, last=last)
 
-    def _answer(self, sql: str, *, last: bool = False, most_bytes: int | None = None) -> list[bytes]:
+    def _answer(
+        self, sql: str, *, asked: Sequence[str] = (), last: bool = False, most_bytes: int | None = None
+    ) -> list[bytes]:
+        self._asked = asked or (sql,)
         if self._watch is not None:
             self._watch.moved()
         if "\0" in sql:
             # psql would leave out the rest of its line, and whatever that closes.
-            raise PostgresError(f"{self._subject}: a NUL stands in a name, which no database can have.")
+            raise PostgresError(f"{self._subject}: a name contains a NUL, which no database allows.")
         end = secrets.token_hex(16)
         self._bounds = Bounds(f"psql in {self._subject}", self.seconds, most_bytes or MOST_BYTES)
         self._write(f"{sql}\n\\echo {end}\n")
@@ -170,7 +178,7 @@ class SqlSession:
         return text.split(b"\n")
 
     def _failure(self) -> PostgresError:
-        sqlstate, words = explain_failure(self._messages.text)
+        sqlstate, words = explain_failure(self._messages.text, words_of(self._asked))
         if sqlstate == LOCK_NOT_AVAILABLE and self._watch is not None and self._watch.last:
             words = f"gave up waiting for {self._watch.last}; let it finish, or end it, then run this again."
         if sqlstate is None:
@@ -302,7 +310,7 @@ class PostgresServer:
         """
         lock_wait = f"-c lock_timeout={self._patience.lock_seconds * 1000}"
         environment = self.environment() | {"PGOPTIONS": f"{_SESSION_OPTIONS} {lock_wait} {options}"}
-        argv = [*PSQL, _VERBOSE, f"--dbname={connection_string(database)}"]
+        argv = [*PSQL, VERBOSE, f"--dbname={connection_string(database)}"]
         watch = self.lock_watch(database) if watched else None
 
         def wait() -> None:
@@ -341,6 +349,10 @@ class PostgresServer:
         with self.session(database, silence_seconds=ANSWER_SECONDS) as session:
             return session.query(sql)
 
+    def query_cluster(self, sql: str) -> list[Any]:
+        """Look at what no database has for itself."""
+        return self.query(self._home, sql)
+
     def execute(self, database: str, *statements: str) -> None:
         """Run statements that return nothing, each in its own transaction."""
         with self.session(database) as session:
@@ -363,7 +375,7 @@ class PostgresServer:
         said = self._docker.run(self.container, argv, silence_seconds=ANSWER_SECONDS).stdout
         if left := marked.left(said):
             self._patience.tell(
-                f"{self.container}: what a run has left there and cannot be ended, as the server would take that for a crash: "
+                f"{self.container}: a run left processes there that cannot be ended, as the server would take that for a crash: "
                 f"{', '.join(left[:_MOST_TOLD])}."
             )
         return max(ended, marked.ended(said))
@@ -385,16 +397,13 @@ class PostgresServer:
 
     @property
     def _home(self) -> str:
-        """A database to stand in: ``postgres``, or ``template1`` where an administrator dropped that.
-
-        Not always template1: CREATE DATABASE copies it and fails while anyone is connected to it.
-        """
-        return self._remember("home", self._find_home)
+        """A database to stand in: the one that is told, or ``postgres``; another where an administrator dropped that."""
+        return self._remember(_HOME, lambda: find_home(places(self._credentials), self.query))
 
     @property
     def _home_encoding(self) -> str:
         """The encoding of the database to stand in."""
-        return self._remember("home encoding", self._find_home_encoding)
+        return self._remember(_HOME_ENCODING, self._find_home_encoding)
 
     def _find_home_encoding(self) -> str:
         rows = self.query(self._home, "SELECT to_jsonb(current_setting('server_encoding'));")
@@ -404,27 +413,6 @@ class PostgresServer:
     def _psql(self) -> str:
         """Who has answered, in words."""
         return f"psql in {self.container}"
-
-    def _find_home(self) -> str:
-        if self._credentials.home:
-            return self._credentials.home
-        try:
-            self.query("postgres", "SELECT to_jsonb(true);")
-        except InvalidAnswerError:
-            raise
-        except PostgresError:
-            # psql has no code for why it was not let in. Whoever is let in elsewhere can ask whether there is such a database;
-            # who is not either, fails for another reason, which the first try has told.
-            try:
-                open_to_all = self.query(
-                    "template1", "SELECT to_jsonb(datallowconn) FROM pg_database WHERE datname = 'postgres';"
-                )
-            except PostgresError:
-                open_to_all = [True]
-            if open_to_all == [True]:
-                raise
-            return "template1"
-        return "postgres"
 
     def _remember(self, what: str, find: Callable[[], str]) -> str:
         key = self.container, what
@@ -459,9 +447,16 @@ class PostgresServer:
         is_new = COUNTS.one(versions, self._psql) >= 170000
         return "-c event_triggers=off" if is_new else "-c session_replication_role=replica"
 
-    def _maintenance_database(self, busy: str) -> str:
-        """Where to stand while *busy* is created, renamed or dropped."""
-        return "template1" if busy == self._home else self._home
+    def _maintenance_database(self, *busy: str) -> str:
+        """Where to stand while these are created, renamed or dropped."""
+        home = self._home
+        return find_home(places(self._credentials, busy) or [home], self.query) if home in busy else home
+
+    def _have_changed(self, *names: str) -> None:
+        """Look anew where to stand, if one of these databases, which were renamed or dropped, is a place for that."""
+        if not set(names).isdisjoint(places(self._credentials)):
+            for what in (_HOME, _HOME_ENCODING):
+                self._facts.pop((self.container, what), None)
 
 
 def converted_or_raw(look: Callable[[bool], Made]) -> Made:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a container's own pg_restore says of an archive that this software cannot read by itself."""
+"""What a container's own pg_restore says about an archive that this software cannot read itself."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def list_archive(postgres: Clients, name: str, beginning: bytes, chunks: Iterato
     try:
         path = postgres.put_list(name, wanted_of_script(head))
         if path is None:
-            raise UnreadableArchiveError(f"{postgres.container} has no room for a list in /dev/shm.")
+            raise UnreadableArchiveError(f"{postgres.container} has no space for a list in /dev/shm.")
         argv = ["pg_restore", "--create", f"--use-list={path}", "--file=-"]
         return with_statements(head, postgres.read_by_client(argv, bytes(read))), bytes(read)
     finally:
@@ -115,7 +115,7 @@ def _list(postgres: Clients, read: bytearray, chunks: Iterator[bytes]) -> str:
         _feed(stream, listener.is_alive, read, chunks)
         listener.join(stream.silence_seconds)
         if listener.is_alive() or len(said) > HEAD_LIMIT:
-            raise UnreadableArchiveError("The target's pg_restore does not come to an end of its list.")
+            raise UnreadableArchiveError("The target's pg_restore does not finish its listing.")
         if stream.wait() != 0:
             raise UnreadableArchiveError(f"The target cannot read this archive: {stream.how_it_ended(messages.text)}")
     return decoded(said)

@@ -168,6 +168,8 @@ class Caller:
             )
         except FileNotFoundError:
             raise ResticVersionError("restic is not on the path; 0.17.0 or newer is required.") from None
+        except OSError as error:
+            raise ResticError(f"restic could not be started: {error.strerror}.") from None
 
     def _call(
         self,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What restic prints, and what is read in it."""
+"""What restic prints, and how it is read."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A restic that runs: what it prints as it comes, and its end, on which it removes its lock."""
+"""A running restic: its output as it comes, and its end, at which it removes its lock."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What restic, ssh and the stores say when a store cannot be used, and what is behind it."""
+"""What restic, ssh and the stores say when a store cannot be used, and what it means."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A repository, by way of restic: each thing that is done to it, and the arguments for that.
+"""A repository, through restic: each operation on it, and its arguments.
 
 Quirks that shape this file:
 
@@ -27,7 +27,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scalr_backup.core.errors import DumpError, ResticError, ResticVersionError, ScalrBackupError
+from scalr_backup.core.errors import DumpError, InterruptedRunError, ResticError, ResticVersionError, ScalrBackupError
 from scalr_backup.core.memory_file import in_memory
 from scalr_backup.core.model import Key, RepositorySize, Saved, Snapshot
 from scalr_backup.tools.restic import stores
@@ -44,7 +44,7 @@ from scalr_backup.tools.restic.messages import (
 )
 from scalr_backup.tools.restic.process import BackupWatch, DumpStream, end_writer
 from scalr_backup.tools.restic.version import Version, version_of
-from scalr_backup.tools.store.files import Files, MissingFileError
+from scalr_backup.tools.store.files import PATIENCE, Files, MissingFileError
 from scalr_backup.tools.store.opening import open_files
 from scalr_backup.tools.store.s3 import S3Files
 
@@ -56,6 +56,8 @@ OWN_HOST = ""
 _OPENING_SECONDS = 30
 # Locks that are looked into; each is a call of its own, and a repository has one or none at most times.
 _MOST_LOCKS = 10
+# Of more ids in one command, the kernel may say that its arguments are too long (2 MiB on Linux, execve(2)).
+_MOST_IDS = 5000
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ class RetentionGroup:
     keep: tuple[Snapshot, ...]
     remove: tuple[Snapshot, ...]
     reasons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The ids in as many parts as one command each takes."""
+    return (ids[start : start + _MOST_IDS] for start in range(0, len(ids), _MOST_IDS))
 
 
 class Restic(Caller):
@@ -127,9 +134,8 @@ class Restic(Caller):
 
         Raises ConfigurationError when restic cannot be given the credentials of both.
         """
-        if not ids:
-            return
-        self._maintain(["copy", *ids], f"copying snapshots from {source.repository}", self._beside(source))
+        for some in _batches(ids):
+            self._maintain(["copy", *some], f"copying snapshots from {source.repository}", self._beside(source))
 
     def snapshots(self, host: str | None = OWN_HOST) -> list[Snapshot]:
         """A host's snapshots, this one's unless another is named, every host's for None.
@@ -217,11 +223,12 @@ class Restic(Caller):
         """Remove snapshots by id and make sure that they are gone."""
         if not ids:
             return
-        self._call(
-            ["forget", "--retry-lock", f"{RETRY_LOCK_SECONDS}s", *ids],
-            "forgetting snapshots",
-            self._config.answer_seconds + RETRY_LOCK_SECONDS + len(ids),
-        )
+        for some in _batches(ids):
+            self._call(
+                ["forget", "--retry-lock", f"{RETRY_LOCK_SECONDS}s", *some],
+                "forgetting snapshots",
+                self._config.answer_seconds + RETRY_LOCK_SECONDS + len(some),
+            )
         if self._version is not None and self._version >= _TELLS_FAILED_REMOVALS:
             return
         left = {snapshot.id for snapshot in self.snapshots()} & set(ids)
@@ -269,13 +276,18 @@ class Restic(Caller):
             arguments.append(f"--read-data-subset={read_data_subset}")
         self._maintain(arguments, "checking the repository", on_progress=on_progress)
 
-    def files(self) -> Files:
-        """The repository's files as its store keeps them, past restic.
+    def files(self, seconds: float = PATIENCE) -> Files:
+        """The repository's files as its store keeps them, past restic; *seconds* are for one question to the store.
 
         Raises ConfigurationError for a store of a kind that only restic can speak to.
         """
         told = {"AWS_DEFAULT_REGION": self._region} if self._region else {}
-        return open_files(self._config.repository, told | self._secrets.environment, self._secrets.authority)
+        environment = told | self._secrets.environment
+        return open_files(self._config.repository, environment, self._secrets.authority, self._cancelled, seconds)
+
+    def _files_at_once(self) -> Files:
+        """The same, to look up what an opened repository tells at once."""
+        return self.files(min(self._config.answer_seconds, _OPENING_SECONDS))
 
     def seen_through(self, address: str, environment: Mapping[str, str]) -> Restic:
         """The same repository through something that stands before its store; messages name it as ever."""
@@ -322,9 +334,11 @@ class Restic(Caller):
         The store lists them itself where it can be asked past restic, which would derive the key for that and read it before.
         """
         try:
-            files = self.files()
+            files = self._files_at_once()
             self._note_region(files)
             return sorted(files.listing("locks"))
+        except InterruptedRunError:
+            raise
         except (ScalrBackupError, MissingFileError):
             # A store of another kind, credentials that only restic finds, or restic has the better words.
             return self._call(["list", "locks", "--no-lock"], "listing the locks").split()
@@ -400,7 +414,9 @@ class Restic(Caller):
         Raises ResticError.
         """
         try:
-            are_several = len(self.files().listing("keys")) > 1
+            are_several = len(self._files_at_once().listing("keys")) > 1
+        except InterruptedRunError:
+            raise
         except (ScalrBackupError, MissingFileError):
             return
         mine = next((key.id for key in self.list_keys() if key.current), "") if are_several else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The time by a store's clock, which it tells with each answer, a refusal too: no credentials are needed."""
+"""The time by a store's clock, which comes with each answer, even a refusal: no credentials are needed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from scalr_backup.core.address import redact_address
 from scalr_backup.tools.restic import stores
 from scalr_backup.tools.store.files import HttpFiles
 
-# Seconds to connect, and of silence: nobody waits long for the time.
-_PATIENCE = (5.0, 5.0)
+# Seconds to connect, and in all: nobody waits long for the time.
+_CONNECTING, _PATIENCE = 5.0, 10.0
 # A Date header has whole seconds, cut off.
 _CUT_OFF = timedelta(seconds=0.5)
 
@@ -28,7 +28,8 @@ def ahead_of_store(
     url = store_url(repository)
     if url is None:
         return None
-    return _StoreClock(redact_address(repository), url, environment, authority).ahead(url, now)
+    store = _StoreClock(redact_address(repository), url, environment, authority, seconds=_PATIENCE)
+    return store.ahead(url, now)
 
 
 def store_url(repository: str) -> str | None:
@@ -49,7 +50,11 @@ class _StoreClock(HttpFiles):
         """Ask once; in seconds."""
         before = now()
         try:
-            with self._session.head(url, timeout=_PATIENCE, allow_redirects=False, stream=True) as answer:
+            with (
+                self._wait() as wait,
+                wait.counting(),
+                self._session.head(url, timeout=_CONNECTING, allow_redirects=False, stream=True) as answer,
+            ):
                 told = parsedate_to_datetime(answer.headers.get("Date", ""))
         except (requests.RequestException, ValueError, OverflowError):
             return None

@@ -7,15 +7,17 @@ a store says is bounded: a listing by its bytes, a name by its form.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import ssl
 import tempfile
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, Protocol, get_args
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -27,6 +29,7 @@ from urllib3.util import ssl_
 
 from scalr_backup.core.address import redact_address
 from scalr_backup.core.errors import RepositoryRefusedError, RepositoryUnreachableError, ResticError
+from scalr_backup.tools.store.patience import POOLS, SLOWEST, Wait
 
 Kind = Literal["data", "index", "keys", "locks", "snapshots"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -34,12 +37,15 @@ CONFIG = "config"
 # What restic calls a file: the SHA-256 of its bytes.
 NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SPAN = re.compile(r"bytes=(\d+)-(\d*)", re.ASCII)
+_SIZE = re.compile(r"\d{1,15}", re.ASCII)
 # A listing of three million files; what is longer is a flood.
 MOST_BYTES_OF_A_LISTING = 256 << 20
 CHUNK = 1 << 18
 SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-# Seconds to connect, and of silence.
-TIMEOUT = (20.0, 120.0)
+# Seconds that one question may take, its attempts included, and more with each byte that arrives.
+PATIENCE = 300.0
+# Seconds to connect, and of silence; so that another attempt is left, half of what there is at most.
+_TIMEOUT = (20.0, 120.0)
 # A store that is overloaded, or starts again, is asked as often, after 1, 2, 4, 8 and 16 seconds.
 ATTEMPTS = 6
 _FOR_NOW = frozenset({429, 500, 502, 503, 504})
@@ -144,13 +150,16 @@ class DirectoryFiles:
 class _Adapter(requests.adapters.HTTPAdapter):
     """Trusts a certificate as restic does: from Python 3.13 on, a private authority without a key usage would be refused."""
 
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> Any:
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         """Where connections come from."""
-        return super().init_poolmanager(*arguments, **options | {"ssl_context": _lenient_context()})
+        super().init_poolmanager(*arguments, **options | {"ssl_context": _lenient_context()})
+        self.poolmanager.pool_classes_by_scheme = POOLS
 
     def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
         """The same behind a proxy."""
-        return super().proxy_manager_for(*arguments, **options | {"ssl_context": _lenient_context()})
+        manager = super().proxy_manager_for(*arguments, **options | {"ssl_context": _lenient_context()})
+        manager.pool_classes_by_scheme = POOLS
+        return manager
 
 
 def _lenient_context() -> ssl.SSLContext:
@@ -162,11 +171,22 @@ def _lenient_context() -> ssl.SSLContext:
 class HttpFiles:
     """What the stores that speak HTTP have in common: a session, and their refusals as our errors."""
 
-    pause: Callable[[float], None] = staticmethod(time.sleep)
+    def __init__(
+        self,
+        shown: str,
+        url: str,
+        environment: Mapping[str, str],
+        authority: Path | None,
+        cancelled: threading.Event | None = None,
+        seconds: float = PATIENCE,
+    ) -> None:
+        """*shown* is the repository as messages name it, *url* an address of its store, *environment* what restic is given.
 
-    def __init__(self, shown: str, url: str, environment: Mapping[str, str], authority: Path | None) -> None:
-        """*shown* is the repository as messages name it, *url* an address of its store, *environment* what restic is given."""
+        Once *cancelled* is set, whatever waits for the store ends; else it may take *seconds*, and more for many bytes.
+        """
         self._shown = shown
+        self._cancelled = cancelled or threading.Event()
+        self._seconds = seconds
         self._session = requests.Session()
         # No credentials from a file of somebody's: only what the caller was given.
         self._session.trust_env = False
@@ -178,8 +198,17 @@ class HttpFiles:
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
+    def pause(self, seconds: float) -> None:
+        """Wait before the next attempt."""
+        self._cancelled.wait(seconds)
+
+    def _wait(self, bytes_to_send: int = 0) -> Wait:
+        """The patience for one question."""
+        return Wait(self._shown, self._seconds + bytes_to_send / SLOWEST, self._cancelled)
+
     def _ask(
         self,
+        wait: Wait,
         method: str,
         request: Callable[[], tuple[str, dict[str, str]]],
         data: bytes | None = None,
@@ -190,35 +219,53 @@ class HttpFiles:
         while True:
             attempts -= 1
             url, headers = request()
+            wait.require()
             try:
-                answer = self._session.request(
-                    method, url, timeout=TIMEOUT, allow_redirects=False, stream=True, headers=headers, data=data
-                )
+                with wait.counting():
+                    answer = self._send(method, url, headers, data)
             except requests.exceptions.SSLError as error:
+                wait.require()
                 raise RepositoryUnreachableError(
                     f"The certificate of the repository {self._shown} is not trusted, or is not one for TLS "
                     f"({_reason(error)}); check the address and the authority's certificate, backup_ca_certificate."
                 ) from None
             except requests.RequestException as error:
+                wait.require()
                 if attempts <= 0:
                     raise RepositoryUnreachableError(
                         f"The repository {self._shown} does not answer ({type(error).__name__}); check the network and "
                         "the address."
                     ) from None
             else:
+                # A head that its wait has cut short looks like one that has ended.
+                wait.require()
                 if answer.status_code in range(200, 300):
                     return answer
-                if self._learnt(answer):
+                if self._learnt(answer, wait):
                     continue
                 if answer.status_code not in _FOR_NOW or attempts <= 0:
                     self._refuse(method, url, answer)
                 answer.close()
-            self.pause(seconds)
+            with wait.counting():
+                self.pause(seconds)
             seconds *= 2
 
-    def _learnt(self, answer: requests.Response) -> bool:
+    def _send(self, method: str, url: str, headers: dict[str, str], data: bytes | None) -> requests.Response:
+        connecting, silence = (min(seconds, self._seconds / 2) for seconds in _TIMEOUT)
+        return self._session.request(
+            method,
+            url,
+            timeout=(connecting, silence),
+            allow_redirects=False,
+            stream=True,
+            headers=headers,
+            # Sent piece by piece: a socket's time-out is for all that is sent at once.
+            data=io.BytesIO(data) if data else data,
+        )
+
+    def _learnt(self, answer: requests.Response, wait: Wait) -> bool:
         """Whether a refusal says how to ask rightly."""
-        del answer
+        del answer, wait
         return False
 
     def _refuse(self, method: str, url: str, answer: requests.Response) -> NoReturn:
@@ -238,7 +285,7 @@ class HttpFiles:
             "region."
         )
 
-    def _whole(self, ask: Callable[[], requests.Response], attempts: int = ATTEMPTS) -> bytes:
+    def _whole(self, wait: Wait, ask: Callable[[], requests.Response], attempts: int = ATTEMPTS) -> bytes:
         """All that an answer holds, within limits; one that breaks off is asked for again."""
         seconds = 1
         while True:
@@ -246,7 +293,7 @@ class HttpFiles:
             content = bytearray()
             try:
                 with ask() as answer:
-                    for piece in answer.iter_content(CHUNK):
+                    for piece in _arriving(answer, wait):
                         content += piece
                         if len(content) > MOST_BYTES_OF_A_LISTING:
                             raise ResticError(
@@ -256,34 +303,40 @@ class HttpFiles:
                             )
                     return bytes(content)
             except requests.RequestException as error:
+                wait.require()
                 if attempts <= 0:
                     raise self._broke_off(error) from None
-            self.pause(seconds)
+            with wait.counting():
+                self.pause(seconds)
             seconds *= 2
 
     @contextmanager
-    def _pieces(self, ask: Callable[[str | None], requests.Response], span: str | None) -> Iterator[Iterator[bytes]]:
+    def _pieces(
+        self, ask: Callable[[Wait, str | None], requests.Response], span: str | None
+    ) -> Iterator[Iterator[bytes]]:
         """The bytes of a file or of a span of it; where they break off, the rest is asked for."""
-        with ask(span) as first:
-            yield self._continued(first, ask, span)
+        with self._wait() as wait, ask(wait, span) as first:
+            yield self._continued(wait, first, partial(ask, wait), span)
 
     def _continued(
-        self, answer: requests.Response, ask: Callable[[str | None], requests.Response], span: str | None
+        self, wait: Wait, answer: requests.Response, ask: Callable[[str | None], requests.Response], span: str | None
     ) -> Iterator[bytes]:
         done, skipped, attempts, seconds = 0, 0, ATTEMPTS, 1
         while True:
             attempts -= 1
             try:
                 with answer:
-                    for piece in answer.iter_content(CHUNK):
+                    for piece in _arriving(answer, wait):
                         rest, skipped = piece[skipped:], max(0, skipped - len(piece))
                         done += len(rest)
                         yield rest
                 return
             except requests.RequestException as error:
+                wait.require()
                 if attempts <= 0:
                     raise self._broke_off(error) from None
-            self.pause(seconds)
+            with wait.counting():
+                self.pause(seconds)
             seconds *= 2
             answer = ask(_rest_of(span, done))
             # A store that knows no spans begins anew.
@@ -293,6 +346,19 @@ class HttpFiles:
         return RepositoryUnreachableError(
             f"The repository {self._shown} broke off ({type(error).__name__}) while a file was read; check the network."
         )
+
+
+def _arriving(answer: requests.Response, wait: Wait) -> Iterator[bytes]:
+    """The pieces of an answer as they come; one that its wait has cut short does not look like one that has ended."""
+    pieces = answer.iter_content(CHUNK)
+    while True:
+        with wait.counting():
+            piece = next(pieces, None)
+        wait.require()
+        if piece is None:
+            return
+        wait.moved(len(piece))
+        yield piece
 
 
 def _variable(environment: Mapping[str, str], name: str) -> str | None:
@@ -332,9 +398,16 @@ def _trusted(authority: Path | None) -> tuple[str | bool, IO[bytes] | None]:
 class RestFiles(HttpFiles):
     """A repository on restic's REST server."""
 
-    def __init__(self, repository: str, environment: Mapping[str, str], authority: Path | None) -> None:
+    def __init__(
+        self,
+        repository: str,
+        environment: Mapping[str, str],
+        authority: Path | None,
+        cancelled: threading.Event | None = None,
+        seconds: float = PATIENCE,
+    ) -> None:
         url = urlsplit(repository.removeprefix("rest:"))
-        super().__init__(redact_address(repository), url.geturl(), environment, authority)
+        super().__init__(redact_address(repository), url.geturl(), environment, authority, cancelled, seconds)
         user = environment.get("RESTIC_REST_USERNAME") or unquote(url.username or "")
         password = environment.get("RESTIC_REST_PASSWORD") or unquote(url.password or "")
         self._session.auth = HTTPBasicAuth(user.encode(), password.encode()) if user else None
@@ -343,14 +416,13 @@ class RestFiles(HttpFiles):
     def listing(self, kind: Kind) -> dict[str, Stored]:
         """All files of a kind."""
         try:
-            text = self._whole(lambda: self._at("GET", f"{kind}/", {"Accept": _OF_REST}))
+            with self._wait() as wait:
+                text = self._whole(wait, lambda: self._at(wait, "GET", f"{kind}/", {"Accept": _OF_REST}))
         except MissingFileError:
             return {}
         try:
-            return {
-                one["name"]: Stored(int(one["size"])) for one in json.loads(text) or [] if NAME.fullmatch(one["name"])
-            }
-        except (ValueError, TypeError, KeyError):
+            return _parse_listing(text)
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise RepositoryUnreachableError(
                 f"The repository {self._shown} lists its files without their sizes: its REST server must be 0.10 or newer."
             ) from None
@@ -359,30 +431,50 @@ class RestFiles(HttpFiles):
     def read(self, kind: str, name: str, span: str | None = None) -> Iterator[Iterator[bytes]]:
         """The bytes of a file."""
         place = CONFIG if kind == CONFIG else f"{kind}/{quote(name)}"
-        with self._pieces(lambda part: self._at("GET", place, {"Range": part} if part else {}), span) as pieces:
+
+        def ask(wait: Wait, part: str | None) -> requests.Response:
+            return self._at(wait, "GET", place, {"Range": part} if part else {})
+
+        with self._pieces(ask, span) as pieces:
             yield pieces
 
     def add(self, kind: Kind, name: str, content: Readable, size: int) -> None:
         """Add a file."""
         data = content.read(size)
-        try:
-            self._at("POST", f"{kind}/{name}", {}, data).close()
-        except RepositoryRefusedError:
-            # What came in whole before the connection broke cannot be added a second time.
-            with suppress(MissingFileError), self._at("HEAD", f"{kind}/{name}", {}) as there:
-                if there.headers.get("Content-Length") == str(len(data)):
-                    return
-            raise
+        with self._wait(len(data)) as wait:
+            try:
+                self._at(wait, "POST", f"{kind}/{name}", {}, data).close()
+            except RepositoryRefusedError:
+                # What came in whole before the connection broke cannot be added a second time.
+                with suppress(MissingFileError), self._at(wait, "HEAD", f"{kind}/{name}", {}) as there:
+                    if there.headers.get("Content-Length") == str(len(data)):
+                        return
+                raise
 
     def remove(self, kind: Kind, name: str) -> None:
         """Remove a file."""
-        try:
-            self._at("DELETE", f"{kind}/{name}", {}).close()
-        except MissingFileError:
-            return
+        with self._wait() as wait, suppress(MissingFileError):
+            self._at(wait, "DELETE", f"{kind}/{name}", {}).close()
 
-    def _at(self, method: str, place: str, headers: dict[str, str], data: bytes | None = None) -> requests.Response:
-        return self._ask(method, lambda: (f"{self._base}/{place}", headers), data)
+    def _at(
+        self, wait: Wait, method: str, place: str, headers: dict[str, str], data: bytes | None = None
+    ) -> requests.Response:
+        return self._ask(wait, method, lambda: (f"{self._base}/{place}", headers), data)
+
+
+def _parse_listing(text: bytes) -> dict[str, Stored]:
+    """What a REST server lists; raises ValueError, TypeError, KeyError or RecursionError for what is no listing."""
+    document = json.loads(text)
+    if not isinstance(document, list | None):
+        raise TypeError
+    return {one["name"]: Stored(parse_size(str(one["size"]))) for one in document or () if NAME.fullmatch(one["name"])}
+
+
+def parse_size(text: str) -> int:
+    """How many bytes a file has, as a store says; raises ValueError for what is no such number."""
+    if not _SIZE.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
 
 
 def parse_span(span: str | None, size: int) -> tuple[int, int]:

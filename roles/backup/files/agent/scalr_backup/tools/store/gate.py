@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A REST server for one restic, in front of the repository's own store: restic sees what it is shown, and nothing else.
 
-restic believes every file that it finds, and finds what was there a moment ago: what somebody adds between our look and
-restic's is believed unseen. So restic is not given the store, but this gate, on the loopback interface and with a password of
-its own: a *view* says which files exist, may be read, added and removed. The gate speaks the protocol that restic's documentation describes
-("References", "REST Backend").
+restic trusts every file that it finds, and finds what is there at that moment: what somebody adds between our look and
+restic's would be trusted unseen. So restic is not given the store, but this gate, on the loopback interface and with a
+password of its own: a *view* says which files exist, and may be read, added and removed. The gate speaks the protocol that
+restic's documentation describes ("References", "REST Backend").
 """
 
 from __future__ import annotations

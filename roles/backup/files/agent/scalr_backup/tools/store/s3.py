@@ -8,8 +8,9 @@ import hashlib
 import hmac
 import posixpath
 import re
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,19 @@ from scalr_backup.core.errors import (
     ResticError,
 )
 from scalr_backup.tools.restic import stores
-from scalr_backup.tools.store.files import ATTEMPTS, CONFIG, NAME, HttpFiles, Kind, MissingFileError, Readable, Stored
+from scalr_backup.tools.store.files import (
+    ATTEMPTS,
+    CONFIG,
+    NAME,
+    PATIENCE,
+    HttpFiles,
+    Kind,
+    MissingFileError,
+    Readable,
+    Stored,
+    parse_size,
+)
+from scalr_backup.tools.store.patience import Wait
 
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 _NO_REGION = "us-east-1"
@@ -43,9 +56,17 @@ _MOST_PAGES = 3000
 class S3Files(HttpFiles):
     """A repository in a bucket, addressed by the path as restic does where the store is not Amazon's."""
 
-    def __init__(self, repository: str, environment: Mapping[str, str], authority: Path | None) -> None:
+    def __init__(
+        self,
+        repository: str,
+        environment: Mapping[str, str],
+        authority: Path | None,
+        cancelled: threading.Event | None = None,
+        seconds: float = PATIENCE,
+    ) -> None:
         place = stores.s3_place(repository)
-        super().__init__(redact_address(repository), f"{place.scheme}://{place.host}/", environment, authority)
+        url = f"{place.scheme}://{place.host}/"
+        super().__init__(redact_address(repository), url, environment, authority, cancelled, seconds)
         self._bucket, _slash, path = place.path.partition("/")
         self._prefix = _prefix(path, is_url="://" in repository.removeprefix("s3://"))
         self._key = environment.get("AWS_ACCESS_KEY_ID", "")
@@ -76,9 +97,10 @@ class S3Files(HttpFiles):
         self._region = _NO_REGION
         named = _IN_A_NAME.match(self._host)
         try:
-            text = self._whole(lambda: self._signed("GET", "", {"location": ""}, attempts=1), 1)
-            told = (ET.fromstring(text).text or "").strip()  # noqa: S314 (as below)
-        except (MissingFileError, ResticError, ET.ParseError):
+            with self._wait() as wait:
+                text = self._whole(wait, lambda: self._signed(wait, "GET", "", {"location": ""}, attempts=1), 1)
+            told = (_parse_xml(text).text or "").strip()
+        except (MissingFileError, ResticError, ValueError):
             # Or what the refusal told.
             return self._region if self._is_told else named[1] if named else _NO_REGION
         if self._is_told:
@@ -88,12 +110,13 @@ class S3Files(HttpFiles):
         self.told_region = told if _REGION.fullmatch(told) else _NO_REGION
         return self.told_region
 
-    def _learnt(self, answer: requests.Response) -> bool:
+    def _learnt(self, answer: requests.Response, wait: Wait) -> bool:
         """Whether the store refuses because of the region, and tells the right one; it is believed once."""
         if answer.status_code not in {301, 400, 403} or self._is_told:
             return False
         try:
-            text = next(answer.iter_content(_MOST_BYTES_OF_AN_ERROR), b"").decode("utf-8", "replace")
+            with wait.counting():
+                text = next(answer.iter_content(_MOST_BYTES_OF_AN_ERROR), b"").decode("utf-8", "replace")
         except requests.RequestException:
             return False
         code = re.search(r"<Code>(\w+)</Code>", text)
@@ -107,6 +130,10 @@ class S3Files(HttpFiles):
 
     def listing(self, kind: Kind) -> dict[str, Stored]:
         """All files of a kind, page by page; a mark is the object's ETag."""
+        with self._wait() as wait:
+            return self._listed(wait, kind)
+
+    def _listed(self, wait: Wait, kind: Kind) -> dict[str, Stored]:
         found: dict[str, Stored] = {}
         token = ""
         for _page in range(_MOST_PAGES):
@@ -114,28 +141,23 @@ class S3Files(HttpFiles):
             if token:
                 query["continuation-token"] = token
             try:
-                text = self._whole(partial(self._signed, "GET", "", query))
+                text = self._whole(wait, partial(self._signed, wait, "GET", "", query))
             except MissingFileError:
                 raise RepositoryMissingError(
                     f"There is no repository at {self._shown}, because the store has no bucket {self._bucket}; check the "
                     "address and its region."
                 ) from None
             try:
-                # The store's document, no file of a repository; Python's expat knows no external entities.
-                page = ET.fromstring(text)  # noqa: S314
-            except ET.ParseError:
-                raise RepositoryUnreachableError(f"The repository {self._shown} lists its files as no XML.") from None
-            for one in page.findall("{*}Contents"):
-                key = one.findtext("{*}Key") or ""
-                name = key.rpartition("/")[2]
-                # A file at another place is none of restic's, whatever it is called.
-                if NAME.fullmatch(name) and key == self._object(kind, name):
-                    mark = re.sub(r"[^0-9A-Za-z-]", "", one.findtext("{*}ETag") or "")
-                    found[name] = Stored(int(one.findtext("{*}Size") or 0), mark)
+                page = _parse_xml(text)
+                found |= self._files_on(page, kind)
+            except ValueError:
+                raise RepositoryUnreachableError(
+                    f"The repository {self._shown} does not list its files, with their sizes, as XML."
+                ) from None
             token = page.findtext("{*}NextContinuationToken") or ""
             if not token and page.findtext("{*}IsTruncated") == "true":
                 raise RepositoryUnreachableError(
-                    f"The repository {self._shown} lists a part of its files only and does not say how to get the rest; its "
+                    f"The repository {self._shown} lists only a part of its files and does not say how to get the rest; its "
                     "store must know ListObjectsV2."
                 )
             if not token:
@@ -145,11 +167,27 @@ class S3Files(HttpFiles):
             "trusted place can judge."
         )
 
+    def _files_on(self, page: ET.Element, kind: Kind) -> dict[str, Stored]:
+        """The files that a page of a listing names; raises ValueError for one without a size."""
+        found = {}
+        for one in page.findall("{*}Contents"):
+            key = one.findtext("{*}Key") or ""
+            name = key.rpartition("/")[2]
+            # A file at another place is none of restic's, whatever it is called.
+            if NAME.fullmatch(name) and key == self._object(kind, name):
+                mark = re.sub(r"[^0-9A-Za-z-]", "", one.findtext("{*}ETag") or "")
+                found[name] = Stored(parse_size(one.findtext("{*}Size") or ""), mark)
+        return found
+
     @contextmanager
     def read(self, kind: str, name: str, span: str | None = None) -> Iterator[Iterator[bytes]]:
         """The bytes of a file."""
         key = self._object(kind, name)
-        with self._pieces(lambda part: self._signed("GET", key, {}, {"Range": part} if part else {}), span) as pieces:
+
+        def ask(wait: Wait, part: str | None) -> requests.Response:
+            return self._signed(wait, "GET", key, {}, {"Range": part} if part else {})
+
+        with self._pieces(ask, span) as pieces:
             yield pieces
 
     def add(self, kind: Kind, name: str, content: Readable, size: int) -> None:
@@ -158,14 +196,13 @@ class S3Files(HttpFiles):
         data = content.read(size)
         # Where Object Lock keeps versions, a store takes nothing without it.
         digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        self._signed("PUT", self._object(kind, name), {}, {"Content-MD5": digest}, data).close()
+        with self._wait(len(data)) as wait:
+            self._signed(wait, "PUT", self._object(kind, name), {}, {"Content-MD5": digest}, data).close()
 
     def remove(self, kind: Kind, name: str) -> None:
         """Remove a file."""
-        try:
-            self._signed("DELETE", self._object(kind, name), {}).close()
-        except MissingFileError:
-            return
+        with self._wait() as wait, suppress(MissingFileError):
+            self._signed(wait, "DELETE", self._object(kind, name), {}).close()
 
     def _object(self, kind: str, name: str) -> str:
         if kind == CONFIG:
@@ -174,6 +211,7 @@ class S3Files(HttpFiles):
 
     def _signed(
         self,
+        wait: Wait,
         method: str,
         key: str,
         query: Mapping[str, str],
@@ -181,7 +219,7 @@ class S3Files(HttpFiles):
         data: bytes | None = None,
         attempts: int = ATTEMPTS,
     ) -> requests.Response:
-        return self._ask(method, lambda: self._sign(method, key, query, headers or {}), data, attempts)
+        return self._ask(wait, method, lambda: self._sign(method, key, query, headers or {}), data, attempts)
 
     def _sign(
         self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str]
@@ -218,6 +256,16 @@ def _prefix(path: str, *, is_url: bool) -> str:
     # One slash at the beginning is part of the names; of several, Go leaves one.
     clean = re.sub(r"^/+", "/", clean)
     return "" if clean in {".", "/"} else f"{clean}/"
+
+
+def _parse_xml(text: bytes) -> ET.Element:
+    """The store's document, which is no file of a repository; raises ValueError for what is none."""
+    try:
+        # Python's expat knows no external entities.
+        return ET.fromstring(text)  # noqa: S314
+    except (ET.ParseError, LookupError) as error:
+        # An encoding that nobody knows is a LookupError, or a ValueError.
+        raise ValueError(str(error)) from None
 
 
 def _moment() -> str:
