@@ -1,9 +1,9 @@
-# Every target brings up what it needs by itself; what is there already costs a second.
+# Every target installs what it needs; checking what is already there takes a second.
 .DEFAULT_GOAL := help
 .PHONY: help tools setup demo test thorough lint audit sanity matrix docs bench build clean
 
 BIN := $(CURDIR)/.venv/bin
-# Tests wait for containers about half of their time: two workers more than there are processors keep these busy.
+# Tests spend about half their time waiting for containers: two more workers than processors keep the processors busy.
 WORKERS = $(shell expr $$(nproc) + 2)
 export PATH := $(BIN):$(PATH)
 
@@ -19,7 +19,7 @@ setup: tools     ## Python tools, Docker Engine and the images for the tests and
 demo: setup      ## back up, damage and restore a sample database on this machine
 	@demo/run
 
-# What the site is built with is installed meanwhile; the test that builds it waits for that.
+# The site's build tools are installed meanwhile; the test that builds the site waits for them.
 test: setup      ## unit, integration, molecule, lint; pytest's summary last
 	@tools/docs --install & $(BIN)/pytest --numprocesses=$(WORKERS) --durations=25
 
@@ -29,21 +29,21 @@ thorough: setup  ## additional cases of the same tests: older PostgreSQL and ans
 lint: tools      ## ansible-lint, yamllint, ruff, mypy, shellcheck, hadolint, zizmor
 	@$(BIN)/pytest tests/lint
 
-audit:           ## known vulnerabilities of the pinned libraries; asks PyPI
+audit:           ## known vulnerabilities of the pinned libraries; queries PyPI
 	@tools/audit
 
 sanity: tools    ## ansible-test sanity on the built collection
 	@tests/sanity/run
 
-matrix: tools    ## sanity and the plugins' tests with each ansible-core on each Python that is here
+matrix: tools    ## sanity and the plugins' tests with each ansible-core on each installed Python
 	@$(BIN)/python tools/matrix $(CORES)
 
-# What takes longer is run by itself: benchmarks/pass times a pass on a quiet machine, benchmarks/nights counts the bytes of
-# thirty nights; docs/row-order.md shows what they found.
+# Longer ones are run separately: benchmarks/pass times a pass on a quiet machine, benchmarks/nights counts the bytes of
+# thirty nights; docs/row-order.md shows the results.
 bench: setup     ## ratios against peers and limits
 	@benchmarks/run
 
-docs:            ## the documentation as a site, .cache/docs/html/index.html; any warning fails it
+docs:            ## the documentation as a site, .cache/docs/html/index.html; any warning fails the build
 	@tools/docs
 
 build:           ## the collection's artifact

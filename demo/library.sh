@@ -1,4 +1,4 @@
-# What demo/run and demo/clean have in common.
+# Shared by demo/run and demo/clean.
 set -euo pipefail
 checkout=$(readlink -f "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/..")
 PATH="$checkout/.venv/bin:$PATH"
@@ -8,7 +8,7 @@ readonly database=scalr-demo-db agent=scalr-backup
 
 fail() { echo "demo: $*" >&2; exit 1; }
 
-# The directory of an agent that is already on this machine, running or not; else where the role would put it.
+# The directory of an agent that is already on this machine, running or not; otherwise the role's default.
 agents_directory() {
   local source
   source=$(docker inspect "$agent" 2> /dev/null --format \
@@ -16,7 +16,7 @@ agents_directory() {
   [ -n "$source" ] && dirname "$source" || echo /opt/scalr/services/backup
 }
 
-# The demo does not touch an agent that backs up anywhere but to this machine's own volume.
+# The demo only touches an agent that backs up to this machine's own volume.
 require_local_repository() {
   local config repository
   config=$(agents_directory)/config/config.json
@@ -26,8 +26,8 @@ require_local_repository() {
     fail "the agent on this machine backs up to $repository, so it does not belong to the demo: it is left unchanged."
 }
 
-# The role names its images by digest. Where tools/platform found no registry, it has made images that stand in for them under
-# the same names; those have no digest.
+# The role names its images by digest. If tools/platform found no registry, it built stand-ins under the same names, which have
+# no digest.
 stand_ins() {
   local digests
   digests=$(docker image inspect --format '{{len .RepoDigests}}' debian:trixie-slim 2> /dev/null) || return 0

@@ -1,4 +1,4 @@
--- The sample app: an online shop with two years of trade. The same seed always makes the same rows.
+-- The sample app: an online shop with two years of orders. The same seed always generates the same rows.
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SELECT setseed(0.42) \g /dev/null

@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
             ids = ship(Path(wanted["src"]), destination, wanted["image"], wanted["id"])
             told.write_text(json.dumps(ids))
         except RefusedError as refused:
-            return {**result, "failed": True, "msg": f"{refused} It was not given to any host."}
+            return {**result, "failed": True, "msg": f"{refused} It was not shipped to any host."}
         except OSError as problem:
             return {**result, "failed": True, "msg": f"The archive could not be checked on the controller: {problem}."}
         return {**result, "changed": True, "ids": ids}

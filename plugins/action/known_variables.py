@@ -16,7 +16,10 @@ from ansible.utils.vars import load_extra_vars
 from ansible_collections.scalr.backup.plugins.plugin_utils._variables import (
     LOOKED_AT,
     PLAYBOOKS,
+    SERIAL,
+    WITH_E_ONLY,
     Known,
+    from_inventory,
     names_used,
     playbooks_alone,
     refuse_extra,
@@ -50,18 +53,22 @@ class ActionModule(ActionBase):
             mutually_exclusive=[("playbook", "role")],
         )
         variables = task_vars or {}
-        refused = (
-            self._refuse_of_playbook(wanted["playbook"], variables)
-            if wanted["playbook"]
-            else self._refuse_of_host(wanted["role"], variables)
-        )
+        if wanted["playbook"]:
+            extra = load_extra_vars(self._loader)
+            refused, warnings = self._refuse_of_playbook(wanted["playbook"], extra, variables)
+            result |= {"given": sorted(WITH_E_ONLY & set(extra)), "warnings": warnings}
+        else:
+            refused = self._refuse_of_host(wanted["role"], variables)
         if refused:
             return {**result, "failed": True, "msg": f"{' '.join(refused)} Nothing was done."}
         return {**result, "changed": False}
 
-    def _refuse_of_playbook(self, playbook: str, variables: Mapping[str, Any]) -> list[str]:
-        extra = load_extra_vars(self._loader)
-        hosts = [variables["hostvars"].raw_get(host) for host in variables["ansible_play_hosts_all"]]
+    def _refuse_of_playbook(
+        self, playbook: str, extra: Mapping[str, Any], variables: Mapping[str, Any]
+    ) -> tuple[list[str], list[str]]:
+        """Sentences that refuse, and sentences that only warn."""
+        of_hosts = {host: variables["hostvars"].raw_get(host) for host in variables["ansible_play_hosts_all"]}
+        hosts = list(of_hosts.values())
         known = Known(
             own=PLAYBOOKS[playbook],
             roles=self._options_of(_ROLES),
@@ -69,29 +76,37 @@ class ActionModule(ActionBase):
             others=self._names_of_others(variables),
         )
         elsewhere = {name: hosts[0][name] for name in known.own if name in hosts[0] and name not in extra}
-        return refuse_extra(playbook, extra, known, alone=_is_alone(), elsewhere=elsewhere)
+        refused = refuse_extra(playbook, extra, known, alone=_is_alone(), elsewhere=elsewhere)
+        unwanted, warnings = from_inventory(playbook, extra.keys(), of_hosts)
+        return [*refused, *unwanted], warnings
 
     def _refuse_of_host(self, role: str, variables: Mapping[str, Any]) -> list[str]:
         options = self._options_of([role])
         known = Known(
+            # Extra variables of the playbook are variables of its hosts, too.
+            own=SERIAL,
             roles=self._options_of(_ROLES),
             used=_used_in(variables) | names_within(_COLLECTION / "roles" / role, self._loader),
             others=self._names_of_others(variables),
         )
         own = {name: variables[name] for name in sorted(options) if name in variables}
-        own |= {name: self._templar.template(own[name]) for name in LOOKED_AT if own.get(name) is not None}
+        mappings = sorted(name for name, option in options.items() if option.get("type") == "dict")
+        # A text may be a template that makes a mapping.
+        texts = [name for name in mappings if isinstance(own.get(name), str)]
+        own |= {name: self._templar.template(own[name]) for name in (*LOOKED_AT, *texts) if own.get(name) is not None}
         return [
             *refuse_unknown_of_host(role, variables, known, _origins(variables)),
-            *refuse_values_of_host(own),
+            *refuse_values_of_host(own, mappings),
         ]
 
-    def _options_of(self, roles: Iterable[str]) -> set[str]:
-        """The variables of some roles, of all their entry points."""
-        names: set[str] = set()
+    def _options_of(self, roles: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """The variables of some roles, of all their entry points, and what is documented of each."""
+        options: dict[str, Mapping[str, Any]] = {}
         for role in roles:
             specs = self._loader.load_from_file(str(_COLLECTION / f"roles/{role}/meta/argument_specs.yml"))
-            names.update(name for entry in specs["argument_specs"].values() for name in entry.get("options", {}))
-        return names
+            for entry in specs["argument_specs"].values():
+                options |= entry.get("options", {})
+        return options
 
     def _names_of_others(self, variables: Mapping[str, Any]) -> Collection[str]:
         """What the operator claims as their own, by name or glob."""

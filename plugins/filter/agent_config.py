@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._agent_files import a
 
 DOCUMENTATION = r"""
 name: agent_config
-short_description: Give the agent's settings the types that it takes
+short_description: Convert the agent's settings to the types that it expects
 version_added: 0.5.0
 description:
-  - Turns the settings that are numbers into such, whether the operator or ansible-core has made text of them.
+  - Turns numeric settings into numbers, even if the operator or ansible-core made strings of them.
   - A second repository that is not set becomes null.
 options:
   _input:
@@ -26,7 +26,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Show what the agent is told
+- name: Show the agent's settings
   ansible.builtin.debug:
     msg: "{{ {'host': 'web1', 'parallel': '2', 'copy': ''} | scalr.backup.agent_config }}"
 """

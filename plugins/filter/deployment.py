@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import counted
+
 DOCUMENTATION = r"""
 name: deployment
 short_description: Summarise a deployment of the agent
@@ -74,9 +76,11 @@ def deployment(
     host = discovered["host"]
     running = [one for one in discovered["containers"] if one["status"] == "ok"]
     names = ", ".join(one["name"] for one in running)
-    databases = _count(sum(len(one["databases"]) for one in running), "database")
+    databases = counted(sum(len(one["databases"]) for one in running), "database")
     copied = f", and copies them to {copy}" if copy else ""
-    summary = [f"{host} backs up {databases} in {_count(len(running), 'container')} ({names}) to {repository}{copied}."]
+    summary = [
+        f"{host} backs up {databases} in {counted(len(running), 'container')} ({names}) to {repository}{copied}."
+    ]
     if not running:
         summary = [f"{host} has nothing to back up yet. Backups will go to {repository}{copied}."]
     if discovered.get("next_pass"):
@@ -87,10 +91,6 @@ def deployment(
     elif not running:
         summary.append("Start a database container that matches backup_containers, then run status.yml.")
     return [*(f"{host}: {note}" for note in [*notes, *discovered.get("notes", ())]), " ".join(summary)]
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _moment(text: str) -> str:

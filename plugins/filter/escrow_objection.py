@@ -15,8 +15,8 @@ short_description: Find out whether hosts with different repositories have the s
 version_added: 0.6.0
 description:
   - Explains why C(backup_escrow_password) cannot be used on a host, in one sentence that does not show it.
-  - Each host learns the password that its repository is to be opened with. So hosts may have the same one only if they have the
-    same repositories.
+  - Each host learns the password that opens its repository, so hosts may have the same one only if they have the same
+    repositories.
 positional: _input, hosts, host, chosen, declared
 options:
   _input:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: host_numbers
-short_description: What the host calls a user and a group of a container's
+short_description: Translate a container's user and group ids to the host's
 description:
-  - Reads the maps of a container's user namespace.
+  - Reads the id maps of a container's user namespace.
 options:
   _input:
     description:
-      - Content of C(/proc/self/uid_map) and, after it, of C(/proc/self/gid_map) in the container. Lines that do not have three
-        numbers are ignored.
+      - Content of C(/proc/self/uid_map), followed by that of C(/proc/self/gid_map), in the container. Lines that do not have
+        three numbers are ignored.
     type: str
     required: true
   number:
     description:
-      - Number of the user and of the group in the container.
+      - Id of the user and of the group in the container.
     type: int
     required: true
 positional: number
@@ -39,7 +39,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - The numbers C(user) and C(group) on the host; empty if either has none.
+    - The ids C(user) and C(group) on the host; empty if either is not mapped.
   type: dict
 """
 

@@ -18,7 +18,7 @@ description:
 positional: _input, new
 options:
   _input:
-    description: What M(scalr.backup.repository_key_info) returns for each repository, with the C(item) that is true for that of the copies.
+    description: What M(scalr.backup.repository_key_info) returns for each repository, with an C(item) that is true for the second repository.
     type: list
     elements: dict
     required: true
@@ -39,7 +39,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: For each key its C(id), its C(host), and whether it is of the repository of the copies, C(copy).
+  description: For each key its C(id), its C(host), and whether it is in the second repository, C(copy).
   type: list
   elements: dict
 """

@@ -11,11 +11,11 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._recovery_kit import 
 
 DOCUMENTATION = r"""
 name: kit_passwords
-short_description: Make the passwords of a recovery kit for a host's repositories
+short_description: Generate a recovery kit's passwords for a host's repositories
 version_added: 0.6.0
 description:
-  - Makes a password for each of a host's repositories, the second repository last.
-  - Hosts get the same password for a repository only if the inventory has that repository for each of them.
+  - Generates a password for each of a host's repositories, the second repository last.
+  - Hosts get the same password for a repository only if the inventory declares that repository for each of them.
 positional: _input, host, declared, seed
 options:
   _input:
@@ -32,7 +32,7 @@ options:
     elements: str
     required: true
   seed:
-    description: A random text. Whoever knows it can make every password of the kit.
+    description: A random string. Anyone who knows it can derive every password of the kit.
     type: str
     required: true
 author:

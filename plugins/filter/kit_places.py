@@ -18,7 +18,7 @@ description:
 positional: _input, config, host_password, page_passwords, escrow, keys
 options:
   _input:
-    description: What the agent has in its files of secrets, by their names.
+    description: Contents of the agent's secret files, by file name.
     type: dict
     required: true
   config:
@@ -26,11 +26,11 @@ options:
     type: dict
     required: true
   host_password:
-    description: The password that the host has.
+    description: The host's own password.
     type: str
     required: true
   page_passwords:
-    description: The passwords of the page, for each repository, as P(scalr.backup.kit_passwords#filter) says.
+    description: The passwords of the page, one for each repository, as P(scalr.backup.kit_passwords#filter) returns them.
     type: list
     elements: str
     required: true
@@ -39,7 +39,7 @@ options:
     type: bool
     required: true
   keys:
-    description: The keys of these passwords, each with the C(item) that is true for the repository of the copies.
+    description: The keys of these passwords, each with an C(item) that is true for the second repository.
     type: list
     elements: dict
     required: true

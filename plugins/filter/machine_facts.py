@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._host import machine_
 
 DOCUMENTATION = r"""
 name: machine_facts
-short_description: Read what a machine says about itself
+short_description: Parse the facts of a machine
 version_added: 0.5.0
 description:
-  - Reads the output of the first look at a machine, which needs no Python there.
+  - Parses the output of the first check of a machine, which needs no Python there.
 options:
   _input:
     description: The lines, in any order.

@@ -27,8 +27,9 @@ options:
     elements: str
     required: true
   secrets:
-    description: The directory on the host with the passwords.
-    type: path
+    description: The directories on the host with the passwords.
+    type: list
+    elements: path
     required: true
   password_file:
     description: The file on the host with the password in use.
@@ -45,12 +46,14 @@ author:
 EXAMPLES = r"""
 - name: Count the passwords that only the host has
   ansible.builtin.debug:
-    msg: "{{ contents | scalr.backup.orphaned_passwords([], '/opt/secrets', '/opt/secrets/password', '/root/web1.password') | length }}"
+    msg: "{{ contents | scalr.backup.orphaned_passwords([], ['/opt/secrets'], '/opt/secrets/password', '/root/web1.password') | length }}"
 """
 
 RETURN = r"""
 _value:
-  description: For each password its C(content), and the C(path) of its file on the controller.
+  description: >-
+    For each password its C(content), the C(path) of a file on the controller that does not exist yet, and whether it is the one
+    C(in_use).
   type: list
   elements: dict
 """

@@ -11,10 +11,10 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._units import printab
 
 DOCUMENTATION = r"""
 name: printable
-short_description: Show a text without what a reader cannot see
+short_description: Replace characters that a reader cannot see
 version_added: 0.6.0
 description:
-  - Replaces control characters, invisible ones, and those that turn the direction of writing with question marks.
+  - Replaces control characters, invisible ones, and those that change the direction of text with question marks.
 options:
   _input:
     description: The text.

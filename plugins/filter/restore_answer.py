@@ -14,7 +14,7 @@ name: restore_answer
 short_description: Evaluate a host's answer before a restore
 version_added: 0.4.0
 description:
-  - A host was asked for its containers, or whether it can restore into another one or undo. Returns how well it fits.
+  - A host was asked for its containers, or whether it can restore into another one or undo. Returns how well its answer fits.
 positional: _input, tried, db
 options:
   _input:
@@ -26,7 +26,7 @@ options:
     type: dict
     required: true
   db:
-    description: The container that is looked for.
+    description: The container to look for.
     type: str
     required: true
 author:

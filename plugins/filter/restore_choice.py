@@ -14,7 +14,7 @@ name: restore_choice
 short_description: Choose the host that a restore is for
 version_added: 0.4.0
 description:
-  - Compares all hosts' answers. Exactly one host is chosen; none or several is a refusal that lists what each has.
+  - Compares all hosts' answers. Exactly one host is chosen; if none or several fit, the result is a refusal that lists what each has.
 positional: _input, db, target, undo
 options:
   _input:
@@ -23,11 +23,11 @@ options:
     elements: dict
     required: true
   db:
-    description: The container that is looked for.
+    description: The container to look for.
     type: str
     default: ''
   target:
-    description: The container to restore into, where it is another one.
+    description: The container to restore into, if it is another one.
     type: str
     default: ''
   undo:

@@ -22,7 +22,7 @@ options:
     type: str
     required: true
   confirm:
-    description: The value of the variable of this name. None if it is not set; then the answer counts.
+    description: The value of the variable C(confirm). None if it is not set; then the answer counts.
     type: raw
   answer:
     description: What was typed.
@@ -40,7 +40,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The sentence; empty where it is confirmed.
+  description: The sentence; empty if it is confirmed.
   type: str
   sample: "Nothing was restored: the answer was shop, but must be scalr-foo-db."
 """

@@ -18,11 +18,11 @@ description:
 positional: _input, password, repository
 options:
   _input:
-    description: What is asked for, C(db), C(undo) and C(strategy) among it.
+    description: The request, including C(db), C(undo) and C(strategy).
     type: dict
     required: true
   password:
-    description: The password of another repository that is given.
+    description: The given password of another repository.
     type: str
     required: true
   repository:
@@ -41,7 +41,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The sentence; empty where there is nothing to object to.
+  description: The sentence; empty if there is no objection.
   type: str
   sample: restore_strategy is bravely, but must be beside or replace.
 """

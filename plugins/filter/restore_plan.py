@@ -14,7 +14,7 @@ name: restore_plan
 short_description: Show what a restore would replace
 version_added: 0.4.0
 description:
-  - Turns the plan of M(scalr.backup.database_restore) into what people read before they agree to it.
+  - Turns the plan of M(scalr.backup.database_restore) into text for the operator to read before confirming it.
 positional: _input, host, wish
 options:
   _input:
@@ -26,7 +26,7 @@ options:
     type: str
     required: true
   wish:
-    description: What was asked for, C(db), C(undo), C(target), C(source), C(strategy), C(keep_old) and C(safety_snapshot).
+    description: The request, C(db), C(undo), C(target), C(source), C(strategy), C(keep_old) and C(safety_snapshot).
     type: dict
     required: true
 author:
@@ -41,7 +41,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The C(title), all C(lines) with the title first, and the C(question) whether it may be.
+  description: The C(title), all C(lines) with the title first, and the C(question) that asks for confirmation.
   type: dict
 """
 

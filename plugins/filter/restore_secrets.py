@@ -18,11 +18,11 @@ description:
 positional: _input, hostvars, host, repository, kept
 options:
   _input:
-    description: What is given by hand, C(host), C(from_copy), C(repository), C(password) and C(environment); what is not is empty.
+    description: The options, C(host), C(from_copy), C(repository), C(password) and C(environment); those not given are empty.
     type: dict
     required: true
   hostvars:
-    description: The variables of all hosts. Of the other host, those that are needed are read.
+    description: The variables of all hosts. Only those needed are read from the other host.
     type: dict
     required: true
   host:
@@ -30,11 +30,11 @@ options:
     type: str
     required: true
   repository:
-    description: The repository, as P(scalr.backup.restore_source#filter) says; empty where it is the host's own.
+    description: The repository, as P(scalr.backup.restore_source#filter) returns it; empty if it is the host's own.
     type: str
     required: true
   kept:
-    description: What the file holds that the controller keeps the password in.
+    description: Content of the file in which the controller keeps the password.
     type: str
     default: ''
 author:
@@ -52,7 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(password), and C(environment), the variables of the store; both empty where the agent's own will do.
+  description: C(password), and C(environment), the variables of the store; both empty if the agent's own are used.
   type: dict
 """
 

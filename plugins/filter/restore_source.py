@@ -18,11 +18,11 @@ description:
 positional: _input, hostvars, host, own
 options:
   _input:
-    description: What is given by hand, C(host), C(from_copy), C(repository), C(password) and C(environment); what is not is empty.
+    description: The options, C(host), C(from_copy), C(repository), C(password) and C(environment); those not given are empty.
     type: dict
     required: true
   hostvars:
-    description: The variables of all hosts. Of the other host, those that are needed are read.
+    description: The variables of all hosts. Only those needed are read from the other host.
     type: dict
     required: true
   host:
@@ -48,8 +48,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(repository), empty where it is the host's own.
-    - C(password_file), where the controller may keep its password; empty where that is not needed.
+    - C(repository), empty if it is the host's own.
+    - C(password_file), where the controller may keep its password; empty if it is not needed.
   type: dict
 """
 

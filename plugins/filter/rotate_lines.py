@@ -17,7 +17,7 @@ description:
   - Returns a table of all hosts, and says where to put the new passwords.
 options:
   _input:
-    description: The hosts. Each has its name as C(host), and C(result), C(switched) and C(giver), as far as it came.
+    description: The hosts. Each has its name as C(host), and C(result), C(switched) and C(giver), as far as they are known.
     type: list
     elements: dict
     required: true

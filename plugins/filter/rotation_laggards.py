@@ -41,7 +41,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say who has not changed
+- name: List the hosts that have not switched
   ansible.builtin.debug:
     msg: "{{ hosts | scalr.backup.rotation_laggards(inventory_hostname, ['5f0c'], ['k1']) }}"
 """

@@ -36,7 +36,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say with whom the host shares a repository
+- name: List the hosts that share a repository with this one
   ansible.builtin.debug:
     msg: "{{ hosts | scalr.backup.rotation_neighbours(inventory_hostname, ['5f0c']) }}"
 """

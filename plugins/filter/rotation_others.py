@@ -32,7 +32,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say who needs the password
+- name: List the hosts that need the password
   ansible.builtin.debug:
     msg: "{{ [{'shared_with': ['web2', 'web3']}] | scalr.backup.rotation_others(['web3']) }}"
 """

@@ -30,7 +30,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Say which secrets a host has
+- name: List the secrets of a host
   ansible.builtin.debug:
     msg: "{{ contents | scalr.backup.secret_files('/opt/scalr/services/backup/secrets') | list }}"
 """

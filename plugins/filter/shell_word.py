@@ -15,7 +15,7 @@ short_description: Quote a text for bash so that a reader sees all of it
 version_added: 0.6.0
 description:
   - Quotes a text as one word of bash on one line.
-  - Characters that a reader cannot see, or that turn the direction of writing, are spelled out.
+  - Characters that a reader cannot see, or that change the direction of text, are escaped.
 options:
   _input:
     description: The text.

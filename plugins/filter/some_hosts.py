@@ -11,7 +11,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._hosts import some_ho
 
 DOCUMENTATION = r"""
 name: some_hosts
-short_description: Insist that a pattern matches hosts
+short_description: Fail if a pattern matches no hosts
 version_added: 0.8.0
 description:
   - Returns a pattern of hosts as it is, and fails if no host of the inventory matches it.
@@ -23,18 +23,18 @@ options:
     type: raw
     required: true
   groups:
-    description: The hosts of each group, as the variable C(groups) has them.
+    description: The hosts of each group, as in the variable C(groups).
     type: dict
     required: true
   limit:
-    description: What C(--limit) says, as the variable C(ansible_limit) has it.
+    description: The value of C(--limit), as in the variable C(ansible_limit).
     type: str
 author:
   - Contributors to the scalr.backup collection (@scalr)
 """
 
 EXAMPLES = r"""
-- name: Do nothing only if that was asked for
+- name: Fail if there is no host to work on
   hosts: "{{ backup_hosts | default('all') | scalr.backup.some_hosts(groups, ansible_limit | default('')) }}"
 """
 

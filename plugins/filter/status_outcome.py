@@ -12,8 +12,8 @@ name: status_outcome
 short_description: Describe a host's backup status in a few words
 version_added: 0.4.0
 description:
-  - Turns the result of M(scalr.backup.status_info), of a host that was reached or not, into the words that a table and a tally
-    show.
+  - Turns the result of M(scalr.backup.status_info), whether or not the host was reached, into words for a table and a
+    tally.
 options:
   _input:
     description: The registered result.

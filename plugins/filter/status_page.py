@@ -22,8 +22,8 @@ options:
   _input:
     description:
       - The hosts, a dictionary each.
-      - C(name) is the host's name, C(outcome) is what P(scalr.backup.status_outcome#filter) says, and
-        C(summary) is a sentence. C(status) is what M(scalr.backup.status_info) has returned, where it has returned anything.
+      - C(name) is the host's name, C(outcome) is what P(scalr.backup.status_outcome#filter) returns, and
+        C(summary) is a sentence. C(status) is what M(scalr.backup.status_info) returned, if anything.
     type: list
     elements: dict
     required: true

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import counted
+
 DOCUMENTATION = r"""
 name: tally
 short_description: Count outcomes in one line
@@ -50,10 +52,10 @@ _value:
 def tally(outcomes: Iterable[str], thing: str, order: Iterable[str] = ()) -> str:
     """How many things came out how, in one line."""
     outcomes = list(outcomes)
-    counted = Counter(outcomes)
-    told = [outcome for outcome in dict.fromkeys([*order, *outcomes]) if counted[outcome]]
-    counts = ", ".join(f"{counted[outcome]} {outcome}" for outcome in told)
-    return f"{len(outcomes)} {thing}{'' if len(outcomes) == 1 else 's'}{': ' if counts else ''}{counts}."
+    number = Counter(outcomes)
+    told = [outcome for outcome in dict.fromkeys([*order, *outcomes]) if number[outcome]]
+    counts = ", ".join(f"{number[outcome]} {outcome}" for outcome in told)
+    return f"{counted(len(outcomes), thing)}{': ' if counts else ''}{counts}."
 
 
 class FilterModule:

@@ -25,7 +25,7 @@ version_added: 0.1.0
 description:
   - Turns a list of rows into the lines of a table with aligned columns.
   - Numbers, and columns that O(right) names, are aligned to the right. A missing value is shown as a dash.
-  - Where a terminal is too narrow for the table, the widest column is folded; if that is not enough, each row becomes a few
+  - If a terminal is too narrow for the table, the widest column is folded; if that is not enough, each row becomes a few
     lines that name what they show.
 options:
   _input:
@@ -46,7 +46,7 @@ options:
   width:
     description:
       - How many columns a line may have.
-      - The default is the terminal's width. What is written to a file or to another program has lines of any length.
+      - The default is the terminal's width. Output to a file or to another program has lines of any length.
     type: int
     version_added: 0.8.0
 author:

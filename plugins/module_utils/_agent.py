@@ -206,7 +206,7 @@ class Agent:
         way = self._inspect(docker, proxy.strip(), "", "/run/scalr-backup", "Name") if rc == 0 else None
         if not way:
             raise AgentError(
-                "The drill's proxy of the Docker engine could not be started; if this host's agent is of an earlier release, "
+                "The drill's proxy to the Docker engine could not be started; if this host's agent is an older release, "
                 f"run site.yml.{_tail(stderr)}"
             )
         return proxy.strip(), way

@@ -155,8 +155,8 @@ databases:
       version_added: 0.5.0
     archive_unchecked:
       description:
-        - Why the structure of the dump could not be checked, or null. A PostgreSQL that is newer than the agent wrote it, and
-          only its own programs have checked it.
+        - Why the structure of the dump could not be checked, or null. It was written by a PostgreSQL that is newer than the
+          agent, and only PostgreSQL's own programs have checked it.
       type: str
       version_added: 0.5.0
     rows:
@@ -182,8 +182,8 @@ failed_databases:
   sample: 0
 unmatched:
   description:
-    - PostgreSQL containers that nothing backs up and that nobody has excluded on purpose. Each has its C(name),
-      C(image), C(state), in C(evidence) what identifies it as PostgreSQL, and in C(why) what leaves it out.
+    - PostgreSQL containers that are neither backed up nor deliberately excluded. Each has its C(name),
+      C(image), C(state), in C(evidence) what identifies it as PostgreSQL, and in C(why) why it is left out.
   returned: when a pass was made, from an agent of 0.4.0 or later
   type: list
   elements: dict

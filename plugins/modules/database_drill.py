@@ -177,8 +177,9 @@ databases:
       type: dict
     objects:
       description:
-        - Objects that could not be made as they were saved. Dictionaries with C(object), C(cause), C(mend) (SQL for the database
-          that was backed up, or null) and C(outcome) (V(failed), or V(unreachable) for what reads from another database).
+        - Objects that could not be created as they were saved. Dictionaries with C(object), C(cause), C(mend) (SQL for the
+          database that was backed up, or null) and C(outcome) (V(failed), or V(unreachable) for objects that read from another
+          database).
       type: list
       elements: dict
       version_added: 0.5.0

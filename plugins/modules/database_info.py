@@ -18,7 +18,7 @@ options:
     description:
       - Whether to show for each database which tables are dumped with their rows in the order of a key, and why others are
         not.
-      - It takes one session in each database, which reads catalogs and statistics.
+      - This opens one session in each database, to read its catalogs and statistics.
     type: bool
     default: false
     version_added: 0.7.0
@@ -47,7 +47,7 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: "'scalr-shop-db' in discovered.containers | selectattr('status', 'eq', 'ok') | map(attribute='name')"
 
-- name: Find out which tables stay in heap order, and what would help
+- name: Find out which tables stay in heap order, and how to change that
   scalr.backup.database_info:
     row_order: true
   register: ordered
@@ -73,8 +73,8 @@ next_pass:
   version_added: 0.4.0
 unmatched:
   description:
-    - PostgreSQL containers that nothing backs up and that nobody has excluded on purpose. Each has its C(name),
-      C(image), C(state), in C(evidence) what identifies it as PostgreSQL, and in C(why) what leaves it out.
+    - PostgreSQL containers that are neither backed up nor deliberately excluded. Each has its C(name),
+      C(image), C(state), in C(evidence) what identifies it as PostgreSQL, and in C(why) why it is left out.
   returned: success, from an agent of 0.4.0 or later
   type: list
   elements: dict
@@ -166,12 +166,12 @@ containers:
                   elements: str
                   sample: [id]
                 descending:
-                  description: Whether the newest rows come first, so that they lie beside those of the table before.
+                  description: Whether the newest rows come first, so that they lie next to those of the previous table.
                   type: bool
                   version_added: 0.8.0
                   sample: false
                 index:
-                  description: The unique index that makes them one.
+                  description: The unique index that makes these columns a key.
                   type: str
                   sample: orders_pkey
                 scan:
@@ -184,16 +184,16 @@ containers:
                   sample: id is an identity column
             heap:
               description:
-                - The large tables whose rows are dumped as they lie. Each has its C(table), its C(bytes), in C(reason) why,
-                  and in C(cure) what would help, if something would.
+                - The large tables whose rows are dumped in heap order. Each has its C(table), its C(bytes), in C(reason) why,
+                  and in C(cure) a remedy, if there is one.
               type: list
               elements: dict
             why_not:
-              description: Why none of its tables is ordered, if that has one reason.
+              description: Why none of its tables is ordered, if there is a single reason.
               type: str
               sample: null
             error:
-              description: Why the database could not be looked at, with C(code) and C(message).
+              description: Why the database could not be inspected, with C(code) and C(message).
               type: dict
               sample: null
     kept_databases:

@@ -81,7 +81,7 @@ options:
   on_error:
     description:
       - What to do if an object of the snapshot cannot be restored as it was saved, such as a foreign key that rows violate.
-      - With V(stop), the restore fails, and says what would mend it. This is the default.
+      - With V(stop), the restore fails, and says how to fix it. This is the default.
       - With V(skip), a foreign key or a check that rows violate is restored as C(NOT VALID), and other objects are left out.
         All are listed in RV(databases[].objects).
       - Tables, rows, sequences, row-level security with its policies, security labels and revoked privileges are never left out.
@@ -247,8 +247,8 @@ plan:
       elements: str
     code_of:
       description:
-        - Owners who are no superusers, and whose functions the restore calls with the rights of the agent's user while it
-          loads rows, because a condition or a generated column of theirs does.
+        - Owners, other than superusers, whose functions the restore calls with the privileges of the agent's user while it
+          loads rows, because their conditions or generated columns call them.
         - It is missing for an undo.
       type: list
       elements: str
@@ -260,8 +260,7 @@ plan:
     room:
       description:
         - How much of that the restore needs. A dictionary with C(data_bytes), C(log_bytes) (write-ahead log),
-          C(sort_bytes),
-          C(reserve_bytes) (what stays free for the live server) and their sum, C(wanted_bytes).
+          C(sort_bytes), C(reserve_bytes) (what stays free for the live server) and their sum, C(wanted_bytes).
         - It is missing for an undo.
       type: dict
     warnings:
@@ -310,7 +309,7 @@ databases:
       description:
         - Objects that were not restored as they were saved. Dictionaries with C(object), C(cause), C(mend) (SQL for the
           database that was backed up, or null) and C(outcome) (V(failed), V(not_valid), V(mended), V(left_out), or V(unreachable)
-          for what reads from another database).
+          for objects that read from another database).
       type: list
       elements: dict
       version_added: 0.5.0

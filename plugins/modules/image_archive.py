@@ -12,12 +12,12 @@ module: image_archive
 short_description: Check the archive of an image before hosts load it
 version_added: 0.6.0
 description:
-  - Reads an archive that C(docker image save) has made, on the controller and without extracting it, and proves that it holds
+  - Reads an archive made by C(docker image save), on the controller and without extracting it, and verifies that it holds
     one image, with one name and the expected id. The id is a checksum of the image's configuration or manifest, which contain
-    the checksums of the layers, so every byte is proved, whoever has sent the archive.
-  - Writes the archive anew, from the parts that were proved and nothing else, compressed with gzip. Beside it, in a file that
-    ends with C(.ids), are the ids by which a host's engine may call the image.
-  - Fails if there is anything else in the archive, such as a second name, which C(docker image load) would take over, or if
+    the checksums of the layers, so every byte is verified, regardless of who sent the archive.
+  - Rewrites the archive from the verified parts and nothing else, compressed with gzip. A file beside it, ending with C(.ids),
+    holds the ids by which a host's engine may know the image.
+  - Fails if there is anything else in the archive, such as a second name, which C(docker image load) would apply as well, or if
     it is larger than 4 GiB.
   - The role P(scalr.backup.backup#role) uses it if C(backup_image_from) is set.
 extends_documentation_fragment:
@@ -35,7 +35,7 @@ options:
     required: true
   dest:
     description:
-      - Where to write the archive that the hosts are to load.
+      - Where to write the archive for the hosts.
     type: path
     required: true
   image:
@@ -53,7 +53,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Check what web1 has sent
+- name: Check the archive from web1
   scalr.backup.image_archive:
     src: /tmp/image.tar.gz
     dest: /tmp/checked.tar.gz
@@ -64,7 +64,7 @@ EXAMPLES = r"""
 RETURN = r"""
 ids:
   description:
-    - The ids by which a host's engine may call the image, the checksums of its configuration and of its manifest. Which one
+    - The ids by which a host's engine may know the image, the checksums of its configuration and of its manifest. Which one
       depends on how the engine stores images.
   returned: success
   type: list

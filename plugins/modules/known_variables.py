@@ -33,6 +33,8 @@ options:
         contradict each other.
       - If your own playbook runs as well, a variable may belong to it. Then only variables that look misspelled, or
         begin with C(backup_), are rejected.
+      - Inventories use some words for their own purposes, such as C(db), C(image), C(snapshot) or C(tags). Of the
+        inventory, these never count. C(restore) and C(prune) reject them, the other playbooks warn.
     type: str
     choices: [backup, check, drill, prune, recovery_kit, restore, rotate_password, site, status]
   role:
@@ -54,4 +56,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+given:
+  description: Which of these words are extra variables, with O(playbook).
+  type: list
+  elements: str
+  returned: with O(playbook)
 """

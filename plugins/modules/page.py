@@ -9,11 +9,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: page
-short_description: Write a page on the controller for those who may read it
+short_description: Write a page on the controller that only chosen users can read
 version_added: 0.6.0
 description:
-  - Writes a file on the controller, as the user who runs Ansible. It has its permissions from its first byte on, and appears
-    complete or not at all.
+  - Writes a file on the controller, as the user who runs Ansible. Its permissions are set before its first byte is written,
+    and it appears complete or not at all.
   - A symbolic link is followed only in a directory that nobody else can write to. In others, such as C(/tmp), the module fails.
 extends_documentation_fragment:
   - scalr.backup._attributes
@@ -35,7 +35,7 @@ options:
     required: true
   mode:
     description:
-      - The file's permissions, octal and in quotation marks, such as V("0640"), or symbolic, such as V(u=rw,g=r), which start from
+      - The file's permissions, octal and in quotation marks, such as V("0640"), or symbolic, such as V(u=rw,g=r), starting from
         V("0600"). Nobody can execute the file.
     type: raw
     default: "0600"

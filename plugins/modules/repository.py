@@ -74,8 +74,9 @@ options:
     version_added: 0.2.0
   read_all:
     description:
-      - Whether O(action=forget) with O(from_repository) forgets which files of the repository it has read and which
-        snapshots it has seen, and reads every file again. Otherwise it reads what is new since its last look.
+      - Whether O(action=forget) with O(from_repository) forgets which files of the repository it has read, and reads
+        every file again. It then accepts that snapshots are gone, and that the repository at this address has another id
+        than before. Otherwise it reads what is new since its last look.
     type: bool
     default: false
     version_added: 0.6.0
@@ -201,8 +202,8 @@ suspects:
   sample: []
 look:
   description:
-    - What was read before anything was removed, or null. C(indexes), C(packs), C(bytes) and C(seconds) tell how much, C(waiting) how
-      many packs of useless data a later run deletes, and C(deleted) how many this one did.
+    - What was read before anything was removed, or null. C(indexes), C(packs), C(bytes) and C(seconds) say how much, C(waiting)
+      how many packs of unused data a later run deletes, and C(deleted) how many this one deleted.
   returned: with O(action=forget)
   type: dict
   version_added: 0.6.0
@@ -283,7 +284,7 @@ def main() -> None:
         and "look" not in values
     ):
         module.fail_json(
-            msg="The agent of the trusted place is of an earlier release, which prunes without reading what is new: update it "
+            msg="The agent of the trusted place is an older release, which prunes without reading what is new: update it "
             "(site.yml, or the image of the current release) before you prune again.",
             **values,
         )

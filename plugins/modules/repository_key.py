@@ -14,7 +14,7 @@ description:
   - The agent's own password does not change. To change that on the host and on the controller, use the playbook
     C(rotate_password.yml).
   - A password that already opens the repository is not added again. A key that another host may still need is not
-    removed.
+    removed, not even one for a safe, because a host may have been rebuilt with it.
 extends_documentation_fragment:
   - scalr.backup._attributes
   - scalr.backup._agent
@@ -52,7 +52,8 @@ options:
     default: false
   unused_by:
     description:
-      - Names of hosts that have snapshots in the repository but do not need the removed key.
+      - Names of hosts that have snapshots in the repository but do not need the removed key. Hosts that have made a newer
+        key for themselves need not be named.
       - Applies to O(state=absent) only.
     type: list
     elements: str

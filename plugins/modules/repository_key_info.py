@@ -81,7 +81,8 @@ current:
   sample: 450fbce036e5fac3e8366820eedb8ae8abd7ce3bbb3fce674b0578567baa5053
 shared_with:
   description:
-    - Other hosts that have snapshots in the repository but no key of their own, so they may be using this host's.
+    - Other hosts that have snapshots in the repository but no key of their own that is newer than this host's, so they
+      may be using this one.
   returned: success
   type: list
   elements: str

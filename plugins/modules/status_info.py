@@ -92,8 +92,7 @@ problems:
   sample: []
 findings:
   description:
-    - What is wrong, or will be unless somebody acts, the worst first. Each has its C(code), C(severity) (V(failure)
-      or
+    - What is wrong, or will be unless an operator acts, worst first. Each has its C(code), C(severity) (V(failure) or
       V(warning)), C(message), C(container), C(database), C(since), C(last_good), C(last_good_age_seconds), and in
       C(command) the next command to run.
     - If a failure is the cause, C(cause) is its code, C(reason) its sentence and C(remedy) the remedy for that
@@ -113,8 +112,8 @@ kept_databases:
   version_added: 0.4.0
 unmatched:
   description:
-    - PostgreSQL containers that nothing backs up and that nobody has excluded on purpose. Each has its C(name),
-      C(image), C(state), in C(evidence) what identifies it as PostgreSQL, and in C(why) what leaves it out.
+    - PostgreSQL containers that are neither backed up nor deliberately excluded. Each has its C(name),
+      C(image), C(state), in C(evidence) what identifies it as PostgreSQL, and in C(why) why it is left out.
   returned: success, from an agent of 0.4.0 or later
   type: list
   elements: dict
@@ -126,7 +125,7 @@ schedule:
   sample: 0 3 * * *
   version_added: 0.7.0
 schedule_interval_seconds:
-  description: How long it is from the last pass that was due to the next one.
+  description: Time between the last pass that was due and the next one.
   returned: success
   type: int
   sample: 86400
@@ -138,8 +137,8 @@ next_pass:
   sample: "2026-11-23T03:00:00Z"
 repository_growth:
   description:
-    - By how many bytes a night the repository grows, as C(bytes_a_night), which is negative where it shrinks, measured
-      since C(since), two weeks ago at most. Null before two nights are on record.
+    - How many bytes the repository grows per night, as C(bytes_a_night), which is negative if it shrinks, measured
+      since C(since), at most two weeks ago. Null until two nights are on record.
   returned: success, from an agent of 0.7.0 or later
   type: dict
   version_added: 0.7.0
@@ -208,7 +207,7 @@ history:
     anew:
       description:
         - Why everything in the dump had to be new, or null. C(first) is the first backup of the database in its repository,
-          C(order) one whose rows are in another order than before.
+          C(order) one whose rows are in a different order than before.
       type: str
       version_added: 0.7.0
     rows:
@@ -225,8 +224,8 @@ history:
       type: float
     day:
       description:
-        - What all passes of that day came to, if the entry stands for all of them.
-        - More than a week after a day with many passes, one entry of each database is kept, and one of the passes.
+        - The totals of all passes of that day, if the entry stands for all of them.
+        - More than a week after a day with many passes, one entry per database is kept, and one for the passes.
       type: dict
       version_added: 0.7.0
 snapshots:
@@ -237,14 +236,14 @@ snapshots:
   version_added: 0.4.0
 due_days:
   description:
-    - How many passes were due on each date in the time zone of the schedule, since the schedule is what it is.
-    - A date on which none was due is not there.
+    - How many passes were due on each date in the time zone of the schedule, since the current schedule was set.
+    - Dates on which none was due are omitted.
   returned: when O(history_days) is not V(0)
   type: dict
   sample: {"2026-11-22": 24}
   version_added: 0.7.0
 due_lately:
-  description: When the passes of the last two days were due, the last hundred at most, if there are several a day; otherwise empty.
+  description: When the passes of the last two days were due, at most the last hundred, if there are several a day; otherwise empty.
   returned: when O(history_days) is not V(0)
   type: list
   elements: str
@@ -291,8 +290,8 @@ databases:
       sample: 204010923
     archive_unchecked:
       description:
-        - Why the structure of the last good backup could not be checked, or null. A PostgreSQL that is newer than the agent
-          wrote it, and only its own programs have checked it.
+        - Why the structure of the last good backup could not be checked, or null. It was written by a PostgreSQL that is newer
+          than the agent, and only PostgreSQL's own programs have checked it.
       type: str
       version_added: 0.5.0
     count_error:
@@ -309,19 +308,19 @@ databases:
       version_added: 0.5.0
     damaged_index:
       description:
-        - The index by which rows of the database could not be read in order, because it gives another number of rows than its
-          table has, or null. It has the C(index), its C(table), the table's name among row counts as C(relation), and the
-          C(time) when a pass has found that.
+        - An index that could not be used to read rows in order, because it returns a different number of rows than its
+          table has, or null. It has the C(index), its C(table), the table's name in the row counts as C(relation), and the
+          C(time) when a pass found this.
       type: dict
       version_added: 0.8.0
     new_data:
       description:
-        - What of the database's dumps was new to the repository, or null before its first backup. C(night) is its last whole
-          night, a day in UTC, or null before the first; C(nights) has the last 14 on record. Each has C(time), C(dumps),
-          C(bytes_read), C(bytes_added), C(bytes_stored), C(bytes_ordered), C(share), which is the new data beside one dump,
-          and C(anew) as in RV(history).
-        - C(row_order) tells whether rows in order save anything, as C(pays), and, once C(auto) has given up, C(why_not) in
-          words, since when (C(given_up)) and at which share (C(given_up_share)), and when it is C(tried_again).
+        - How much of the database's dumps was new to the repository, or null before its first backup. C(night) is its last
+          whole night, a day in UTC, or null before the first; C(nights) has the last 14 on record. Each has C(time), C(dumps),
+          C(bytes_read), C(bytes_added), C(bytes_stored), C(bytes_ordered), C(share), which is the new data relative to one
+          dump, and C(anew) as in RV(history).
+        - C(row_order) says in C(pays) whether ordering rows saves anything, and, once C(auto) has given up, in C(why_not) why,
+          since when (C(given_up)), at which share (C(given_up_share)), and when it is C(tried_again).
       type: dict
       version_added: 0.7.0
     kept:
@@ -359,7 +358,7 @@ def main() -> None:
         "snapshots": {"type": "bool", "default": False},
     }
     module = AnsibleModule(argument_spec=dict(AGENT_ARGUMENTS, **arguments), supports_check_mode=True)
-    # That a host is not safe is what was asked, and told in RV(healthy).
+    # That a host is not safe is an answer, returned in RV(healthy).
     changed, values = call_or_fail(module, "status", answers=("not_safe",))
     if module.params["history_days"]:
         values.update(_remembered(module, values))

@@ -33,7 +33,8 @@ def farewell(
     *controller_file* of the one in use; *volumes* are the results of the attempts to remove the agent's volumes.
     """
     return [
-        f"{host} {'would have' if planned else 'has'} no agent any more, and nothing backs up its databases. What remains:",
+        f"{host} {'would no longer have' if planned else 'no longer has'} an agent, and nothing backs up its databases. "
+        "What remains:",
         f"  the repository {repository}" + (f", the Docker volume {_VOLUME} there" if repository == _IN_VOLUME else ""),
         "  its password, "
         + (

@@ -6,7 +6,8 @@
 
 """The playbooks' final report on all hosts: a table, the worst first, and the number of hosts per outcome.
 
-Each host is a mapping of its name, ``host``, and of the playbook's facts about it.
+Each host is a mapping of its name, ``host``, and of the playbook's facts about it. A host that has none of them, because its
+run ended before anything was noted, counts as one that gave no answer: it must not cost the others their report.
 """
 
 from __future__ import annotations
@@ -24,10 +25,17 @@ Record = Mapping[str, Any]
 Row = list[object]
 
 _FAILED = ("not reached", "failed")
+_NO_ANSWER = "The host gave no answer; its error is above."
+
+
+def _noted(hosts: Iterable[Record], **otherwise: object) -> list[Record]:
+    """The hosts, and what counts for those of which nothing was noted."""
+    return [{"outcome": "failed", "failure": _NO_ANSWER, **otherwise, **host} for host in hosts]
 
 
 def backup_lines(hosts: Sequence[Record]) -> list[str]:
     """What became of the backups: ``outcome``, ``rows``, ``failure`` and ``notes`` of each host."""
+    hosts = _noted(hosts, rows=[], notes=[])
     bad: list[Row] = []
     good: list[Row] = []
     for host in hosts:
@@ -64,6 +72,7 @@ def _saved(host: str, row: Record) -> Row:
 
 def check_lines(hosts: Sequence[Record]) -> list[str]:
     """What became of the checks: ``outcome``, ``failure`` and ``read`` of each host."""
+    hosts = _noted(hosts, read="")
     bad = [[host["host"], host["failure"], ""] for host in hosts if host["failure"]]
     good = [[host["host"], "intact", host["read"]] for host in hosts if not host["failure"]]
     return [*text_table(bad + good, ["HOST", "REPOSITORY", "DATA READ"]), *_counted(hosts, _FAILED)]
@@ -71,6 +80,7 @@ def check_lines(hosts: Sequence[Record]) -> list[str]:
 
 def drill_lines(hosts: Sequence[Record], check_mode: bool = False) -> list[str]:
     """What became of the drills: ``outcome``, ``rows`` and ``failure`` of each host."""
+    hosts = _noted(hosts, rows=[])
     bad: list[Row] = []
     good: list[Row] = []
     for host in hosts:
@@ -110,12 +120,13 @@ def _drilled(host: str, row: Record) -> Row:
 
 def prune_lines(hosts: Sequence[Record], check_mode: bool = False) -> list[str]:
     """What became of the rules: ``outcome``, ``failure``, ``removed``, ``kept`` and ``warnings`` of each host."""
+    hosts = _noted(hosts, removed="", kept="", warnings=[])
     ordered = sorted(hosts, key=lambda host: not host["failure"])
     rows = [[host["host"], host["failure"] or host["outcome"], host["removed"], host["kept"]] for host in ordered]
     removed = "WOULD BE REMOVED" if check_mode else "REMOVED"
     return [
         *text_table(rows, ["HOST", "RESULT", removed, "REMAIN"], right=[removed, "REMAIN"]),
-        *_counted(hosts, ("not reached", "not believed", "failed")),
+        *_counted(hosts, ("not reached", "not trusted", "failed")),
         *(warning for host in hosts for warning in host["warnings"]),
     ]
 
@@ -139,11 +150,13 @@ def rotate_lines(hosts: Sequence[Record]) -> list[str]:
 
 # What a status is called, the worst first; what is not among them is well.
 _UNWELL = ("not reached", "without an answer", "not safe", "not complete")
-_HEALTHY = {"safe": "yes", "not complete": "in part", "nothing to back up": "", "waiting for the first pass": ""}
+_HEALTHY = {"safe": "yes", "not complete": "partly", "nothing to back up": "", "waiting for the first pass": ""}
 
 
 def status_lines(hosts: Sequence[Record]) -> list[str]:
     """How well all hosts are: ``outcome``, ``rows``, ``next_pass``, ``summary``, ``findings`` and ``kept`` of each."""
+    silent: dict[str, Any] = {"outcome": "without an answer", "summary": _NO_ANSWER, "next_pass": ""}
+    hosts = _noted(hosts, **silent, rows=[], findings=[], kept=[])
     ordered = sorted(hosts, key=_how_bad)
     rows = sorted(((host["host"], row) for host in ordered for row in host["rows"]), key=lambda pair: _urgency(pair[1]))
     header = ["HOST", "CONTAINER", "DATABASE", "STATE", "LAST BACKUP", "AGE", "DUMP", "NEW A NIGHT", "SNAPSHOT"]

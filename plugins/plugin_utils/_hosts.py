@@ -35,7 +35,7 @@ def some_hosts(
         return pattern
     if not groups.get("all"):
         raise AnsibleFilterError(
-            "The inventory has no host, so nothing was done: name the inventory with -i, such as -i hosts.yml."
+            "The inventory has no hosts, so nothing was done: set the inventory with -i, such as -i hosts.yml."
         )
     within = f" within --limit {limit}" if limit else ""
     raise AnsibleFilterError(

@@ -85,7 +85,7 @@ def ship(source: Path, destination: Path, image: str, expected: str, limits: Lim
     """
     allowed = limits or Limits()
     if not _DIGEST.match(expected):
-        raise RefusedError(f"{expected!r} is no image's id: it must be sha256: and 64 hexadecimal digits.")
+        raise RefusedError(f"{expected!r} is not an image id: it must be sha256: and 64 hexadecimal digits.")
     proof = _prove(_Archive(source, allowed), image)
     if expected not in proof.ids:
         raise RefusedError(f"The archive holds the image {proof.ids[0]} instead of {expected}.")
@@ -131,7 +131,7 @@ class _Archive:
         for name, part in self.parts.items():
             blob = _BLOB.match(name)
             if blob and part.digest != f"sha256:{blob[1]}":
-                raise RefusedError(f"The archive's {name} has other bytes than its name says.")
+                raise RefusedError(f"The archive's {name} does not match the checksum in its name.")
 
     def _read(self, member: Member, body: Iterator[bytes], source: Source) -> _Part:
         digest, kept, inflater = hashlib.sha256(), bytearray(), None
@@ -151,13 +151,13 @@ class _Archive:
     def _keep(self, more: int, size: int, name: str) -> None:
         self._kept += more
         if size > self._limits.document or self._kept > self._limits.documents:
-            raise RefusedError(f"The archive's {name} is larger than any description of an image.")
+            raise RefusedError(f"The archive's {name} is too large to describe an image.")
 
     def named(self, name: str) -> tuple[str, _Part]:
         """A file by its name or that of a link to it."""
         target = self.names.get(name, "")
         if target not in self.parts:
-            raise RefusedError(f"The archive lacks {name[:120]!r}, which it names.")
+            raise RefusedError(f"The archive lacks {name[:120]!r}, which it refers to.")
         return target, self.parts[target]
 
     def document(self, name: str) -> Any:
@@ -166,7 +166,7 @@ class _Archive:
         try:
             return json.loads(data or b"")
         except (ValueError, RecursionError) as problem:
-            raise RefusedError(f"The archive's {name} is no JSON.") from problem
+            raise RefusedError(f"The archive's {name} is not JSON.") from problem
 
     def blob(self, digest: str) -> str | None:
         """The name of the file with a digest, if the archive has it under that."""
@@ -204,7 +204,7 @@ def _prove(archive: _Archive, image: str) -> _Proof:
     entry = _only(_list(archive.document("manifest.json"), "manifest.json"), "images")
     tags = _list(_mapping(entry, "manifest.json").get("RepoTags") or [], "manifest.json")
     if len(tags) != 1 or not isinstance(tags[0], str) or full_name(tags[0]) != wanted:
-        raise RefusedError(f"The archive names {_spelled(tags)} and not {image} alone.")
+        raise RefusedError(f"The archive names {_spelled(tags)} instead of only {image}.")
     _check_repositories(archive, wanted)
     name, config = archive.named(_text(entry.get("Config"), "manifest.json"))
     proof = _Proof(tag=tags[0], config=config.digest, ids=[config.digest], copied={config.digest: name})
@@ -226,13 +226,13 @@ def _check_repositories(archive: _Archive, wanted: str) -> None:
     told = _mapping(archive.document("repositories"), "repositories")
     named = [f"{name}:{tag}" for name, tags in told.items() for tag in _mapping(tags, "repositories")]
     if [full_name(name) for name in named] != [wanted]:
-        raise RefusedError(f"The archive's repositories name {_spelled(named)} and not the one image alone.")
+        raise RefusedError(f"The archive's repositories name {_spelled(named)} instead of only the one image.")
 
 
 def _check_layers(config: dict[str, Any], layers: list[_Part]) -> None:
     expected = _list(_mapping(config.get("rootfs"), "configuration").get("diff_ids"), "configuration")
     if len(expected) != len(layers):
-        raise RefusedError(f"The archive has {len(layers)} layers, its configuration {len(expected)}.")
+        raise RefusedError(f"The archive has {len(layers)} layers, but its configuration lists {len(expected)}.")
     for number, (digest, layer) in enumerate(zip(expected, layers, strict=True), start=1):
         # An engine decompresses whatever looks compressed.
         if digest != (layer.inflated or layer.digest):
@@ -256,7 +256,7 @@ def _follow_index(archive: _Archive, proof: _Proof, wanted: str) -> None:
         *(_digest_of(layer) for layer in _list(document.get("layers"), "manifest")),
     ]
     if named != [proof.config, *proof.layers]:
-        raise RefusedError("The archive's index leads to another image than its manifest.json.")
+        raise RefusedError("The archive's index leads to a different image than its manifest.json.")
     proof.ids += [digest, *above]
 
 
@@ -264,7 +264,7 @@ def _check_annotations(descriptor: Any, wanted: str) -> None:
     annotations = _mapping(_mapping(descriptor, "index.json").get("annotations") or {}, "index.json")
     name = annotations.get(_FULL_NAME)
     if name is not None and full_name(_text(name, "index.json")) != wanted:
-        raise RefusedError(f"The archive's index names {_spelled([name])} and not the one image alone.")
+        raise RefusedError(f"The archive's index names {_spelled([name])} instead of only the one image.")
 
 
 def _image_among(archive: _Archive, proof: _Proof, descriptors: list[Any]) -> tuple[str, dict[str, Any]]:
@@ -347,9 +347,9 @@ def _copy(source: Path, out: BinaryIO | gzip.GzipFile, proof: _Proof, limits: Li
                 out.write(data)
             out.write(padding(member.size))
             if f"sha256:{checksum.hexdigest()}" != digest:
-                raise RefusedError("The archive changed while it was read.")
+                raise RefusedError("The archive changed while it was being read.")
     if wanted:
-        raise RefusedError("The archive changed while it was read.")
+        raise RefusedError("The archive changed while it was being read.")
 
 
 def _blob(digest: str) -> str:

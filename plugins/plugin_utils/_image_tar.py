@@ -123,7 +123,7 @@ def followed(member: Member) -> str:
     """The name of the member that a link leads to."""
     name = posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.target))
     if member.target.startswith("/") or not is_plain(name):
-        raise RefusedError(f"The link {member.name} leads out of the archive.")
+        raise RefusedError(f"The link {member.name} points outside the archive.")
     return name
 
 
@@ -156,7 +156,7 @@ def padding(size: int) -> bytes:
 
 def _parse(block: bytes) -> Member:
     if block[257:263] != b"ustar\0":
-        raise RefusedError("The archive is no tar archive of the kind that docker save writes.")
+        raise RefusedError("The archive is not a tar archive as docker save writes it.")
     if _number(block[148:156], "checksum") != sum(block[:148]) + 8 * ord(" ") + sum(block[156:]):
         raise RefusedError("The archive is damaged: a checksum is wrong.")
     kind = _KINDS.get(block[156:157])
@@ -166,10 +166,10 @@ def _parse(block: bytes) -> Member:
     if kind == "directory":
         name = name.removesuffix("/")
     if any(block[345:500]) or not is_plain(name):
-        raise RefusedError(f"The archive's member {name[:80]!r} has a name that no image has.")
+        raise RefusedError(f"The archive's member {name[:80]!r} has a name that no image contains.")
     size = _number(block[124:136], "size")
     if kind != "file" and size:
-        raise RefusedError(f"The archive's member {name} has bytes, and is no file.")
+        raise RefusedError(f"The archive's member {name} has content, but is not a file.")
     return Member(name, kind, size, _text(block[157:257]))
 
 
@@ -180,5 +180,5 @@ def _text(field: bytes) -> str:
 def _number(field: bytes, what: str) -> int:
     digits = field.rstrip(b"\0 ").lstrip(b" ")
     if not _OCTAL.match(digits):
-        raise RefusedError(f"The archive is damaged: a {what} is no number.")
+        raise RefusedError(f"The archive is damaged: a {what} is not a number.")
     return int(digits, 8)

@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path, PurePosixPath
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import count
+from pathlib import PurePosixPath
 from typing import Any
 
 
@@ -49,23 +51,41 @@ def _neighbours(
 
 
 def orphaned_passwords(
-    contents: Mapping[str, str], kept: Collection[str], secrets: str, password_file: str, controller_file: str
-) -> list[dict[str, str]]:
+    contents: Mapping[str, str],
+    kept: Collection[str],
+    secrets: Collection[str],
+    password_file: str,
+    controller_file: str,
+) -> list[dict[str, str | bool]]:
     """The passwords that exist only on a host, and where the controller should store each.
 
-    *contents* is what was read on the host, *secrets* its directory of passwords, and *kept* are the passwords that also
-    exist elsewhere. *password_file* is the one in use, which belongs in *controller_file*.
+    *contents* is what was read on the host, *secrets* its directories of passwords, and *kept* are the passwords that also
+    exist elsewhere. *password_file* is the one ``in_use``, which belongs in *controller_file*. No path is one that exists:
+    what the controller has there is a different password, and stays.
     """
-    orphans = []
-    for path, text in sorted(contents.items(), key=lambda item: item[0].lower()):
+    orphans: list[dict[str, str | bool]] = []
+    taken: set[str] = set()
+    known = {*kept, ""}
+    # The one in use first: what was set aside beside it is often the same.
+    for path, text in sorted(contents.items(), key=lambda item: (item[0] != password_file, item[0].lower())):
         password = text.strip()
-        if not path.startswith(secrets) or not password or password in kept:
+        if str(PurePosixPath(path).parent) not in secrets or password in known:
             continue
-        # The controller's existing file holds a different password, and stays.
-        name = (
-            "password.on-host"
-            if path == password_file and Path(controller_file).is_file()
-            else PurePosixPath(path).name
+        known.add(password)
+        name = "password" if path == password_file else PurePosixPath(path).name
+        place = next(
+            one
+            for one in _places(f"{controller_file.removesuffix('.password')}.{name}")
+            # On some controllers, upper and lower case are the same file; a link to nowhere is in the way, too.
+            if one.lower() not in taken and not os.path.lexists(one)
         )
-        orphans.append({"path": f"{controller_file.removesuffix('.password')}.{name}", "content": password})
+        taken.add(place.lower())
+        orphans.append({"path": place, "content": password, "in_use": path == password_file})
     return orphans
+
+
+def _places(first: str) -> Iterator[str]:
+    """Where a password may go: its own file, or others beside it."""
+    yield first
+    yield f"{first}.on-host"
+    yield from (f"{first}.on-host-{number}" for number in count(2))

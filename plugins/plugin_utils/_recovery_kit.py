@@ -73,7 +73,7 @@ def escrow_objection(
         if _repositories(other, theirs) != mine:
             return (
                 f"backup_escrow_password is the same for {host} and {other}, which have different repositories, so each of "
-                "them would learn what opens the other's: remove it, and the page gets a password for each repository, or "
+                "them would learn the password of the other's: remove it to get a generated password for each repository, or "
                 "set one for each (docs/keys.md)."
             )
     return ""

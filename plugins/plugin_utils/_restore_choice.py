@@ -17,6 +17,8 @@ from typing import Any
 _DOES, _REFUSES, _KNOWS_NOTHING = 2, 1, 0
 #: The agent's codes for not having what was asked for.
 _UNKNOWN = ("", "unknown_", "unknown_database", "unknown_run")
+#: Of a host whose run ended before an answer was noted: it must not cost the others their restore.
+_NO_ANSWER = {"can": _KNOWS_NOTHING, "names": [], "silence": "gave no answer (its error is above)", "reason": ""}
 
 
 def restore_answer(discovered: Mapping[str, Any], tried: Mapping[str, Any], db: str) -> dict[str, Any]:
@@ -67,8 +69,9 @@ def restore_choice(
 ) -> dict[str, str]:
     """The host that a restore is for, or why there is none; and a warning about hosts that gave no answer.
 
-    Each answer has the name of its ``host``, and the result of ``restore_answer`` as ``answer``.
+    Each answer has the name of its ``host``, and the result of ``restore_answer`` as ``answer``, if the host came so far.
     """
+    answers = [{"answer": _NO_ANSWER, **answer} for answer in answers]
     wish = Wish(db, target, undo)
     one, many, rest = wish.verb_and_object
     best = max((answer["answer"]["can"] for answer in answers), default=_KNOWS_NOTHING)
@@ -77,7 +80,7 @@ def restore_choice(
     if best == _KNOWS_NOTHING or (best == _REFUSES and len(able) > 1):
         return _refused(f"No host {one} {rest}: {_overview(answers, wish)}")
     if len(able) > 1:
-        return _refused(f"{len(able)} hosts {many} {rest}, choose one with --limit: {_overview(answers, wish)}")
+        return _refused(f"{len(able)} hosts {many} {rest}; choose one with --limit: {_overview(answers, wish)}")
     return {"host": able[0], "refusal": "", "warning": _warning(answers, wish)}
 
 

@@ -31,6 +31,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_nights import
 )
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_series import Series
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import day
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import counted
 
 _When = TypeVar("_When", bound=date)
 
@@ -232,15 +233,11 @@ def _columns_in_words(fleet: Fleet, first: date) -> str:
         if counted[FAILED] + counted[MISSED]
     ]
     partly = sum(bool(counted[PARTLY]) for counted in fleet.counted_nights)
-    beside = f" On {_nights(partly)} some database was not backed up by every pass." if partly else ""
+    beside = f" On {counted(partly, 'night')} at least one database was not backed up by every pass." if partly else ""
     if not worst:
-        return f"On every night on record since {day(first)} each database was backed up.{beside}"
+        return f"Every database was backed up on every night on record since {day(first)}.{beside}"
     named = _named([night for night, _count in worst], lambda night: f"{day(night)} ({dict(worst)[night]})")
-    return f"{_nights(len(worst))} without a backup of some database, and of how many: {named}.{beside}"
-
-
-def _nights(count: int) -> str:
-    return f"{count} night{'' if count == 1 else 's'}"
+    return f"{counted(len(worst), 'night')} on which databases were not backed up, and how many: {named}.{beside}"
 
 
 def months(first: date, nights: int, y: int = 14) -> Html:

@@ -307,7 +307,9 @@ def fleet(answers: Iterable[Mapping[str, Any]], now: datetime, name: str = "") -
 
 
 def _host(answer: Mapping[str, Any], now: datetime) -> Host:
-    name, outcome, summary = str(answer["name"]), answer["outcome"], answer["summary"]
+    # A host whose run ended before anything was noted has a name only, and must not cost the others the page.
+    name, outcome = str(answer["name"]), answer.get("outcome", "without an answer")
+    summary = answer.get("summary", "The host gave no answer.")
     if outcome in _SILENT:
         return Host(name, outcome, summary, BAD, problems=(silence(name, outcome, summary),))
     status = answer["status"]

@@ -24,8 +24,8 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_snapshots imp
     restore_on_host,
 )
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_tables import nights_of, place
-from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import ago, clock, count
-from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_bytes
+from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import ago, clock
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import counted, human_bytes
 
 # So many snapshots of a database are listed; the command that lists all is beside them.
 _LISTED = 5
@@ -62,7 +62,7 @@ def _to_copy(command: str) -> Html:
 
 
 def _of_host(host: str, databases: Sequence[Database]) -> Html:
-    summary = tag("summary", tag("b", host), f", {count(len(databases), 'database')}")
+    summary = tag("summary", tag("b", host), f", {counted(len(databases), 'database')}")
     return tag("details", summary, tag("div", *map(_database, databases), class_="card restore"), class_="folded")
 
 
@@ -97,8 +97,8 @@ def _newest(one: Database) -> str:
     if one.snapshots is None:
         return "The repository did not list its snapshots."
     if not one.snapshots:
-        return "There is no snapshot."
-    return f"{count(len(one.snapshots), 'snapshot')}, the newest of {clock(one.snapshots[0].time)}"
+        return "There are no snapshots."
+    return f"{counted(len(one.snapshots), 'snapshot')}, the newest from {clock(one.snapshots[0].time)}"
 
 
 def _listed(one: Database) -> Html | None:
@@ -109,7 +109,7 @@ def _listed(one: Database) -> Html | None:
     more = len(one.snapshots) - len(shown)
     return join(
         tag("ul", *map(_snapshot, shown), class_="snapshots", role="list"),
-        run(f"{count(more, 'older one')} on {one.host}", list_on_host(one.container)) if more else None,
+        run(f"{counted(more, 'older one')} on {one.host}", list_on_host(one.container)) if more else None,
     )
 
 

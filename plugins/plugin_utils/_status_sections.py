@@ -47,7 +47,6 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_tables import
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import (
     ago,
     clock,
-    count,
     day,
     more_a_night,
     percent,
@@ -55,7 +54,13 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import 
     roughly,
     share_of_dump,
 )
-from ansible_collections.scalr.backup.plugins.plugin_utils._units import NOTHING, human_age, human_bytes, whole_percent
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import (
+    NOTHING,
+    counted,
+    human_age,
+    human_bytes,
+    whole_percent,
+)
 
 # So many problems stand in the open; the rest is behind a click.
 _OPEN_PROBLEMS = 12
@@ -123,10 +128,10 @@ def _about(card: Card) -> tuple[Html | str, ...]:
         host = None if problem.subject == problem.host else tag("span", f"on {problem.host}", class_="host")
         return (problem.subject, host) if host else (problem.subject,)
     if all(one.subject == one.host for one in card.problems):
-        return (count(len(card.hosts), "host"),)
+        return (counted(len(card.hosts), "host"),)
     what = "database" if all("/" in one.subject for one in card.problems) else "container"
-    where = problem.host if len(card.hosts) == 1 else count(len(card.hosts), "host")
-    return count(len(card.problems), what), tag("span", f"on {where}", class_="host")
+    where = problem.host if len(card.hosts) == 1 else counted(len(card.hosts), "host")
+    return counted(len(card.problems), what), tag("span", f"on {where}", class_="host")
 
 
 def _without_subject(card: Card) -> str:
@@ -201,9 +206,9 @@ def nights(fleet: Fleet) -> Html | None:
         "new": "New a night",
         "drill": "Last drill",
     }
-    which = "Databases that need attention" if well else "Every database, the worst first"
+    which = "Databases that need attention" if well else "All databases, worst first"
     below_it = (
-        " Where there are several passes a day, those of the last two days stand below." if fleet.are_days else ""
+        " Where there are several passes a day, those of the last two days are shown below." if fleet.are_days else ""
     )
     caption = f"{which}. A night is a day in the time zone of the host's schedule.{below_it}"
     table = wide_table("databases", caption, heads, [_database(one) for one in in_need]) if in_need else None
@@ -214,7 +219,7 @@ def nights(fleet: Fleet) -> Html | None:
         tag("div", None if together else tag("div", legend(fleet), class_="above"), table, class_="card")
         if table
         else None,
-        _folded(f"{count(len(well), 'safe database')}", "databases", heads, [_database(one) for one in well]),
+        _folded(f"{counted(len(well), 'safe database')}", "databases", heads, [_database(one) for one in well]),
     )
 
 
@@ -240,7 +245,7 @@ def _nights_in_words(fleet: Fleet) -> str:
     flawless = sum(not {FAILED, MISSED, PARTLY} & set(one.nights) for one in fleet.databases)
     if flawless == len(fleet.databases):
         return f"No night was missed since {since}."
-    return f"{flawless} of {count(len(fleet.databases), 'database')} missed no night since {since}."
+    return f"{flawless} of {counted(len(fleet.databases), 'database')} missed no night since {since}."
 
 
 def _search() -> Html:
@@ -298,7 +303,7 @@ def growth(fleet: Fleet) -> Html | None:
         _figure(fleet.stored, "Stored in the repositories", "After deduplication and compression"),
         _figure(fleet.dumped, "Dumped every night", "All dumps together, before deduplication and compression"),
         _figure(
-            fleet.added, "New every night", "What no repository had yet, before compression; without first backups"
+            fleet.added, "New every night", "What no repository had yet, before compression; first backups excluded"
         ),
     ]
     drawn = [figure for figure in figures if figure is not None]
@@ -346,7 +351,7 @@ def _growers(fleet: Fleet) -> Html | None:
         )
         for added, one in largest
     ]
-    return listing("What grows most", {"Database": None, "Dump": "number", "Grown by": "number"}, rows)
+    return listing("Fastest growing", {"Database": None, "Dump": "number", "Growth": "number"}, rows)
 
 
 def _newest(fleet: Fleet) -> Html | None:
@@ -363,7 +368,7 @@ def _newest(fleet: Fleet) -> Html | None:
         )
         for added, one in largest
     ]
-    return listing("Most new data a night", {"Database": None, "Of a dump": "share", "New": "number"}, rows)
+    return listing("Most new data per night", {"Database": None, "Of a dump": "share", "New": "number"}, rows)
 
 
 def _out_of_order(fleet: Fleet) -> Html | None:
@@ -372,7 +377,7 @@ def _out_of_order(fleet: Fleet) -> Html | None:
     if not stopped:
         return None
     rows = [tag("tr", named(one), tag("td", one.new.out_of_order)) for one in stopped]
-    return listing("In heap order again", {"Database": None, "Reason": None}, rows)
+    return listing("Back in heap order", {"Database": None, "Reason": None}, rows)
 
 
 # -- drills ------------------------------------------------------------------------------------------------------
@@ -384,7 +389,7 @@ def drills(fleet: Fleet) -> Html | None:
         return None
     failed = [one for one in fleet.databases if one.drill and not one.drill["ok"]]
     never = sum(not one.drill for one in fleet.databases)
-    said = [f"{len(fleet.proven)} of {count(len(fleet.databases), 'database')} passed the last drill."]
+    said = [f"{len(fleet.proven)} of {counted(len(fleet.databases), 'database')} passed the last drill."]
     if failed:
         said.append(f"{len(failed)} failed it.")
     if never:
@@ -439,23 +444,23 @@ def hosts(fleet: Fleet) -> Html:
         "next": "Next pass",
     }
     in_need, well = _fold(fleet.hosts)
-    which = "Hosts that need attention" if well else "Every host, the worst first"
-    table = wide_table("hosts", f"{which}, and what it stores where.", heads, [_host(host) for host in in_need])
+    which = "Hosts that need attention" if well else "All hosts, worst first"
+    table = wide_table("hosts", f"{which}, and what they store where.", heads, [_host(host) for host in in_need])
     return join(
         tag("div", table, class_="card") if in_need else None,
-        _folded(count(len(well), "safe host"), "hosts", heads, [_host(host) for host in well]),
+        _folded(counted(len(well), "safe host"), "hosts", heads, [_host(host) for host in well]),
     )
 
 
 def _host(host: Host) -> Html:
     words = {BAD: "Not safe", WARNING: "Warning", NEW: "Waiting", SAFE: "Safe"}
     word = words.get(host.condition) if host.outcome in {"safe", "not safe"} else host.outcome.capitalize()
-    said = f"{word}, {count(len(host.databases), 'database')}" if host.databases else word
+    said = f"{word}, {counted(len(host.databases), 'database')}" if host.databases else word
     verdict = tag("span", icon(host.condition), tag("b", host.name), class_="verdict")
     measured, stored = host.sizes.known[-1] if host.sizes and host.sizes.known else (None, None)
     # It is measured once a day: what is older than the last night says so.
     age = f"measured {measured:%Y-%m-%d}" if host.sizes and measured and measured < host.sizes.last else None
-    snapshots = count(host.snapshots, "snapshot") if host.snapshots else None
+    snapshots = counted(host.snapshots, "snapshot") if host.snapshots else None
     grows = more_a_night(host.grows) if host.grows else None
     return row(
         host.condition,

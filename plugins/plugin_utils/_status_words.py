@@ -11,7 +11,13 @@ from datetime import date, datetime, timezone
 
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import BAD, WARNING, Fleet
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_nights import instant
-from ansible_collections.scalr.backup.plugins.plugin_utils._units import NOTHING, human_age, human_bytes, whole_percent
+from ansible_collections.scalr.backup.plugins.plugin_utils._units import (
+    NOTHING,
+    counted,
+    human_age,
+    human_bytes,
+    whole_percent,
+)
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -24,7 +30,7 @@ def headline(fleet: Fleet) -> str:
     if unsafe:
         return f"{unsafe} of {databases} databases {'is' if unsafe == 1 else 'are'} not safe."
     if silent:
-        return f"{silent} of {count(len(fleet.hosts), 'host')} did not answer."
+        return f"{silent} of {counted(len(fleet.hosts), 'host')} did not answer."
     return _headline_without_failures(fleet)
 
 
@@ -33,16 +39,16 @@ def _headline_without_failures(fleet: Fleet) -> str:
     troubled = sum(host.condition == BAD for host in fleet.hosts)
     all_of_them = "The database is" if len(fleet.databases) == 1 else f"All {len(fleet.databases)} databases are"
     if troubled and fleet.databases:
-        return f"Every database has a good backup, but {count(troubled, 'host has', 'hosts have')} a problem."
+        return f"Every database has a good backup, but {counted(troubled, 'host has', 'hosts have')} a problem."
     if troubled:
-        return f"{count(troubled, 'host has', 'hosts have')} a problem."
+        return f"{counted(troubled, 'host has', 'hosts have')} a problem."
     if fleet.unmatched:
-        them = count(len(fleet.unmatched), "PostgreSQL container is", "PostgreSQL containers are")
+        them = counted(len(fleet.unmatched), "PostgreSQL container is", "PostgreSQL containers are")
         return f"{all_of_them} safe, but {them} not backed up." if fleet.databases else f"{them} not backed up."
     if not fleet.databases:
         return "There is nothing to back up yet."
     if fleet.condition == WARNING:
-        return f"{all_of_them} safe, {count(len(fleet.problems), 'issue needs', 'issues need')} attention."
+        return f"{all_of_them} safe, but {counted(len(fleet.problems), 'issue needs', 'issues need')} attention."
     return f"{all_of_them} safe."
 
 
@@ -59,9 +65,9 @@ def _of_failures(fleet: Fleet) -> list[str]:
     safe = len(fleet.databases) - len(fleet.unsafe)
     if fleet.unsafe and safe:
         have, whose = ("one has", "its") if safe == 1 else (f"{safe} have", "their")
-        said.append(f"The other {have} a good backup as young as {whose} schedule asks.")
+        said.append(f"The other {have} a good backup as recent as {whose} schedule requires.")
     if fleet.unsafe and fleet.silent:
-        said.append(f"{count(len(fleet.silent), 'host')} did not answer.")
+        said.append(f"{counted(len(fleet.silent), 'host')} did not answer.")
     return said
 
 
@@ -71,16 +77,11 @@ def _of_the_safe(fleet: Fleet) -> list[str]:
         return [f"{which} is {human_age(fleet.oldest.age_seconds)} old."]
     if not fleet.databases and not fleet.silent:
         waiting = sum(host.outcome != "nothing to back up" for host in fleet.hosts)
-        where = count(waiting, "host is waiting for its", "hosts are waiting for their")
+        where = counted(waiting, "host is waiting for its", "hosts are waiting for their")
         if not waiting:
             return ["A database appears here once its container matches backup_containers."]
         return [f"{where} first pass. A database appears here once its container matches backup_containers."]
     return []
-
-
-def count(number: int, one: str, several: str | None = None) -> str:
-    """A number and its word."""
-    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def percent(share: float) -> str:

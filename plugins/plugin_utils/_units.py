@@ -48,6 +48,11 @@ def human_bytes(count: float | None) -> str:
     return f"{count:.1f} {_UNITS_OF_SIZE[exponent]}"
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """A number of things: ``1 table``, ``2,000 tables``."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def human_rate(bytes_per_second: float) -> str:
     """How fast bytes go."""
     return f"{human_bytes(bytes_per_second)}/s"

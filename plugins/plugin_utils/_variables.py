@@ -34,12 +34,14 @@ _SOURCE = {
     "from_environment": MAPPING,
     "from_copy": FLAG,
 }
+#: How many hosts at a time: of the playbooks that can go through the hosts in batches.
+SERIAL: Mapping[str, str] = {"backup_serial": TEXT}
 #: The extra variables of each playbook. A test compares them with what the playbooks use.
 PLAYBOOKS: Mapping[str, Mapping[str, str]] = {
-    "backup": {"db": LIST, "extra_tags": LIST, "tags": LIST},
-    "check": {"read_data_subset": TEXT, "from_copy": FLAG},
+    "backup": {"db": LIST, "extra_tags": LIST, "tags": LIST, **SERIAL},
+    "check": {"read_data_subset": TEXT, "from_copy": FLAG, **SERIAL},
     "drill": {"db": LIST, "database": TEXT, "snapshot": TEXT, "image": TEXT, **_SOURCE},
-    "prune": {"remove": LIST, "accept_late": FLAG, "read_all": FLAG},
+    "prune": {"remove": LIST, "accept_late": FLAG, "read_all": FLAG, **SERIAL},
     "recovery_kit": {"kit": TEXT, "with_credentials": FLAG, "replace": FLAG, "escrow": FLAG},
     "restore": {
         "db": NAME,
@@ -58,11 +60,17 @@ PLAYBOOKS: Mapping[str, Mapping[str, str]] = {
         **_SOURCE,
     },
     "rotate_password": {"new_password": TEXT, "keep_old": FLAG, "gone": LIST},
-    "site": {},
+    "site": {**SERIAL},
     "status": {"report": TEXT, "report_mode": TEXT},
 }
 #: What every playbook knows besides its own.
-EVERYWHERE = {"backup_hosts": TEXT, "backup_serial": TEXT, "backup_extra_variables": LIST}
+EVERYWHERE = {"backup_hosts": TEXT, "backup_extra_variables": LIST}
+#: Words that inventories use, too, and clouds' inventory plugins set by themselves: these count only with ``-e``.
+WITH_E_ONLY = frozenset(
+    {"confirm", "database", "db", "image", "remove", "replace", "snapshot", "strategy", "tags", "target", "undo"}
+)
+# What is overwritten or removed must not depend on whether somebody has read a warning.
+_REFUSE_OTHERS = frozenset({"prune", "restore"})
 #: What each is for; where playbooks differ, under ``playbook.name``.
 MEANINGS: Mapping[str, str] = {
     "accept_late": "trust snapshots that appeared late",
@@ -74,9 +82,9 @@ MEANINGS: Mapping[str, str] = {
     "database": "one database of the container; default all",
     "database_as": "restore it under this name",
     "drill.db": "a container or a glob, or several; default all",
-    "drill.snapshot": "which snapshot to try, by time, id, run or tag; default the newest",
+    "drill.snapshot": "which snapshot to restore, by time, id, run or tag; default the newest",
     "escrow": "`false`: no second password; the page shows the hosts' own, and becomes invalid when that changes",
-    "extra_tags": "more tags for the snapshots; `pinned` keeps them forever",
+    "extra_tags": "additional tags for the snapshots; `pinned` keeps them forever",
     "from_copy": "use the second repository",
     "from_environment": "the credentials of that repository's store",
     "from_host": "the host that made the snapshots",
@@ -86,7 +94,7 @@ MEANINGS: Mapping[str, str] = {
     "image": "the image to restore into; default the source's",
     "keep_old": "keep the replaced database under another name, for `undo`",
     "kit": "where to write the page; required",
-    "new_password": "the password to change to; a vaulted file passes it best",
+    "new_password": "the password to change to; best passed in a vaulted file",
     "on_error": "`skip`: leave out objects that cannot be restored, never rows; default `stop`",
     "read_all": "read every file of the repository again, not only what is new",
     "read_data_subset": "how much data to read back, such as `5%` or `2G`",
@@ -94,11 +102,11 @@ MEANINGS: Mapping[str, str] = {
     "replace": "revoke the passwords of older pages, once the new page is written",
     "report": "where to write a page about the fleet",
     "report_mode": "who can read that page; default `0600`",
-    "restore_strategy": "`replace`: drop the live database first, where there is no room for two; default `beside`",
+    "restore_strategy": "`replace`: drop the live database first, if there is no space for both; default `beside`",
     "restore.db": "the container; required, except with `undo`",
     "restore.snapshot": "which snapshot, by time, id, run or tag; default the newest good one of each database",
     "rotate_password.keep_old": "the old password keeps opening the repository",
-    "safety_snapshot": "`false`: do not back up first what is replaced",
+    "safety_snapshot": "`false`: do not back up what is replaced",
     "target": "restore into this container instead",
     "undo": "swap back what this run replaced and kept",
     "with_credentials": "put the store's credentials on the page, too",
@@ -108,7 +116,15 @@ MEANINGS: Mapping[str, str] = {
 OLD_NAMES = frozenset({"tags", "strategy"})
 #: Facts that playbooks record under names with the role's prefix. A test compares them.
 NOTED = frozenset(
-    {"backup_result", "backup_rows", "backup_has_none", "backup_failure", "backup_outcome", "backup_notes"}
+    {
+        "backup_known",
+        "backup_result",
+        "backup_rows",
+        "backup_has_none",
+        "backup_failure",
+        "backup_outcome",
+        "backup_notes",
+    }
 )
 
 # From Ansible itself, from its launchers (AWX, Automation Controller, Semaphore), and from vaults by convention.
@@ -168,28 +184,51 @@ def refuse_extra(
     """What is wrong with a playbook's extra variables, one sentence each.
 
     If another playbook runs too (not *alone*), a variable may belong to that, unless it looks like one of ours.
-    *elsewhere* are variables from the inventory, which the playbook also uses.
+    *elsewhere* are variables from the inventory, which the playbook also uses, except those that count only with ``-e``.
     """
+    elsewhere = {name: value for name, value in (elsewhere or {}).items() if name not in WITH_E_ONLY}
     unknown = [name for name in given if not known.has(name)]
     refused = [name for name in unknown if alone or name.startswith(_ROLE) or known.nearest(name)]
     sentences = [_unknown_extra(playbook, name, known) for name in refused]
     own = {name: value for name, value in given.items() if name in known.own or name in EVERYWHERE}
     kinds = {**EVERYWHERE, **known.own}
     sentences += [sentence for name, value in own.items() if (sentence := _wrong_value(name, value, kinds[name]))]
-    values = {**(elsewhere or {}), **own}
+    values = {**elsewhere, **own}
     sentences += filter(None, [objection(name, values.get(name)) for name in ADDRESSES])
     sentences += filter(None, [_wrong_mode(name, values[name]) for name in ("report_mode",) if name in values])
     if sentences:
         return sentences
-    inherited = {
-        name: value for name, value in (elsewhere or {}).items() if name in known.own and not is_nothing(value)
-    }
+    inherited = {name: value for name, value in elsewhere.items() if name in known.own and not is_nothing(value)}
     effective = {name: _switch(value) if kinds[name] == FLAG else value for name, value in (inherited | own).items()}
     # A switch set to its default counts as not set.
     told = {
         name: value for name, value in effective.items() if value is not (name in _ON_BY_DEFAULT) or kinds[name] != FLAG
     }
     return list(objections(TOGETHER.get(playbook, Rules()), told))
+
+
+def from_inventory(
+    playbook: str, given: Collection[str], hosts: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[str], list[str]]:
+    """Which of the *hosts*' variables a playbook takes only with ``-e``: sentences that refuse, and that warn.
+
+    *given* are the names of the extra variables. What cannot be meant for the playbook is ignored without a word.
+    """
+    sentences = []
+    for name in sorted(WITH_E_ONLY & set(PLAYBOOKS[playbook]) - set(given)):
+        where = [host for host, variables in hosts.items() if _may_be_meant(name, variables.get(name))]
+        if where:
+            sentences.append(
+                f"{name} comes from the inventory (host {where[0]}), but {playbook}.yml takes it only with -e"
+            )
+    if playbook in _REFUSE_OTHERS:
+        return [f"{sentence}: pass it there, or use another name in the inventory." for sentence in sentences], []
+    return [], [f"{sentence}: it is ignored." for sentence in sentences]
+
+
+def _may_be_meant(name: str, value: Any) -> bool:
+    """Whether somebody can have set it for the playbook. Clouds have mappings and lists of tags for each host."""
+    return not is_nothing(value) and not isinstance(value, Mapping) and (name != "tags" or isinstance(value, str))
 
 
 # Switches that are on by default; all others are off.
@@ -209,7 +248,7 @@ def _unknown_extra(playbook: str, name: str, known: Known) -> str:
     if near := known.nearest(name, least=1):
         return f"{sentence}: did you mean {near}?"
     own = sorted(set(known.own) - OLD_NAMES)
-    knows = f"it knows {', '.join(own)} and the variables of the roles" if own else "it knows those of the roles"
+    knows = f"it knows {', '.join(own)} and the variables of the roles" if own else "it knows only those of the roles"
     return f"{sentence}: {knows}. If {name} is your own variable, add it to backup_extra_variables."
 
 
@@ -222,11 +261,25 @@ def _wrong_value(name: str, value: Any, kind: str) -> str | None:
         return f"{name} is {value}, but must be true or false."
     if kind == LIST and any(is_nothing(item) for item in _items(value)):
         return f"{name} has an empty item: remove it."
+    if kind == NAME and isinstance(value, str) and _GLOB.search(value):
+        return f"{name} is {value}, but globs are not allowed here: name one container."
+    return _wrong_form(name, value, kind)
+
+
+def _wrong_form(name: str, value: Any, kind: str) -> str | None:
+    if kind == MAPPING and not isinstance(value, Mapping):
+        return _no_mapping(name)
     if kind in (TEXT, NAME) and not isinstance(value, (str, int, float)):
         return f"{name} must be a single value, not a {'mapping' if isinstance(value, Mapping) else 'list'}."
-    if kind == NAME and _GLOB.search(str(value)):
-        return f"{name} is {value}, but globs are not allowed here: name one container."
     return None
+
+
+def _no_mapping(name: str) -> str:
+    """Without the value, which may be secret."""
+    example = '{"daily": 7}' if name.endswith("keep") else '{"NAME": "value"}'
+    return (
+        f"{name} is not a mapping: with -e, pass JSON, such as -e '{{\"{name}\": {example}}}', or a file, as -e @FILE."
+    )
 
 
 def _wrong_mode(name: str, value: Any) -> str | None:
@@ -296,8 +349,11 @@ ADDRESSES = ("backup_repository", "backup_copy_repository", "backup_prune_reposi
 LOOKED_AT = (*MUST_HOLD, "backup_exclude", *ADDRESSES)
 
 
-def refuse_values_of_host(values: Mapping[str, Any]) -> list[str]:
-    """Which of a role's variables have no value, or one that would mean no backups; one sentence each."""
+def refuse_values_of_host(values: Mapping[str, Any], mappings: Collection[str] = ()) -> list[str]:
+    """Which of a role's variables have no value, or one that would mean no backups; one sentence each.
+
+    *mappings* are those that must be one: ``-e NAME={...}`` makes a text of it.
+    """
     sentences = [
         f"{name} has no value: give it one, or leave it out." for name, value in values.items() if value is None
     ]
@@ -305,6 +361,11 @@ def refuse_values_of_host(values: Mapping[str, Any]) -> list[str]:
         f"{name} is empty, so {consequence}."
         for name, consequence in MUST_HOLD.items()
         if values.get(name) is not None and is_nothing(values[name])
+    ]
+    sentences += [
+        _no_mapping(name)
+        for name in mappings
+        if not is_nothing(values.get(name)) and not isinstance(values[name], Mapping)
     ]
     sentences += filter(None, [objection(name, values.get(name)) for name in ADDRESSES])
     if any(re.fullmatch(r"\*+", str(item).strip()) for item in _items(values.get("backup_exclude") or [])):

@@ -124,7 +124,7 @@ def test_its_password_is_changed_and_stands_on_a_page(site: Site) -> None:
 def test_in_the_end_the_agent_goes_and_the_repository_stays(site: Site) -> None:
     run = site.controller.play("site", "-e", "backup_state=absent")
 
-    assert "has no agent any more" in run.text
+    assert "no longer has an agent" in run.text
     assert docker("container", "inspect", AGENT, check=False).returncode != 0
     assert (site.controller.directory / "repository/config").exists()
 

@@ -49,7 +49,7 @@ def test_the_demonstration_proves_itself_and_cleans_up(untouched_machine: None) 
     assert "order_lines" in set(before) - set(damaged)
     assert before["customers"] != damaged["customers"]
     assert sum(int(row.split()[0]) for table, row in before.items() if table != "(definitions)") > 2_000_000
-    assert "PROVED: before and after are the same" in output
+    assert "PROVED: before and after are identical" in output
     assert re.search(r"localhost +scalr-demo-db +shop +ok ", output)
     assert PASSWORD.read_text().strip() not in output
     the_tutorial_shows_what_was_printed(output)

@@ -161,7 +161,7 @@ class TestDecommission:
         run = controller.play("site", "-e", "backup_state=absent", "--check")
 
         assert run.recap(HOST)["changed"] > 0
-        assert f"{HOST} would have no agent any more" in run.text
+        assert f"{HOST} would no longer have an agent" in run.text
         assert agent_id() == before
         assert sorted(controller.directory.rglob("*")) == files
 
@@ -208,4 +208,4 @@ class TestDecommission:
         run = controller.shell(documented("ansible-playbook site.yml -e backup_state=absent"))
 
         assert run.recap(HOST)["changed"] == 0, run.output
-        assert "no agent any more" not in run.text
+        assert "no longer has an agent" not in run.text

@@ -226,7 +226,7 @@ def test_is_reached_with_the_keyboard_alone(desk: Desk, failing: Path) -> None:
             "a": 17, "pre": 3, "button": 3, "input": 1, "select": 1, "summary": 10,
         }  # fmt: skip
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.textContent") == "Skip to what is wrong"
+        assert page.evaluate("document.activeElement.textContent") == "Skip to problems"
         assert page.locator(".skip").bounding_box()["x"] >= 0
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "content"

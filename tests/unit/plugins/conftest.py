@@ -61,6 +61,23 @@ class Connection(ConnectionBase):
         pass
 """
 
+# A connection on which nothing is run, because the inventory lacks the password of sudo: the error of no module.
+NO_SUDO = """
+from ansible.errors import AnsibleError
+from ansible.plugins.connection import ConnectionBase
+DOCUMENTATION = "{name: nosudo, short_description: refuses, description: [It refuses.], author: [nobody]}"
+class Connection(ConnectionBase):
+    transport = "nosudo"
+    has_pipelining = True
+    def _connect(self):
+        return self
+    def exec_command(self, cmd, in_data=None, sudoable=True):
+        raise AnsibleError("Missing sudo password")
+    put_file = fetch_file = lambda self, *arguments, **options: self.exec_command("")
+    def close(self):
+        pass
+"""
+
 # A connection to this machine, on which the commands in a directory, its address, go before all others.
 MACHINE = """
 from ansible.plugins.connection.local import Connection as Local
@@ -201,6 +218,8 @@ class Fleet:
 
     directory: Path
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Of all of them, and of the controller.
+    variables: dict[str, Any] = field(default_factory=dict)
     seconds: float = 120
 
     def host(self, name: str) -> FakeDocker:
@@ -239,6 +258,11 @@ class Fleet:
         self._plugin("gone", GONE)
         self.hosts[name] = {"ansible_connection": "gone"}
 
+    def host_without_sudo(self, name: str) -> None:
+        """Another host, on which no module can be started."""
+        self._plugin("nosudo", NO_SUDO)
+        self.hosts[name] = {"ansible_connection": "nosudo"}
+
     def run(self, playbook: str, *arguments: str, **extra_vars: object) -> subprocess.CompletedProcess[str]:
         """Run a playbook as a user would, without a terminal."""
         return subprocess.run(
@@ -275,7 +299,7 @@ class Fleet:
 
     def _command(self, playbook: str, *arguments: str, **extra_vars: object) -> list[str]:
         inventory = self.directory / "inventory.json"
-        inventory.write_text(json.dumps({"all": {"hosts": self.hosts}}))
+        inventory.write_text(json.dumps({"all": {"hosts": self.hosts, "vars": self.variables}}))
         return ["ansible-playbook", f"{playbook}.yml", "-i", str(inventory), "-e", json.dumps(extra_vars), *arguments]
 
     @property

@@ -139,7 +139,7 @@ class TestDrill:
 class TestPrune:
     HOSTS = (
         {**host("web1", "pruned"), "removed": "2", "kept": 5, "warnings": []},
-        {**host("web2", "not believed", failure="Not believed."), "removed": 0, "kept": 7, "warnings": ["3 are gone."]},
+        {**host("web2", "not trusted", failure="Not trusted."), "removed": 0, "kept": 7, "warnings": ["3 are gone."]},
         {**host("web3", "not reached", failure=GONE), "removed": "", "kept": "", "warnings": []},
     )
 
@@ -148,11 +148,11 @@ class TestPrune:
 
         assert lines[0].split() == ["HOST", "RESULT", "REMOVED", "REMAIN"]
         assert [cells(line) for line in lines[2:5]] == [
-            ["web2", "Not believed.", "0", "7"],
+            ["web2", "Not trusted.", "0", "7"],
             ["web3", GONE, "-", "-"],
             ["web1", "pruned", "2", "5"],
         ]
-        assert lines[5:] == ["", "3 hosts: 1 not reached, 1 not believed, 1 pruned.", "3 are gone."]
+        assert lines[5:] == ["", "3 hosts: 1 not reached, 1 not trusted, 1 pruned.", "3 are gone."]
 
     def test_in_check_mode(self):
         assert cells(prune_lines(self.HOSTS, check_mode=True)[0])[-2:] == ["WOULD BE REMOVED", "REMAIN"]
@@ -256,7 +256,7 @@ class TestStatus:
 
         table = lines[lines.index("") + 3 :]
         assert [cells(line)[:2] for line in table[:7]] == [
-            ["web4", "NO"], ["web6", "NO"], ["web3", "NO"], ["web2", "in part"], ["web1", "yes"], ["web5", "-"], ["web7", "-"],
+            ["web4", "NO"], ["web6", "NO"], ["web3", "NO"], ["web2", "partly"], ["web1", "yes"], ["web5", "-"], ["web7", "-"],
         ]  # fmt: skip
         assert table[7:] == [
             "",
@@ -295,3 +295,13 @@ class TestStatus:
             "",
             "1 host: 1 safe as long as the host lives.",
         ]
+
+
+@pytest.mark.parametrize("lines_of", [backup_lines, check_lines, drill_lines, prune_lines, status_lines])
+def test_a_host_of_which_nothing_was_noted_counts_and_hides_no_other(lines_of):
+    well = host("web1", "done", read="", removed=0, kept=[], warnings=[], summary="", findings=[], next_pass="")
+
+    lines = lines_of([{"host": "web2"}, well])
+
+    assert len([line for line in lines if line.startswith("web2 ") and "gave no answer" in line]) == 1
+    assert any(re.fullmatch(r"2 hosts: 1 (failed|without an answer), 1 done[.]", line) for line in lines)

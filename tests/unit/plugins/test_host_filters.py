@@ -53,7 +53,7 @@ def test_one_that_matches_none_is_refused(pattern, limit, sentence):
 @pytest.mark.parametrize("limit", ["", "web1"])
 def test_so_is_an_inventory_without_hosts(limit):
     with pytest.raises(
-        AnsibleFilterError, match="The inventory has no host, so nothing was done: name the inventory with -i"
+        AnsibleFilterError, match="The inventory has no hosts, so nothing was done: set the inventory with -i"
     ):
         some_hosts("all", {"all": [], "ungrouped": []}, limit)
 
@@ -184,7 +184,7 @@ def left(repository: str = "s3:https://s3.test/web1", copy: str = "", **more: An
 
 def test_a_repository_elsewhere_and_its_password_remain():
     assert left() == [
-        "web1 has no agent any more, and nothing backs up its databases. What remains:",
+        "web1 no longer has an agent, and nothing backs up its databases. What remains:",
         "  the repository s3:https://s3.test/web1",
         f"  its password, in {FILE} on this controller",
         "To read it: restic --repo s3:https://s3.test/web1 snapshots --host web1",
@@ -193,7 +193,7 @@ def test_a_repository_elsewhere_and_its_password_remain():
 
 
 def test_in_check_mode_nothing_is_gone_yet():
-    assert left(planned=True)[0].startswith("web1 would have no agent any more, ")
+    assert left(planned=True)[0].startswith("web1 would no longer have an agent, ")
 
 
 def test_a_repository_in_a_volume_is_read_in_a_container():

@@ -270,7 +270,7 @@ def test_a_drill_whose_proxy_does_not_start_says_so(docker, run_module):
     docker.drill_proxy_fails("docker: no space left on device.\n")
 
     assert run_module("database_drill")["msg"] == (
-        "The drill's proxy of the Docker engine could not be started; if this host's agent is of an earlier release, run "
+        "The drill's proxy to the Docker engine could not be started; if this host's agent is an older release, run "
         "site.yml. It said: docker: no space left on device."
     )
 
@@ -495,7 +495,7 @@ def test_an_agent_that_prunes_without_looking_is_named(docker, run_module):
     docker.agent_returns({"removed": ["5f0c"], "kept": 1, "pruned": True})
     result = run_module("repository", **ELSEWHERE, keep={"daily": 3})
     assert result["failed"]
-    assert result["msg"].startswith("The agent of the trusted place is of an earlier release")
+    assert result["msg"].startswith("The agent of the trusted place is an older release")
     assert result["removed"] == ["5f0c"]
     assert "failed" not in run_module("repository", **ELSEWHERE, keep={"daily": 3}, prune=False)
 

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
 from ansible_collections.scalr.backup.plugins.module_utils._agent import VERSION
 
 from tests.support.documented import documented
+from tests.unit.plugins.conftest import FakeDocker
 
 FAILED = {"code": "dump_failed", "message": "pg_dump ended with exit code 1."}
 
@@ -179,7 +181,7 @@ def test_restore_of_a_container_that_several_hosts_have_lists_them(fleet, two_ho
 
     assert run.returncode == 2
     assert (
-        "2 hosts have a database container scalr-foo-db, choose one with --limit: "
+        "2 hosts have a database container scalr-foo-db; choose one with --limit: "
         "web1 has scalr-foo-db, scalr-bar-db; web2 has scalr-foo-db."
     ) in run.stdout
     assert restores_of(two_hosts[0]) == restores_of(two_hosts[1]) == []
@@ -334,7 +336,7 @@ def test_status_calls_no_host_safe_on_which_something_is_not_backed_up_or_nothin
 
     assert run.returncode == 0, run.stdout
     assert "\n3 hosts: 1 not complete, 1 nothing to back up, 1 waiting for the first pass.\n" in run.stdout
-    assert re.split(r" {2,}", line_with(run.stdout, "NOT COMPLETE"))[:2] == ["web1", "in part"]
+    assert re.split(r" {2,}", line_with(run.stdout, "NOT COMPLETE"))[:2] == ["web1", "partly"]
     assert re.split(r" {2,}", line_with(run.stdout, "Nothing to back up."))[:2] == ["web2", "-"]
     assert f"\nweb1: {NOTE}\n" in run.stdout
 
@@ -409,7 +411,7 @@ def test_prune_goes_on_with_the_other_hosts_and_shows_the_worst_first(fleet):
     assert "run site.yml" in line_with(run.stdout, "web4  ", " -  ")
     table = run.stdout[run.stdout.index("HOST ") :]
     assert table.index("web3") < table.index("web1"), "the worst first"
-    assert "\n4 hosts: 1 not reached, 1 not believed, 1 failed, 1 pruned.\n3 snapshots are gone.\n" in run.stdout
+    assert "\n4 hosts: 1 not reached, 1 not trusted, 1 failed, 1 pruned.\n3 snapshots are gone.\n" in run.stdout
     assert failed_with(run, "Not believed.")
     assert "failed=0" in line_with(run.stdout, "web1", "ok=")
 
@@ -426,6 +428,17 @@ ADDS_ONLY = {
     "backup_keep": {"daily": 7, "weekly": 2},
     "backup_image": AGENT_IMAGE,
 }
+
+
+@pytest.fixture
+def controller(fleet, tmp_path, monkeypatch):
+    """The controller's own Docker, which is to prune for a host that is not there, and lacks the agent's image."""
+    docker = FakeDocker(tmp_path / "controller")
+    monkeypatch.setenv("PATH", f"{tmp_path}/controller:{os.environ['PATH']}")
+    docker.agent_prints("", rc=1, to="image")
+    fleet.unreachable_host("web1")
+    fleet.hosts["web1"] |= {**ADDS_ONLY, "backup_image": "", "backup_prune_from": "localhost"}
+    return docker
 
 
 def prune_from_vault(fleet, *arguments, **changes):
@@ -498,7 +511,7 @@ def test_prune_takes_the_controllers_password_where_no_other_is_given(fleet, tmp
         ),
         ({"backup_image": ""}, "lacks the agent's image scalr-backup:"),
         # The vault has none of that name, and would pull whatever the registry has under it today.
-        ({"backup_image": "registry.example.com/agent:1"}, "registry.example.com/agent:1, which names no digest"),
+        ({"backup_image": "registry.example.com/agent:1"}, "registry.example.com/agent:1, which has no digest"),
     ],
 )
 def test_prune_says_what_the_trusted_place_lacks(fleet, changes, sentence):
@@ -539,6 +552,40 @@ def test_prune_asks_the_engine_of_the_trusted_place(fleet):
     assert "lacks the agent's image localhost/scalr-backup:" in line_with(run.stdout, "web1  ", "-  ")
     assert [call[0] for call in vault.calls] == ["version", "image"]
     assert vault.engine == "unix:///run/podman/podman.sock"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"]], ids=["for good", "check mode"])
+def test_prune_builds_the_image_on_the_controller_where_it_is_missing(fleet, controller, arguments):
+    controller.agent_prints("sha256:5f0c", to="build")
+    answer = {"removed": ["a"], "kept": 9, "pruned": True, "suspects": [], "look": {"packs": 3}}
+    controller.agent_returns(answer, to="forget", changed=True)
+
+    run = fleet.run("prune", "--limit", "web1", *arguments)
+
+    assert run.returncode == 0, run.stdout
+    assert [call[0] for call in controller.calls] == ["version", "image", "build", "run"]
+
+
+def test_prune_says_why_the_controller_cannot_build_the_image(fleet, controller):
+    controller.agent_prints("", stderr="#1 [internal]\nERROR: no space left on device\n", rc=1, to="build")
+
+    run = fleet.run("prune", "--limit", "web1")
+
+    assert run.returncode == 2
+    assert "ERROR: no space left on device." in line_with(run.stdout, "web1  ", "-  ")
+
+
+def test_prune_says_that_the_trusted_place_was_not_reached(fleet):
+    fleet.unreachable_host("vault1")
+    fleet.host("web0").agent_returns({"removed": [], "kept": 5, "pruned": True}, changed=True)
+    fleet.unreachable_host("web1")
+    fleet.hosts["web1"] |= {**ADDS_ONLY, "backup_image": ""}
+
+    run = fleet.run("prune", "--limit", "web0,web1")
+
+    assert run.returncode == 2
+    assert "vault1, which prunes for web1, was not reached." in line_with(run.stdout, "web1  ", "-  ")
+    assert "\n2 hosts: 1 failed, 1 pruned.\n" in run.stdout
 
 
 def test_prune_wants_to_know_whose_snapshots_an_id_is_of(fleet):
@@ -1019,8 +1066,8 @@ def test_each_host_is_asked_through_its_own_engine(fleet):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["status"], "The inventory has no host"),
-        (["restore", "--limit", "web1", "-e", "db=scalr-foo-db"], "The inventory has no host"),
+        (["status"], "The inventory has no hosts"),
+        (["restore", "--limit", "web1", "-e", "db=scalr-foo-db"], "The inventory has no hosts"),
         (["backup", "-e", "backup_hosts=nobody"], "No host of the inventory matches nobody"),
     ],
 )

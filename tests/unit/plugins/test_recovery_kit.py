@@ -72,7 +72,16 @@ class Kits:
         self.dockers["web1"].agent_returns({"keys": keys, "shared_with": []}, to="key list")
         arguments = ["--limit", "web1", "-e", "replace=true", "-e", "with_credentials=true"]
         self.replaced = self._play(directory / "new.html", "-vvv", "--diff", *arguments)
-        self._play(directory / "web5.html", "--limit", "web5", "-e", "with_credentials=true")
+        pages = [{"id": one, "user": "scalr-backup-escrow", "host": one} for one in ("unused", "of-web5")]
+        for host in ("web2", "web5"):
+            listing = {
+                "keys": pages,
+                "shared_with": ["web2", "web5"],
+                "current": "of-web5" if host == "web5" else "own",
+            }
+            self.dockers[host].agent_returns(listing, to="key list")
+        arguments = ["--limit", "web2,web3,web5", "-e", "replace=true", "-e", "with_credentials=true"]
+        self.in_use = self._play(directory / "web5.html", *arguments)
         chosen = directory / "chosen.json"
         chosen.write_text(json.dumps({"backup_escrow_password": "canary of all"}))
         before = [len(docker.calls) for docker in self.dockers.values()]
@@ -211,7 +220,18 @@ def test_hosts_that_are_not_on_it_are_named_and_fail_the_run(kits):
 def test_a_password_that_stands_on_no_page_is_taken_back(kits):
     assert kits.nowhere.returncode != 0
     assert "could not be written to /proc/kit.html, so its passwords were revoked" in kits.nowhere.stdout
-    assert kits.asked("web2")[-1] == ["remove", "key-of-web2"]
+    (words,) = [one for one in kits.asked("web2") if one[:2] == ["remove", "key-of-web2"]]
+    assert {"--unused-by=web1", "--unused-by=web5"} <= set(words), "no host can have it"
+
+
+def test_the_password_of_an_older_page_that_a_host_uses_stays_valid_and_it_is_said_which_host_does(kits):
+    assert [one for one in kits.asked("web2") if one[1:2] != ["key-of-web2"] and one[0] == "remove"] == [
+        ["remove", "unused", "--unused-by=web5"]
+    ]
+    assert ["remove", "unused", "--unused-by=web2"] in kits.asked("web5")
+    assert kits.in_use.returncode != 0
+    assert "web5 uses the password of an older page, which therefore stays valid" in kits.in_use.stdout
+    assert "web2 uses" not in kits.in_use.stdout
 
 
 def test_nothing_that_a_taken_host_says_runs_or_hides_on_the_readers_machine(kits, tmp_path):
@@ -231,7 +251,7 @@ def test_nothing_that_a_taken_host_says_runs_or_hides_on_the_readers_machine(kit
         )
     assert not list(tmp_path.rglob("PWNED"))
     assert "server scalr-x-db postgres:18" in html.unescape(kits.page)
-    assert kits.page.count("somebody may have forged these snapshots") == 2
+    assert kits.page.count("these snapshots may be forged") == 2
 
 
 def test_a_password_that_other_hosts_would_learn_too_is_refused_also_where_they_take_no_part(kits):

@@ -124,6 +124,12 @@ class TestChoice:
             "WARNING: aaa was not reached; bbb gave no answer (why). If a container scalr-foo-db is there too, it is left unchanged."
         )
 
+    def test_beside_hosts_of_which_no_answer_was_noted(self):
+        choice = restore_choice([{"host": "aaa"}, host("web2", 2, "scalr-foo-db")], "scalr-foo-db")
+
+        assert choice["host"] == "web2"
+        assert choice["warning"].startswith("WARNING: aaa gave no answer (its error is above). ")
+
     def test_warns_of_the_container_that_is_restored_into(self):
         hosts = [host("aaa", silence="was not reached"), host("web2", 2)]
 
@@ -158,7 +164,7 @@ class TestChoice:
 
         assert choice["host"] == ""
         assert choice["refusal"] == (
-            "2 hosts have a database container scalr-foo-db, choose one with --limit: "
+            "2 hosts have a database container scalr-foo-db; choose one with --limit: "
             "web1 has scalr-foo-db, scalr-bar-db; web2 has scalr-foo-db; web3 has none."
         )
 
@@ -166,14 +172,14 @@ class TestChoice:
         refusal = restore_choice([host("web1", 2), host("web2", 2)], "scalr-foo-db", "scalr-new-db")["refusal"]
 
         assert refusal == (
-            "2 hosts can restore into a container scalr-new-db, choose one with --limit: "
+            "2 hosts can restore into a container scalr-new-db; choose one with --limit: "
             "web1 has scalr-new-db; web2 has scalr-new-db."
         )
 
     def test_where_several_hosts_know_the_run(self):
         refusal = restore_choice([host("web1", 2), host("web2", 2)], undo="r")["refusal"]
 
-        assert refusal.startswith("2 hosts know a restore r that can be undone, choose one with --limit: ")
+        assert refusal.startswith("2 hosts know a restore r that can be undone; choose one with --limit: ")
 
     def test_where_no_host_knows_the_run(self):
         refusal = restore_choice([host("web1", 0, reason="No restore r was kept.")], undo="r")["refusal"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -281,8 +282,9 @@ def test_the_others_are_all_that_share_a_password_and_are_not_released(released,
     assert rotation_others(known, released) == others
 
 
-def orphans(contents: dict[str, str], controller_file: str = "/no/web1.test.password") -> list[dict[str, str]]:
-    return orphaned_passwords(contents, ["known"], "/opt/secrets", "/opt/secrets/password", controller_file)
+def orphans(contents: dict[str, str], controller_file: str = "/no/web1.test.password") -> list[dict[str, Any]]:
+    directories = ["/opt/secrets", "/opt/before/secrets"]
+    return orphaned_passwords(contents, ["known"], directories, "/opt/secrets/password", controller_file)
 
 
 def test_a_password_that_is_nowhere_else_is_an_orphan():
@@ -295,8 +297,21 @@ def test_a_password_that_is_nowhere_else_is_an_orphan():
     }
 
     assert orphans(contents) == [
-        {"path": "/no/web1.test.Copy_password", "content": "second"},
-        {"path": "/no/web1.test.password", "content": "only here"},
+        {"path": "/no/web1.test.password", "content": "only here", "in_use": True},
+        {"path": "/no/web1.test.Copy_password", "content": "second", "in_use": False},
+    ]
+
+
+def test_a_password_that_was_set_aside_is_an_orphan_unless_it_is_the_one_in_use():
+    contents = {
+        "/opt/before/secrets/copy_password": "in use",
+        "/opt/before/secrets/password": "of another repository",
+        "/opt/secrets/password": "in use",
+    }
+
+    assert orphans(contents) == [
+        {"path": "/no/web1.test.password", "content": "in use", "in_use": True},
+        {"path": "/no/web1.test.password.on-host", "content": "of another repository", "in_use": False},
     ]
 
 
@@ -305,7 +320,28 @@ def test_a_password_on_the_controller_is_not_overwritten_by_the_hosts_other_one(
 
     found = orphans({"/opt/secrets/password": "only here"}, f"{tmp_path}/web1.password")
 
-    assert found == [{"path": f"{tmp_path}/web1.password.on-host", "content": "only here"}]
+    assert found == [{"path": f"{tmp_path}/web1.password.on-host", "content": "only here", "in_use": True}]
+
+
+def test_no_password_is_to_be_stored_in_a_file_that_exists_or_in_that_of_another(tmp_path):
+    for name in ("password", "password.on-host", "copy_password"):
+        (tmp_path / f"web1.{name}").write_text("of an earlier time")
+    (tmp_path / "web1.other_password").symlink_to(tmp_path / "nowhere")
+    contents = {
+        "/opt/secrets/password": "third",
+        "/opt/secrets/copy_password": "of the copies",
+        "/opt/secrets/other_password": "another",
+        "/opt/secrets/Copy_password.on-host": "odd",
+    }
+
+    found = {item["content"]: Path(item["path"]).name for item in orphans(contents, f"{tmp_path}/web1.password")}
+
+    assert found == {
+        "third": "web1.password.on-host-2",
+        "of the copies": "web1.copy_password.on-host",
+        "another": "web1.other_password.on-host",
+        "odd": "web1.Copy_password.on-host.on-host",
+    }
 
 
 # -- volumes -----------------------------------------------------------------------------------------------------

@@ -112,6 +112,9 @@ class Rotation:
         self["wrong"].docker.agent_returns({}, to="key list", exit_code=1, error=REFUSED)
         (self["bare"].directory / "secrets/password").unlink()
         os.chown(self["alone"].directory / "secrets/password", 0, ROOTLESS)
+        # What a run of site.yml has kept that was interrupted, and what the next one would put back.
+        self["alone"].write("previous/secrets/password", OLD)
+        self["first"].write("previous.rest/secrets/password", OLD)
         self["adding"].write("config/config.json", '{"repository": "/repository", "append_only": true}')
         self["twofold"].write("config/config.json", '{"repository": "/repository", "copy": {"repository": "s3:there"}}')
         self["closing"].write("config/config.json", '{"repository": "/repository", "copy": {"repository": "s3:there"}}')
@@ -145,13 +148,14 @@ def test_a_host_of_its_own_gets_a_generated_password(rotation):
     assert stat.S_IMODE(on_controller.stat().st_mode) == 0o600
     assert stat.S_IMODE((alone.directory / "secrets/password").stat().st_mode) == 0o640
     assert (alone.directory / "secrets/password").stat().st_gid == ROOTLESS, "it is the agent's group that reads it"
-    assert alone.files == ["secrets/password"], "the journal is gone"
+    assert alone.files == ["secrets/password"], "the journal is gone, and so is every copy of the old password"
     assert rotation.said_of("alone").endswith(" changed")
 
 
 def test_hosts_that_share_a_key_change_it_together(rotation):
     first, second = rotation["first"], rotation["second"]
     assert (first.password, second.password) == (NEW, NEW)
+    assert first.files == ["secrets/password"]
     assert first.asked == [["add"], ["remove", "--unused-by=second"]]
     assert second.asked == [["add"], ["remove", "--unused-by=first"]]
 
@@ -168,13 +172,13 @@ def test_hosts_that_are_gone_need_nothing(rotation):
 
 def test_the_old_password_may_go_on_opening(rotation):
     assert rotation["generous"].asked == [["add"]]
-    assert "changed, the old one still works" in rotation.said_of("generous")
+    assert "changed; the old one still works" in rotation.said_of("generous")
     assert rotation["generous"].files == ["secrets/password"]
 
 
 def test_a_host_that_can_only_add_leaves_the_old_key_to_others(rotation):
     assert rotation["adding"].asked == [["add"]]
-    assert "changed, the old one still works" in rotation.said_of("adding")
+    assert "changed; the old one still works" in rotation.said_of("adding")
 
 
 def test_a_password_from_a_vault_needs_the_new_one_too(rotation):

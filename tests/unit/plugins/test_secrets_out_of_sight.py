@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tests.unit.plugins.conftest import Fleet
 
@@ -110,3 +114,46 @@ def test_neither_does_its_status(fleet: Fleet) -> None:
 
     assert "All is? lost.?" in run.stdout
     assert not [sign for sign in "\x9b\u202e" if sign in run.stdout + run.stderr]
+
+
+BUILDS = """
+- name: Build the image
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Build it
+      ansible.builtin.include_role: {name: scalr.backup.backup, tasks_from: build}
+      vars:
+        __backup_context: "{{ __backup_context_source | scalr.backup.build_context(__backup_build_args) }}"
+"""
+
+
+def test_a_hidden_output_does_not_hide_why_the_build_context_was_not_copied(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.host("web1")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "build.yml").write_text(BUILDS)
+
+    run = fleet.run(f"{tmp_path}/build", backup_directory=f"{tmp_path}/file")
+
+    assert run.returncode == 2
+    sentence = f"Failed to copy the build context to {tmp_path}/file/image on web1 (mkdir: "
+    assert sentence in " ".join(run.stdout.split()), run.stdout
+
+
+# What a rescue of whoever includes these tells of a failure: rotate_password.yml, and container.yml.
+RESCUED = ["rotate.yml", "write.yml"]
+
+
+def hidden(tasks: list[dict[str, Any]], is_rescued: bool = False) -> Iterator[dict[str, Any]]:
+    """The tasks whose failure would be hidden with their output."""
+    for task in tasks:
+        yield from hidden(task.get("block", []), is_rescued or "rescue" in task)
+        fails = "ansible.builtin.set_fact" not in task and task.get("failed_when") is not False
+        if task.get("no_log") is True and fails and not is_rescued:
+            yield task
+
+
+def test_where_an_output_is_hidden_a_sentence_says_what_failed(checkout: Path) -> None:
+    files = [path for path in checkout.glob("roles/*/tasks/*.yml") if path.name not in RESCUED]
+    unsaid = [task["name"] for path in files for task in hidden(yaml.safe_load(path.read_text()))]
+    assert unsaid == []

@@ -39,7 +39,7 @@ HOSTS = {
     "worded": ({}, {"backup_schedule_spread": "some"}, "backup_schedule_spread is some: it must be a number"),
     "negative": ({}, {"backup_schedule_spread": "-5"}, "backup_schedule_spread is -5: it must be a number"),
     "long": ({}, {"backup_schedule_spread": "721"}, "backup_schedule_spread is 721: it must be a number"),
-    "dated": ({}, {"backup_apt_snapshot": "yesterday"}, "backup_apt_snapshot is yesterday: it must be a moment in UTC"),
+    "dated": ({}, {"backup_apt_snapshot": "yesterday"}, "backup_apt_snapshot is yesterday: it must be a UTC timestamp"),
     "nowhere": (
         {},
         {"backup_metrics_publish": "9797"},

@@ -391,7 +391,7 @@ def test_a_row_says_what_is_new_a_night_and_beside_a_dump():
 def test_a_database_before_its_first_night_shows_none():
     page = status_page([answer(databases=[database(new_data=new_data(night=False))])], NOW.isoformat())
     assert '<td class="new" role="cell"><div class="sizes"><span>\N{EN DASH}</span></div></td>' in page
-    assert "Most new data a night" not in page
+    assert "Most new data per night" not in page
 
 
 def test_a_host_says_by_how_much_its_repository_grows_a_night():
@@ -420,7 +420,7 @@ def test_what_costs_most_is_listed_and_so_is_where_auto_gave_up():
     ]
     page = status_page([answer(history=history, databases=databases)], NOW.isoformat())
     growth = page[page.index('id="growth"') : page.index('id="drills"')]
-    newest = growth[growth.index("Most new data a night") :]
+    newest = growth[growth.index("Most new data per night") :]
     assert newest.index("<b>b</b>") < newest.index("<b>a</b>")
     assert "120 % of a dump" in newest
     assert 'width="100.0%"' in newest
@@ -479,10 +479,11 @@ def test_an_agent_without_findings_is_believed_by_its_sentences():
 
 def test_hosts_that_say_nothing_are_problems_with_a_command_each():
     silent = {**answer("web 9", "without an answer"), "status": {}}
-    known = figures(answer("web3", "not reached"), silent)
+    known = figures(answer("web3", "not reached"), silent, {"name": "web10"})
     assert {one.command for one in known.problems} == {
         "ansible web3 -m ansible.builtin.ping",
         "ansible-playbook scalr.backup.site --limit 'web 9'",
+        "ansible-playbook scalr.backup.site --limit web10",
     }
 
 
@@ -498,7 +499,7 @@ OLD = {"fresh": False, "age_seconds": 99 * 3600}
     [
         ([answer()], "The database is safe."),
         ([answer(databases=[database(), database("wiki")])], "All 2 databases are safe."),
-        ([answer(findings=[finding()])], "The database is safe, 1 issue needs attention."),
+        ([answer(findings=[finding()])], "The database is safe, but 1 issue needs attention."),
         ([answer(databases=[database(**OLD)])], "The database is not safe."),
         ([answer(databases=[database(), database("wiki", **OLD)])], "1 of 2 databases is not safe."),
         ([answer(), answer("web2", "not reached")], "1 of 2 hosts did not answer."),
@@ -525,7 +526,7 @@ def test_the_second_sentence_adds_what_matters_next():
     assert details(figures(answer())) == "The good backup is 9 h old. The next pass starts in 15 h."
     bad = figures(answer(databases=[database(), database("wiki", **OLD)]), answer("web2", "not reached"))
     assert details(bad).startswith(
-        "The other one has a good backup as young as its schedule asks. 1 host did not answer."
+        "The other one has a good backup as recent as its schedule requires. 1 host did not answer."
     )
 
 
@@ -666,14 +667,14 @@ def test_an_address_of_an_older_agent_shows_nothing_of_its_password():
 def test_a_database_shows_its_newest_snapshots_and_the_command_that_restores_it():
     listed = [snapshot(number) for number in range(1, 31)] + [snapshot(40, pinned=True), snapshot(2, container="other")]
     shown = section(status_page([answer(snapshots=listed)], NOW.isoformat()), "restore")
-    assert "31 snapshots, the newest of Sat 21 Nov, 12:00 UTC" in shown
+    assert "31 snapshots, the newest from Sat 21 Nov, 12:00 UTC" in shown
     assert [f"{number:08d}" in shown for number in (1, 5, 6, 40)] == [True, True, False, True]
     assert "pinned" in shown
     assert "ansible-playbook scalr.backup.restore --limit web1 -e db=scalr-shop-db -e database=shop" in shown
     assert "docker exec scalr-backup scalr-backup snapshots --db=scalr-shop-db" in shown
 
 
-@pytest.mark.parametrize(("snapshots", "said"), [(None, "did not list its snapshots"), ([], "There is no snapshot.")])
+@pytest.mark.parametrize(("snapshots", "said"), [(None, "did not list its snapshots"), ([], "There are no snapshots.")])
 def test_unknown_snapshots_and_none_are_told_apart(snapshots, said):
     assert said in section(status_page([answer(snapshots=snapshots)], NOW.isoformat()), "restore")
 
@@ -842,7 +843,7 @@ def test_the_playbook_writes_the_page_of_all_hosts(fleet, page_of, tmp_path):
     assert "ansible web4 -m ansible.builtin.ping" in page
     assert "ansible-playbook scalr.backup.site --limit web3" in page
     assert 'data-n="' in page
-    assert "31 snapshots, the newest of" in page
+    assert "31 snapshots, the newest from" in page
     assert "5 hosts: 1 not reached, 1 without an answer, 1 not safe, 2 safe." in run.stdout
     assert stat.S_IMODE((tmp_path / "backups.html").stat().st_mode) == 0o600
 

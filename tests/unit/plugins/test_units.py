@@ -104,3 +104,14 @@ def test_nothing_that_a_reader_cannot_see_is_shown(units):
     shown = {code: units.printable(f"a{chr(code)}b") for code in UNSEEN}
     assert {code for code, text in shown.items() if text != "a?b"} == set()
     assert units.printable("Grüße, 数据库 данные à") == "Grüße, 数据库 данные à"
+
+
+@SIDES
+def test_a_number_of_things_has_its_plural(units):
+    assert [units.counted(number, "table") for number in (0, 1, 2, 2000)] == [
+        "0 tables",
+        "1 table",
+        "2 tables",
+        "2,000 tables",
+    ]
+    assert [units.counted(number, "host has", "hosts have") for number in (1, 2)] == ["1 host has", "2 hosts have"]

@@ -15,8 +15,11 @@ from ansible_collections.scalr.backup.plugins.action.known_variables import name
 from ansible_collections.scalr.backup.plugins.plugin_utils._variables import (
     EVERYWHERE,
     NOTED,
+    OLD_NAMES,
     PLAYBOOKS,
+    WITH_E_ONLY,
     Known,
+    from_inventory,
     names_used,
     playbooks_alone,
     refuse_extra,
@@ -84,7 +87,7 @@ def test_an_unknown_variable_that_is_near_to_none_is_refused_with_what_there_is_
     sentence = refused("backup", {"container": "scalr-foo-db"})
 
     assert sentence == (
-        "backup.yml does not know the variable container: it knows db, extra_tags and the variables of the roles. "
+        "backup.yml does not know the variable container: it knows backup_serial, db, extra_tags and the variables of the roles. "
         "If container is your own variable, add it to backup_extra_variables."
     )
 
@@ -94,7 +97,6 @@ def test_an_unknown_variable_that_is_near_to_none_is_refused_with_what_there_is_
     [
         "db",
         "backup_schedule",
-        "backup_serial",
         "ansible_user",
         "awx_job_id",
         "tower_user_name",
@@ -105,6 +107,14 @@ def test_an_unknown_variable_that_is_near_to_none_is_refused_with_what_there_is_
 )
 def test_what_somebody_knows_is_not_refused(name):
     assert not refused("restore", {name: "x"}, used={"env"}, others=["app_*"])
+
+
+@pytest.mark.parametrize("playbook", sorted(PLAYBOOKS))
+def test_who_goes_through_all_hosts_at_once_does_not_promise_otherwise(playbook):
+    plays = yaml.safe_load((CHECKOUT / f"playbooks/{playbook}.yml").read_text())
+    in_batches = any("backup_serial" in str(play.get("serial")) for play in plays)
+
+    assert bool(refused(playbook, {"backup_serial": 5})) is not in_batches
 
 
 @pytest.mark.parametrize(
@@ -137,6 +147,12 @@ def test_an_empty_value_is_refused_for_it_would_mean_everything_or_nothing(playb
         ("restore", {"db": {"a": "b"}}, "db must be a single value, not a mapping."),
         ("restore", {"db": "a", "safety_snapshot": "ture"}, "safety_snapshot is ture, but must be true or false."),
         ("prune", {"accept_late": "maybe"}, "accept_late is maybe, but must be true or false."),
+        (
+            "restore",
+            {"db": "a", "from_host": "w", "from_password": "p", "from_environment": '{"NAME": "canary"}'},
+            """from_environment is not a mapping: with -e, pass JSON, such as -e '{"from_environment": {"NAME": "value"}}', """
+            "or a file, as -e @FILE.",
+        ),
         ("backup", {"db": "a,,b"}, "db has an empty item: remove it."),
         ("backup", {"db": ["a", ""]}, "db has an empty item: remove it."),
         ("prune", {"remove": ","}, "remove has an empty item: remove it."),
@@ -169,11 +185,74 @@ def test_values_that_can_be_meant_pass(playbook, given):
 
 def test_what_the_inventory_gives_counts_where_variables_do_not_go_together():
     known = known_to("restore")
+    elsewhere = {"on_error": "skip", "target": "t", "port": 5}
 
-    found = refuse_extra("restore", {"undo": "r"}, known, alone=True, elsewhere={"target": "t", "port": 5})
+    found = refuse_extra("restore", {"undo": "r"}, known, alone=True, elsewhere=elsewhere)
 
     assert len(found) == 1
-    assert found[0].startswith("undo cannot be combined with target: ")
+    assert found[0].startswith("undo cannot be combined with on_error: ")
+
+
+FOUND = "db comes from the inventory (host web2), but"
+
+
+@pytest.mark.parametrize(
+    ("playbook", "given", "of_web2", "refused_with", "warned_of"),
+    [
+        ("restore", [], {"db": "shop"}, f"{FOUND} restore.yml takes it only with -e: pass it there, or use ", ""),
+        ("restore", ["db"], {"db": "shop"}, "", ""),
+        ("prune", [], {"remove": ["5f0c"]}, "remove comes from the inventory (host web2), but prune.yml takes it", ""),
+        ("backup", [], {"db": "shop"}, "", f"{FOUND} backup.yml takes it only with -e: it is ignored."),
+        ("backup", [], {"db": ["shop"]}, "", FOUND),
+        ("drill", [], {"image": "linode/debian12"}, "", "image comes from the inventory (host web2), but drill.yml"),
+        # What clouds set on each host.
+        ("backup", [], {"tags": {"Name": "web2"}}, "", ""),
+        ("backup", [], {"tags": ["prod"]}, "", ""),
+        ("backup", [], {"tags": "prod"}, "", "tags comes from the inventory (host web2), but backup.yml"),
+        ("drill", [], {"image": {"offer": "debian"}, "snapshot": {}}, "", ""),
+        ("restore", [], {"snapshot": [], "database": "", "db": None}, "", ""),
+        # What other playbooks take, and what may be different for each host.
+        ("check", [], {"db": "shop", "from_copy": True}, "", ""),
+        ("rotate_password", [], {"new_password": "p", "gone": "web9", "keep_old": True}, "", ""),
+        ("status", [], {"report": "/srv/page.html", "report_mode": "0644"}, "", ""),
+    ],
+)
+def test_words_that_inventories_use_count_only_with_e(playbook, given, of_web2, refused_with, warned_of):
+    refusals, warnings = from_inventory(playbook, given, {"web1": {}, "web2": of_web2, "web3": of_web2})
+
+    assert [sentence[: len(refused_with)] for sentence in refusals] == ([refused_with] if refused_with else [])
+    assert [sentence[: len(warned_of)] for sentence in warnings] == ([warned_of] if warned_of else [])
+
+
+@pytest.mark.parametrize("playbook", sorted(PLAYBOOKS))
+def test_a_playbook_does_not_see_what_the_inventory_means_by_such_a_word(playbook):
+    """A play's variables beat the inventory's, and extra variables beat the play's."""
+    # Old names are asked for by name (a play cannot have reserved words), and to confirm is to be given anything at all.
+    wanted = (WITH_E_ONLY & set(PLAYBOOKS[playbook])) - OLD_NAMES - {"confirm"}
+    plays = yaml.safe_load((CHECKOUT / f"playbooks/{playbook}.yml").read_text())
+    known = next(number for number, play in enumerate(plays) if "known_variables" in str(play))
+    # Those that only report do so about what was given.
+    at_work = plays[known:] if playbook == "restore" else [plays[known]]
+    for play in at_work:
+        blank = {name for name, value in play.get("vars", {}).items() if value == ""}
+        assert wanted <= blank
+
+
+def test_a_text_that_should_be_a_mapping_is_refused_without_its_value():
+    values = {
+        "backup_keep": '{"daily": 7}',
+        "backup_environment": '{"AWS_SECRET_ACCESS_KEY": "canary"}',
+        "backup_a": {},
+    }
+
+    found = refuse_values_of_host(values, ["backup_environment", "backup_keep", "backup_a", "backup_b"])
+
+    assert found == [
+        """backup_environment is not a mapping: with -e, pass JSON, such as -e '{"backup_environment": {"NAME": "value"}}', """
+        "or a file, as -e @FILE.",
+        """backup_keep is not a mapping: with -e, pass JSON, such as -e '{"backup_keep": {"daily": 7}}', """
+        "or a file, as -e @FILE.",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +409,11 @@ def test_a_playbook_is_known_to_take_exactly_what_it_uses(playbook):
         *(meta.find_undeclared_variables(environment.parse(text.replace("\\Z", ""))) for text in texts(plays))
     )
 
-    taken = used - names_made(plays) - _MAGIC - ROLE_VARIABLES - {name for name in used if name.startswith("__")}
+    # A play blanks some of them, which changes nothing about who gives them.
+    blank = {name for play in plays for name, value in play.get("vars", {}).items() if value == ""}
+    taken = (
+        used - (names_made(plays) - blank) - _MAGIC - ROLE_VARIABLES - {name for name in used if name.startswith("__")}
+    )
 
     assert taken == {*PLAYBOOKS[playbook], *(used & EVERYWHERE.keys())}
 

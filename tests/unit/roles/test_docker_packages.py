@@ -113,5 +113,5 @@ def test_an_address_with_a_password_reaches_no_package_manager(
     holds = [str(known.template(trusted(f"{{{{ {condition} }}}}"))) == "True" for condition in task["when"]]
     assert all(holds) is refused
     sentence = known.template(trusted(task["ansible.builtin.fail"]["msg"]))
-    assert "everybody on web1 could read" in sentence
+    assert "every user on web1 could read" in sentence
     assert "canary" not in sentence

@@ -58,6 +58,13 @@ def test_who_starts_it(derived: Any, existing: list[str], wanted: Any, starter: 
     assert derived("__backup_starter", __backup_starters=found, backup_drill=wanted) == starter
 
 
+def test_nobody_starts_that_of_an_agent_that_goes(derived: Any) -> None:
+    """An extra variable that wants it beats whatever the role says of it."""
+    found = {"stdout_lines": ["/run/systemd/system"]}
+
+    assert derived("__backup_starter", __backup_starters=found, backup_drill=True, backup_state="absent") == "none"
+
+
 def test_two_engines_of_one_machine_do_not_share_a_timer(derived: Any) -> None:
     """The second one would replace the first one's, and take it away when it goes."""
     assert derived("__backup_units") == ["scalr-backup-drill.service", "scalr-backup-drill.timer"]
