@@ -133,7 +133,11 @@ def _error_classes() -> list[type[Any]]:
         for one in base.__subclasses__():
             yield from derived(one)
 
-    found = sorted(derived(ScalrBackupError), key=lambda kind: (-len(kind.__mro__), kind.__name__))
+    def named_like_its_code(kind: type[Any]) -> bool:
+        return bool(kind.__name__ == f"{kind.code.title().replace('_', '')}Error")
+
+    # The last one of a code stays: of several, the one that the others are derived from, or else the one with its name.
+    found = sorted(derived(ScalrBackupError), key=lambda kind: (-len(kind.__mro__), named_like_its_code(kind)))
     return list({kind.code: kind for kind in found}.values())
 
 
@@ -267,18 +271,20 @@ def playbooks() -> str:
     def rows(names: Iterable[tuple[str, str]], playbook: str = "") -> list[tuple[str, str, str]]:
         return [(code(name), kind, _meaning(_variables.MEANINGS, playbook, name)) for name, kind in names]
 
+    words = _variables.WITH_E_ONLY - _variables.OLD_NAMES
     parts = [
         "Every playbook takes these with `-e`:",
         table(("variable", "type", "does"), rows(_variables.EVERYWHERE.items())),
+        f"Inventories use some words for their own purposes: {', '.join(map(code, sorted(words)))}. These count only with `-e`; "
+        "`restore` and `prune` reject them in an inventory, the other playbooks ignore them there with a warning. The other "
+        "variables may also be set in the inventory, such as another `new_password` for each host.",
     ]
     for name, own in _variables.PLAYBOOKS.items():
         known = [one for one in own.items() if one[0] not in _variables.OLD_NAMES]
         parts += [f"## {name}", _purpose(name)]
-        parts.append(
-            table(("variable", "type", "does"), rows(known, name))
-            if known
-            else "It takes [the roles' variables](variables.md)."
-        )
+        parts.append(table(("variable", "type", "does"), rows(known, name)))
+        if name == "site":
+            parts.append("It also takes [the roles' variables](variables.md).")
     return page(
         "Playbooks",
         "In a checkout, `ansible-playbook NAME.yml` in `playbooks/`; once the collection is installed, "
