@@ -192,3 +192,10 @@ def test_every_playbook_runs_on_the_hosts_that_backup_hosts_names_and_there_has_
 
     some = "scalr.backup.some_hosts(groups, ansible_limit | default(''))"
     assert first["hosts"] == f"{{{{ backup_hosts | default('all') | {some} }}}}"
+
+
+def test_the_playbook_that_restores_fits_on_two_screens():
+    """What chooses, compares or builds lines for people is code with tests of its own."""
+    text = (CHECKOUT / "playbooks/restore.yml").read_text()
+    assert text.count("\n") < 120
+    assert "{%" not in text
