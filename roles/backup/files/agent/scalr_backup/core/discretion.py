@@ -44,7 +44,7 @@ _VOCABULARY = frozenset(
 SEVERITY = re.compile(r"(.*?[^\s:]:  )(?! )(.*)", re.DOTALL)
 _FATAL = ("FATAL:  ", "PANIC:  ")
 # What stands between two words; a name with a dot or a blank in it is two.
-_WORD = re.compile(r"[^\s\"'`«»„“”‘’‚‹›()\[\]{}<>=.,:;|]+")
+_WORD = re.compile(r"[^\s\"'`\u00ab\u00bb\u2018-\u201f\u2039\u203a()\[\]{}<>=.,:;|]+")
 # A value of which one word is hidden is hidden as a whole.
 _QUOTED = re.compile(r'"[^"]*"')
 _SEVERAL = re.compile(rf"{re.escape(HIDDEN)}(?:[^\w*]*{re.escape(HIDDEN)})+")

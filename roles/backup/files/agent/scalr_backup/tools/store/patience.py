@@ -92,8 +92,13 @@ class Wait:
                 self._line.close()
             self._line = line
 
+    def _until_next_glance(self) -> float:
+        """Seconds to wait: until the end, if that is near, and what is over is looked at now and then."""
+        left = self.left
+        return min(_GLANCE_SECONDS, left) if left > 0 else _GLANCE_SECONDS
+
     def _watch(self) -> None:
-        while not self._done.wait(min(_GLANCE_SECONDS, left) if (left := self.left) > 0 else _GLANCE_SECONDS):
+        while not self._done.wait(self._until_next_glance()):
             if self._cancelled.is_set() or self.left <= 0:
                 with self._lock, suppress(OSError):
                     if self._line is not None:
