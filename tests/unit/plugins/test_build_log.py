@@ -12,9 +12,9 @@ COMMAND = "The command '/bin/sh -c apt-get update && apt-get install -y python3'
 OFFLINE = [
     "Step 1/31 : ARG BASE_IMAGE=debian", "", "Step 7/31 : FROM debian AS libraries", "", " ---> 6f776120287c",
     "Step 8/31 : RUN apt-get update && apt-get install -y python3", "", " ---> Running in 71f44595a219",
-    "Ign:1 http://deb.debian.org/debian trixie InRelease", "Reading package lists...", "",
+    "Ign:1 http://deb.example.org/debian trixie InRelease", "Reading package lists...", "",
     "\x1b[91mW:\x1b[0m", "\x1b[91m \x1b[0m",
-    "\x1b[91mFailed to fetch http://deb.debian.org/debian/dists/trixie/InRelease  Temporary failure resolving 'deb.debian.org'",
+    "\x1b[91mFailed to fetch http://deb.example.org/debian/dists/trixie/InRelease  Temporary failure resolving 'deb.example.org'",
     "\x1b[0m", "Building dependency tree...", "\x1b[91mE: Unable to locate package python3", "\x1b[0m",
     "Removing intermediate container 71f44595a219",
 ]  # fmt: skip
@@ -27,8 +27,8 @@ def failed(message: str, logs: list[str]) -> str:
 
 def test_what_apt_has_said_is_the_reason() -> None:
     assert failed(COMMAND, OFFLINE) == (
-        "Build the image: it ended with: Ign:1 http://deb.debian.org/debian trixie InRelease W: Failed to fetch "
-        "http://deb.debian.org/debian/dists/trixie/InRelease Temporary failure resolving 'deb.debian.org' "
+        "Build the image: it ended with: Ign:1 http://deb.example.org/debian trixie InRelease W: Failed to fetch "
+        "http://deb.example.org/debian/dists/trixie/InRelease Temporary failure resolving 'deb.example.org' "
         "E: Unable to locate package python3."
     )
 

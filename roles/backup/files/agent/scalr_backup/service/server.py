@@ -113,17 +113,20 @@ class Server:
         return job.missed(self._config, self._state.read(), self._state.first_started(now), now)
 
     def _run_due(self) -> None:
-        before, self._seen = self._seen, utc_now()
-        if self._seen < before - _SET_BACK:
-            # What was planned by a clock that was ahead may be due in years.
-            self._log.warning("The clock was set back; jobs are scheduled anew.")
-            self._plan()
+        self._plan_anew_if_set_back()
         for job in JOBS:
             due = self._due.get(job)
             if due is not None and utc_now() >= due:
                 self._run_job(job)
                 self._tell_left_out(job, due)
                 self._plan_next(job)
+
+    def _plan_anew_if_set_back(self) -> None:
+        """What was planned by a clock that was ahead may be due in years."""
+        before, self._seen = self._seen, utc_now()
+        if self._seen < before - _SET_BACK:
+            self._log.warning("The clock was set back; jobs are scheduled anew.")
+            self._plan()
 
     def _tell_left_out(self, job: Job, due: datetime) -> None:
         """Say how often a job came due while it, or another one, still ran: it has run once for all of these."""

@@ -152,8 +152,8 @@ def _of_databases(
             code, since = "never_backed_up", _never(config, database.get("elsewhere"))
         elif database["fresh"]:
             code, since = "backup_failed", "failed in its last pass"
-        elif _is_in_the_future(database["last_success"], now):
-            code, since = "backup_in_future", _in_the_future(database["last_success"])
+        elif ahead := _in_the_future(database["last_success"], now):
+            code, since = "backup_in_future", ahead
         else:
             code, since = "backup_too_old", _too_old(config, now, database["age_seconds"])
         reason = f": {database['error']['message']}" if database["error"] else ""
@@ -171,13 +171,12 @@ def _never(config: Config, elsewhere: str | None) -> str:
     return f"was never backed up to {redact_address(config.repository)}; its last backup is in {elsewhere}"
 
 
-def _is_in_the_future(moment: str | None, now: datetime) -> bool:
-    return moment is not None and is_in_the_future(datetime.fromisoformat(moment), now)
-
-
-def _in_the_future(moment: str | None) -> str:
+def _in_the_future(recorded: str | None, now: datetime) -> str | None:
+    """What is wrong with a good backup that is dated in the future; None for another one, and where there is none."""
+    if recorded is None or not is_in_the_future(moment := datetime.fromisoformat(recorded), now):
+        return None
     return (
-        f"has a last good backup dated {moment and moment[:16].replace('T', ' ')} UTC, ahead of this host's clock, so its age is "
+        f"has a last good backup dated {moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC, ahead of this host's clock, so its age is "
         "unknown: correct the clock if it is wrong, then back up again"
     )
 
@@ -266,7 +265,7 @@ def _of_untested(
     untested = []
     for database in databases:
         drill = database["drill"]
-        if drill and _is_in_the_future(drill["time"], now):
+        if drill and is_in_the_future(datetime.fromisoformat(drill["time"]), now):
             drill = None
         recorded = document.get("databases", {}).get(_name(database))
         first = recorded.get("first_success") if recorded else None
@@ -319,8 +318,8 @@ def _of_copy(config: Config, copy: JudgedCopy | None, last_pass: PassRecord | No
         message = f"The copy to {copy['repository']} failed: {copy['error']['message']}"
     elif age is None:
         message = f"Nothing has been copied to {copy['repository']} yet."
-    elif _is_in_the_future(copy["last_success"], now):
-        message = f"The copy in {copy['repository']} {_in_the_future(copy['last_success'])}."
+    elif ahead := _in_the_future(copy["last_success"], now):
+        message = f"The copy in {copy['repository']} {ahead}."
     elif not copy["fresh"]:
         message = f"The copy in {copy['repository']} is {human_age(age)} old."
     else:

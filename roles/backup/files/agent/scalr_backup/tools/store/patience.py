@@ -126,17 +126,8 @@ class _EndableConnection(HTTPConnection):
         super().request(*arguments, **options)
 
 
-class _EndableSecureConnection(HTTPSConnection):
+class _EndableSecureConnection(_EndableConnection, HTTPSConnection):
     """The same over TLS."""
-
-    def _new_conn(self) -> socket.socket:
-        return _held(super()._new_conn())
-
-    def request(self, *arguments: Any, **options: Any) -> None:
-        """Ask once more on a connection that is there."""
-        if self.sock is not None:
-            _held(self.sock)
-        super().request(*arguments, **options)
 
 
 class _Pool(HTTPConnectionPool):
