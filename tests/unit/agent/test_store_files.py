@@ -601,3 +601,15 @@ class TestCertificates:
         ):
             RestFiles(f"rest:{url}/", {}, None).listing("data")
         assert pauses == []
+
+    def test_a_store_that_trickles_ends_in_time_with_tls_too(self, authority):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority.with_name("server.pem"))
+        with Trickle(OK + b"X: ") as trickle:
+            trickle.socket = context.wrap_socket(trickle.socket, server_side=True)
+            threading.Thread(target=trickle.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+            files = RestFiles(f"rest:https://127.0.0.1:{trickle.server_address[1]}/", {}, authority, None, 0.5)
+            with pytest.raises(RepositoryUnreachableError, match="did not answer in full"):
+                files.listing("locks")
+            trickle.shutdown()
+            assert not trickle.was_heard_out
