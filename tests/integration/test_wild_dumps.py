@@ -23,7 +23,8 @@ class TestACountThatFails:
     """The session that exports the snapshot is not the one that counts."""
 
     @pytest.fixture(scope="class")
-    def broken_index(self, make_database: MakeDatabase) -> DatabaseContainer:
+    @classmethod
+    def broken_index(cls, make_database: MakeDatabase) -> DatabaseContainer:
         """A table with an index that is no index any more: whatever plans a query fails, and COPY does not."""
         database = make_database("broken")
         database.sql("CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) AS i; CREATE INDEX t_i ON t (i)")
@@ -128,7 +129,8 @@ class TestBytesOfNoKnownEncoding:
     """A database of SQL_ASCII holds whatever somebody wrote there: in rows, in names, in messages, in its own name."""
 
     @pytest.fixture(scope="class")
-    def latin(self, make_database: MakeDatabase) -> DatabaseContainer:
+    @classmethod
+    def latin(cls, make_database: MakeDatabase) -> DatabaseContainer:
         database = make_database(
             "latin", environment={"POSTGRES_PASSWORD": "x", "POSTGRES_INITDB_ARGS": "--encoding=SQL_ASCII --locale=C"}
         )

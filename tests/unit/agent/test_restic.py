@@ -361,7 +361,7 @@ class TestLocks:
 
         monkeypatch.setattr(repository, "open_files", lambda *some: given.append(some) or Slow())
         assert play("echo abc", "rest:http://x/").locks() == ["abc"]
-        assert given[0][-1] == 30
+        assert given[0][-1].seconds == 30
 
     @pytest.mark.parametrize("ask", [Restic.locks, Restic.note_key])
     def test_whoever_is_told_to_stop_asks_nobody_else(self, play, monkeypatch, tmp_path, ask):

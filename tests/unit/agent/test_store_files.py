@@ -33,6 +33,7 @@ from scalr_backup.tools.store import clock as store_clock
 from scalr_backup.tools.store import files as store_files
 from scalr_backup.tools.store import patience as store_patience
 from scalr_backup.tools.store import s3 as store_s3
+from scalr_backup.tools.store.access import Access
 from scalr_backup.tools.store.clock import ahead_of_store
 from scalr_backup.tools.store.files import MissingFileError, RestFiles, Stored, parse_span
 from scalr_backup.tools.store.patience import Wait
@@ -119,12 +120,12 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def rest(server) -> RestFiles:
-    return RestFiles(f"rest:{server.url.replace('//', '//us%40er:p%2Fw@')}/web1/", {}, None)
+    return RestFiles(f"rest:{server.url.replace('//', '//us%40er:p%2Fw@')}/web1/", Access({}))
 
 
 @pytest.fixture
 def s3(server) -> S3Files:
-    return S3Files(f"s3:{server.url}/backups/web1", KEYS, None)
+    return S3Files(f"s3:{server.url}/backups/web1", Access(KEYS))
 
 
 def page(*keys: str, more: str = "") -> bytes:
@@ -224,28 +225,28 @@ class TestRestServer:
                 rest.listing("data")
             assert "p%2Fw" not in str(failed.value)
         with pytest.raises(RepositoryUnreachableError, match="does not answer"):
-            RestFiles("rest:http://127.0.0.1:1/", {}, None).listing("data")
+            RestFiles("rest:http://127.0.0.1:1/", Access({})).listing("data")
 
     def test_goes_through_the_proxy_that_restic_is_given(self, server):
         server.answers["GET"] = 200, b"[]"
         given = {"http_proxy": server.url, "no_proxy": "near.test"}
         for names in ({name.upper(): value for name, value in given.items()}, given):
             server.asked.clear()
-            RestFiles("rest:http://far.test/web1", names, None).listing("data")
+            RestFiles("rest:http://far.test/web1", Access(names)).listing("data")
             assert server.asked[0][1] == "http://far.test/web1/data/"
         with pytest.raises(RepositoryUnreachableError):
-            RestFiles("rest:http://near.test/web1", given, None).listing("data")
+            RestFiles("rest:http://near.test/web1", Access(given)).listing("data")
 
     def test_trusts_whom_restic_trusts(self, tmp_path, monkeypatch):
         own, system = tmp_path / "own.pem", tmp_path / "system.pem"
         own.write_text("OWN")
         system.write_text("SYSTEM")
         monkeypatch.setattr(store_files, "SYSTEM_AUTHORITIES", system)
-        assert RestFiles("rest:https://x/", {}, None)._session.verify == str(system)
-        both = RestFiles("rest:https://x/", {}, own)
+        assert RestFiles("rest:https://x/", Access({}))._session.verify == str(system)
+        both = RestFiles("rest:https://x/", Access({}, own))
         assert Path(both._session.verify).read_text() == "SYSTEM\nOWN\n"
         monkeypatch.setattr(store_files, "SYSTEM_AUTHORITIES", tmp_path / "none")
-        assert RestFiles("rest:https://x/", {}, None)._session.verify is True
+        assert RestFiles("rest:https://x/", Access({}))._session.verify is True
 
     def test_a_flood_is_not_read_to_its_end(self, server, rest, monkeypatch):
         monkeypatch.setattr(store_files, "MOST_BYTES_OF_A_LISTING", 10)
@@ -284,11 +285,11 @@ class TestS3:
     )
     def test_looks_for_locks_where_restic_puts_them(self, server, path, prefix):
         server.answers["GET"] = 200, page(f"{prefix}locks/{ONE}")
-        assert S3Files(f"s3:{server.url}/{path}", KEYS, None).listing("locks") == {ONE: Stored(5, "e-1")}
+        assert S3Files(f"s3:{server.url}/{path}", Access(KEYS)).listing("locks") == {ONE: Stored(5, "e-1")}
         assert server.asked[-1][1] == f"/backups?list-type=2&prefix={quote(f'{prefix}locks/', safe='')}"
 
     def test_an_address_that_is_no_url_is_taken_as_it_is_written(self):
-        assert S3Files("s3:s3.test/backups/web%201", KEYS | {"AWS_REGION": "x"}, None)._object("locks", ONE) == (
+        assert S3Files("s3:s3.test/backups/web%201", Access(KEYS | {"AWS_REGION": "x"}))._object("locks", ONE) == (
             f"web%201/locks/{ONE}"
         )
 
@@ -357,7 +358,7 @@ class TestS3:
             ("s3:http://store.test:80/b", "store.test"),
             ("s3:http://store.test:443/b", "store.test:443"),
         ):
-            assert S3Files(address, environment, None)._host == host
+            assert S3Files(address, Access(environment))._host == host
 
     def test_reads_adds_and_removes(self, server, s3):
         server.answers |= {"GET": (206, b"12"), "PUT": (200, b""), "DELETE": (204, b"")}
@@ -373,7 +374,7 @@ class TestS3:
 
     def test_needs_its_keys(self):
         with pytest.raises(RepositoryRefusedError, match="AWS_SECRET_ACCESS_KEY"):
-            S3Files("s3:https://x/y", {}, None)
+            S3Files("s3:https://x/y", Access({}))
 
     @pytest.mark.parametrize(
         ("address", "environment", "host"),
@@ -384,7 +385,7 @@ class TestS3:
         ],
     )
     def test_asks_amazon_in_the_buckets_own_region(self, address, environment, host):
-        assert S3Files(address, KEYS | environment, None)._host == host
+        assert S3Files(address, Access(KEYS | environment))._host == host
 
     @pytest.mark.parametrize(
         ("status", "body", "region"),
@@ -400,7 +401,7 @@ class TestS3:
     )
     def test_asks_the_store_for_the_region_as_restic_does(self, server, status, body, region):
         server.answers["GET"] = status, body
-        found = S3Files(f"s3:{server.url}/backups/web1", KEYS, None)
+        found = S3Files(f"s3:{server.url}/backups/web1", Access(KEYS))
         server.answers["GET"] = 200, page()
         found.listing("data")
         assert server.asked[0][1] == "/backups?location="
@@ -417,7 +418,7 @@ class TestS3:
     )
     def test_takes_the_region_in_a_name_where_the_store_does_not_tell(self, server, host, region):
         server.answers["GET"] = 403, b""
-        found = S3Files(f"s3:http://{host}/b", KEYS | {"HTTP_PROXY": server.url}, None)
+        found = S3Files(f"s3:http://{host}/b", Access(KEYS | {"HTTP_PROXY": server.url}))
         assert found._region == region
 
 
@@ -479,8 +480,8 @@ class TestPatience:
 
     def test_a_listing_ends_in_time_and_is_not_tried_again(self, trickle, address):
         for files in (
-            RestFiles(f"rest:{address}/", {}, None, None, 0.3),
-            S3Files(f"s3:{address}/b", KEYS | {"AWS_REGION": "x"}, None, None, 0.3),
+            RestFiles(f"rest:{address}/", Access({}, seconds=0.3)),
+            S3Files(f"s3:{address}/b", Access(KEYS | {"AWS_REGION": "x"}, seconds=0.3)),
         ):
             trickle.connections = 0
             with pytest.raises(RepositoryUnreachableError, match="did not answer in full within 0 s"):
@@ -488,7 +489,7 @@ class TestPatience:
             assert trickle.connections == 1
 
     def test_reading_ends_in_time(self, address):
-        files = RestFiles(f"rest:{address}/", {}, None, None, 0.3)
+        files = RestFiles(f"rest:{address}/", Access({}, seconds=0.3))
         with (
             pytest.raises(RepositoryUnreachableError, match="did not answer in full"),
             files.read("data", ONE) as pieces,
@@ -496,13 +497,13 @@ class TestPatience:
             b"".join(pieces)
 
     def test_a_region_is_not_waited_for_longer(self, address):
-        assert S3Files(f"s3:{address}/b", KEYS, None, None, 0.3)._region == "us-east-1"
+        assert S3Files(f"s3:{address}/b", Access(KEYS, seconds=0.3))._region == "us-east-1"
 
     def test_whoever_is_told_to_stop_stops(self, trickle, address):
         cancelled = threading.Event()
         threading.Thread(target=lambda: (trickle.began.wait(), cancelled.set()), daemon=True).start()
         with pytest.raises(InterruptedRunError, match="Told to stop"):
-            RestFiles(f"rest:{address}/", {}, None, cancelled).listing("locks")
+            RestFiles(f"rest:{address}/", Access({}, cancelled=cancelled)).listing("locks")
 
     def test_the_time_is_not_waited_for_longer(self, address, monkeypatch):
         monkeypatch.setattr(store_clock, "_PATIENCE", 0.3)
@@ -592,14 +593,14 @@ class TestCertificates:
 
     def test_a_private_authority_of_the_usual_kind_is_trusted(self, secure, authority):
         url = secure.url.replace("http:", "https:")
-        assert RestFiles(f"rest:{url}/", {}, authority).listing("data") == {}
+        assert RestFiles(f"rest:{url}/", Access({}, authority)).listing("data") == {}
 
     def test_a_foreign_one_is_not_and_the_sentence_says_so(self, secure, pauses):
         url = secure.url.replace("http:", "https:")
         with pytest.raises(
             RepositoryUnreachableError, match=r"certificate of the repository .*unable to get local issuer"
         ):
-            RestFiles(f"rest:{url}/", {}, None).listing("data")
+            RestFiles(f"rest:{url}/", Access({})).listing("data")
         assert pauses == []
 
     def test_a_store_that_trickles_ends_in_time_with_tls_too(self, authority):
@@ -608,7 +609,9 @@ class TestCertificates:
         with Trickle(OK + b"X: ") as trickle:
             trickle.socket = context.wrap_socket(trickle.socket, server_side=True)
             threading.Thread(target=trickle.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-            files = RestFiles(f"rest:https://127.0.0.1:{trickle.server_address[1]}/", {}, authority, None, 0.5)
+            files = RestFiles(
+                f"rest:https://127.0.0.1:{trickle.server_address[1]}/", Access({}, authority, seconds=0.5)
+            )
             with pytest.raises(RepositoryUnreachableError, match="did not answer in full"):
                 files.listing("locks")
             trickle.shutdown()

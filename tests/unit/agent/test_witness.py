@@ -27,6 +27,7 @@ from scalr_backup.core.errors import (
 from scalr_backup.core.progress import nobody
 from scalr_backup.core.repository_index import StrangeIndexError, parse_index
 from scalr_backup.tools.known_files import KnownFiles, KnownFilesStore
+from scalr_backup.tools.store.access import Access
 from scalr_backup.tools.store.files import DirectoryFiles, MissingFileError, RestFiles, Stored, parse_span
 from scalr_backup.tools.store.gate import Address, ForbiddenError, ReadingView, gate
 from scalr_backup.tools.store.opening import open_files
@@ -542,12 +543,12 @@ def test_a_sign_says_whether_a_pack_was_replaced():
 
 def test_which_stores_a_trusted_place_can_read(tmp_path):
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-west-1"}
-    assert isinstance(open_files(str(tmp_path), {}, None), DirectoryFiles)
-    assert isinstance(open_files("rest:http://x/y", {}, None), RestFiles)
-    assert isinstance(open_files("s3:https://x/y", keys, None), S3Files)
+    assert isinstance(open_files(str(tmp_path), Access({})), DirectoryFiles)
+    assert isinstance(open_files("rest:http://x/y", Access({})), RestFiles)
+    assert isinstance(open_files("s3:https://x/y", Access(keys)), S3Files)
     for address in ("sftp:a@b:/c", "b2:a:b", "rclone:a:b", "azure:a:b", "gs:a:b", "swift:a:b"):
         with pytest.raises(ConfigurationError, match="cannot be pruned from a trusted place"):
-            open_files(address, {}, None)
+            open_files(address, Access({}))
 
 
 def test_the_copy_of_a_repository_is_another_one_and_what_an_earlier_release_kept_is_read(tmp_path):

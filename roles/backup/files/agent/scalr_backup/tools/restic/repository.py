@@ -44,7 +44,8 @@ from scalr_backup.tools.restic.messages import (
 )
 from scalr_backup.tools.restic.process import BackupWatch, DumpStream, end_writer
 from scalr_backup.tools.restic.version import Version, version_of
-from scalr_backup.tools.store.files import PATIENCE, Files, MissingFileError
+from scalr_backup.tools.store.access import PATIENCE, Access
+from scalr_backup.tools.store.files import Files, MissingFileError
 from scalr_backup.tools.store.opening import open_files
 from scalr_backup.tools.store.s3 import S3Files
 
@@ -283,7 +284,8 @@ class Restic(Caller):
         """
         told = {"AWS_DEFAULT_REGION": self._region} if self._region else {}
         environment = told | self._secrets.environment
-        return open_files(self._config.repository, environment, self._secrets.authority, self._cancelled, seconds)
+        access = Access(environment, self._secrets.authority, seconds, self._cancelled)
+        return open_files(self._config.repository, access)
 
     def _files_at_once(self) -> Files:
         """The same, to look up what an opened repository tells at once."""

@@ -13,6 +13,7 @@ import requests
 
 from scalr_backup.core.address import redact_address
 from scalr_backup.tools.restic import stores
+from scalr_backup.tools.store.access import Access
 from scalr_backup.tools.store.files import HttpFiles
 
 # Seconds to connect, and in all: nobody waits long for the time.
@@ -28,7 +29,7 @@ def ahead_of_store(
     url = store_url(repository)
     if url is None:
         return None
-    store = _StoreClock(redact_address(repository), url, environment, authority, seconds=_PATIENCE)
+    store = _StoreClock(redact_address(repository), url, Access(environment, authority, seconds=_PATIENCE))
     return store.ahead(url, now)
 
 

@@ -13,7 +13,6 @@ import os
 import re
 import ssl
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from urllib3.util import ssl_
 
 from scalr_backup.core.address import redact_address
 from scalr_backup.core.errors import RepositoryRefusedError, RepositoryUnreachableError, ResticError
+from scalr_backup.tools.store.access import Access
 from scalr_backup.tools.store.patience import POOLS, SLOWEST, Wait
 
 Kind = Literal["data", "index", "keys", "locks", "snapshots"]
@@ -42,8 +42,6 @@ _SIZE = re.compile(r"\d{1,15}", re.ASCII)
 MOST_BYTES_OF_A_LISTING = 256 << 20
 CHUNK = 1 << 18
 SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-# Seconds that one question may take, its attempts included, and more with each byte that arrives.
-PATIENCE = 300.0
 # Seconds to connect, and of silence; so that another attempt is left, half of what there is at most.
 _TIMEOUT = (20.0, 120.0)
 # A store that is overloaded, or starts again, is asked as often, after 1, 2, 4, 8 and 16 seconds.
@@ -171,28 +169,16 @@ def _lenient_context() -> ssl.SSLContext:
 class HttpFiles:
     """What the stores that speak HTTP have in common: a session, and their refusals as our errors."""
 
-    def __init__(
-        self,
-        shown: str,
-        url: str,
-        environment: Mapping[str, str],
-        authority: Path | None,
-        cancelled: threading.Event | None = None,
-        seconds: float = PATIENCE,
-    ) -> None:
-        """*shown* is the repository as messages name it, *url* an address of its store, *environment* what restic is given.
-
-        Once *cancelled* is set, whatever waits for the store ends; else it may take *seconds*, and more for many bytes.
-        """
+    def __init__(self, shown: str, url: str, access: Access) -> None:
+        """*shown* is the repository as messages name it, *url* an address of its store."""
         self._shown = shown
-        self._cancelled = cancelled or threading.Event()
-        self._seconds = seconds
+        self._access = access
         self._session = requests.Session()
         # No credentials from a file of somebody's: only what the caller was given.
         self._session.trust_env = False
-        self._session.verify, self._bundle = _trusted(authority)
-        if not should_bypass_proxies(url, _variable(environment, "NO_PROXY") or ""):
-            proxies = {scheme: _variable(environment, f"{scheme.upper()}_PROXY") for scheme in ("http", "https")}
+        self._session.verify, self._bundle = _trusted(access.authority)
+        if not should_bypass_proxies(url, _variable(access.environment, "NO_PROXY") or ""):
+            proxies = {scheme: _variable(access.environment, f"{scheme.upper()}_PROXY") for scheme in ("http", "https")}
             self._session.proxies = {scheme: proxy for scheme, proxy in proxies.items() if proxy}
         adapter = _Adapter(pool_maxsize=16)
         self._session.mount("http://", adapter)
@@ -200,11 +186,11 @@ class HttpFiles:
 
     def pause(self, seconds: float) -> None:
         """Wait before the next attempt."""
-        self._cancelled.wait(seconds)
+        self._access.cancelled.wait(seconds)
 
     def _wait(self, bytes_to_send: int = 0) -> Wait:
         """The patience for one question."""
-        return Wait(self._shown, self._seconds + bytes_to_send / SLOWEST, self._cancelled)
+        return Wait(self._shown, self._access.seconds + bytes_to_send / SLOWEST, self._access.cancelled)
 
     def _ask(
         self,
@@ -251,7 +237,7 @@ class HttpFiles:
             seconds *= 2
 
     def _send(self, method: str, url: str, headers: dict[str, str], data: bytes | None) -> requests.Response:
-        connecting, silence = (min(seconds, self._seconds / 2) for seconds in _TIMEOUT)
+        connecting, silence = (min(seconds, self._access.seconds / 2) for seconds in _TIMEOUT)
         return self._session.request(
             method,
             url,
@@ -398,18 +384,11 @@ def _trusted(authority: Path | None) -> tuple[str | bool, IO[bytes] | None]:
 class RestFiles(HttpFiles):
     """A repository on restic's REST server."""
 
-    def __init__(
-        self,
-        repository: str,
-        environment: Mapping[str, str],
-        authority: Path | None,
-        cancelled: threading.Event | None = None,
-        seconds: float = PATIENCE,
-    ) -> None:
+    def __init__(self, repository: str, access: Access) -> None:
         url = urlsplit(repository.removeprefix("rest:"))
-        super().__init__(redact_address(repository), url.geturl(), environment, authority, cancelled, seconds)
-        user = environment.get("RESTIC_REST_USERNAME") or unquote(url.username or "")
-        password = environment.get("RESTIC_REST_PASSWORD") or unquote(url.password or "")
+        super().__init__(redact_address(repository), url.geturl(), access)
+        user = access.environment.get("RESTIC_REST_USERNAME") or unquote(url.username or "")
+        password = access.environment.get("RESTIC_REST_PASSWORD") or unquote(url.password or "")
         self._session.auth = HTTPBasicAuth(user.encode(), password.encode()) if user else None
         self._base = urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])).rstrip("/")
 

@@ -3,25 +3,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 from scalr_backup.core.address import redact_address
 from scalr_backup.core.errors import ConfigurationError
 from scalr_backup.tools.restic import stores
-from scalr_backup.tools.store.files import PATIENCE, DirectoryFiles, Files, RestFiles
+from scalr_backup.tools.store.access import Access
+from scalr_backup.tools.store.files import DirectoryFiles, Files, RestFiles
 from scalr_backup.tools.store.s3 import S3Files
 
 
-def open_files(
-    repository: str,
-    environment: Mapping[str, str],
-    authority: Path | None,
-    cancelled: threading.Event | None = None,
-    seconds: float = PATIENCE,
-) -> Files:
-    """The files of a repository, with the credentials that restic has; *seconds* are for one question to its store.
+def open_files(repository: str, access: Access) -> Files:
+    """The files of a repository as its store keeps them.
 
     Raises ConfigurationError for a store of another kind.
     """
@@ -29,9 +22,9 @@ def open_files(
     if kind == "local":
         return DirectoryFiles(Path(repository.removeprefix("local:")))
     if kind == "rest":
-        return RestFiles(repository, environment, authority, cancelled, seconds)
+        return RestFiles(repository, access)
     if kind == "s3":
-        return S3Files(repository, environment, authority, cancelled, seconds)
+        return S3Files(repository, access)
     raise ConfigurationError(
         f"The repository {redact_address(repository)} cannot be pruned from a trusted place, which reads every new file "
         "itself before it removes anything and can do so on a REST server (rest:), in an S3 store (s3:) and in a directory "

@@ -8,12 +8,10 @@ import hashlib
 import hmac
 import posixpath
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from urllib.parse import quote, unquote
 from xml.etree import ElementTree as ET
 
@@ -27,11 +25,11 @@ from scalr_backup.core.errors import (
     ResticError,
 )
 from scalr_backup.tools.restic import stores
+from scalr_backup.tools.store.access import Access
 from scalr_backup.tools.store.files import (
     ATTEMPTS,
     CONFIG,
     NAME,
-    PATIENCE,
     HttpFiles,
     Kind,
     MissingFileError,
@@ -56,17 +54,11 @@ _MOST_PAGES = 3000
 class S3Files(HttpFiles):
     """A repository in a bucket, addressed by the path as restic does where the store is not Amazon's."""
 
-    def __init__(
-        self,
-        repository: str,
-        environment: Mapping[str, str],
-        authority: Path | None,
-        cancelled: threading.Event | None = None,
-        seconds: float = PATIENCE,
-    ) -> None:
+    def __init__(self, repository: str, access: Access) -> None:
         place = stores.s3_place(repository)
         url = f"{place.scheme}://{place.host}/"
-        super().__init__(redact_address(repository), url, environment, authority, cancelled, seconds)
+        super().__init__(redact_address(repository), url, access)
+        environment = access.environment
         self._bucket, _slash, path = place.path.partition("/")
         self._prefix = _prefix(path, is_url="://" in repository.removeprefix("s3://"))
         self._key = environment.get("AWS_ACCESS_KEY_ID", "")
