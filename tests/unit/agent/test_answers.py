@@ -18,7 +18,8 @@ from scalr_backup.actions.repository.keys import KeyList
 from scalr_backup.actions.repository.maintenance import Cared
 from scalr_backup.actions.restore.result import DatabaseRestore
 from scalr_backup.actions.retention.pins import Pinned
-from scalr_backup.actions.retention.policy import Decision, Forgotten
+from scalr_backup.actions.retention.policy import Decision
+from scalr_backup.actions.retention.run import Forgotten
 from scalr_backup.cli.app import app
 from scalr_backup.cli.tables import TABLES
 from scalr_backup.core.answers import RestoredAnswer

@@ -9,7 +9,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 import pytest
-from scalr_backup.actions.retention import policy as retention
+from scalr_backup.actions.retention import run
+from scalr_backup.actions.retention.memory import Memory
+from scalr_backup.actions.retention.policy import policies
+from scalr_backup.actions.retention.run import Retention, Wish
 from scalr_backup.actions.retention.suspects import SnapshotsLook, find_suspects
 from scalr_backup.actions.retention.witness import Look
 from scalr_backup.core.config import Config, Keep, duration_hours
@@ -81,7 +84,7 @@ class FakeRestic:
 
 @pytest.fixture(autouse=True)
 def the_clock(monkeypatch):
-    monkeypatch.setattr(retention, "utc_now", lambda: NOW)
+    monkeypatch.setattr(run, "utc_now", lambda: NOW)
 
 
 class Eyes:
@@ -113,8 +116,12 @@ def evenings(days, name="forged", *, first=0):
     return [dump(f"{name}-{day:03}", NIGHT - timedelta(days=day) + timedelta(hours=6)) for day in range(first, days)]
 
 
-def forget(restic, config=CONFIG, **options):
-    return retention.forget(config, restic, nobody, **options)
+def forget(restic, config=CONFIG, *, memory=None, witness=None, **wishes):
+    return Retention(config, restic, nobody, memory, witness=witness).forget(Wish(**wishes))
+
+
+def forget_named(restic, ids, config=CONFIG, memory=None):
+    return Retention(config, restic, nobody, memory).forget_named(ids)
 
 
 def good(restic):
@@ -181,7 +188,7 @@ def test_a_flood_of_every_hour_takes_nothing_either():
 
 def test_who_remembers_tells_what_came_too_late(tmp_path):
     """Beyond the time in which everything stays, only a memory tells the forged day's newest from the good one."""
-    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    memory = Memory(State(tmp_path), "repo", "web1")
     restic = FakeRestic(nights(200))
     assert forget(restic, memory=memory).error is None
     before = good(restic)
@@ -195,7 +202,7 @@ def test_who_remembers_tells_what_came_too_late(tmp_path):
         assert set(done.suspects) == {one.id for one in forged}, "until somebody removes them"
         assert "198 are older than the last look here, but were not there then" in done.error.message
 
-    retention.forget_named(CONFIG, restic, [one.id for one in forged])
+    forget_named(restic, [one.id for one in forged])
     done = forget(restic, memory=memory)
     assert done.error is None
     assert done.warnings == ()
@@ -264,7 +271,7 @@ def test_a_sentence_names_a_few_paths_of_many():
 
 
 def test_what_came_late_honestly_can_be_accepted(tmp_path):
-    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    memory = Memory(State(tmp_path), "repo", "web1")
     restic = FakeRestic(nights(3))
     forget(restic, memory=memory)
     restic.all += [dump("copied", NIGHT - timedelta(days=5))]
@@ -281,7 +288,7 @@ def test_a_dump_that_took_long_is_not_late(tmp_path):
 
 
 def test_what_is_gone_without_our_doing_keeps_everything_until_somebody_has_looked(tmp_path):
-    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    memory = Memory(State(tmp_path), "repo", "web1")
     restic = FakeRestic(nights(3))
     forget(restic, memory=memory)
     restic.forget_snapshots(["good-001"])
@@ -314,7 +321,7 @@ class Failing(FakeRestic):
 
 @pytest.mark.parametrize("at", ["forget", "prune"])
 def test_what_was_there_and_we_set_out_to_remove_is_not_missed(tmp_path, at):
-    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    memory = Memory(State(tmp_path), "repo", "web1")
     restic = Failing(nights(60))
     assert not forget(restic, CONFIG.model_copy(update={"keep_within": "90d"}), memory=memory).removed
     restic.at = at
@@ -329,7 +336,7 @@ def test_what_was_there_and_we_set_out_to_remove_is_not_missed(tmp_path, at):
 def test_what_an_earlier_release_did_not_write_down_is_told_once_and_ends_nothing(tmp_path):
     state = State(tmp_path)
     state.record_look("repo/web1", {"time": NOW.isoformat(), "ids": ["good-000", "gone"]})
-    memory, restic = retention.Memory(state, "repo", "web1"), Failing(nights(60))
+    memory, restic = Memory(state, "repo", "web1"), Failing(nights(60))
     restic.at = "forget"
     with pytest.raises(ResticError):
         forget(restic, memory=memory, accept_late=True)
@@ -343,7 +350,7 @@ def test_what_an_earlier_release_did_not_write_down_is_told_once_and_ends_nothin
 
 
 def test_having_everything_read_again_accepts_a_loss_although_the_run_then_fails(tmp_path):
-    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    memory = Memory(State(tmp_path), "repo", "web1")
     restic = FakeRestic(nights(3))
     forget(restic, memory=memory)
     restic.forget_snapshots(["good-001"])
@@ -353,7 +360,7 @@ def test_having_everything_read_again_accepts_a_loss_although_the_run_then_fails
 
 
 def test_nothing_goes_before_a_witness_has_looked_and_only_it_prunes(tmp_path):
-    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    memory = Memory(State(tmp_path), "repo", "web1")
     restic, blind = FakeRestic(nights(40)), Eyes(ForgedFilesError("an index lies"))
     with pytest.raises(ForgedFilesError):
         forget(restic, memory=memory, witness=blind)
@@ -368,15 +375,15 @@ def test_nothing_goes_before_a_witness_has_looked_and_only_it_prunes(tmp_path):
 
 
 def test_what_we_have_removed_by_its_id_is_not_missed(tmp_path):
-    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    memory = Memory(State(tmp_path), "repo", "web1")
     restic = FakeRestic(nights(3))
     forget(restic, memory=memory)
-    retention.forget_named(CONFIG, restic, ["good-001"], memory=memory)
+    forget_named(restic, ["good-001"], memory=memory)
     assert forget(restic, memory=memory).warnings == ()
 
 
 def test_a_dry_run_changes_and_remembers_nothing(tmp_path):
-    memory = retention.Memory(State(tmp_path), "repo", "web1")
+    memory = Memory(State(tmp_path), "repo", "web1")
     restic = FakeRestic([*nights(60), dump("empty", NIGHT, size=0)])
     before = restic.ids()
     done = forget(restic, memory=memory, dry_run=True)
@@ -438,7 +445,7 @@ def test_only_the_paths_of_a_pass_are_judged():
     assert "empty" in restic.ids()
 
 
-@pytest.mark.parametrize("call", [forget, lambda restic, config: retention.forget_named(config, restic, ["good-000"])])
+@pytest.mark.parametrize("call", [forget, lambda restic, config: forget_named(restic, ["good-000"], config)])
 def test_a_host_that_only_adds_removes_nothing(call):
     restic = FakeRestic(nights(100))
     with pytest.raises(AppendOnlyError, match=r"web1 is append-only .* run prune\.yml") as refused:
@@ -457,14 +464,14 @@ def test_a_host_that_only_adds_may_tell_what_would_go():
 def test_an_id_must_name_one_snapshot(wanted, sentence):
     restic = FakeRestic(nights(20))
     with pytest.raises(UnknownSnapshotError, match=f"{sentence}.*nothing was removed"):
-        retention.forget_named(CONFIG, restic, ["good-001", wanted])
+        forget_named(restic, ["good-001", wanted])
     assert len(restic.all) == 20
 
 
 def test_the_longer_of_two_times_counts():
-    assert retention.policies({"daily": 3}, "90d") == {
+    assert policies({"daily": 3}, "90d") == {
         NIGHTLY: {"daily": 3, "within": "90d"},
         MANUAL: {"daily": 3, "within": "90d"},
         "pre-restore": {"within": "90d"},
     }
-    assert retention.policies({"daily": 3}, "2d")[MANUAL]["within"] == "7d"
+    assert policies({"daily": 3}, "2d")[MANUAL]["within"] == "7d"

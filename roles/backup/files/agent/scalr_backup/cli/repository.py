@@ -17,8 +17,8 @@ from scalr_backup.actions import opening
 from scalr_backup.actions.recording import Record
 from scalr_backup.actions.repository import keys, maintenance
 from scalr_backup.actions.repository.debt import PruneDebt
-from scalr_backup.actions.retention import policy as retention
 from scalr_backup.actions.retention.memory import Memory, read_id, recognise
+from scalr_backup.actions.retention.run import Retention, Wish, unrecorded
 from scalr_backup.actions.retention.witness import Witness, require_small_files
 from scalr_backup.cli.call import Copy, DryRun, FromSecrets, Json, Scheduled, run_verb, standard_input
 from scalr_backup.cli.output import Outcome
@@ -79,7 +79,7 @@ def forget(
     def call(agent: Agent) -> Outcome:
         judged = _judged_repository(agent, from_repository, from_host, keep, keep_within, copy=copy)
         with judged as (config, restic), ExitStack() as held:
-            record: Record = retention.unrecorded
+            record: Record = unrecorded
             debt = None
             if not from_repository:
                 prefix = maintenance.OF_COPY if copy else ""
@@ -89,13 +89,13 @@ def forget(
             if from_repository:
                 place = _trusted_place(agent, config, restic, State(), dry_run=dry_run, read_all=read_all)
                 memory, witness = held.enter_context(place)
+            retention = Retention(config, restic, agent.emit, memory, debt, record, witness)
             if snapshot:
-                done = retention.forget_named(config, restic, snapshot, dry_run=dry_run, memory=memory, debt=debt)
+                done = retention.forget_named(snapshot, dry_run=dry_run)
                 return Outcome(done.as_dict(), changed=bool(done.removed))
             done = retention.forget(
-                config, restic, agent.emit, dry_run=dry_run, prune=not no_prune, memory=memory, record=record, debt=debt,
-                accept_late=accept_late, remove_future=remove_future, witness=witness,
-            )  # fmt: skip
+                Wish(dry_run=dry_run, prune=not no_prune, accept_late=accept_late, remove_future=remove_future)
+            )
         exit_code = ExitCode.FAILED if done.error else ExitCode.GOOD
         return Outcome(done.as_dict(), bool(done.removed), exit_code, done.error)
 

@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from scalr_backup.actions.backup.result import PassResult
 from scalr_backup.actions.repository import maintenance
 from scalr_backup.actions.repository.debt import PruneDebt
-from scalr_backup.actions.retention import policy as retention
+from scalr_backup.actions.retention.policy import Plans, ask_policy
+from scalr_backup.actions.retention.run import Forgotten, Retention, Wish
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import ScalrBackupError, TwoHostsError
@@ -61,16 +62,16 @@ class RepositorySide:
         self._result = result
         self._opened = opened
 
-    def ask_policy(self) -> retention.Plans:
+    def ask_policy(self) -> Plans:
         """What restic's policy says of the snapshots that have this pass's reason; nothing where nothing is removed anyway.
 
         Raises ResticError.
         """
         if self._config.append_only or not self._result.paths(good=True):
             return {}
-        return retention.ask_policy(self._config, self._restic, self._result.reason)
+        return ask_policy(self._config, self._restic, self._result.reason)
 
-    def conclude(self, last_pass: PassRecord | None, asked: Callable[[], retention.Plans]) -> None:
+    def conclude(self, last_pass: PassRecord | None, asked: Callable[[], Plans]) -> None:
         """Apply retention, unless another agent saves under this host's name, and measure.
 
         *asked* returns what the policy has said since the dumps ended, or raises why it could not.
@@ -90,7 +91,7 @@ class RepositorySide:
             self._apply_retention(snapshots, asked)
         self.measure()
 
-    def _apply_retention(self, snapshots: Sequence[Snapshot], asked: Callable[[], retention.Plans]) -> None:
+    def _apply_retention(self, snapshots: Sequence[Snapshot], asked: Callable[[], Plans]) -> None:
         """Forget and prune, but only among the snapshots of databases that this pass has dumped well.
 
         A host that only adds does neither: prune.yml does it in its place. Where pruning has a schedule of its own, it is
@@ -114,21 +115,16 @@ class RepositorySide:
             if disbelief:
                 self._emit(log("error", disbelief.message, run=self._result.run))
 
-    def _forget(
-        self, snapshots: Sequence[Snapshot], asked: Callable[[], retention.Plans], good: Collection[str]
-    ) -> retention.Forgotten:
-        return retention.forget(
+    def _forget(self, snapshots: Sequence[Snapshot], asked: Callable[[], Plans], good: Collection[str]) -> Forgotten:
+        retention = Retention(
             self._config,
             self._restic,
             self._emit,
-            only_paths=good,
-            prune=not self._config.prune_schedule,
-            snapshots=snapshots,
-            asked=asked,
             record=maintenance.recorder(self._state, self._restic),
             debt=PruneDebt(self._state, self._restic.repository),
-            only_when_due=True,
         )
+        wish = Wish(only_paths=good, prune=not self._config.prune_schedule, only_when_due=True)
+        return retention.forget(wish, snapshots, asked)
 
     def measure(self) -> None:
         """Note who holds the repository, how much room is left, and once a day how large it is.
@@ -185,7 +181,7 @@ class RepositorySide:
         self._emit(log("warning", sentence, run=self._result.run))
 
 
-def current(listed: Sequence[Snapshot], plans: retention.Plans) -> list[Snapshot]:
+def current(listed: Sequence[Snapshot], plans: Plans) -> list[Snapshot]:
     """The snapshots as they are by now, oldest first: of the reasons that the policy was asked for, what it has seen.
 
     The dumps of this pass are among those, and what somebody has removed since the beginning is not.

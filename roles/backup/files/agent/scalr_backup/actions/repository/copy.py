@@ -16,7 +16,7 @@ from datetime import datetime
 
 from scalr_backup.actions.repository import maintenance
 from scalr_backup.actions.repository.debt import PruneDebt
-from scalr_backup.actions.retention import policy as retention
+from scalr_backup.actions.retention.run import Forgotten, Retention, Wish
 from scalr_backup.actions.use_case import Tools
 from scalr_backup.core.address import redact_address
 from scalr_backup.core.clock import utc_now
@@ -118,19 +118,17 @@ class Copier:
         newest = {snapshot.path: snapshot for snapshot in _of_the_past(here) if not snapshot.empty}
         return len(wanted), {path for path, snapshot in newest.items() if snapshot.ids & there}
 
-    def _forget(self, target: Restic, paths: Collection[str]) -> retention.Forgotten:
+    def _forget(self, target: Restic, paths: Collection[str]) -> Forgotten:
         # Where the host only adds to its first repository, it still sees to this one, with the key that it has to it.
         config = self._config.model_copy(update={"keep": self._copy_to.keep, "append_only": False})
-        return retention.forget(
+        retention = Retention(
             config,
             target,
             self._emit,
-            only_paths=paths,
-            prune=not self._config.prune_schedule,
             record=maintenance.recorder(self._state, target, maintenance.OF_COPY),
             debt=PruneDebt(self._state, target.repository, maintenance.OF_COPY),
-            only_when_due=True,
         )
+        return retention.forget(Wish(only_paths=paths, prune=not self._config.prune_schedule, only_when_due=True))
 
 
 def to_copy(here: Sequence[Snapshot], there: Sequence[Snapshot], now: datetime | None = None) -> list[str]:

@@ -2,7 +2,7 @@
 """Which snapshots may go.
 
 restic's own policy engine decides, path by path and reason by reason; this file makes sure that it never
-decides too much (law: retention never takes the last good snapshot):
+decides too much (law: retention never takes the last good snapshot), and ``run.py`` does it:
 
 * Nightly snapshots are judged among themselves. A snapshot that a restore took of a damaged database an hour
   after the good nightly one would otherwise be its day's newest, and the good one would go.
@@ -19,33 +19,12 @@ decides too much (law: retention never takes the last good snapshot):
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from scalr_backup.actions.recording import Noted, Record
-from scalr_backup.actions.repository.debt import PruneDebt
-from scalr_backup.actions.repository.maintenance import FORGET, PRUNE
-from scalr_backup.actions.retention.memory import Memory
-from scalr_backup.actions.retention.suspects import (
-    SnapshotsLook,
-    Suspects,
-    find_suspects,
-    next_look,
-    removable_of_the_future,
-)
-from scalr_backup.actions.retention.witness import Witness
-from scalr_backup.core.answers import DecisionAnswer, ForgetAnswer, LookAnswer
-from scalr_backup.core.clock import utc_now
+from scalr_backup.core.answers import DecisionAnswer
 from scalr_backup.core.config import Config, duration_hours
-from scalr_backup.core.errors import (
-    AppendOnlyError,
-    ForgedFilesError,
-    ForgedSnapshotsError,
-    UnknownSnapshotError,
-)
-from scalr_backup.core.model import MANIFEST_PATH, MANUAL, NIGHTLY, PINNED_TAG, PRE_RESTORE, Failure, Snapshot
-from scalr_backup.core.progress import Emit, log, progress
+from scalr_backup.core.model import MANIFEST_PATH, MANUAL, NIGHTLY, PINNED_TAG, PRE_RESTORE, Snapshot
 from scalr_backup.core.records.maintenance import KeptCount
 from scalr_backup.tools.restic.repository import Restic, RetentionGroup
 
@@ -69,12 +48,6 @@ _IN_SHORT = (PINNED_FOR_EVER, "within", "last", "hourly", "daily", "weekly", "mo
 
 # What restic's policy says of the snapshots of a reason, path by path.
 Plans = Mapping[str, Sequence[RetentionGroup]]
-
-
-@contextmanager
-def unrecorded(_kind: str) -> Iterator[Noted]:
-    """Record nothing."""
-    yield Noted()
 
 
 @dataclass(frozen=True)
@@ -104,177 +77,6 @@ class Decision:
             "keep": self.keep,
             "why": list(self.why),
         }
-
-
-@dataclass(frozen=True)
-class Forgotten:
-    """What a retention run removed and kept: ids of snapshots, and how many stay.
-
-    *suspects* are the ids of those that are not believed, *error* what to say of them; all else was done nevertheless.
-    *decisions* tell of each dump why it stays or goes, the newest of each database first, where nothing was really removed.
-    *look* is what a trusted place has read first.
-    """
-
-    removed: tuple[str, ...]
-    kept: int
-    pruned: bool
-    suspects: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    error: Failure | None = None
-    decisions: tuple[Decision, ...] = ()
-    look: LookAnswer | None = None
-
-    def as_dict(self) -> ForgetAnswer:
-        """The outcome as the JSON contract shows it."""
-        return {
-            "removed": list(self.removed),
-            "kept": self.kept,
-            "pruned": self.pruned,
-            "suspects": list(self.suspects),
-            "warnings": list(self.warnings),
-            "decisions": [decision.as_dict() for decision in self.decisions],
-            "look": self.look,
-        }
-
-
-def forget(
-    config: Config,
-    restic: Restic,
-    emit: Emit,
-    *,
-    only_paths: Collection[str] | None = None,
-    dry_run: bool = False,
-    prune: bool = True,
-    memory: Memory | None = None,
-    accept_late: bool = False,
-    remove_future: bool = False,
-    snapshots: Sequence[Snapshot] | None = None,
-    asked: Callable[[], Plans] = dict,
-    record: Record = unrecorded,
-    debt: PruneDebt | None = None,
-    only_when_due: bool = False,
-    witness: Witness | None = None,
-) -> Forgotten:
-    """Apply the policy to this host's snapshots, of all paths or of *only_paths*, and prune.
-
-    With a *memory*, snapshots that came too late are suspects, unless they are accepted with *accept_late*. Those of the
-    future are, unless they go first, with *remove_future*. *snapshots* are this host's, where the caller has just listed
-    them, and *asked* returns what restic's policy has said of some reasons by now, or raises why it could not. A *debt* is
-    told of what is removed, and where it prunes *only_when_due*, it is the one who knows. A *witness* reads what is new in the
-    repository before anything is removed, and prunes by what it saw.
-
-    Raises AppendOnlyError where it is not for this host to remove anything, ForgedFilesError where a witness sees that the
-    repository is not what it says, and ResticError when restic fails; a good
-    prune never hides a bad forget, because it does not run then.
-    """
-    _require_the_right(config, dry_run=dry_run)
-    emit(progress("forget"))
-    record = unrecorded if dry_run else record
-    now = utc_now()
-    with record(FORGET) as noted:
-        snapshots = restic.snapshots() if snapshots is None else snapshots
-        last = memory.recall() if memory else None
-        if witness and witness.read_all:
-            last = _accept_losses(snapshots, last, None if dry_run else memory)
-        if losses := _require_no_losses(config, snapshots, last):
-            emit(log("warning", losses[0]))
-            last = _accept_losses(snapshots, last, None if dry_run else memory)
-        if witness and prune:
-            witness.look()
-        ahead = removable_of_the_future(snapshots, now) if remove_future else []
-        there = [one for one in snapshots if one.id not in ahead]
-        suspects = find_suspects(there, now, None if accept_late else last)
-        sound = [
-            one for one in there if one.path not in suspects.paths and (only_paths is None or one.path in only_paths)
-        ]
-        useless = [*ahead, *(one.id for one in sound if one.empty)]
-        removed, groups = _remove(
-            config, restic, snapshots, sound, useless, suspects, memory, debt, asked, dry_run=dry_run
-        )
-        prune = prune and not dry_run and not (only_when_due and debt and not debt.is_due(now))
-        decisions = explain(snapshots, groups, sound, suspects.paths, removed)
-        shown = decisions if dry_run else ()
-        forgotten = _forgotten(config, snapshots, suspects, removed, shown, pruned=prune)
-        noted.facts["removed"], noted.facts["kept"] = len(removed), count_kept(decisions)
-        noted.failure = forgotten.error
-    if removed and not dry_run:
-        emit(log("info", f"{len(removed)} snapshots forgotten", snapshots=[one[:8] for one in removed]))
-    if memory and not dry_run:
-        # Before the prune, which may fail: what is gone by now must not be missed by the next run.
-        memory.keep(next_look(snapshots, suspects, removed, now))
-    if prune:
-        _prune(witness or restic, emit, record)
-    warnings = (*forgotten.warnings, *losses)
-    if witness:
-        return replace(forgotten, look=witness.seen.as_dict(), warnings=(*warnings, *witness.seen.warnings))
-    return replace(forgotten, warnings=warnings)
-
-
-def _remove(
-    config: Config,
-    restic: Restic,
-    snapshots: Sequence[Snapshot],
-    sound: Sequence[Snapshot],
-    useless: Sequence[str],
-    suspects: Suspects,
-    memory: Memory | None,
-    debt: PruneDebt | None,
-    asked: Callable[[], Plans],
-    *,
-    dry_run: bool,
-) -> tuple[list[str], list[RetentionGroup]]:
-    """Remove the *useless*, and then what the policy would of the other *sound* ones; returns what goes, and its groups."""
-    if not dry_run:
-        _forget_snapshots(restic, useless, memory, debt)
-    judged = [one for one in sound if one.id not in useless]
-    # What the policy said while the useless were there, it may have said because of them.
-    groups = _ask_policy(config, restic, judged, {} if useless else asked())
-    removable = choose_removable(groups, judged)
-    if MANIFEST_PATH not in suspects.paths:
-        removable += orphaned_manifests(snapshots, [*useless, *removable])
-    if not dry_run:
-        _forget_snapshots(restic, removable, memory, debt)
-    return [*useless, *removable], groups
-
-
-def _forget_snapshots(restic: Restic, ids: Sequence[str], memory: Memory | None, debt: PruneDebt | None) -> None:
-    if memory:
-        memory.set_out_to_remove(ids)
-    if debt and ids:
-        # Before they go: a run may end at any moment after that.
-        debt.owe(utc_now())
-    restic.forget_snapshots(ids)
-
-
-def _prune(restic: Restic | Witness, emit: Emit, record: Record) -> None:
-    with record(PRUNE):
-        emit(progress("prune"))
-        restic.prune(lambda done: emit(progress("prune", done=done.count, total=done.total, unit=done.unit)))
-
-
-def forget_named(
-    config: Config,
-    restic: Restic,
-    ids: Sequence[str],
-    *,
-    dry_run: bool = False,
-    memory: Memory | None = None,
-    debt: PruneDebt | None = None,
-) -> Forgotten:
-    """Remove the snapshots of this host that are named by their ids or the beginnings of these, whatever they are.
-
-    A *memory* does not miss them later, and a *debt* is told of what they leave behind.
-
-    Raises AppendOnlyError, UnknownSnapshotError when an id fits none or several, and ResticError.
-    """
-    _require_the_right(config, dry_run=dry_run)
-    snapshots = restic.snapshots()
-    removed = [_the_one(snapshots, wanted, config.host) for wanted in ids]
-    if not dry_run:
-        _forget_snapshots(restic, removed, memory, debt)
-        if memory and (last := memory.recall()):
-            memory.keep(replace(last, ids=last.ids.difference(removed), going=last.going.difference(removed)))
-    return Forgotten(tuple(removed), len(snapshots) - len(removed), pruned=False)
 
 
 def policies(rules: Mapping[str, int], within: str = "") -> dict[str, dict[str, int | str]]:
@@ -358,21 +160,13 @@ def count_kept(decisions: Sequence[Decision]) -> dict[str, KeptCount]:
     return {name: {"snapshots": count.total(), "why": dict(count.most_common())} for name, count in counts.items()}
 
 
-def _require_the_right(config: Config, *, dry_run: bool) -> None:
-    if config.append_only and not dry_run:
-        raise AppendOnlyError(
-            f"{config.host} is append-only (append_only) and removes nothing: run prune.yml, which removes snapshots "
-            "from a trusted place with its own key."
-        )
-
-
 def ask_policy(config: Config, restic: Restic, reason: str) -> Plans:
     """What restic's policy says of the snapshots that have a reason; nothing where it has none for that. Raises ResticError."""
     keep = policies(config.keep.rules, config.keep_within).get(reason)
     return {} if keep is None else {reason: restic.forget_plan(reason, keep, PINNED_TAG)}
 
 
-def _ask_policy(config: Config, restic: Restic, sound: Sequence[Snapshot], asked: Plans) -> list[RetentionGroup]:
+def ask_missing(config: Config, restic: Restic, sound: Sequence[Snapshot], asked: Plans) -> list[RetentionGroup]:
     """What the policy says of the reasons that sound snapshots have; of those that it was *asked* for, what it said."""
     reasons = {snapshot.reason for snapshot in sound}
     return [
@@ -381,62 +175,6 @@ def _ask_policy(config: Config, restic: Restic, sound: Sequence[Snapshot], asked
         if reason in reasons
         for group in (asked if reason in asked else ask_policy(config, restic, reason))[reason]
     ]
-
-
-def _forgotten(
-    config: Config,
-    snapshots: Sequence[Snapshot],
-    suspects: Suspects,
-    removed: Sequence[str],
-    decisions: tuple[Decision, ...],
-    *,
-    pruned: bool,
-) -> Forgotten:
-    error = Failure(ForgedSnapshotsError.code, suspects.sentence(config.host)) if suspects.all else None
-    ids = tuple(snapshot.id for snapshot in suspects.all)
-    return Forgotten(tuple(removed), len(snapshots) - len(removed), pruned, ids, (), error, decisions)
-
-
-def _accept_losses(
-    snapshots: Sequence[Snapshot], last: SnapshotsLook | None, memory: Memory | None
-) -> SnapshotsLook | None:
-    """The last look without what is gone, which is remembered at once: whoever has everything read again has accepted it."""
-    if last is None:
-        return None
-    last = replace(last, ids=last.ids & {snapshot.id for snapshot in snapshots})
-    if memory:
-        memory.keep(last)
-    return last
-
-
-def _require_no_losses(config: Config, snapshots: Sequence[Snapshot], last: SnapshotsLook | None) -> tuple[str, ...]:
-    """Raise ForgedFilesError where snapshots are gone that were there: their data would be useless to a prune.
-
-    Returns what is to be said where a release that did not write down what it removed may have removed them itself.
-    """
-    missing = last.missing(snapshots) if last else frozenset()
-    if last is None or not missing:
-        return ()
-    names = ", ".join(sorted(one[:8] for one in missing))
-    gone = f"{len(missing)} snapshots of {config.host} that were here on {last.time:%Y-%m-%d %H:%M} UTC are gone"
-    if not last.is_certain:
-        return (
-            f"{gone}: {names}. If the last prune.yml, of release 0.5.0 or earlier, failed, it has removed them itself; "
-            "otherwise find out who did it.",
-        )
-    raise ForgedFilesError(
-        f"{gone}, and this place did not remove them: {names}. Nothing was removed, and "
-        "their data is still there: find out who did it, then do what docs/ransomware.md says under Forged files."
-    )
-
-
-def _the_one(snapshots: Sequence[Snapshot], wanted: str, host: str) -> str:
-    found = [snapshot.id for snapshot in snapshots if wanted and snapshot.id.startswith(wanted)]
-    if len(found) != 1:
-        raise UnknownSnapshotError(
-            f"{len(found) or 'No'} snapshots of {host} have an id that begins with {wanted!r}; nothing was removed."
-        )
-    return found[0]
 
 
 def _longest(*durations: str) -> str:
