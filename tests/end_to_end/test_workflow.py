@@ -39,12 +39,12 @@ class Runner:
     context: dict[str, str]
     output: list[str] = field(default_factory=list)
 
-    def run(self, steps: list[dict[str, Any]], environment: dict[str, str]) -> int:
+    def run(self, steps: list[dict[str, Any]]) -> int:
         """Run steps; the exit code of the first that failed. After it, only those run that always do."""
         failed = 0
         for step in steps:
             if "run" in step and (not failed or step.get("if") == "always()"):
-                failed = self._step(step, environment) or failed
+                failed = self._step(step) or failed
         return failed
 
     def check_out(self) -> None:
@@ -63,11 +63,11 @@ class Runner:
         beside_the_playbooks.parent.mkdir()
         beside_the_playbooks.write_text(yaml.safe_dump(stand_ins()))
 
-    def _step(self, step: dict[str, Any], environment: dict[str, str]) -> int:
+    def _step(self, step: dict[str, Any]) -> int:
         done = subprocess.run(
             ["bash", "-eo", "pipefail", "-c", step["run"]],
             cwd=self.directory / "workspace" / step.get("working-directory", ""),
-            env={**self._machine, **self._evaluated(environment), **self._evaluated(step.get("env", {}))},
+            env={**self._machine, **self._evaluated(step.get("env", {}))},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
         self.output.append(done.stdout)
@@ -81,6 +81,7 @@ class Runner:
         return {
             **clean,
             "PATH": f"{self.directory}/bin:{os.environ['PATH']}",
+            "RUNNER_TEMP": str(self.directory / "temp"),
             "ANSIBLE_NOCOLOR": "true",
             "COLUMNS": "250",
         }
@@ -117,7 +118,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def runner(repository: Path, tmp_path: Path) -> Iterator[Runner]:
     context = {
-        "runner.temp": str(tmp_path / "temp"),
         "secrets.BACKUP_REPOSITORY": str(repository),
         "secrets.BACKUP_PASSWORD": PASSWORD,
         "vars.BACKUP_HOSTS": HOST,
@@ -185,7 +185,7 @@ def test_a_branch_or_a_tag_is_no_commit(value: str, tmp_path: Path) -> None:
     step = workflow()["jobs"]["drill"]["steps"][0]
     (tmp_path / "workspace").mkdir()
     runner = Runner(tmp_path, {"vars.BACKUP_COLLECTION": value})
-    assert runner.run([step], {}) == 1
+    assert runner.run([step]) == 1
     assert "BACKUP_COLLECTION is not set to a commit" in runner.output[0]
 
 
@@ -194,11 +194,12 @@ def test_its_steps_prove_a_backup_and_leave_nothing_behind(runner: Runner) -> No
     job = workflow()["jobs"]["drill"]
     # What the page about other CI shows is what one of the steps says.
     shown = documented(
-        "ansible-playbook drill.yml -e from_host=web1", {"web1": '"$host"', " -e": ' -i "$INVENTORY" -e'}
+        "ansible-playbook drill.yml -e from_host=web1",
+        {"web1": '"$host"', " -e": ' -i "$RUNNER_TEMP/inventory.json" -e'},
     )
     assert any(shown in step.get("run", "") for step in job["steps"])
 
-    assert runner.run(job["steps"], job["env"]) == 0, "\n".join(runner.output)
+    assert runner.run(job["steps"]) == 0, "\n".join(runner.output)
 
     output = "\n".join(runner.output)
     assert re.search(r"drill-in-ci +scalr-test-\w+-db +postgres +passed ", output), output
@@ -210,7 +211,7 @@ def test_its_steps_prove_a_backup_and_leave_nothing_behind(runner: Runner) -> No
 
     # What the drill finds is the job's result: the same steps, for a host that has no backup there.
     runner.context["vars.BACKUP_HOSTS"] = f"{HOST} nobody"
-    assert runner.run(job["steps"], job["env"]) == 1
+    assert runner.run(job["steps"]) == 1
     assert "These hosts failed their drill: nobody" in runner.output[-2]
 
 
@@ -227,5 +228,5 @@ def test_what_is_not_set_is_a_sentence(runner: Runner, missing: str, sentence: s
     job = workflow()["jobs"]["drill"]
     steps = [step for step in job["steps"] if "pip install" not in step.get("run", "")]
 
-    assert runner.run(steps, job["env"]) == 1
+    assert runner.run(steps) == 1
     assert sentence in runner.output[1]
