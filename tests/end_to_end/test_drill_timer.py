@@ -13,7 +13,8 @@ import pytest
 from tests.support.containers import docker, wait_until
 from tests.support.controller import CHECKOUT, Controller, Run
 
-pytestmark = pytest.mark.timeout(300)
+# The first test may build the image.
+pytestmark = pytest.mark.timeout(900)
 
 IMAGE = "scalr-test-timer:trixie"
 DOCKERFILE = """
@@ -151,8 +152,7 @@ def test_cron_starts_the_drill_where_there_is_no_systemd(machine: Machine) -> No
     assert machine.shell("stat -c '%a %U' /etc/cron.d/scalr-backup-drill") == "644 root\n"
     # cron itself, with a day that is always: it starts what the file says as it stands there.
     machine.shell("sed -i 's/^5 4 7 /* * * /' /etc/cron.d/scalr-backup-drill; cron")
-    wait_until(lambda: machine.has("/root/runs"), "cron starts the drill", 90)
-    assert machine.shell("head -2 /root/runs") == f"{RUN}\n"
+    wait_until(lambda: machine.shell("head -2 /root/runs || true") == f"{RUN}\n", "cron starts the drill", 90)
 
     assert machine.changes(backup_drill=False) > 0
     assert not machine.has("/etc/cron.d/scalr-backup-drill")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.containers import far_hour
+
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
@@ -22,6 +24,7 @@ import pytest
 )
 def test_scenario(scenario: str, checkout: Path) -> None:
     programs = Path(sys.executable).parent
+    settings = {"MOLECULE_GLOB": "molecule/*/molecule.yml", "NO_COLOR": "1", "SCALR_TEST_HOUR": str(far_hour())}
     command = ["molecule", "--base-config", ".config/molecule/config.yml", "test", "--scenario-name", scenario]
     path = f"{programs}:{os.environ['PATH']}"
     transcript = checkout / "tests" / "output" / f"molecule-{scenario}.log"
@@ -33,7 +36,7 @@ def test_scenario(scenario: str, checkout: Path) -> None:
             check=False,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PATH": path, "MOLECULE_GLOB": "molecule/*/molecule.yml", "NO_COLOR": "1"},
+            env={**os.environ, "PATH": path, **settings},
         )
     if done.returncode:
         pytest.fail(f"{' '.join(command)}:\n{transcript.read_text()}", pytrace=False)

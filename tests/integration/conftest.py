@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.containers import AgentContainer, DatabaseContainer, build_agent_image, with_repository
+from tests.support.turns import nothing_labelled
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,13 @@ def make_database(prefix: str) -> Iterator[Callable[..., DatabaseContainer]]:
     yield make
     for database in made:
         database.remove()
+
+
+@pytest.fixture
+def unlabelled() -> Iterator[None]:
+    """No other test's container is one of every agent's by its label: the test may look at all that there is."""
+    with nothing_labelled():
+        yield
 
 
 @pytest.fixture

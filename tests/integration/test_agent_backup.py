@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import (
+    WAIT,
     AgentContainer,
     DatabaseContainer,
     docker,
     finish,
     wait_until,
 )
+from tests.support.turns import labelled
 
 MakeDatabase = Callable[..., DatabaseContainer]
 
@@ -44,7 +46,7 @@ DYING_DUMPS = {
 }
 # A dump that writes a part, says so, and waits; what it waits for never comes.
 HANGING_DUMP = '"$real" "$@" | { head -c 100000; touch /tmp/reached; sleep 100; }'
-SLOW_DUMP = 'touch /tmp/reached; sleep 8; exec "$real" "$@"'
+HELD_DUMP = f'{WAIT}; exec "$real" "$@"'
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,7 @@ def dump_of(agent: AgentContainer, container: str, database: str) -> list[dict]:
 
 
 class TestAPass:
+    @pytest.mark.usefixtures("unlabelled")
     def test_saves_every_database_as_the_contract_says(
         self, agent: AgentContainer, shop: DatabaseContainer, other: DatabaseContainer
     ) -> None:
@@ -231,13 +234,10 @@ class TestDiscovery:
         self, agent: AgentContainer, other: DatabaseContainer, make_database: MakeDatabase, prefix: str
     ) -> None:
         labelled_out = make_database("out", labels={"scalr.backup": "false"})
-        labelled_in = DatabaseContainer(f"{prefix}-elsewhere")
-        # Every agent on this machine sees it, those of other tests too: so it does not run, and fails nobody's pass.
-        docker("create", "--name", labelled_in.name, "--label", "scalr.backup=true", "postgres:17")
-        try:
+        with labelled(f"{prefix}-elsewhere", "postgres:17") as labelled_in:
             statuses = {one["name"]: one["status"] for one in agent.ok("discover")["containers"]}
             assert statuses[labelled_out.name] == "excluded"
-            assert statuses[labelled_in.name] == "stopped"
+            assert statuses[labelled_in] == "stopped"
 
             agent.configure(exclude=[other.name])
             statuses = {one["name"]: one["status"] for one in agent.ok("discover")["containers"]}
@@ -245,10 +245,8 @@ class TestDiscovery:
 
             agent.configure(exclude=[], filter="contains(Name, 'nothing-is-called-so')")
             names = {one["name"] for one in agent.ok("discover")["containers"] if one["status"] != "excluded"}
-            assert names == {labelled_in.name}, "the label includes whatever else is said"
-        finally:
-            labelled_out.remove()
-            labelled_in.remove()
+            assert names == {labelled_in}, "the label includes whatever else is said"
+        labelled_out.remove()
 
     def test_postgresql_that_no_rule_matches_is_told_until_it_is_matched_or_left_out(
         self, agent: AgentContainer, other: DatabaseContainer, prefix: str
@@ -288,6 +286,7 @@ class TestDiscovery:
         finally:
             docker("rm", "--force", "--volumes", name)
 
+    @pytest.mark.usefixtures("unlabelled")
     def test_where_nothing_matches_there_is_nothing_to_back_up(self, agent: AgentContainer, prefix: str) -> None:
         agent.configure(containers=[f"{prefix}-nothing-*"])
         data = agent.ok("backup")
@@ -470,10 +469,11 @@ class TestADumpThatDies:
     ) -> None:
         agent.configure(parallel=1)
         victim = make_database("zz-victim")
-        broken.wrap("pg_dump", SLOW_DUMP)
+        broken.wrap("pg_dump", HELD_DUMP)
         process = agent.start_call("backup", "--db", broken.name, "--db", victim.name)
         wait_until(broken.reached, "the first dump waits")
         victim.remove()
+        broken.let_go()
         call = finish(process)
 
         assert call.exit_code == 3
@@ -487,10 +487,11 @@ class TestTwoAtOnce:
     def test_a_second_pass_is_refused_and_says_which_runs(
         self, agent: AgentContainer, broken: DatabaseContainer
     ) -> None:
-        broken.wrap("pg_dump", SLOW_DUMP)
+        broken.wrap("pg_dump", HELD_DUMP)
         process = agent.start_call("backup", "--db", broken.name)
         wait_until(broken.reached, "the first pass dumps")
         second = agent.call("backup", "--db", broken.name)
+        broken.let_go()
         first = finish(process)
 
         assert second.exit_code == 1
@@ -612,7 +613,9 @@ class TestTheRepository:
         agent.ok("backup", "--db", other.name)
         agent.ok("check", "--read-data-subset", "100%")
         pack = docker("exec", agent.name, "sh", "-c", "find /repository/data -type f | head -1").stdout.strip()
-        docker("exec", agent.name, "sh", "-c", f"chmod u+w {pack}; printf x | dd of={pack} conv=notrunc seek=10 bs=1")
+        # Its first blob's nonce, which is random: a single byte might be what it was.
+        damage = f"chmod u+w {pack}; printf %s {'x' * 16} | dd of={pack} conv=notrunc bs=16"
+        docker("exec", agent.name, "sh", "-c", damage)
         call = agent.call("check", "--read-data-subset", "100%")
         assert call.exit_code == 1
         assert not call.result["ok"]
@@ -633,12 +636,13 @@ class TestSecrets:
         agent.set_password("canary-repository-password")
         agent.configure(repository="/repository/canary")
         agent.ok("init")
-        shop.wrap("pg_dump", SLOW_DUMP)
+        shop.wrap("pg_dump", HELD_DUMP)
         process = agent.start_call("backup", "--db", shop.name)
         wait_until(shop.reached, "a dump runs")
         every_argv = 'for p in /proc/[0-9]*; do tr "\\0" " " < $p/cmdline 2>/dev/null; echo; done'
         shown = [docker("exec", name, "sh", "-c", every_argv).stdout for name in (agent.name, shop.name)]
         shown.append(docker("inspect", agent.name).stdout)
+        shop.let_go()
         call = finish(process)
         shop.unwrap("pg_dump")
         shown += [call.output, docker("logs", agent.name).stdout]

@@ -71,6 +71,7 @@ def human(agent: AgentContainer) -> str:
     return done.stdout
 
 
+@pytest.mark.usefixtures("unlabelled")
 def test_a_healthy_installation_has_nothing_that_failed(patient: AgentContainer, prefix: str) -> None:
     before = files_of_repository(patient)
     call = patient.call("doctor")
@@ -81,7 +82,7 @@ def test_a_healthy_installation_has_nothing_that_failed(patient: AgentContainer,
     assert found["containers"]["seen"] == f"1 container to back up: {prefix}-shop-db."
     assert found["servers"]["details"][0].startswith(f"{prefix}-shop-db: PostgreSQL 17")
     assert found["repository"]["verdict"] == found["locks"]["verdict"] == found["versions"]["verdict"] == "ok"
-    assert "The schedule runs (0 3 * * *)" in found["schedule"]["seen"]
+    assert f"The schedule runs ({patient.config['schedule']})" in found["schedule"]["seen"]
     assert found["notifications"]["verdict"] == "warning"
     # The look that had to be refused is no attempt of anybody's, and nothing was changed.
     refused = refused_by_proxy(patient)

@@ -444,10 +444,10 @@ class TestThrowawayContainer:
         tmpfs = {"/var/lib/postgresql/data": 1 << 28, "/run/postgresql": 1 << 20}
         environment = {"POSTGRES_PASSWORD": "x", "PGDATA": "/var/lib/postgresql/data/drill"}
         name = f"scalr-backup-drill-test-{secrets.token_hex(4)}"
-        container = engine.create_throwaway(Throwaway(name, image, (), environment, {}, tmpfs, 1 << 29, 3))
+        container = engine.create_throwaway(Throwaway(name, image, (), environment, {}, tmpfs, 1 << 29, 20))
         engine.start_throwaway(container)
         assert docker("ps", "--quiet", "--filter", f"name={name}").stdout
-        wait_until(lambda: not docker("ps", "--all", "--quiet", "--filter", f"name={name}").stdout, "it is gone", 60)
+        wait_until(lambda: not docker("ps", "--all", "--quiet", "--filter", f"name={name}").stdout, "it is gone")
 
     @pytest.mark.parametrize(
         "instructions",

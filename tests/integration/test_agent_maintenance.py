@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from scalr_backup.core.logs import FIELDS, LEVEL_MEANINGS
 
-from tests.support.containers import AgentContainer, DatabaseContainer, docker, finish, wait_until
+from tests.support.containers import WAIT, AgentContainer, DatabaseContainer, docker, far_hour, finish, wait_until
 from tests.support.drills import drill
 
 MakeDatabase = Callable[..., DatabaseContainer]
@@ -32,8 +33,9 @@ CREATE TABLE customers (id int PRIMARY KEY, name text NOT NULL);
 INSERT INTO customers SELECT i, '{SECRETS["row"]} ' || md5(i::text) FROM generate_series(1, 20000) AS i;
 """
 KEEP = {"last": 2, "daily": 0, "weekly": 0, "monthly": 0}
-# A dump that stops halfway for as long as a bar needs to be drawn.
-HALTING_DUMP = '"$real" "$@" | { head -c 400000; touch /tmp/reached; sleep 4; cat; }'
+# A dump that stops halfway until it is let go.
+HALTING_DUMP = f'"$real" "$@" | {{ head -c 400000; {WAIT}; cat; }}'
+FAILING_DUMP = "echo 'pg_dump: error: no' >&2; exit 1"
 EVERY_ARGUMENT = 'for p in /proc/[0-9]*; do tr "\\0" " " < $p/cmdline 2>/dev/null; echo; done'
 
 
@@ -98,17 +100,19 @@ def town(
     agent.set_environment(AWS_SECRET_ACCESS_KEY=SECRETS["store"])
     agent.set_secret("notify", f"json://localhost:9/{SECRETS['notify']}\n")
     agent.set_secret("heartbeat", f"http://localhost:9/{SECRETS['heartbeat']}")
-    agent.configure(schedule="0 3 * * *", prune_schedule="0 5 * * *", check_weeks=2, keep=KEEP)
+    agent.configure(prune_schedule=f"45 {far_hour()} * * *", check_weeks=2, keep=KEEP)
     try:
         agent.start()
         agent.ok("init")
         town = Town(agent, shop, broken)
         assert town.call("backup", "--db", shop.name, "--reason", "nightly")["ok"]
-        broken.wrap("pg_dump", "touch /tmp/reached; sleep 3; echo 'pg_dump: error: no' >&2; exit 1")
+        broken.wrap("pg_dump", f"{WAIT}; {FAILING_DUMP}")
         process = agent.start_call("backup", "--reason", "nightly")
         wait_until(broken.reached, "a dump runs")
         town.look()
+        broken.let_go()
         failing = finish(process)
+        broken.wrap("pg_dump", FAILING_DUMP)
         assert failing.exit_code == 3
         town.shown.append(failing.output)
         assert town.call("restore", "--db", shop.name, "--confirm", shop.name)["ok"]
@@ -146,6 +150,7 @@ class TestTheSchedule:
         wait_until(town.shop.reached, "a dump runs")
         before = town.state()["maintenance"]
         check, prune = town.call("check", "--scheduled"), town.call("prune", "--scheduled")
+        town.shop.let_go()
         assert finish(process).exit_code == 0
         town.shop.unwrap("pg_dump")
         assert check["ok"]
@@ -167,7 +172,9 @@ class TestTheSchedule:
     def test_a_damaged_pack_is_found_by_the_part_that_it_is_in_and_on_record(self, town: Town) -> None:
         good = town.maintenance("check")
         pack = min(town.packs())
-        damage = f"cp -p {pack} /tmp/pack && chmod u+w {pack} && printf x | dd of={pack} conv=notrunc seek=10 bs=1"
+        # Its first blob's nonce, which is random: a single byte might be what it was.
+        overwrite = f"printf %s {'x' * 16} | dd of={pack} conv=notrunc bs=16"
+        damage = f"cp -p {pack} /tmp/pack && chmod u+w {pack} && {overwrite}"
         docker("exec", town.agent.name, "sh", "-c", damage)
         try:
             results = [town.call("check", "--scheduled") for _part in range(2)]
@@ -231,17 +238,27 @@ class TestWhatIsSeen:
         ).stdout
         assert on_terminal.startswith(("\x1b[1;32mSafe", "\x1b[1;31mNOT SAFE"))
 
-    def test_on_a_terminal_a_dump_is_a_bar_with_an_end(self, town: Town) -> None:
-        town.shop.wrap("pg_dump", HALTING_DUMP)
-        drawn = docker(
-            "exec", "-t", "-e", "TERM=xterm-256color", "-e", "COLUMNS=140", town.agent.name, "scalr-backup",
+    def test_on_a_terminal_a_dump_is_a_bar_with_an_end(self, town: Town, tmp_path: Path) -> None:
+        drawn = tmp_path / "drawn"
+        command = [
+            "docker", "exec", "-t", "-e", "TERM=xterm-256color", "-e", "COLUMNS=140", town.agent.name, "scalr-backup",
             "backup", "--db", town.shop.name,
-        ).stdout  # fmt: skip
-        town.shop.unwrap("pg_dump")
-        words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)
-        assert re.search(rf"dump {town.shop.name}/shop .* of [\d.]+ KiB \(\d+ %\)", words), words
+        ]  # fmt: skip
+
+        def is_drawn() -> bool:
+            words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.read_text())
+            return re.search(rf"dump {town.shop.name}/shop .* of [\d.]+ KiB \(\d+ %\)", words) is not None
+
+        town.shop.wrap("pg_dump", HALTING_DUMP)
+        with drawn.open("w") as file, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file) as running:
+            try:
+                wait_until(is_drawn, "a bar is drawn")
+            finally:
+                town.shop.let_go()
+                town.shop.unwrap("pg_dump")
+            assert running.wait(timeout=300) == 0
         # How many lines are drawn is chance; that they are erased and drawn again is not.
-        assert "\x1b[2K" in drawn, "it is drawn in its own place"
+        assert "\x1b[2K" in drawn.read_text(), "it is drawn in its own place"
 
 
 # Messages and heartbeats leave in their own time, beside whatever runs then.
@@ -283,13 +300,14 @@ def test_no_secret_shows_in_anything_that_was_printed_logged_or_shown(town: Town
 
 
 def test_a_new_schedule_that_cannot_happen_is_refused_and_the_old_one_stays(town: Town) -> None:
+    before = town.agent.config["check_schedule"]
     town.agent.configure(check_schedule="0 0 30 2 *")
     try:
         wait_until(
             lambda: any("check_schedule" in str(line.get("reason")) for line in town.agent.log_lines()), "it is refused"
         )
     finally:
-        town.agent.configure(check_schedule="30 4 * * 0")
+        town.agent.configure(check_schedule=before)
     refused = docker(
         "run", "--rm", "-i", "--network", "none", town.agent.image, "validate", "--json",
         stdin=json.dumps({**town.agent.config, "check_schedule": "0 0 30 2 *"}), check=False,

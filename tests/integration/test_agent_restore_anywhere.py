@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -416,7 +417,7 @@ def test_snapshots_by_run_and_by_tag_and_old_ones(town: Town) -> None:
         "export RESTIC_REPOSITORY=/repository RESTIC_CACHE_DIR=/var/cache/scalr-backup/restic HOME=/tmp "
         "RESTIC_PASSWORD_FILE=/run/secrets/scalr-backup/password; "
         f"restic dump {town.shop} {path} | restic backup --quiet --stdin --stdin-filename {path} --host test-host "
-        f"--tag {town.home.name} --tag ancient --time '2026-01-02 03:04:05'"
+        f"--tag {town.home.name} --tag ancient --time '{datetime.now(UTC) - timedelta(days=333):%Y-%m-%d %H:%M:%S}'"
     )
     docker("exec", town.agent.name, "sh", "-c", script)
     old = chosen("tag=ancient")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import AgentContainer, DatabaseContainer, docker, wait_until
+from tests.support.containers import WAIT, AgentContainer, DatabaseContainer, docker, wait_until
 from tests.support.pager import TOKEN, Pager
 
 pytestmark = pytest.mark.timeout(600)
@@ -32,6 +32,7 @@ def night(agent: AgentContainer, make_database: MakeDatabase, pager: Pager) -> C
     agent.configure(notify_events=["failure", "warning", "recovery"])
 
 
+@pytest.mark.usefixtures("unlabelled")
 def test_every_failure_is_told_with_what_to_run_and_so_is_its_end(
     agent: AgentContainer, make_database: MakeDatabase, pager: Pager, checkout: Path, night: None
 ) -> None:
@@ -113,7 +114,7 @@ def test_a_scheduled_pass_that_hangs_pages_while_it_does_and_the_dead_mans_switc
 ) -> None:
     database = make_database("pulse")
     database.sql("CREATE TABLE t AS SELECT 1 AS n")
-    database.wrap("pg_dump", 'touch /tmp/reached; while [ -e /tmp/reached ]; do sleep 0.1; done; exec $real "$@"')
+    database.wrap("pg_dump", f'{WAIT}; exec $real "$@"')
     agent.set_secret("heartbeat", pager.switch)
     agent.configure(schedule="* * * * *", containers=[database.name])
     wait_until(database.reached, "the next minute's pass hangs", 100)
@@ -130,7 +131,7 @@ def test_a_scheduled_pass_that_hangs_pages_while_it_does_and_the_dead_mans_switc
     assert "\nRun next: docker logs --tail 50 scalr-backup\n" in long["message"]
     assert len(pager.beats) == 1
 
-    docker("exec", database.name, "rm", "/tmp/reached")
+    database.let_go()
     wait_until(lambda: len(pager.beats) >= 2, "it has ended")
     (start, _nothing), (end, summary) = pager.beats[:2]
     assert start.startswith("/start?rid=")

@@ -23,6 +23,7 @@ import pytest
 
 from tests.support.containers import AgentContainer, Call, DatabaseContainer, docker, parse_call
 from tests.support.stores import BUCKET, RestStore, S3Store, StoreNetwork, store_network
+from tests.support.turns import trusted_place
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -290,14 +291,13 @@ def siege(
     kind = request.param.__name__.lower()
     database = make_database(kind)
     agent = AgentContainer(tmp_path_factory.mktemp(kind) / "agent", [database.name], agent_image)
-    with store_network() as network:
+    with trusted_place(), store_network() as network:
         try:
             agent.start()
             network.connect(agent.name)
             yield request.param(agent, database, network)
         finally:
             agent.remove()
-            docker("volume", "rm", "--force", "scalr-backup-prune", "scalr-backup-prune-cache", check=False)
 
 
 class TestTheHostInTheWrongHands:

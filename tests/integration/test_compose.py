@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.containers import STAND_INS, DatabaseContainer, docker, wait_until
+from tests.support.containers import STAND_INS, DatabaseContainer, docker, far_hour, wait_until
 from tests.support.documented import documented
 from tests.support.terminal import Answer, on_terminal
 
@@ -154,6 +154,8 @@ def test_first_backup_damage_and_first_restore(newcomer: Newcomer, shop: Databas
         BACKUP_KEEP='{"daily": 14, "monthly": 12}',
         BACKUP_REPOSITORY_ON_HOST_ACCEPTED="true",
         BACKUP_REPORT_UNMATCHED="false",
+        BACKUP_SCHEDULE=f"0 {far_hour()} * * *",
+        BACKUP_CHECK_SCHEDULE=f"30 {far_hour()} * * 0",
         BACKUP_DIRECTORY=str(newcomer.home),
         BACKUP_IMAGE=newcomer.image,
         **{f"BACKUP_{name}": image for name, image in STAND_INS.items()},
@@ -193,6 +195,7 @@ def test_first_backup_damage_and_first_restore(newcomer: Newcomer, shop: Databas
     assert password not in everything
 
 
+@pytest.mark.usefixtures("unlabelled")
 def test_the_proxy_has_its_rules_from_the_file_and_not_from_the_agent(
     newcomer: Newcomer, shop: DatabaseContainer
 ) -> None:

@@ -25,16 +25,15 @@ from scalr_backup.tools.docker.throwaways import Throwaways
 from tests.support.containers import AgentContainer, DatabaseContainer, docker, wait_until
 from tests.support.drills import end_drills, idle_drill, proxies_of
 from tests.support.registry import registry
+from tests.support.taken import CONNECTED
 
 pytestmark = pytest.mark.timeout(300)
 
 # Runs in the drill's container. Reads calls, prints status and text of each answer.
 CALLER = r"""
-import json, os, socket, sys
+import json, sys
 for method, path, body in json.load(sys.stdin):
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(20)
-    connection.connect(os.environ["DOCKER_HOST"].removeprefix("unix://"))
+    connection = connected(20)
     head = f"{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/json\r\n"
     connection.sendall(f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode())
     answer = b""
@@ -125,7 +124,7 @@ class Taken:
     def ask(self, *calls: tuple[str, ...]) -> list[tuple[int, str]]:
         """Make calls out of the drill's container: method, path, and a body where there is one."""
         whole = [(*call, "")[:3] for call in calls]
-        done = docker("exec", "-i", self.name, "python3", "-c", CALLER, stdin=json.dumps(whole))
+        done = docker("exec", "-i", self.name, "python3", "-c", CONNECTED + CALLER, stdin=json.dumps(whole))
         answers = [tuple(json.loads(line)) for line in done.stdout.splitlines()]
         assert len(answers) == len(calls), done.stderr
         return answers

@@ -11,8 +11,6 @@ import pytest
 
 from tests.support.containers import AgentContainer, DatabaseContainer, docker, wait_until
 
-# None of its passes comes due while the test makes its own.
-HOURLY = f"{(datetime.now(UTC).minute + 40) % 60} * * * *"
 NOTHING = {"last": 0, "hourly": 0, "daily": 0, "weekly": 0, "monthly": 0, "yearly": 0}
 
 # Sets back by so many minutes when everything was last good, as if no pass had come since; the schedule is an old one.
@@ -36,13 +34,15 @@ class Hourly:
 
     def __init__(self, agent: AgentContainer, database: DatabaseContainer) -> None:
         self.agent, self.database = agent, database
+        # None of its passes comes due while the tests make their own.
+        self.schedule = f"{(datetime.now(UTC).minute + 40) % 60} * * * *"
         self.configure({"hourly": 3})
         events = lambda: {line["event"] for line in agent.log_lines()}  # noqa: E731
         wait_until(lambda: "The configuration has changed." in events(), "the agent has noticed the schedule")
 
     def configure(self, keep: dict[str, int]) -> None:
         """Back up every hour, with these rules."""
-        self.agent.configure(schedule=HOURLY, keep={**NOTHING, **keep})
+        self.agent.configure(schedule=self.schedule, keep={**NOTHING, **keep})
 
     def plant(self, moment: datetime, name: str) -> None:
         """Add the snapshot of an earlier hour, as a pass of then would have."""
@@ -112,20 +112,20 @@ def stays(moments: list[datetime]) -> list[datetime]:
 def test_an_hourly_host_is_judged_by_the_hour(host: Hourly) -> None:
     host.agent.ok("backup", "--reason", "nightly", "--db", host.database.name)
     status = host.status()
-    assert (status["schedule"], status["schedule_interval_seconds"]) == (HOURLY, 3600)
+    assert (status["schedule"], status["schedule_interval_seconds"]) == (host.schedule, 3600)
     assert status["healthy"], status["problems"]
     [judged] = status["databases"]
     may_be = datetime.fromisoformat(judged["overdue_at"]) - datetime.fromisoformat(judged["last_success"])
     assert timedelta(minutes=90) <= may_be <= timedelta(minutes=91)
     said = host.agent.ok("health")["summary"]
-    assert said == f"Good backups as young as the schedule {HOURLY} asks: all 1 database."
+    assert said == f"Good backups as young as the schedule {host.schedule} asks: all 1 database."
 
     host.age(80)
     assert host.agent.call("health").exit_code == 0
     host.age(15)
     assert host.agent.call("health").exit_code == 1
     [finding] = [one for one in host.status()["findings"] if one["code"] == "backup_too_old"]
-    assert f"due since (schedule {HOURLY})" in finding["message"]
+    assert f"due since (schedule {host.schedule})" in finding["message"]
 
 
 def test_an_hourly_host_says_if_its_rules_throw_hours_away(host: Hourly) -> None:

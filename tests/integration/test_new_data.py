@@ -143,7 +143,7 @@ def test_what_is_new_is_shown_and_order_that_does_not_pay_is_given_up_and_tried_
     assert metrics(watched)["database_row_order_pays"] == 0
     said = docker("exec", watched.name, "scalr-backup", "status").stdout
     assert f"{database.name}/postgres: {order['why_not']}." in " ".join(said.split())
-    (container,) = watched.ok("discover", "--row-order")["containers"]
+    (container,) = watched.ok("discover", "--row-order", "--db", database.name)["containers"]
     assert container["databases"][0]["row_order"]["why_not"] == order["why_not"]
 
     # So the next one is dumped as it lies. That makes all of it new once more, which is no bad night.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import build_agent_image, docker, wait_until
+from tests.support.containers import build_agent_image, docker, far_hour, wait_until
 from tests.support.controller import CHECKOUT, Controller
 
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(1800)]
@@ -123,6 +123,8 @@ def controller_of(machine: Machine, directory: Path, **variables: object) -> Ite
         "backup_password_directory": str(directory / "passwords"),
         "backup_repository_on_host_accepted": True,
         "backup_drill": False,
+        "backup_schedule": f"0 {far_hour()} * * *",
+        "backup_check_schedule": f"30 {far_hour()} * * 0",
         **variables,
     }
     controller.inventory.write_text(json.dumps({"all": {"hosts": {machine.name: host}, "vars": known}}))

@@ -7,7 +7,6 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
@@ -18,6 +17,7 @@ from scalr_backup.core.config import Config
 
 from tests.support.containers import AgentContainer, DatabaseContainer, docker, wait_until
 from tests.support.taken import House
+from tests.support.turns import labelled
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -184,7 +184,8 @@ BODIES = [
 def house(
     agent_image: str, prefix: str, make_database: MakeDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
-    database = make_database("shop")
+    # On a file system of its own: how much is free there changes only by what it does itself.
+    database = make_database("shop", options=["--tmpfs", "/var/lib/postgresql/data:size=512m"])
     database.sql(SHOP)
     agent = AgentContainer(tmp_path_factory.mktemp("house") / "agent", [f"{prefix}-*-db"], agent_image, proxied=True)
     agent.configure(exclude=[f"{prefix}-scratch-*"])
@@ -199,17 +200,6 @@ def house(
     finally:
         agent.remove()
         docker("rm", "--force", "--volumes", *(f"{prefix}-{name}" for name in others))
-
-
-@contextmanager
-def labelled(prefix: str) -> Iterator[str]:
-    """A container that the label includes, for a moment: it is one of every agent's on this machine."""
-    name = f"{prefix}-labelled"
-    docker("create", "--name", name, "--label", "scalr.backup=true", "debian:trixie-slim", "sleep", "3600")
-    try:
-        yield name
-    finally:
-        docker("rm", "--force", name)
 
 
 def test_refuses_every_other_call_of_the_engine_and_logs_it(house: House) -> None:
@@ -248,7 +238,7 @@ def test_looks_and_runs_commands_in_database_containers_only(house: House, prefi
     identity = docker("inspect", "--format", "{{.Id}}", house.database.name).stdout.strip()
     other = docker("inspect", "--format", "{{.Id}}", house.web).stdout.strip()
     assert statuses(house.database.name) == (200, 201)
-    with labelled(prefix) as container:
+    with labelled(f"{prefix}-labelled", "debian:trixie-slim") as container:
         # It does not run, and the engine itself says so.
         assert statuses(container) == (200, 409)
     assert statuses(identity) == (200, 201)

@@ -239,7 +239,7 @@ def test_only_an_exec_that_was_created_here_is_started_and_only_once(house: Hous
 
     # A proxy that has just started knows of none.
     docker("restart", "--time", "5", str(house.agent.proxy))
-    assert house.agent.ok("discover")["containers"][0]["status"] == "ok"
+    assert house.agent.ok("discover", "--db", house.database.name)["containers"][0]["status"] == "ok"
     assert house.ask(("POST", f"/v1.41/exec/{ours[1]}/start", [JSON_TYPE], start))[0].status == 403
 
 
@@ -389,7 +389,7 @@ def test_the_proxy_and_the_agent_say_the_same_of_every_kind_of_power(house: Hous
 def test_counts_what_it_refuses_and_nothing_of_what_the_agent_does(house: House) -> None:
     nothing = {"call": 0, "container": 0, "look": 0, "exec": 0, "unjudged": 0}
     docker("restart", "--time", "5", str(house.agent.proxy))
-    assert house.agent.ok("discover")["containers"][0]["status"] == "ok"
+    assert house.agent.ok("discover", "--db", house.database.name)["containers"][0]["status"] == "ok"
     house.agent.ok("backup", "--db", house.database.name)
     assert house.refused() == nothing
 

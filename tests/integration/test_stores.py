@@ -465,4 +465,6 @@ def test_a_store_that_dies_is_given_up_in_time(agent: AgentContainer, stores: St
     assert call.error["code"] == "repository_unreachable"
     assert "did not answer within 5 s while listing the snapshots" in call.error["message"]
     assert stores.rest.address in call.error["message"]
+    # What the verb needs itself may take longer, as it makes a repository with little of a processor.
+    agent.configure(answer_seconds=120)
     wait_until(lambda: agent.call("init").exit_code == 0, "the store is back")

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.scalr.backup.plugins.module_utils._agent import Agent
 
 from tests.support.containers import docker
+from tests.support.turns import trusted_place
 
 SECRETS = {"password": "canary of the repository", "environment": {"RESTIC_REST_PASSWORD": "canary of the store"}}
 FORGET = ["forget", "--from-host=web1", "--from-secrets", "--keep=daily=1", "--json"]
@@ -75,9 +76,10 @@ def container(agent_image: str, tmp_path: Path) -> Iterator[Callable[[str], Cont
         started.append(Container(agent_image, address, tmp_path))
         return started[-1]
 
-    yield start
-    for one in started:
-        one.end()
+    with trusted_place():
+        yield start
+        for one in started:
+            one.end()
 
 
 @pytest.mark.parametrize(

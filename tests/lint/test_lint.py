@@ -73,6 +73,7 @@ def test_finds_nothing(tool: str, checkout: Path) -> None:
         pytest.fail(f"{tool} has something to say:\n{done.stdout}\n{done.stderr}", pytrace=False)
 
 
+@pytest.mark.timeout(1800)
 def test_ansible_test_finds_nothing(checkout: Path) -> None:
     """On the collection as it is built: what Galaxy and Automation Hub ask for."""
     done = subprocess.run([checkout / "tests" / "sanity" / "run"], check=False, capture_output=True, text=True)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ NSENTER = shutil.which("nsenter") if SOCKET == _AT_SOCKET else None
 # Each process that Docker starts in a container costs its filter of system calls anew, a fifth of what the start costs, and
 # the agent starts many in databases. It accepts such containers; molecule's and the demonstration's databases have the filter.
 UNFILTERED = ("--security-opt", "seccomp=unconfined")
+# Part of a script that wraps a program of a database container: it says how far it is, and waits until it is let go.
+WAIT = "touch /tmp/reached; while [ ! -e /tmp/go-on ]; do sleep 0.1; done"
 
 
 def docker(
@@ -122,6 +125,11 @@ def gateway_of(network: str) -> str:
 def socket_group() -> str:
     """The group of Docker's socket, which whoever is not root needs to speak to it."""
     return str(Path(SOCKET).stat().st_gid)
+
+
+def far_hour() -> int:
+    """The hour (UTC) that is as far away as any: what is scheduled then does not begin by itself while tests run."""
+    return (datetime.now(UTC).hour + 12) % 24
 
 
 def wait_until(condition: Any, what: str, seconds: float = 180) -> None:
@@ -219,17 +227,21 @@ class DatabaseContainer:
     def wrap(self, program: str, script: str) -> None:
         """Put a shell script before a client program of the container; ``$real`` is the program itself.
 
-        The script may ``touch /tmp/reached`` to tell the test how far it is.
+        The script may ``touch /tmp/reached`` to tell the test how far it is, and wait there as ``WAIT`` does.
         """
         find_real = f"type -aP {program} | grep -v ^/usr/local/sbin | head -1"
         place = f"/usr/local/sbin/{program}"
-        docker("exec", self.name, "rm", "-f", "/tmp/reached")
+        docker("exec", self.name, "rm", "-f", "/tmp/reached", "/tmp/go-on")
         write = f"cat > {place} && chmod 755 {place}"
         docker("exec", "-i", self.name, "sh", "-c", write, stdin=f"#!/bin/bash\nreal=$({find_real})\n{script}\n")
 
     def reached(self) -> bool:
         """Whether a wrapping script has come to its mark."""
         return inside(self.name, "test", "-e", "/tmp/reached", check=False).returncode == 0
+
+    def let_go(self) -> None:
+        """Let wrapping scripts go on that wait, and those to come; until the next one is put there."""
+        inside(self.name, "touch", "/tmp/go-on")
 
     def unwrap(self, program: str) -> None:
         """Take the script away."""
@@ -290,6 +302,9 @@ class AgentContainer:
             "report_unmatched": False,
             # A server that does not answer is often what a test is about: only where it is one that starts, it is waited for.
             "start_wait_seconds": 0,
+            # What begins by itself would be in a test's way.
+            "schedule": f"0 {far_hour()} * * *",
+            "check_schedule": f"30 {far_hour()} * * 0",
         }
         self._has_repository = False
         self._config_directory = directory / "config"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.containers import STAND_INS, docker
+from tests.support.containers import STAND_INS, docker, far_hour
 from tests.support.terminal import Answer, on_terminal
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -39,6 +39,15 @@ _STATE_VOLUME = f"{AGENT}-state"
 _PARKED = "scalr-test-parked"
 _PARKED_PROXY = f"{_PARKED}-socket-proxy"
 _LOCK = Path(tempfile.gettempdir()) / "scalr-test-agent.lock"
+# One hour for all inventories of a run, so that a second run of a playbook changes nothing.
+_HOUR = far_hour()
+# No test makes this machine start drills or passes by itself, and what other tests run is nobody's business here.
+_UNDISTURBED = {
+    "backup_drill": False,
+    "backup_schedule": f"0 {_HOUR} * * *",
+    "backup_check_schedule": f"30 {_HOUR} * * 0",
+    "backup_report_unmatched": False,
+}
 
 
 def stand_ins() -> dict[str, str]:
@@ -92,8 +101,7 @@ class Controller:
         self.directory.mkdir(parents=True, exist_ok=True)
         host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = self.directory / name
-        # No test makes this machine start drills by itself, on some day, and what other tests run is nobody's business here.
-        variables = {"backup_drill": False, "backup_report_unmatched": False, **stand_ins(), **self.variables}
+        variables = {**_UNDISTURBED, **stand_ins(), **self.variables}
         # JSON is YAML, and a password needs no quoting rules of our own.
         inventory.write_text(json.dumps({"all": {"hosts": dict.fromkeys(hosts, host), "vars": variables}}))
         return inventory

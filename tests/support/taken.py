@@ -9,13 +9,24 @@ from typing import Any
 
 from tests.support.containers import AgentContainer, DatabaseContainer, docker
 
+# Goes before a script, which then connects to the proxy, also to one that has just started.
+CONNECTED = r"""
+import os, socket, time
+def connected(seconds):
+    for _attempt in range(200):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(seconds)
+        if connection.connect_ex(os.environ["DOCKER_HOST"].removeprefix("unix://")) == 0:
+            return connection
+        connection.close()
+        time.sleep(0.1)
+    raise SystemExit("The proxy does not listen.")
+"""
 # Runs in the agent's container, with all that somebody has who took it over. Reads calls, prints how each was answered.
 CALLER = r"""
-import json, os, socket, sys
+import json, sys
 for method, path, headers, body in json.load(sys.stdin):
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(3 if "/events" in path else 20)  # events never end by themselves
-    connection.connect(os.environ["DOCKER_HOST"].removeprefix("unix://"))
+    connection = connected(3 if "/events" in path else 20)  # events never end by themselves
     head = f"{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n" if method else path
     if method and not any(name.lower() in ("content-length", "transfer-encoding") for name, _ in headers):
         headers.append(["Content-Length", str(len(body.encode()))])
@@ -59,7 +70,7 @@ class House:
     def ask(self, *calls: tuple[str, str] | tuple[str, str, list[list[str]], str]) -> list[Answer]:
         """Make calls out of the agent's container: method, path, and headers and a body where there are."""
         whole = [(*call, [], "")[:4] if len(call) == 2 else call for call in calls]
-        done = docker("exec", "-i", self.agent.name, "python3", "-c", CALLER, stdin=json.dumps(whole))
+        done = docker("exec", "-i", self.agent.name, "python3", "-c", CONNECTED + CALLER, stdin=json.dumps(whole))
         texts = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(texts) == len(calls), done.stderr
         return [Answer(int((re.match(r"HTTP/1.1 (\d+)", text) or ["", "0"])[1]), text) for text in texts]
