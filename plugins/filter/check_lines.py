@@ -15,6 +15,7 @@ short_description: Show the outcome of all hosts' checks
 version_added: 0.4.0
 description:
   - Returns a table of all repositories, damaged ones first, and the number of hosts per outcome.
+  - A host whose answer cannot be read is a failure, with the reason.
 options:
   _input:
     description: The hosts. Each has its name as C(host), and C(outcome), C(failure) and C(read), how much of the data was read back.

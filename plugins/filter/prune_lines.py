@@ -15,6 +15,7 @@ short_description: Show the outcome of retention on all hosts
 version_added: 0.4.0
 description:
   - Returns a table of all hosts, failures first, and the number of hosts per outcome.
+  - A host whose answer cannot be read is a failure, with the reason.
 positional: _input, check_mode
 options:
   _input:

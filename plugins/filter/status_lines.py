@@ -15,6 +15,7 @@ short_description: Show the backup status of all hosts
 version_added: 0.4.0
 description:
   - Returns a table of all databases and one of all hosts, the worst first, what to do, and the number of hosts per outcome.
+  - A host whose answer cannot be read is one without an answer, with the reason.
 options:
   _input:
     description: The hosts. Each has its name as C(host), and C(outcome), C(rows), C(next_pass), C(summary), C(findings) and C(kept).

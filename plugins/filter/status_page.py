@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,6 +18,7 @@ description:
   - Turns the answers of a fleet's hosts into one HTML document, with the health of the fleet, a calendar of
     nights for every database, the snapshots it can be restored from, how much is stored and how it grows, drills, and what to do about each problem.
   - The document is self-contained. Its policy forbids it to load or send anything.
+  - A host whose answer cannot be read is shown as one that gave none, with the reason.
 options:
   _input:
     description:
@@ -28,7 +29,7 @@ options:
     elements: dict
     required: true
   now:
-    description: The time of the page, in ISO 8601. Defaults to the controller's clock.
+    description: The time of the page, in ISO 8601 with its time zone. Defaults to the controller's clock.
     type: str
   name:
     description: The fleet's name, for the page's title and header.
@@ -57,17 +58,22 @@ _value:
 def status_page(answers: list[dict[str, Any]], now: str | None = None, name: str = "") -> str:
     """The page about a fleet."""
     # Ansible loads every filter of a collection in every task that uses one of them: what draws pages is half of that.
+    from ansible_collections.scalr.backup.plugins.plugin_utils._legible import each_for_itself  # noqa: PLC0415
     from ansible_collections.scalr.backup.plugins.plugin_utils._status_figures import fleet  # noqa: PLC0415
     from ansible_collections.scalr.backup.plugins.plugin_utils._status_nights import instant  # noqa: PLC0415
     from ansible_collections.scalr.backup.plugins.plugin_utils._status_page import page  # noqa: PLC0415
 
     moment = instant(now) if now else datetime.now(timezone.utc)
     try:
-        return page(fleet(answers, moment, name))
+        return each_for_itself(lambda shown: page(fleet(shown, moment, name)), answers, _silent)
     except (KeyError, TypeError, ValueError) as error:
         raise AnsibleFilterError(
             f"Failed to build the page from the hosts' answers: {type(error).__name__}: {error}"
         ) from error
+
+
+def _silent(answer: Mapping[str, Any], why: str) -> dict[str, Any]:
+    return {"name": answer["name"], "outcome": "without an answer", "summary": why}
 
 
 class FilterModule:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,10 @@ class AgentError(Exception):
         self.data: dict[str, Any] = data or {}
 
 
+class _OddNumberError(Exception):
+    """A number in an answer that is none. Its text is what stands there."""
+
+
 class Agent:
     """The agent on this host."""
 
@@ -152,14 +157,20 @@ class Agent:
         ``progress_file`` is a file for the agent's output so far; it is removed at the end.
 
         Raises AgentError with the agent's own sentence if the verb failed, and with one of ours if the agent could not be
-        called.
+        called. An answer that cannot be read fails the module, whatever else the module knows.
         """
         docker = self._docker()
         enter = self._alone(docker, image) if image else self._enter(docker, apart, stdin is not None, database_image)
         command = [*enter, verb, *arguments, "--json"]
         rc, stdout, stderr = self._run(command, stdin, progress_file)
 
-        result = _last_result(stdout)
+        try:
+            result = _last_result(stdout)
+        except _OddNumberError as odd:
+            self._module.fail_json(
+                msg=f"The agent's answer to {verb} cannot be read, because a number in it is {odd}: run site.yml, which updates "
+                "the agent."
+            )
         if result is None:
             raise AgentError(self._why_no_result(docker, verb, rc, stderr))
 
@@ -416,12 +427,20 @@ def _last_result(stdout: str) -> dict[str, Any] | None:
     # Not splitlines(): it also splits at characters that JSON may contain unescaped.
     lines = stdout.strip().split("\n")
     try:
-        event = json.loads(lines[-1])
+        event = json.loads(lines[-1], parse_float=_finite, parse_constant=_finite)
     except ValueError:
         return None
     if not isinstance(event, dict) or event.get("event") != "result":
         return None
     return event
+
+
+def _finite(said: str) -> float:
+    """A number of JSON's; Python also takes words for one, and a number of any size for infinity."""
+    number = float(said)
+    if not math.isfinite(number):
+        raise _OddNumberError(said[:_TAIL_CHARACTERS])
+    return number
 
 
 def _tail(stderr: str) -> str:

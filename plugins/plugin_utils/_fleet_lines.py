@@ -7,22 +7,28 @@
 """The playbooks' final report on all hosts: a table, the worst first, and the number of hosts per outcome.
 
 Each host is a mapping of its name, ``host``, and of the playbook's facts about it. A host that has none of them, because its
-run ended before anything was noted, counts as one that gave no answer: it must not cost the others their report.
+run ended before anything was noted, or whose answer cannot be read, counts as one that gave none: it must not cost the others
+their report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 
 from ansible_collections.scalr.backup.plugins.filter.duration import duration
 from ansible_collections.scalr.backup.plugins.filter.tally import tally
 from ansible_collections.scalr.backup.plugins.filter.text_table import text_table
+from ansible_collections.scalr.backup.plugins.plugin_utils._findings import severities
+from ansible_collections.scalr.backup.plugins.plugin_utils._legible import each_for_itself
 from ansible_collections.scalr.backup.plugins.plugin_utils._terminal import prose
 from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_age, human_bytes, whole_percent
 
 Record = Mapping[str, Any]
 Row = list[object]
+_Options = ParamSpec("_Options")
+_LinesOf = Callable[Concatenate[Sequence[Record], _Options], list[str]]
 
 _FAILED = ("not reached", "failed")
 _NO_ANSWER = "The host gave no answer; its error is above."
@@ -33,6 +39,21 @@ def _noted(hosts: Iterable[Record], **otherwise: object) -> list[Record]:
     return [{"outcome": "failed", "failure": _NO_ANSWER, **otherwise, **host} for host in hosts]
 
 
+def _each_for_itself(lines_of: _LinesOf[_Options]) -> _LinesOf[_Options]:
+    """The same lines, in which a host whose answer cannot be read has no other row than its failure."""
+
+    @wraps(lines_of)
+    def lines(hosts: Sequence[Record], /, *arguments: _Options.args, **options: _Options.kwargs) -> list[str]:
+        return each_for_itself(lambda shown: lines_of(shown, *arguments, **options), hosts, _silent)
+
+    return lines
+
+
+def _silent(host: Record, why: str) -> Record:
+    return {"host": host["host"], "failure": why, "summary": why}
+
+
+@_each_for_itself
 def backup_lines(hosts: Sequence[Record]) -> list[str]:
     """What became of the backups: ``outcome``, ``rows``, ``failure`` and ``notes`` of each host."""
     hosts = _noted(hosts, rows=[], notes=[])
@@ -70,6 +91,7 @@ def _saved(host: str, row: Record) -> Row:
     ]
 
 
+@_each_for_itself
 def check_lines(hosts: Sequence[Record]) -> list[str]:
     """What became of the checks: ``outcome``, ``failure`` and ``read`` of each host."""
     hosts = _noted(hosts, read="")
@@ -78,6 +100,7 @@ def check_lines(hosts: Sequence[Record]) -> list[str]:
     return [*text_table(bad + good, ["HOST", "REPOSITORY", "DATA READ"]), *_counted(hosts, _FAILED)]
 
 
+@_each_for_itself
 def drill_lines(hosts: Sequence[Record], check_mode: bool = False) -> list[str]:
     """What became of the drills: ``outcome``, ``rows`` and ``failure`` of each host."""
     hosts = _noted(hosts, rows=[])
@@ -118,6 +141,7 @@ def _drilled(host: str, row: Record) -> Row:
     ]
 
 
+@_each_for_itself
 def prune_lines(hosts: Sequence[Record], check_mode: bool = False) -> list[str]:
     """What became of the rules: ``outcome``, ``failure``, ``removed``, ``kept`` and ``warnings`` of each host."""
     hosts = _noted(hosts, removed="", kept="", warnings=[])
@@ -150,15 +174,17 @@ def rotate_lines(hosts: Sequence[Record]) -> list[str]:
 
 # What a status is called, the worst first; what is not among them is well.
 _UNWELL = ("not reached", "without an answer", "not safe", "not complete")
+_GOOD = "ok"
 _HEALTHY = {"safe": "yes", "not complete": "partly", "nothing to back up": "", "waiting for the first pass": ""}
 
 
+@_each_for_itself
 def status_lines(hosts: Sequence[Record]) -> list[str]:
     """How well all hosts are: ``outcome``, ``rows``, ``next_pass``, ``summary``, ``findings`` and ``kept`` of each."""
     silent: dict[str, Any] = {"outcome": "without an answer", "summary": _NO_ANSWER, "next_pass": ""}
     hosts = _noted(hosts, **silent, rows=[], findings=[], kept=[])
     ordered = sorted(hosts, key=_how_bad)
-    rows = sorted(((host["host"], row) for host in ordered for row in host["rows"]), key=lambda pair: _urgency(pair[1]))
+    rows = sorted(((host, row) for host in ordered for row in host["rows"]), key=lambda pair: _urgency(*pair))
     header = ["HOST", "CONTAINER", "DATABASE", "STATE", "LAST BACKUP", "AGE", "DUMP", "NEW A NIGHT", "SNAPSHOT"]
     of_hosts = [
         [host["host"], _HEALTHY.get(host["outcome"], "NO"), host["next_pass"], host["summary"]] for host in ordered
@@ -183,27 +209,27 @@ def _how_bad(host: Record) -> int:
     return max(_UNWELL.index(outcome), 1) if outcome in _UNWELL else len(_UNWELL)
 
 
-def _urgency(row: Record) -> int:
-    """The place of a database in the order: lost, stale, not proven, good."""
+def _urgency(host: Record, row: Record) -> int:
+    """The place of a database in the order: lost, stale, not proven or with a failure of its container, good."""
     if not row.get("last_success"):
         return 0
     if not (row["ok"] and row.get("fresh", True)):
         return 1
-    return 3 if _drill_is_well(row) else 2
+    return 3 if _state(host, row) == _GOOD else 2
 
 
 def _drill_is_well(row: Record) -> bool:
     return bool((row.get("drill") or {}).get("ok", True))
 
 
-def _database(host: str, row: Record) -> Row:
+def _database(host: Record, row: Record) -> Row:
     """How well one database is."""
     drill = row.get("drill") or {}
     return [
-        host,
+        host["host"],
         row["container"],
         row["database"],
-        _state(row),
+        _state(host, row),
         _moment(row.get("last_success")),
         _if_known(human_age, row["age_seconds"]),
         _if_known(human_bytes, row.get("bytes_read")),
@@ -220,12 +246,14 @@ def _new_a_night(row: Record) -> str | None:
     return f"{human_bytes(night['bytes_added'])}, {whole_percent(night['share'] or 0)}" if night else None
 
 
-def _state(row: Record) -> str:
+def _state(host: Record, row: Record) -> str:
     if not row["ok"]:
         return str((row.get("error") or {}).get("message", "never backed up"))
     if not row.get("fresh", True):
         return "no recent backup"
-    return "ok" if _drill_is_well(row) else "drill failed"
+    if not _drill_is_well(row):
+        return "drill failed"
+    return "not safe, see below" if "failure" in severities(row, host["findings"]) else _GOOD
 
 
 def _fate(host: Record) -> str:

@@ -27,7 +27,7 @@ def rotation_laggards(
     return [
         answer["host"]
         for answer in _neighbours(answers, host, repositories)
-        if not answer.get("switched") and set(answer.get("keys", ())) & set(keys)
+        if not answer.get("switched") and _have_in_common(answer.get("keys", ()), keys)
     ]
 
 
@@ -46,8 +46,13 @@ def _neighbours(
     return (
         answer
         for answer in answers
-        if answer["host"] != host and set(answer.get("repositories", ())) & set(repositories)
+        if answer["host"] != host and _have_in_common(answer.get("repositories", ()), repositories)
     )
+
+
+def _have_in_common(some: Iterable[object], others: Iterable[object]) -> bool:
+    # A host may call its repository anything.
+    return bool(set(map(str, some)) & set(map(str, others)))
 
 
 def orphaned_passwords(

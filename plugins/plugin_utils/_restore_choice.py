@@ -23,7 +23,7 @@ _NO_ANSWER = {"can": _KNOWS_NOTHING, "names": [], "silence": "gave no answer (it
 
 def restore_answer(discovered: Mapping[str, Any], tried: Mapping[str, Any], db: str) -> dict[str, Any]:
     """A host's answer: its list of containers, or the result of the trial, one of which was skipped."""
-    names = [one["name"] for one in discovered.get("containers") or []]
+    names = [str(one["name"]) for one in discovered.get("containers") or []]
     code = tried.get("code") or ""
     answered = "containers" in discovered or "plan" in tried or bool(code)
     told = discovered if tried.get("skipped") else tried

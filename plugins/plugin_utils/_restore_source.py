@@ -37,8 +37,8 @@ def restore_secrets(
     known = _known(given, hostvars, host)
     password = given["password"]
     if not password and known and repository:
-        # A trailing newline from an editor is not part of the password.
-        password = _first(known, *_names(given, "password")) or kept.removesuffix("\n")
+        # As restic reads a password from a file: what an editor puts at its end is not part of it.
+        password = _first(known, *_names(given, "password")) or kept.strip()
     if not password:
         return {"password": "", "environment": {}}
     environment = given["environment"] or _first(known, *_names(given, "environment")) or {}

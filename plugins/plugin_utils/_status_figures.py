@@ -16,6 +16,8 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from ansible_collections.scalr.backup.plugins.plugin_utils._findings import severities
+from ansible_collections.scalr.backup.plugins.plugin_utils._legible import number
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_nights import (
     FAILED,
     GOOD,
@@ -106,7 +108,7 @@ class Database:
     @property
     def recovery_seconds(self) -> float | None:
         """How long its last drill took to restore it."""
-        return (self.drill or {}).get("recovery_seconds")
+        return number(self.drill or {}, "recovery_seconds")
 
     @property
     def recorded_since(self) -> date | None:
@@ -136,7 +138,6 @@ class Host:
     unmatched: tuple[str, ...] = ()
     bytes_read: float = 0
     bytes_stored: float = 0
-    pass_seconds: float | None = None
     # By how many bytes the repository grows a night, less than nothing where it shrinks; None where that is not known.
     grows: float | None = None
     schedule: str | None = None
@@ -330,9 +331,8 @@ def _host(answer: Mapping[str, Any], now: datetime) -> Host:
         sizes=nights.series([entry for entry in nights.passes if entry.get("size_bytes")], "size_bytes"),
         snapshots=next((entry["snapshots"] for entry in reversed(nights.passes) if entry.get("snapshots")), None),
         unmatched=tuple(str(one["name"]) for one in status.get("unmatched") or ()),
-        bytes_read=sum((entry.get("day") or entry).get("bytes_read") or 0 for entry in good),
+        bytes_read=sum(number(entry.get("day") or entry, "bytes_read") or 0 for entry in good),
         bytes_stored=sum(_stored(entry.get("day") or entry) for entry in good),
-        pass_seconds=(status.get("last_pass") or {}).get("duration_seconds"),
         grows=(status.get("repository_growth") or {}).get("bytes_a_night"),
         schedule=status.get("schedule"),
         are_days=nights.are_days,
@@ -349,7 +349,7 @@ def _overdue(status: Entry) -> datetime | None:
 
 def _stored(backup: Entry) -> float:
     """What a backup has added to its repository, compressed; agents before 0.3.0 have one number for it."""
-    return backup.get("bytes_stored", backup.get("bytes_added")) or 0
+    return number(backup, "bytes_stored" if "bytes_stored" in backup else "bytes_added") or 0
 
 
 def _condition_of_host(outcome: str, problems: tuple[Problem, ...], databases: tuple[Database, ...]) -> str:
@@ -376,7 +376,7 @@ def _database(
         name=name,
         condition=condition,
         verdict=verdict,
-        age_seconds=entry.get("age_seconds"),
+        age_seconds=number(entry, "age_seconds"),
         error=(entry.get("error") or {}).get("message"),
         first_night=nights.dates[0],
         past=past,
@@ -400,11 +400,7 @@ def _judge(entry: Entry, findings: list[Entry] | None) -> tuple[str, str]:
         return BAD, "Last try failed"
     if drill and not drill["ok"] and (drill.get("error") or {}).get("code") not in _NO_VERDICT:
         return BAD, "Drill failed"
-    severities = {
-        finding["severity"]
-        for finding in findings or []
-        if finding.get("container") == entry["container"] and finding.get("database") in {None, entry["database"]}
-    }
-    if "failure" in severities:
+    found = severities(entry, findings or [])
+    if "failure" in found:
         return BAD, "Not safe"
-    return (WARNING, "Warning") if "warning" in severities else (SAFE, "Safe")
+    return (WARNING, "Warning") if "warning" in found else (SAFE, "Safe")

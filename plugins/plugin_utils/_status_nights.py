@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from ansible_collections.scalr.backup.plugins.plugin_utils._legible import number
 from ansible_collections.scalr.backup.plugins.plugin_utils._status_series import Series
 
 #: How many nights the page looks back.
@@ -39,9 +40,15 @@ Entry = Mapping[str, Any]
 # All databases of a host have the same passes behind them, and each is looked at several times.
 @lru_cache(maxsize=1 << 16)
 def instant(text: str) -> datetime:
-    """A moment as the agent writes it. Python before 3.11 reads neither a Z nor any number of decimals."""
+    """A moment as the agent writes it. Python before 3.11 reads neither a Z nor any number of decimals.
+
+    Raises ValueError if it is none, or one of nobody knows which time zone.
+    """
     text = re.sub(r"[.](\d+)", lambda decimals: f".{decimals[1]:0<6.6}", text)
-    return datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
+    moment = datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return moment
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ class Nights:
 
     def series(self, entries: Iterable[Entry], name: str) -> Series:
         """One number a night out of entries: the last."""
-        numbers = {self._night(entry): entry.get(name) for entry in entries}
+        numbers = {self._night(entry): number(entry, name) for entry in entries}
         return Series(self.dates[0], tuple(numbers.get(night) for night in self.dates))
 
     def sums(self, entries: Iterable[Entry], name: str) -> Series:
@@ -127,7 +134,7 @@ class Nights:
         numbers: dict[date, float] = {}
         for entry in entries:
             night = self._night(entry)
-            numbers[night] = numbers.get(night, 0) + ((entry.get("day") or entry).get(name) or 0)
+            numbers[night] = numbers.get(night, 0) + (number(entry.get("day") or entry, name) or 0)
         return Series(self.dates[0], tuple(numbers.get(night) for night in self.dates))
 
     def _state(self, night: date, first: date | None, good: int, failures: int) -> str:

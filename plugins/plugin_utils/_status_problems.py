@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.scalr.backup.plugins.plugin_utils._legible import number
+
 _PLAYBOOKS = "scalr.backup."
 
 
@@ -162,7 +164,7 @@ def _problem(host: str, finding: Mapping[str, Any]) -> Problem:
         subject="/".join(finding[part] for part in ("container", "database") if finding.get(part)) or host,
         message=finding["message"],
         since=finding.get("since"),
-        last_good_age_seconds=finding.get("last_good_age_seconds"),
+        last_good_age_seconds=number(finding, "last_good_age_seconds"),
         command=finding.get("command"),
         code=finding.get("code") or "",
         cause=finding.get("cause") or None,

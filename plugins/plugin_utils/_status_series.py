@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+from ansible_collections.scalr.backup.plugins.plugin_utils._legible import number
+
 # Growth over less than a week is noise.
 _SHORTEST_GROWTH = timedelta(days=7)
 # So many nights are a trend that is shown as small as a word.
@@ -90,7 +92,8 @@ class NewData:
 def new_data(known: Entry, nights: Series) -> NewData:
     """What the agent says of it; one before 0.7.0 says nothing."""
     last = known.get("night") or {}
-    return NewData(nights, last.get("bytes_added"), last.get("share"), (known.get("row_order") or {}).get("why_not"))
+    why_not = (known.get("row_order") or {}).get("why_not")
+    return NewData(nights, number(last, "bytes_added"), number(last, "share"), why_not)
 
 
 def comparable(tries: Sequence[Entry]) -> list[Entry]:

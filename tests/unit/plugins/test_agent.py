@@ -138,6 +138,21 @@ def test_a_call_without_a_result_in_the_last_line_has_failed(docker, run_module,
     )
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("verb", ["status", "history"])
+def test_an_answer_with_a_number_that_is_none_is_no_answer(docker, run_module, number, verb):
+    docker.agent_returns({"healthy": True, "findings": []}, to="status")
+    data = f'{{"healthy": true, "entries": [], "timezone": "UTC", "age_seconds": {number}}}'
+    docker.agent_prints(f'{{"event": "result", "ok": true, "changed": false, "data": {data}}}\n', to=verb)
+
+    result = run_module("status_info", history_days=1)
+
+    assert result["msg"] == (
+        f"The agent's answer to {verb} cannot be read, because a number in it is {number}: run site.yml, which updates the agent."
+    )
+    assert "healthy" not in result
+
+
 def test_only_the_end_of_a_long_standard_error_is_shown(docker, run_module):
     docker.agent_prints("", stderr="early\n" + "x" * 5000 + "\nlate\n", rc=1)
 

@@ -19,6 +19,7 @@ from tests.unit.plugins.test_playbooks import (
     line_with,
     recap_of,
     restores_of,
+    saved,
 )
 
 CAUSE = "Missing sudo password"
@@ -54,6 +55,42 @@ def test_such_a_host_is_one_row_of_the_table_and_the_others_are_done(fleet, betw
     assert line_with(run.stdout, "web2  ", CAUSE)
     assert [recap_of(run.stdout, host)["failed"] for host in ("web1", "web2", "web3")] == [0, 1, 0]
     assert page.is_file() == (playbook == "status")
+
+
+@pytest.mark.parametrize(
+    ("playbook", "verb", "answer", "tally"),
+    [
+        ("backup", "backup", {"databases": [saved("scalr-foo-db", "foo") | {"bytes_read": "2 KiB"}]}, "1 failed, 2 saved."),
+        ("drill", "drill", {"databases": [drilled("scalr-foo-db", "foo") | {"assertions": [1]}]}, "1 failed, 2 passed."),
+        ("status", "status", {**WELL, "databases": [{"container": "scalr-foo-db"}]}, "1 without an answer, 2 safe."),
+        # Only the page needs the history.
+        (
+            "status", "history", {"entries": [{"kind": "pass", "time": "soon", "size_bytes": 1}], "timezone": "UTC"},
+            "1 without an answer, 2 safe.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_host_that_answers_what_nobody_can_read_is_one_row_of_the_table_and_fails(
+    fleet, between, tmp_path, playbook, verb, answer, tally
+):
+    odd = fleet.host("web4")
+    for docker in (*between, odd):
+        docker.agents_image_is("sha256:5f0c")
+        docker.agent_returns({"databases": [saved("scalr-foo-db", "foo")]}, to="backup")
+        docker.agent_returns({"entries": [], "timezone": "UTC"}, to="history")
+        docker.agent_returns({"snapshots": []}, to="snapshots")
+        docker.agent_returns(WELL, to="status")
+    odd.agent_returns(answer, to=verb)
+    page = tmp_path / "page.html"
+
+    run = fleet.run(playbook, "--limit", "!web2", **({"report": str(page)} if playbook == "status" else {}))
+
+    assert run.returncode == 2, run.stdout + run.stderr
+    assert f"\n3 hosts: {tally}\n" in run.stdout
+    assert line_with(run.stdout, "web4  ", "The answer of this host cannot be read (")
+    assert [recap_of(run.stdout, host)["failed"] for host in ("web1", "web3", "web4")] == [0, 0, 1]
+    if playbook == "status":
+        assert "1 of 3 hosts did not answer." in page.read_text()
 
 
 def test_a_restore_goes_on_without_it_and_names_it(fleet, between):

@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.scalr.backup.plugins.filter.answer_objection import answer_objection
 from ansible_collections.scalr.backup.plugins.plugin_utils._fleet_lines import (
     backup_lines,
     check_lines,
@@ -16,6 +19,9 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._fleet_lines import (
     rotate_lines,
     status_lines,
 )
+from scalr_backup.actions.health.finding import Finding
+
+from tests.support import fleets
 
 GONE = "The host was not reached."
 NOT_SAVED = {"code": "dump_failed", "message": "pg_dump ended with exit code 1."}
@@ -264,6 +270,15 @@ class TestStatus:
             "1 nothing to back up.",
         ]
 
+    def test_a_database_whose_container_has_a_failure_is_not_ok(self):
+        lost = Finding("roles_not_saved", "failure", "roles", "No roles.", "x", "scalr-foo-db").as_dict()
+        full = Finding("volume_nearly_full", "warning", "volume", "No room.", "x", "scalr-bar-db").as_dict()
+        rows = database("bar", container="scalr-bar-db"), database("foo")
+
+        lines = status_lines([status_of("web1", "not safe", *rows, findings=[lost, full])])
+
+        assert [cells(line)[2:4] for line in lines[2:4]] == [["foo", "not safe, see below"], ["bar", "ok"]]
+
     def test_says_what_is_wrong_and_what_to_do(self):
         findings = [
             {
@@ -305,3 +320,61 @@ def test_a_host_of_which_nothing_was_noted_counts_and_hides_no_other(lines_of):
 
     assert len([line for line in lines if line.startswith("web2 ") and "gave no answer" in line]) == 1
     assert any(re.fullmatch(r"2 hosts: 1 (failed|without an answer), 1 done[.]", line) for line in lines)
+
+
+def prunes(**changes: object) -> dict[str, Any]:
+    return {"removed": 0, "kept": 3, "warnings": [], **changes}
+
+
+@pytest.mark.parametrize(
+    ("lines_of", "well", "odd"),
+    [
+        (backup_lines, {"rows": [saved("foo")]}, {"rows": [saved("foo", bytes_read=math.inf)]}),
+        (backup_lines, {"rows": [saved("foo")]}, {"rows": [saved("foo", duration_seconds=math.nan)]}),
+        (backup_lines, {"rows": [saved("foo")]}, {"rows": [saved("foo", ok=False, error=None)]}),
+        (backup_lines, {"rows": [saved("foo")]}, {"notes": 7}),
+        (drill_lines, {"rows": [drilled("foo")]}, {"rows": [drilled("foo", recovery_seconds=math.inf)]}),
+        (drill_lines, {"rows": [drilled("foo")]}, {"rows": [drilled("foo", snapshot_time=1)]}),
+        (drill_lines, {"rows": [drilled("foo")]}, {"rows": {"foo": 1}}),
+        (prune_lines, prunes(), prunes(warnings=7)),
+        (status_lines, status_of("", "", database("foo")), status_of("", "", database("foo", age_seconds=math.inf))),
+        (status_lines, status_of("", "", database("foo")), status_of("", "", database("foo", age_seconds=math.nan))),
+        (status_lines, status_of("", "", database("foo")), status_of("", "", database("foo", last_success=7))),
+        (status_lines, status_of("", "", database("foo")), status_of("", "", database("foo", drill=[1]))),
+        (status_lines, status_of("", "", database("foo")), status_of("", "", findings=[{}])),
+        (status_lines, status_of("", "", database("foo")), status_of("", "", kept=[{"container": "c"}])),
+    ],
+)
+def test_a_host_whose_answer_cannot_be_read_is_a_failure_of_its_own(lines_of, well, odd):
+    hosts = [
+        host(name, "done") | noted | {"host": name, "outcome": "done"}
+        for name, noted in (("web1", well), ("web2", odd))
+    ]
+
+    lines = lines_of([*reversed(hosts), {**hosts[0], "host": "web3"}])
+
+    [line] = [line for line in lines if line.startswith("web2 ")]
+    assert "The answer of this host cannot be read (" in line
+    assert line.rstrip(" -").endswith("run site.yml, which updates its agent.")
+    assert {line.split(" ")[0] for line in lines if line.startswith("web")} == {"web1", "web2", "web3"}
+    assert any(re.fullmatch(r"3 hosts: 1 (failed|without an answer), 2 done[.]", line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("playbook", "result"),
+    [
+        ("backup", {"databases": [saved("foo")], "notes": ["wiki is not backed up."]}),
+        ("backup", {"plan": [{"container": "scalr-foo-db", "database": "foo"}]}),
+        ("drill", {"databases": [drilled("foo")]}),
+        ("status", fleets.failing(1)[0]["status"]),
+        ("status", {"databases": [database("foo")], "findings": [], "kept_databases": None}),
+        *((playbook, {"unreachable": True, "msg": "no route to host"}) for playbook in ("backup", "drill", "status")),
+    ],
+)
+def test_nothing_is_objected_to_an_answer_that_can_be_read_and_to_none(playbook, result):
+    assert answer_objection(result, playbook) == ""
+
+
+def test_an_objection_is_asked_for_by_a_playbook_that_has_one():
+    with pytest.raises(AnsibleFilterError, match="knows backup, drill and status, not prune"):
+        answer_objection({}, "prune")

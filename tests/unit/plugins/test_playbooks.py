@@ -509,6 +509,10 @@ def test_prune_takes_the_controllers_password_where_no_other_is_given(fleet, tmp
             {"backup_prune_repository": "", "backup_repository": "/repository"},
             "/repository is a directory on web1 itself, which is not append-only",
         ),
+        (
+            {"backup_prune_repository": "local:/repository"},
+            "local:/repository is a directory on web1 itself, which is not append-only",
+        ),
         ({"backup_image": ""}, "lacks the agent's image scalr-backup:"),
         # The vault has none of that name, and would pull whatever the registry has under it today.
         ({"backup_image": "registry.example.com/agent:1"}, "registry.example.com/agent:1, which has no digest"),

@@ -88,6 +88,9 @@ class Kits:
         self.refused = self._play(directory / "none.html", "--limit", "web2", "-vvv", "-e", f"@{chosen}")
         assert before == [len(docker.calls) for docker in self.dockers.values()]
         self.nowhere = self._play(Path("/proc/kit.html"), "--limit", "web2")
+        unread = [snapshot(ODD, "nightly", "2026-11-21T03:00:00Z") | {"time": 7}]
+        self.dockers["web3"].agent_returns({"snapshots": unread}, to="snapshots")
+        self.odd = self._play(directory / "odd.html", "--limit", "web2,web3")
 
     def _play(self, path: Path, *arguments: str):
         return self.fleet.run("recovery_kit", "--forks", "8", *arguments, kit=str(path))
@@ -215,6 +218,13 @@ def test_hosts_that_are_not_on_it_are_named_and_fail_the_run(kits):
     assert re.search(r"^web3 .*NO: The store is away", kits.run.stdout, re.MULTILINE)
     assert re.search(r"^web4 .*NO: the host was not reached", kits.run.stdout, re.MULTILINE)
     assert kits.page.count("<strong>is not on this page</strong>") == 2
+
+
+def test_a_host_whose_snapshots_cannot_be_read_costs_the_others_nothing(kits):
+    assert re.search(r"^web2 +yes$", kits.odd.stdout, re.MULTILINE)
+    said = "NO: The list of snapshots of web3 cannot be read: run site.yml, which updates its agent."
+    assert re.search(rf"^web3 +{said}$", kits.odd.stdout, re.MULTILINE)
+    assert (kits.directory / "odd.html").read_text().count("<strong>is not on this page</strong>") == 1
 
 
 def test_a_password_that_stands_on_no_page_is_taken_back(kits):

@@ -71,6 +71,11 @@ class TestAnswer:
 
         assert (answer["can"], answer["silence"]) == (0, "")
 
+    def test_of_a_host_whose_containers_have_names_that_are_none(self):
+        answers = [{"host": "web1", "answer": restore_answer({"containers": [{"name": 7}]}, SKIPPED, "scalr-foo-db")}]
+
+        assert restore_choice(answers, "scalr-foo-db")["refusal"].endswith("scalr-foo-db: web1 has 7.")
+
     def test_of_a_host_without_containers(self):
         assert restore_answer(discovered(), SKIPPED, "scalr-foo-db")["names"] == []
 
@@ -243,10 +248,10 @@ class TestSource:
         web9 = Vars(backup_repository=STORE, backup_environment={"AWS_ACCESS_KEY_ID": "id", "AWS_MAX": 3})
 
         source = restore_source(given(host="web9"), {"web9": web9}, "web1", "/repository")
-        secrets = restore_secrets(given(host="web9"), {"web9": web9}, "web1", STORE, "kept\n\n")
+        secrets = restore_secrets(given(host="web9"), {"web9": web9}, "web1", STORE, "kept \r\n")
 
         assert source == {"repository": STORE, "password_file": "/home/me/.config/scalr-backup/web9.password"}
-        assert secrets == {"password": "kept\n", "environment": {"AWS_ACCESS_KEY_ID": "id", "AWS_MAX": "3"}}
+        assert secrets == {"password": "kept", "environment": {"AWS_ACCESS_KEY_ID": "id", "AWS_MAX": "3"}}
 
     def test_whose_password_the_inventory_knows(self):
         web9 = {"backup_repository": STORE, "backup_password": 1234, "backup_password_directory": "/secret"}

@@ -272,6 +272,12 @@ def test_the_laggards_are_neighbours_with_the_same_key_that_have_not_switched():
     assert rotation_laggards(SHARING, "web1", ["r1"], ["k1"]) == ["web4"]
 
 
+def test_a_host_that_calls_its_repository_what_nobody_can_read_stops_no_other():
+    odd = [{"host": "web7", "repositories": [{}, ["r1"], None], "keys": [{}]}, *SHARING]
+    assert rotation_neighbours(odd, "web1", ["r1"]) == ["web2", "web3", "web4"]
+    assert rotation_laggards(odd, "web1", ["r1"], ["k1"]) == ["web4"]
+
+
 @pytest.mark.parametrize(
     ("released", "others"),
     [([], ["web3", "WEB2", "web2"]), (["web2", "web9"], ["web3", "WEB2"]), (["web3", "web2", "WEB2"], [])],

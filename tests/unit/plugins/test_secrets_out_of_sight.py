@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from tests.unit.plugins.conftest import Fleet
 
 PASSWORD = "p@canary/1:#?x"
 ADDRESS = f"rest:https://web1:{PASSWORD}@rest.test:8000/web1/"
+# Of this process alone: the command lines of the whole machine are searched for it.
+CANARY = f"canary-{secrets.token_hex(6)}"
 FROM_ELSEWHERE = {
     "from_host": "web9",
     "from_repository": "rest:https://rest.test/web9/",
-    "from_password": "canary of the repository",
-    "from_environment": {"RESTIC_REST_PASSWORD": "canary of the store"},
+    "from_password": f"{CANARY} of the repository",
+    "from_environment": {"RESTIC_REST_PASSWORD": f"{CANARY} of the store"},
 }
 
 
@@ -44,7 +47,7 @@ def test_the_secrets_of_another_repository_are_on_no_command_line(fleet: Fleet, 
     assert "ansible-playbook drill.yml" in lines
     assert "--from-repository=rest:https://rest.test/web9/ --from-secrets" in lines
     assert json.loads(docker.stdin)["environment"] == FROM_ELSEWHERE["from_environment"]
-    assert "canary" not in lines + run.stdout + run.stderr
+    assert CANARY not in lines + run.stdout + run.stderr
 
 
 def test_an_address_with_a_password_reaches_no_host(fleet: Fleet, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import shlex
 import stat
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -41,6 +43,7 @@ from ansible_collections.scalr.backup.plugins.plugin_utils._status_words import 
 )
 from ansible_collections.scalr.backup.plugins.plugin_utils._units import human_bytes
 from scalr_backup.actions.backup.result import PassResult
+from scalr_backup.actions.health.finding import Finding
 from scalr_backup.actions.health.status import judge
 from scalr_backup.core.config import Config
 from scalr_backup.core.model import DatabaseBackup, Failure
@@ -457,8 +460,22 @@ def finding(severity="warning", **changes):
 def test_findings_decide_about_a_database_where_the_agent_has_them():
     assert figures(answer(findings=[finding()])).databases[0].condition == "warning"
     assert figures(answer(findings=[finding("failure")])).databases[0].condition == "bad"
-    assert figures(answer(findings=[finding(database=None)])).databases[0].condition == "warning"
     assert figures(answer(findings=[finding(database="other")])).databases[0].condition == "safe"
+
+
+@pytest.mark.parametrize(
+    ("severity", "container", "verdict"),
+    [
+        ("failure", "scalr-shop-db", "Not safe"),
+        ("warning", "scalr-shop-db", "Warning"),
+        ("failure", "scalr-wiki-db", "Safe"),
+        # What is wrong with the whole host is said of the host.
+        ("failure", "", "Safe"),
+    ],
+)
+def test_what_the_agent_finds_wrong_with_a_container_is_wrong_with_its_databases(severity, container, verdict):
+    found = Finding("roles_not_saved", severity, "roles", "Its roles were not saved.", "x", container).as_dict()
+    assert figures(answer(findings=[found])).databases[0].verdict == verdict
 
 
 def test_failures_go_before_warnings_and_say_what_to_run_and_where():
@@ -763,6 +780,46 @@ def test_the_policy_lets_in_what_is_in_the_page_and_nothing_else():
 @pytest.mark.parametrize("make", [fleets.healthy, fleets.failing, fleets.empty])
 def test_a_page_of_five_hundred_stays_small(make):
     assert len(status_page(make(500), fleets.NOW.isoformat()).encode()) < 1_500_000
+
+
+ODD: dict[str, Any] = {
+    "an age without an end": {"databases": [database(age_seconds=math.inf)]},
+    "an age that is no number": {"databases": [database(age_seconds=math.nan)]},
+    "an age in words": {"databases": [database(age_seconds="12")]},
+    "a dump without an end": {"databases": [database(bytes_read=math.inf)]},
+    "a share without an end": {"databases": [database(new_data={"night": {"bytes_added": 1, "share": math.inf}})]},
+    "a repository that no store could hold": {"history": [a_pass(days, size_bytes=10**400) for days in (1, 0)]},
+    "a dump of an earlier night in words": {"history": [backup(1, bytes_read="many"), backup(0)]},
+    "a pass at the end of all days": {"next_pass": "9999-12-31T23:59:59+00:00", "timezone": "Asia/Tokyo"},
+    "a backup before all days": {"history": [backup(0, started="0001-01-01T00:00:00+00:00")], "timezone": "America/Lima"},
+    "a time that is none": {"next_pass": "tomorrow"},
+    "a time without a zone": {"databases": [database(fresh=True, overdue_at="2026-11-23T05:00:00")]},
+    "an age of the last good backup in words": {"findings": [finding(last_good_age_seconds="9")]},
+    "a time to restore in words": {"databases": [database(drill={"ok": True, "recovery_seconds": "8"})]},
+    "a list in place of a record": {"databases": [database(drill=[1])]},
+    "a record in place of a list": {"findings": {"code": "x"}},
+    "a number in place of a record": {"databases": [7]},
+    "a record without a word": {"databases": [{"container": "scalr-shop-db"}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", [0, 2])
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_an_answer_that_cannot_be_read_costs_no_other_host_its_place(odd, place):
+    """It is shown like that of a host which gave none, whether it stands before the others or behind them."""
+    answers = [answer("web1", findings=[finding()]), answer("web3", history=[a_pass(0, size_bytes=10), backup(0)])]
+    answers.insert(place, answer("web2", **odd))
+    page = status_page(answers, NOW.isoformat())
+    assert "1 of 3 hosts did not answer." in page
+    assert "0 of 2 databases passed the last drill." in section(page, "drills")
+    todo = section(page, "todo")
+    assert "The answer of this host cannot be read (" in todo
+    assert "ansible-playbook scalr.backup.site --limit web2" in todo
+    assert re.findall(r"<b>(web\d)</b></span><span class=\"sub\">(.*?)</span>", section(page, "hosts")) == [
+        ("web2", "Without an answer"),
+        ("web1", "Warning, 1 database"),
+        ("web3", "Safe, 1 database"),
+    ]
 
 
 def test_answers_that_are_none_are_an_error_in_one_sentence():

@@ -424,6 +424,7 @@ def test_what_playbooks_note_under_names_like_the_roles_is_known():
     assert {name for name in made if name.startswith("backup_")} - ROLE_VARIABLES - NOTED <= {
         "backup_databases",
         "backup_asked",
+        "backup_objection",
     }
 
 

@@ -74,6 +74,44 @@ def test_repository_directory(checkout: Path, distribution: str, family: str, di
 
 
 @pytest.mark.parametrize(
+    ("distribution", "family", "changes", "refused"),
+    [
+        ("Debian", "Debian", {}, False),
+        ("Ubuntu", "Debian", {}, False),
+        ("Linux Mint", "Debian", {}, True),
+        ("Linux Mint", "Debian", {"docker_package_source": "distribution"}, False),
+        ("Linux Mint", "Debian", {"docker_install_engine": False}, False),
+        ("Kali", "Debian", {}, True),
+        *(
+            (distribution, "RedHat", {}, False)
+            for distribution in ("RedHat", "CentOS", "Rocky", "AlmaLinux", "OracleLinux")
+        ),
+        ("Fedora", "RedHat", {}, False),
+        # Of the same family, but with releases of its own: there is no engine for them.
+        ("Amazon", "RedHat", {}, True),
+        ("Amazon", "RedHat", {"docker_package_source": "distribution"}, True),
+        ("openEuler", "RedHat", {}, True),
+        ("Amazon", "RedHat", {"docker_install_engine": False}, False),
+        # Another sentence is for other families.
+        ("Alpine", "Alpine", {}, False),
+    ],
+)
+def test_a_distribution_that_docker_has_no_packages_for_is_refused(
+    checkout: Path, distribution: str, family: str, changes: dict[str, Any], refused: bool
+) -> None:
+    """Before a repository is added that has nothing for it, which the package manager would stumble over from then on."""
+    tasks = yaml.safe_load((checkout / "roles/docker/tasks/preflight.yml").read_text())
+    [task] = [task for task in tasks if task["name"] == "Reject a distribution that Docker has no packages for"]
+    given = {"docker_install_engine": True, "docker_package_source": "docker", "inventory_hostname": "web1", **changes}
+    known = derived_all(checkout, distribution, family, **given)
+    holds = [str(known.template(trusted(f"{{{{ {condition} }}}}"))) == "True" for condition in task["when"]]
+    assert all(holds) is refused
+    sentence = known.template(trusted(task["ansible.builtin.fail"]["msg"]))
+    assert sentence.startswith(f"Docker's repository has no packages for {distribution}, the distribution of web1: ")
+    assert ("docker_package_source: distribution" in sentence) is (family == "Debian")
+
+
+@pytest.mark.parametrize(
     ("family", "changes", "lacks"),
     [
         ("Debian", {}, True),

@@ -53,6 +53,26 @@ def test_what_cannot_be_read_is_an_error_that_names_it(look: Any, tmp_path: Path
     assert str(unreadable) in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "password", "blank"),
+    [("", "", True), (" \n", "", True), ("\r\n", "", True), ("a b\n", "a b", False), (" a\r\n", "a", False)],
+)
+def test_a_password_is_what_restic_takes_from_its_file(
+    derived: Any, tmp_path: Path, text: str, password: str, blank: bool
+) -> None:
+    """Else one that is the same would differ, and a blank one would count."""
+    (tmp_path / "web1.password").write_bytes(text.encode())
+    here = {"backup_password_directory": str(tmp_path), "__backup_controller_text": text}
+    there = {"__backup_contents": {derived("__backup_password_file"): text}}
+
+    assert derived("__backup_controller_password", **here) == password
+    assert derived("__backup_controller_file_is_blank", **here) is blank
+    assert (
+        derived("__backup_controller_file_is_blank", host="web2", **{**here, "__backup_controller_text": ""}) is False
+    )
+    assert derived("__backup_host_password", **there) == password
+
+
 def test_a_look_tells_what_is_there_links_to_nowhere_too(look: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "gone")
