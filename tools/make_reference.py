@@ -198,8 +198,13 @@ def alerts() -> str:
 
 
 def _without_templates(text: str) -> str:
-    """What an annotation says, with the names of the labels in capitals in place of their templates."""
-    text = re.sub(r"{{ \$labels\.(\w+) }}", lambda label: label[1].upper(), text)
+    """What an annotation says: labels by their names in capitals, what is said of some only in brackets, one of two with "or"."""
+    text = re.sub(r"{{ (?!if )[^}]*\$labels\.(\w+) }}", lambda label: label[1].upper(), text)
+    said, before = r"((?:(?!{{).)*)", ""
+    while text != before:  # From the innermost condition on.
+        before = text
+        text = re.sub(rf"{{{{ if [^}}]*}}}}{said}{{{{ else }}}}{said}{{{{ end }}}}", r"(\1 or \2)", text)
+        text = re.sub(rf"{{{{ if [^}}]*}}}}{said}{{{{ end }}}}", r"[\1]", text)
     return re.sub(r"{{[^}]*}}", "…", text)
 
 

@@ -68,7 +68,7 @@ def test_every_finding_is_one_that_the_agent_makes() -> None:
         if isinstance(node, ast.Constant)
     }
     # Made of the name of what failed.
-    composed = {f"{what}_failed" for what in ("forget", "prune", "check")}
+    composed = {f"{where}{what}_failed" for where in ("", "copy_") for what in ("forget", "prune", "check")}
     assert {code for code in KINDS if code not in words} <= composed
     for code, (_state, severity, *_rest) in WRONG.items():
         assert KINDS[code].severity == severity, code

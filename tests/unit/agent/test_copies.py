@@ -45,13 +45,15 @@ class TestWhatIsCopied:
 class Unreachable:
     """A second repository whose store is gone."""
 
-    def unlock(self):
+    def repository_id(self):
         raise RepositoryUnreachableError("The name of the store cannot be resolved.")
 
 
 def copier(tmp_path, target, document=DOCUMENT):
     config = Config.model_validate(document)
-    source = SimpleNamespace(snapshots=lambda: [snapshot("aa", 1)])
+    source = SimpleNamespace(
+        repository="/repository", repository_id=lambda: "aaaa1111ff", snapshots=lambda: [snapshot("aa", 1)]
+    )
     state = State(tmp_path)
     tools = Tools(config, None, source, state, nobody, threading.Event(), lambda: target)
     return Copier(tools), state
@@ -83,10 +85,26 @@ def test_what_a_copy_has_sent_before_it_failed_is_owed_a_prune(tmp_path):
 
 
 def test_a_snapshot_that_did_not_arrive_is_a_failure(tmp_path):
-    target = SimpleNamespace(unlock=lambda: 0, snapshots=list, copy_from=lambda _source, _ids: None)
+    target = SimpleNamespace(
+        repository_id=lambda: "bbbb2222", unlock=lambda: 0, snapshots=list, copy_from=lambda _source, _ids: None
+    )
     result = copier(tmp_path, target)[0].copy()
     assert (result.ok, result.error.code) == (False, "copy_failed")
     assert "1 of 1 snapshots did not reach the copy" in result.error.message
+
+
+def test_a_second_repository_that_is_the_first_one_is_neither_written_to_nor_pruned(tmp_path):
+    """What else is asked of it than its id fails: it has nothing else."""
+    itself = SimpleNamespace(repository="s3:https://10.0.0.5/b", repository_id=lambda: "aaaa1111ff")
+    use_case, state = copier(tmp_path, itself)
+    result = use_case.copy()
+    assert (result.ok, result.copied, result.removed, result.error.code) == (False, 0, (), "configuration")
+    assert result.error.message == (
+        "backup_copy_repository is s3:https://10.0.0.5/b, which is the first repository, /repository, or was made of its files, "
+        "because both have the id aaaa1111: nothing there was changed; choose an empty place, where scalr-backup init --copy "
+        "creates a repository of its own."
+    )
+    assert state.read()["copy"]["last_success"] is None
 
 
 def test_without_a_second_repository_there_is_nothing_to_copy_to(tmp_path):

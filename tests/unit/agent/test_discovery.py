@@ -422,7 +422,7 @@ def test_whoever_asks_for_another_one_does_not_wait_for_it(monkeypatch):
 
 
 def test_containers_are_inspected_side_by_side_so_that_two_that_hang_cost_the_time_of_one():
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=60)
 
     class Slow(Listing):
         def inspect(self, container):

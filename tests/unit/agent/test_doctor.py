@@ -47,6 +47,7 @@ from scalr_backup.core.engine_facts import EngineFacts, engine_facts
 from scalr_backup.core.errors import WrongPasswordError
 from scalr_backup.core.model import Cluster, Container, Credentials, Database, Key
 from scalr_backup.core.recognition import Unmatched
+from scalr_backup.core.records.host import HeartbeatRecord
 from scalr_backup.core.room import WrittenTo
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -388,6 +389,44 @@ def test_somebody_must_be_told():
     assert of_recipients(Recipients((service, service), heartbeat), scraped=True).seen == (
         "Failures are reported by: 2 notification services, a heartbeat, metrics."
     )
+
+
+def test_a_service_that_is_sent_no_failures_tells_of_none():
+    services, heartbeat = Recipients((SimpleNamespace(),)), Recipients((SimpleNamespace(),), SimpleNamespace())
+    silent = of_recipients(services, scraped=False, events=("warning", "recovery"))
+    assert silent.verdict == WARNING
+    assert silent.seen == "Nobody is notified when backups fail: failure is not among backup_notify_events."
+    assert silent.cure == "Add failure to backup_notify_events."
+    for recipients, scraped, way in ((heartbeat, False, "a heartbeat"), (services, True, "metrics")):
+        examined = of_recipients(recipients, scraped=scraped, events=("digest",))
+        assert (examined.verdict, examined.cure) == (WARNING, silent.cure)
+        assert examined.seen == f"Failures are reported by: {way}. But failure is not among backup_notify_events."
+    # Where there is no service, no message would be sent anyway.
+    assert of_recipients(Recipients((), SimpleNamespace()), scraped=False, events=()).verdict == OK
+
+
+def test_metrics_that_cannot_be_written_tell_of_nothing():
+    nobody = of_recipients(Recipients(), scraped=False, unwritten="/var/lib/metrics")
+    assert nobody.verdict == WARNING
+    assert nobody.seen == "Nobody is notified when backups fail: the metrics cannot be written to /var/lib/metrics."
+    assert "backup_metrics_textfile" in nobody.cure
+    examined = of_recipients(Recipients(), scraped=True, unwritten="/var/lib/metrics")
+    assert examined.verdict == WARNING
+    assert examined.seen == "Failures are reported by: metrics. But the metrics cannot be written to /var/lib/metrics."
+
+
+def test_a_heartbeat_that_nobody_hears_tells_of_nothing():
+    deaf = HeartbeatRecord(failed=2, since=NOW.isoformat(), error="the heartbeat server a.test answered 404.")
+    examined = of_recipients(Recipients((), SimpleNamespace()), scraped=False, beats=deaf)
+    assert examined.verdict == WARNING
+    assert examined.seen.startswith("Failures are reported by: a heartbeat. But the dead man's switch does not hear")
+    assert "backup_heartbeat_url" in examined.cure
+    assert examined.command == "docker exec scalr-backup scalr-backup notify --test"
+    once = HeartbeatRecord(failed=1, since=NOW.isoformat(), error="no")
+    assert of_recipients(Recipients((), SimpleNamespace()), scraped=False, beats=once).verdict == OK
+    # What was on record of a switch that there was before.
+    assert of_recipients(Recipients((SimpleNamespace(),)), scraped=False, beats=deaf).verdict == OK
+    assert of_backups(status(finding("heartbeat_failed", LATER))).verdict == OK, "it is said once"
 
 
 def finding(code, severity, **settings):

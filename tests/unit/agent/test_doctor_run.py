@@ -190,7 +190,11 @@ class Engine:
 
 
 class Repository:
-    repository = "s3:https://s3.example/b"
+    def __init__(self, repository="s3:https://s3.example/b", identity=None):
+        self.repository, self._identity = repository, identity or f"id of {repository}"
+
+    def repository_id(self):
+        return self._identity
 
     def format_version(self):
         return 2
@@ -238,6 +242,40 @@ def nobody_outside_is_asked(monkeypatch, tmp_path):
 def verdicts(**changes):
     diagnosis = examine(sources(**changes), threading.Event())
     return {name: one.verdict for name, one in diagnosis.made.examined.items()}, diagnosis
+
+
+def test_a_heartbeat_whose_calls_fail_is_looked_up_where_it_is_on_record():
+    deaf = {
+        "heartbeat": {
+            "failed": 4,
+            "since": "2026-11-22T03:00:00+00:00",
+            "error": "the heartbeat server a.test answered 404.",
+        }
+    }
+    known = state()
+    known.read = lambda: deaf
+    switched = {"recipients": lambda: Recipients((), SimpleNamespace())}
+    assert verdicts(**switched)[0]["notifications"] == OK
+    found, diagnosis = verdicts(**switched, state=lambda: known)
+    assert found["notifications"] == WARNING
+    assert "4 calls in a row failed" in diagnosis.made.examined["notifications"].seen
+
+
+def test_which_messages_are_sent_and_whether_metrics_are_written_is_seen(monkeypatch, tmp_path):
+    def notifications(services=(), **settings):
+        config = Config(host="web1", repository="s3:https://s3.example/b", **settings)
+        diagnosis = verdicts(config=lambda: config, recipients=lambda: Recipients(services))[1]
+        return diagnosis.made.examined["notifications"]
+
+    monkeypatch.setattr(own_container, "TEXTFILE_DIRECTORY", tmp_path)
+    told = (SimpleNamespace(),)
+    assert notifications(told).seen == "Failures are reported by: 1 notification service."
+    assert "failure is not among" in notifications(told, notify_events=("warning",)).seen
+    assert notifications(metrics_textfile="/metrics").seen == "Failures are reported by: metrics."
+    assert notifications(metrics_port=9187).seen == "Failures are reported by: metrics."
+    monkeypatch.setattr(own_container, "TEXTFILE_DIRECTORY", tmp_path / "nowhere")
+    assert "cannot be written to /metrics" in notifications(metrics_textfile="/metrics").seen
+    assert notifications(metrics_port=9187).verdict == OK
 
 
 def raises(error):
@@ -359,13 +397,34 @@ def test_a_second_repository_is_opened_with_its_own_secrets():
 
     def restic(config, secrets, _stop):
         opened.append((config.repository, secrets))
-        return Repository()
+        return Repository(config.repository)
 
     own = Secrets(SimpleNamespace())
     given = Config(host="web1", repository="/r", copy={"repository": "s3:https://copy.example/b"})
     found, _diagnosis = verdicts(config=lambda: given, restic=restic, copy_secrets=lambda: own)
     assert found["copy"] == OK
     assert ("s3:https://copy.example/b", own) in opened
+
+
+@pytest.mark.parametrize("verdict", [FAILED, OK])
+def test_a_second_repository_that_is_the_first_one_is_found(verdict):
+    def restic(config, _secrets, _stop):
+        found = Repository(config.repository, "aaaa1111")
+        if verdict == OK and config.repository == "/r":
+            # Why it does not open is said once, by its own check.
+            found.format_version = found.repository_id = raises(RepositoryUnreachableError("It does not answer."))
+        return found
+
+    given = Config(host="web1", repository="/r", copy={"repository": "s3:https://copy.example/b"})
+    found, diagnosis = verdicts(config=lambda: given, restic=restic)
+    assert (found["copy"], found["repository"]) == (verdict, FAILED if verdict == OK else OK)
+    seen = diagnosis.made.examined["copy"]
+    assert seen.code == ("" if verdict == OK else "configuration")
+    assert seen.seen.startswith(
+        "s3:https://copy.example/b answers"
+        if verdict == OK
+        else "backup_copy_repository is s3:https://copy.example/b, which is the first repository, /r,"
+    )
 
 
 def test_a_pass_that_the_schedule_has_missed_is_seen():

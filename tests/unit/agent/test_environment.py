@@ -82,11 +82,40 @@ def test_an_empty_list_is_nothing():
         ({"BACKUP_KEEP": '{"dayly": 1}'}, "BACKUP_KEEP is not valid: dayly: no such key"),
         ({"BACKUP_KEEP": '{"daily": 0}'}, "BACKUP_KEEP is not valid: every count is 0"),
         ({"BACKUP_CONTAINERS": '["a"'}, "BACKUP_CONTAINERS must be a list"),
+        (
+            {"BACKUP_CONTAINERS": "[a-z]*-db"},
+            'BACKUP_CONTAINERS must be a list in JSON where it begins with [: a glob such as [a-z]*-db is ["[a-z]*-db"]',
+        ),
+        ({"BACKUP_CONTAINERS": "[a,b]"}, "BACKUP_CONTAINERS must be a list in JSON"),
+        ({"BACKUP_KEEP": '{"daily": true}'}, "BACKUP_KEEP is not valid: daily: true is not a number"),
+        ({"BACKUP_KEEP": '{"daily": 30, "daily": 0, "weekly": 4}'}, "BACKUP_KEEP has 'daily' twice"),
+        (
+            {"BACKUP_COPY_REPOSITORY": "/x", "BACKUP_COPY_KEEP": '{"last": 1, "last": 1}'},
+            "BACKUP_COPY_KEEP has 'last' twice",
+        ),
+        (
+            {"BACKUP_CONNECTIONS": '{"a": {"port": true}}'},
+            "BACKUP_CONNECTIONS is not valid: a.port: true is not a number",
+        ),
+        ({"BACKUP_CONNECTIONS": '{"a": {"port": 1}, "a": {}}'}, "BACKUP_CONNECTIONS has 'a' twice"),
+        ({"BACKUP_KEEP_WITHIN": "\u0663\u0660d"}, "BACKUP_KEEP_WITHIN is not valid: '\u0663\u0660d' is not a duration"),
         ({"BACKUP_CONTAINERS": "a b"}, "BACKUP_CONTAINERS is not valid: 'a b' is neither a container name"),
         ({"BACKUP_PARALLEL": "many"}, "BACKUP_PARALLEL is not valid: Input should be a valid integer"),
         ({"BACKUP_ROW_COUNTS": "perhaps"}, "BACKUP_ROW_COUNTS is not valid: Input should be a valid boolean"),
         ({"BACKUP_APPEND_ONLY": "perhaps"}, "BACKUP_APPEND_ONLY must be true or false"),
-        ({"BACKUP_APPEND_ONLY": "1"}, "The environment is not valid: append_only: whoever controls this host"),
+        ({"BACKUP_APPEND_ONLY": "1"}, "BACKUP_APPEND_ONLY is not valid: whoever controls this host"),
+        (
+            {
+                "BACKUP_APPEND_ONLY": "1",
+                "BACKUP_REPOSITORY": "s3:https://s3.test/b",
+                "BACKUP_PRUNE_SCHEDULE": "0 5 * * *",
+            },
+            "BACKUP_PRUNE_SCHEDULE is not valid: an append-only host does not prune",
+        ),
+        (
+            {"BACKUP_COPY_REPOSITORY": "local:/repository"},
+            "BACKUP_COPY_REPOSITORY is not valid: it is the same place as",
+        ),
         ({"BACKUP_COPY_REPOSITORY": "copies"}, "BACKUP_COPY_REPOSITORY is not valid: it must be an absolute path"),
         (
             {"BACKUP_COPY_REPOSITORY": "/copy", "BACKUP_COPY_KEEP": '{"daily": -1}'},
@@ -99,6 +128,7 @@ def test_an_empty_list_is_nothing():
         ({"BACKUP_CONTAINERS": "[" * 100_000}, "BACKUP_CONTAINERS must be a list"),
         ({"BACKUP_NOTIFY_EVENTS": "[ ]"}, "BACKUP_NOTIFY_EVENTS is empty"),
         ({"BACKUP_HOST": " "}, "BACKUP_HOST is not set"),
+        ({"BACKUP_HOST": '"web1"'}, "BACKUP_HOST is not valid: '\"web1\"' must have no quotes"),
         ({"backup_keep": '{"daily": 7}'}, "does not know the variable backup_keep: did you mean BACKUP_KEEP?"),
         ({"backup_schedul": "x"}, "does not know the variable BACKUP_SCHEDUL: did you mean BACKUP_SCHEDULE?"),
         ({"backup_password": "canary"}, "BACKUP_PASSWORD is a secret"),
@@ -282,13 +312,13 @@ def test_a_password_is_generated_once_and_never_shown(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["password"]
 
 
-@pytest.mark.parametrize("content", ["", "\n"])
+@pytest.mark.parametrize("content", ["", "\n", " \n", "\r\n", "\ufeff\n"])
 def test_an_empty_file_does_not_pass_for_a_password(content, tmp_path, monkeypatch):
-    (tmp_path / "password").write_text(content)
+    (tmp_path / "password").write_bytes(content.encode())
     told = password(monkeypatch, tmp_path)
     assert told.exit_code == 2
     assert "contains no password: remove it, then run this again" in told.output
-    assert (tmp_path / "password").read_text() == content
+    assert (tmp_path / "password").read_bytes() == content.encode()
     assert [path.name for path in tmp_path.iterdir()] == ["password"]
 
 

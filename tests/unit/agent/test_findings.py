@@ -193,6 +193,10 @@ WRONG = {
         {"refused": {"begun": "a", "counted": {"exec": 2}, "total": {"exec": 2, "call": 1, "look": 9}, "last": ago(days=6)}},
         "warning", "docker logs scalr-backup-socket-proxy",
     ),
+    "heartbeat_failed": (
+        {"heartbeat": {"failed": 2, "since": ago(days=1), "error": "the heartbeat server a.test answered 404."}}, "warning",
+        "docker exec scalr-backup scalr-backup notify --test",
+    ),
     "not_delivered": (
         {"notifications": {"pending": [{}], "last_error": "json refused it."}}, "warning",
         "docker exec scalr-backup scalr-backup notify --test",
@@ -309,6 +313,9 @@ def test_each_thing_that_is_wrong_is_found_and_says_what_to_run(code: str) -> No
         {"clock": {"time": ago(hours=9), "skew_seconds": 60.0}},
         {"clock": {"time": ago(days=3), "skew_seconds": 600.0}},
         {"notifications": {"pending": [], "last_error": "json refused it."}},
+        {"heartbeat": {"failed": 1, "since": ago(hours=9), "error": "the heartbeat server a.test answered 500."}},
+        {"heartbeat": {"failed": 0}},
+        {"heartbeat": {}},
         {"refused_pass": {"time": ago(hours=10), "message": "busy"}},
         {"refused": {"begun": "a", "counted": {}, "total": {"exec": 2}, "last": ago(days=8)}},
         {"refused": {"begun": "a", "counted": {"look": 3}, "total": {"look": 3}}},
@@ -481,13 +488,60 @@ FORGED = {"code": "forged_snapshots", "message": "A clock was wrong."}
     [
         ({"last_pass": last_pass(retention={"ok": False, "removed": [], "error": FORGED})}, "forget --remove-future"),
         ({"maintenance": {"forget": {"ok": False, "error": FORGED, "time": ago(hours=2)}}}, "forget --remove-future"),
-        ({"maintenance": {"copy_forget": {"ok": False, "error": FORGED, "time": ago(hours=2)}}},
-         "forget --remove-future --copy"),
     ],
-)  # fmt: skip
+)
 def test_after_a_clock_that_was_ahead_the_command_is_the_one_that_helps(changes, command):
     [finding] = judged(document(**changes)).findings
     assert finding.command == f"docker exec scalr-backup scalr-backup {command}"
+
+
+WITH_COPY = Config.model_validate({**CONFIG.model_dump(by_alias=True), "copy": {"repository": "b2:bucket"}})
+COPIED = {
+    "repository": "b2:bucket", "ok": True, "copied": 1, "removed": [], "error": None, "time": ago(hours=9),
+    "last_success": ago(hours=9),
+}  # fmt: skip
+
+
+def copy_failed_at(kind, error=ERROR, copy=COPIED):
+    """A host whose last check, prune or forget of the second repository has failed."""
+    entry = {"ok": False, "error": error, "time": ago(hours=2), "repository": "b2:bucket"}
+    return document(copy=copy, maintenance={f"copy_{kind}": entry})
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "command"),
+    [
+        ("check", "failed", "ansible-playbook scalr.backup.check --limit web1 -e from_copy=true"),
+        ("prune", "failed", "docker exec scalr-backup scalr-backup prune --copy"),
+        ("forget", "failed", "docker exec scalr-backup scalr-backup forget --copy"),
+        ("forget", "forged_snapshots", "docker exec scalr-backup scalr-backup forget --remove-future --copy"),
+        ("check", "repository_locked", "docker exec scalr-backup scalr-backup unlock --copy"),
+        ("prune", "restic", "ansible-playbook scalr.backup.check --limit web1 -e from_copy=true"),
+        ("check", "wrong_password", "ansible-playbook scalr.backup.site --limit web1"),
+    ],
+)
+def test_what_fails_in_the_second_repository_is_put_right_there(kind: str, code: str, command: str) -> None:
+    error = {"code": code, "message": "In its own words."}
+    [finding] = judged(copy_failed_at(kind, error), WITH_COPY).findings
+    assert (finding.code, finding.severity, finding.command) == (f"copy_{kind}_failed", "failure", command)
+    assert finding.message == f"The last {kind} of the second repository failed: In its own words."
+    if code == "failed":
+        assert finding.help == f"{ALERTS}#copy_{kind}_failed"
+
+
+def test_what_the_copy_has_said_of_its_own_forget_is_not_said_twice() -> None:
+    copy = {**COPIED, "ok": False, "error": ERROR}
+    [finding] = judged(copy_failed_at("forget", copy=copy), WITH_COPY).findings
+    assert finding.code == "copy_failed"
+    other = {"code": "failed", "message": "Something else."}
+    found = judged(copy_failed_at("forget", other, copy), WITH_COPY).findings
+    assert {one.code for one in found} == {"copy_forget_failed", "copy_failed"}
+
+
+def test_a_second_repository_that_is_no_more_is_not_wrong() -> None:
+    assert judged(copy_failed_at("check")).findings == ()
+    other = Config.model_validate({**CONFIG.model_dump(by_alias=True), "copy": {"repository": "b2:another"}})
+    assert [one.code for one in judged(copy_failed_at("check"), other).findings] == ["copy_failed"]
 
 
 @pytest.mark.parametrize(
@@ -626,11 +680,22 @@ def test_a_container_that_does_not_run_is_told_with_what_helps(state: str, how: 
     assert found.command == command
 
 
+def test_a_dead_mans_switch_that_does_not_hear_is_told_with_since_when_and_why() -> None:
+    [found] = judged(document(**WRONG["heartbeat_failed"][0])).findings
+    assert found.since == ago(days=1)
+    assert found.message == (
+        "The dead man's switch does not hear from this host: 2 calls in a row failed, the last one because the heartbeat server "
+        "a.test answered 404."
+    )
+
+
 def test_the_page_of_alerts_names_every_finding() -> None:
     page = (Path(__file__).resolve().parents[3] / "docs/alerts.md").read_text().split("| finding |")[1].split("\n\n")[0]
     named = set(re.findall(r"`([a-z_]+)`", "\n".join(line.split("|")[1] for line in page.splitlines()[2:])))
     # The agent cannot know that it is older than the collection: status_info does.
-    assert named == set(WRONG) | {"copy_failed", "agent_outdated", "repository_on_host", "record_damaged"}
+    of_copy = {"copy_failed", "copy_check_failed", "copy_forget_failed", "copy_prune_failed"}
+    of_record = {"record_damaged", "record_unwritable"}
+    assert named == set(WRONG) | of_copy | of_record | {"agent_outdated", "repository_on_host"}
 
 
 def test_a_name_that_somebody_chose_adds_no_line_and_steers_no_terminal():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -113,6 +114,21 @@ def test_a_drill_adds_an_entry(state, ok):
     assert entry["error"] == (None if ok else "verification_failed")
 
 
+def test_two_databases_whose_names_are_shown_alike_are_two(state, monkeypatch):
+    """One has a byte of no known encoding in its name, and the other's name spells it out."""
+    monkeypatch.setattr(history, "_GROWN", 1)
+    raw, spelled = "caf\udce9", r"caf\xe9"
+    for moment in hours_of(2):
+        state.history.append([a_line(moment, database=raw), a_line(moment, ok=False, database=spelled)])
+    assert len(state.history.read(EVER)) == 2 * HOURLY
+    last = nights(state, 9)
+    days = {one["database"]: one["day"] for one in state.history.read(EVER) if one["run"] not in last}
+    assert {name: (day["good"], day["failed"]) for name, day in days.items()} == {
+        raw: (HOURLY, 0),
+        spelled: (0, HOURLY),
+    }
+
+
 def test_a_drill_that_an_earlier_version_could_not_try_is_none(state):
     drill = {
         "container": "c", "database": "d", "ok": False, "time": NOW.isoformat(), "run": "r", "recovery_seconds": None,
@@ -144,14 +160,58 @@ def test_what_is_no_entry_is_passed_over(state, tmp_path, junk):
     assert [one["kind"] for one in state.history.read(EVER)] == ["drill"]
 
 
+def nights(state, days, last=NOW):
+    """A pass a night, the last one at that moment; their runs."""
+    moments = [last - timedelta(days=day) for day in reversed(range(days))]
+    for at in moments:
+        state.record_pass(result(f"{at:%Y%m%d}", at), [SHOP])
+    return {f"{at:%Y%m%d}" for at in moments}
+
+
+def runs(state):
+    return {one["run"] for one in state.history.read(EVER)}
+
+
 def test_what_is_older_than_it_is_kept_goes_and_not_with_every_pass(state, tmp_path):
     file = tmp_path / "history.jsonl"
-    state.record_pass(result("first", NOW - KEEP - timedelta(days=29)), [SHOP])
-    state.record_pass(result("second", NOW - timedelta(days=1)), [SHOP])
+    state.record_pass(result("first", NOW - KEEP - timedelta(days=37)), [SHOP])
+    later = nights(state, 20)
     assert "first" in file.read_text()
-    state.record_pass(result("third", NOW + timedelta(days=2)), [SHOP])
-    assert {one["run"] for one in state.history.read(EVER)} == {"second", "third"}
+    later |= nights(state, 2, NOW + timedelta(days=2))
+    assert runs(state) == later
     assert not file.with_suffix(".new").exists()
+
+
+AHEAD = datetime(2038, 1, 1, 3, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("grown", [1, 1 << 20])
+@pytest.mark.parametrize("leap", [AHEAD, NOW + KEEP + timedelta(days=60)])
+@pytest.mark.parametrize("days", [1, 8])
+def test_a_clock_that_is_ahead_for_some_nights_takes_nothing(state, monkeypatch, grown, leap, days):
+    """Nor do the lines of those nights, once the clock is right again."""
+    monkeypatch.setattr(history, "_GROWN", grown)
+    told = nights(state, 90)
+    told |= nights(state, days, leap)
+    state.record_drill({**drill(), "time": leap.isoformat()})
+    told |= nights(state, 10, NOW + timedelta(days=10))
+    assert runs(state) == told | {"d"}
+
+
+@pytest.mark.parametrize("grown", [1, 1 << 20])
+def test_a_clock_that_is_set_back_takes_nothing(state, monkeypatch, grown):
+    monkeypatch.setattr(history, "_GROWN", grown)
+    told = nights(state, 90)
+    told |= nights(state, 20, datetime(2000, 2, 1, tzinfo=UTC))
+    assert runs(state) == told
+
+
+def test_what_a_clock_that_was_ahead_has_left_keeps_nothing_else(state, monkeypatch):
+    monkeypatch.setattr(history, "_GROWN", 1)
+    told = nights(state, 3, AHEAD)
+    nights(state, 3, NOW - KEEP - timedelta(days=10))
+    told |= nights(state, 9)
+    assert runs(state) == told
 
 
 HOURLY = 24
@@ -212,11 +272,20 @@ def test_the_passes_zone_is_the_one_that_thins_and_a_drill_thins_nothing(state, 
     monkeypatch.setattr(history, "_GROWN", 1)
     moments = [datetime(2026, 10, 1, hour, tzinfo=UTC) for hour in range(HOURLY)]
     state.history.append([a_line(moment) for moment in moments], zone=None)
-    state.record_drill(drill())
-    assert len(state.history.read(EVER)) == HOURLY + 1
+    for day in range(9):
+        state.record_drill({**drill(), "run": f"d{day}", "time": (NOW - timedelta(days=day)).isoformat()})
+    assert len(state.history.read(EVER)) == HOURLY + 9
     state.record_pass(result(), [], zone=TOKYO)
     days = [one["day"]["good"] for one in state.history.read(EVER) if one.get("day")]
     assert days == [15, 9]
+
+
+def test_a_clock_that_leaps_ahead_thins_nothing_of_the_last_week(state, monkeypatch):
+    monkeypatch.setattr(history, "_GROWN", 1)
+    moments = [NOW - timedelta(hours=hour) for hour in reversed(range(7 * HOURLY))]
+    state.history.append([a_line(moment) for moment in moments])
+    state.history.append([a_line(AHEAD)])
+    assert len(state.history.read(EVER)) == 7 * HOURLY + 1
 
 
 def test_a_dump_that_had_to_be_all_new_is_in_no_sum():
@@ -295,10 +364,11 @@ def agent(tmp_path, monkeypatch):
 
 def test_the_verb_tells_it_to_programs_and_to_people(agent, tmp_path):
     yesterday = datetime.now(UTC) - timedelta(days=1)
-    State(tmp_path).record_pass(result(finished=yesterday, failed=1), [SHOP, LEDGER])
+    State(tmp_path).record_pass(result(finished=yesterday, failed=1), [replace(SHOP, database="caf\udce9"), LEDGER])
     told = json.loads(agent("--days", "2", "--json").stdout.splitlines()[-1])
     assert (told["data"]["host"], told["data"]["timezone"]) == ("web1", "UTC")
     assert [one["kind"] for one in told["data"]["entries"]] == ["backup", "backup", "pass"]
+    assert told["data"]["entries"][0]["database"] == r"caf\xe9"
     shown = agent("--days", "2").stdout
     assert "FAILED: dump_failed" in shown
     assert "1.5 s" in shown

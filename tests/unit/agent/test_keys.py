@@ -286,6 +286,15 @@ def test_a_password_that_restic_would_not_read_back_is_refused_and_not_repeated(
     assert "horse" not in refused.value.message
 
 
+@pytest.mark.parametrize("password", ["", " ", "\r\n"])
+def test_a_blank_password_is_none(password):
+    """What restic says of it is advice to use none at all."""
+    with pytest.raises(ConfigurationError, match="The new password is empty"):
+        keys_of(FakeRepository()).add(password, HOST_USER, "web1")
+    with pytest.raises(ConfigurationError, match="The password is empty"):
+        keys_of(FakeRepository()).retire(password)
+
+
 def test_the_listing():
     fake = FakeRepository("web2")
     keys_of(fake).add("paper", ESCROW_USER, "kit-1")
@@ -299,7 +308,9 @@ def test_a_password_is_read_as_json():
     assert parse_password('{"password": " p"}') == " p"
 
 
-@pytest.mark.parametrize("text", ["", "horse", '"horse"', '["horse"]', '{"password": 7, "x": "horse"}', "{}"])
+@pytest.mark.parametrize(
+    "text", ["", "horse", '"horse"', '["horse"]', '{"password": 7, "x": "horse"}', "{}", "[" * 100_000]
+)
 def test_what_is_no_password_is_refused_and_not_repeated(text):
     with pytest.raises(ConfigurationError, match="must be given") as refused:
         parse_password(text)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from scalr_backup.actions.repository import maintenance
@@ -16,12 +18,21 @@ from scalr_backup.actions.repository.maintenance import (
     recall_rotation,
     recorded,
 )
+from scalr_backup.cli.app import app
+from scalr_backup.cli.wiring import Agent
 from scalr_backup.core.config import Config
-from scalr_backup.core.errors import InterruptedRunError, RepositoryUnreachableError, ResticError, UsageError
+from scalr_backup.core.errors import (
+    ConfigurationError,
+    InterruptedRunError,
+    RepositoryUnreachableError,
+    ResticError,
+    UsageError,
+)
 from scalr_backup.core.jobs import CHECK as CHECK_JOB
 from scalr_backup.core.model import Failure
 from scalr_backup.tools.locks import PASS_LOCK
 from scalr_backup.tools.state import State
+from typer.testing import CliRunner
 
 SUNDAY = datetime(2026, 11, 29, 4, 30, tzinfo=UTC)
 WEEK = timedelta(weeks=1)
@@ -69,6 +80,13 @@ class TestTheRotation:
         assert recall_rotation(entry, "/r", 8, SUNDAY + 9 * WEEK) == rotation
         assert recall_rotation(entry, "/other", 8, SUNDAY) == Rotation(8, SUNDAY, {})
         assert recall_rotation(entry, "/r", 4, SUNDAY) == Rotation(4, SUNDAY, {})
+
+    def test_takes_a_part_that_was_read_in_the_future_for_unread(self):
+        """The clock was ahead: such a part would be the last in turn for years."""
+        entry = {"repository": "/r", "rotation": Rotation(2, SUNDAY, {1: SUNDAY + 600 * WEEK, 2: SUNDAY}).as_dict()}
+        assert recall_rotation(entry, "/r", 2, SUNDAY + WEEK) == Rotation(2, SUNDAY, {2: SUNDAY})
+        entry = {"repository": "/r", "rotation": Rotation(2, SUNDAY + 600 * WEEK, {}, (1,)).as_dict()}
+        assert recall_rotation(entry, "/r", 2, SUNDAY) == Rotation(2, SUNDAY, {}, (1,))
         assert recall_rotation(None, "/r", 8, SUNDAY) == Rotation(8, SUNDAY, {})
 
     @pytest.mark.parametrize(
@@ -83,8 +101,12 @@ class TestTheRotation:
 class Repository:
     """A repository whose checks and prunes take a while, or fail."""
 
-    def __init__(self, name="/repository", error=None, during=lambda: None):
+    def __init__(self, name="/repository", error=None, during=lambda: None, identity=None):
         self.repository, self._error, self._during, self.calls = name, error, during, []
+        self._identity = identity or name
+
+    def repository_id(self):
+        return self._identity
 
     def check(self, subset, on_progress):
         self.calls.append(subset)
@@ -167,6 +189,17 @@ def test_scheduled_checks_read_part_after_part_of_both_repositories(care):
         1
     ].items()
     assert {one["run"] for one in care.told} == {first.run}
+
+
+def test_the_first_repository_is_not_pruned_as_if_it_were_its_own_copy(care):
+    here, alias = Repository(), Repository("/linked", identity="/repository")
+    with pytest.raises(ConfigurationError, match="backup_copy_repository is /linked, which is the first repository"):
+        care.case.scheduled_prune([RepositoryInCare(here), RepositoryInCare(alias, "copy_", copy_of=here)])
+    assert (here.calls, alias.calls) == (["prune"], [])
+    assert care.state.maintenance("copy_prune")["error"]["code"] == "configuration"
+    another = Repository("/copy")
+    care.case.prune(RepositoryInCare(another, "copy_", copy_of=here))
+    assert another.calls == ["prune"]
 
 
 def test_one_repository_that_fails_keeps_the_other_from_nothing(care):
@@ -284,3 +317,16 @@ def test_a_check_that_gave_way_counts_as_missed_and_one_that_took_place_does_not
     care.state.record_maintenance("check", {"time": SUNDAY.isoformat(), "ok": False, "error": None, "repository": "/r"})
     now = SUNDAY + timedelta(minutes=1)
     assert not CHECK_JOB.missed(CONFIG, care.state.read(), begun, now)
+
+
+@pytest.mark.parametrize(("options", "copy"), [((), False), (("--copy",), True)])
+def test_locks_are_removed_from_the_repository_that_is_asked_for(options, copy, monkeypatch):
+    asked = []
+
+    def restic(_agent, *, copy=False):
+        asked.append(copy)
+        return SimpleNamespace(unlock=lambda: 2)
+
+    monkeypatch.setattr(Agent, "restic", restic)
+    told = json.loads(CliRunner().invoke(app, ["unlock", *options, "--json"]).output)
+    assert (told["data"], asked) == ({"removed": 2}, [copy])

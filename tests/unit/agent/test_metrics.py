@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from scalr_backup.actions.health.metrics import METRICS, MetricFacts, Metrics
+from scalr_backup.actions.health.metrics import FRESH, METRICS, TEXTFILE_NAME, MetricFacts, Metrics
 from scalr_backup.actions.health.status import judge
 from scalr_backup.core.config import Config
 from scalr_backup.service import metrics_http
@@ -78,6 +78,14 @@ def test_everything_that_is_known_is_told():
     assert found["scalr_backup_socket_proxy_refused_calls_total"] == {("call",): 0, ("look",): 4}
 
 
+def test_the_upkeep_of_a_second_repository_that_is_no_more_is_not_told():
+    facts = example_facts(NOW)
+    failed = {"time": NOW.isoformat(), "ok": False, "last_success": None, "error": None}
+    kinds = {"copy_check": {**failed, "repository": "b2:bucket"}, "copy_prune": {**failed, "repository": "b2:before"}}
+    found = values(replace(facts, document={**facts.document, "maintenance": kinds}))
+    assert found["scalr_backup_maintenance_success"] == {("copy_check",): 0}
+
+
 @pytest.mark.parametrize(("failure", "good"), [(None, 1), ({"code": "roles_not_saved", "message": "No."}, 0)])
 def test_a_pass_that_did_not_save_roles_was_not_good(failure, good):
     facts = nothing_yet()
@@ -131,6 +139,25 @@ def test_names_and_labels_follow_prometheus_and_stay_few():
         # Nothing that differs from pass to pass: each value would be a new series for ever.
         assert set(metric.labels) <= {"container", "database", "severity", "code", "kind", "version", "host"}
         assert metric.help.endswith(".")
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0", "file"])
+def test_two_databases_whose_names_are_shown_alike_are_two(tmp_path, accept):
+    """One has a byte of no known encoding in its name, and the others' names spell it out."""
+    facts = example_facts(NOW)
+    names = ["caf\udce9", r"caf\xe9", r"caf\x5cxe9", "caf\\\udce9"]
+    status, document, record = facts.status, dict(facts.document), facts.document["databases"]["scalr-foo-db/foo"]
+    status["databases"] = [{**status["databases"][0], "database": name} for name in names]
+    status["findings"] = [{**status["findings"][0], "container": "scalr-foo-db", "database": name} for name in names]
+    document["databases"] = {f"scalr-foo-db/{name}": record for name in names}
+    metrics = Metrics(lambda: replace(facts, document=document))
+    if accept == "file":
+        metrics.write(tmp_path)
+    text = (tmp_path / TEXTFILE_NAME).read_bytes() if accept == "file" else metrics.render(accept)[0]
+    told = [line.rpartition(" ")[0] for line in text.decode().splitlines() if not line.startswith("#")]
+    assert len(set(told)) == len(told)
+    assert len([series for series in told if r'database="caf\\' in series and series.startswith(FRESH.full_name)]) == 4
+    assert f'{FRESH.full_name}{{container="scalr-foo-db",database="caf\\\\xe9"}}' in told, "no series changes its name"
 
 
 def test_a_name_that_needs_it_is_escaped():

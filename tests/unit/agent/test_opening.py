@@ -26,8 +26,9 @@ CONFIG = {
 class FakeRestic:
     """A repository that is there, or can be made, or refuses whatever is asked of it."""
 
-    def __init__(self, repository, there=True, refuses=None, refuses_to_be_made=None):
+    def __init__(self, repository, there=True, refuses=None, refuses_to_be_made=None, identity=None):
         self.repository = repository
+        self.identity = identity or f"id of {repository}"
         self.there = there
         self.refuses = refuses
         self.refuses_to_be_made = refuses_to_be_made
@@ -38,7 +39,7 @@ class FakeRestic:
             raise self.refuses
         if not self.there:
             raise RepositoryMissingError("There is none.")
-        return f"id of {self.repository}"
+        return self.identity
 
     def init(self, copy_of=None):
         if self.refuses_to_be_made:
@@ -80,6 +81,24 @@ def test_a_rehearsal_that_may_not_make_the_first_repository_makes_nothing(make):
 
     assert (first.there, copy.there, done.error, done.changed) == (False, False, None, True)
     assert [done.as_dict()[which]["repository_id"] for which in ("repository", "copy")] == [None, None]
+
+
+def test_a_copy_that_is_the_first_repository_under_another_address_is_refused():
+    first, alias = FakeRestic("/r", identity="one"), FakeRestic("/linked", identity="one")
+
+    with pytest.raises(
+        ConfigurationError, match="backup_copy_repository is /linked, which is the first repository, /r,"
+    ):
+        open_or_make(alias, copy_of=first)
+    done = rehearse(first, alias, BOTH)
+
+    assert (list(done.opened), done.error.code, done.changed) == ([Which.REPOSITORY], "configuration", False)
+
+
+def test_a_copy_outlives_the_first_repository():
+    opened = open_or_make(FakeRestic("b"), copy_of=FakeRestic("a", there=False), must_exist=True)
+
+    assert opened.repository_id == "id of b"
 
 
 @pytest.mark.parametrize(
@@ -137,6 +156,8 @@ def test_what_is_given_is_read_as_the_role_would_write_it(tmp_path, monkeypatch)
         '{"config": {}, "secrets": {"password": ["correct horse"]}}',
         '{"config": {}, "secrets": {"password": "correct horse"}}',
         '{"config": {"host": "web1"}, "secrets": {}}',
+        '{"config": {}, "secrets": {"password": "correct horse \\ud800"}}',
+        "[" * 100_000,
     ],
 )
 def test_what_cannot_be_rehearsed_is_refused_without_a_secret(text):

@@ -44,6 +44,8 @@ WRITTEN = {
     "unused_by": ["--unused-by=web9"],
     "escrow": ["--escrow=safe"],
     "key": ["450fbce0"],
+    "addresses": ["--addresses"],
+    "containers": ["--containers"],
 }
 # Of modules and playbooks only: a verb has no such option.
 NOT_A_VERBS = {"from_environment", "restore_strategy"}

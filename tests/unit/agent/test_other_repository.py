@@ -70,11 +70,14 @@ def test_a_store_may_need_no_environment(environment):
         "{}",
         '{"passwort": "correct horse"}',
         '{"password": ""}',
+        '{"password": " \\n"}',
         '{"password": null}',
         '{"password": ["correct horse"]}',
         '{"password": "correct horse", "environment": ["correct horse"]}',
         '{"password": "correct horse", "environment": "A=correct horse"}',
         '{"password": "correct horse"',
+        '{"password": "correct horse \\ud800"}',
+        "[" * 100_000,
     ],
 )
 def test_what_is_no_such_document_is_refused_and_not_repeated(text):
@@ -85,7 +88,8 @@ def test_what_is_no_such_document_is_refused_and_not_repeated(text):
 
 
 @pytest.mark.parametrize(
-    "environment", [{"A": "one\nB=correct horse"}, {"A B": "correct horse"}, {"": "correct horse"}]
+    "environment",
+    [{"A": "one\nB=correct horse"}, {"A B": "correct horse"}, {"": "correct horse"}, {"A": "correct horse\0"}],
 )
 def test_an_environment_that_cannot_be_is_refused_and_not_repeated(environment):
     with pytest.raises(ConfigurationError) as caught:
@@ -167,17 +171,28 @@ def test_retention_in_the_second_repository_goes_by_the_rules_of_that_one():
     config = Config(host="web1", repository="s3:https://s3.test/b", append_only=True).model_copy(
         update={"copy_to": SimpleNamespace(keep=rules)}
     )
-    agent = SimpleNamespace(config=lambda: config, restic=lambda copy: f"copy: {copy}")
+    here, there = (SimpleNamespace(repository=name, repository_id=lambda name=name: name) for name in ("/r", "/copy"))
+    agent = SimpleNamespace(config=lambda: config, restic=lambda *, copy=False: there if copy else here)
     with verbs._judged_repository(agent, None, None, None, "30d", copy=True) as (judged, restic):
-        assert (judged.keep, judged.append_only, restic) == (rules, False, "copy: True")
+        assert (judged.keep, judged.append_only, restic) == (rules, False, there)
     with verbs._judged_repository(agent, None, None, None, "30d") as (judged, restic):
-        assert (judged, restic) == (config, "copy: False")
+        assert (judged, restic) == (config, here)
+
+    there.repository_id = here.repository_id
+    refused = pytest.raises(
+        ConfigurationError, match="backup_copy_repository is /copy, which is the first repository, /r,"
+    )
+    with refused, verbs._judged_repository(agent, None, None, None, "30d", copy=True):
+        pass
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("s3:there", "web1", ["daily"], "30d"), "'daily' is not a rule such as daily=30"),
+        (("s3:there", "web1", ["daily=True"], "30d"), "'daily=True' is not a rule such as daily=30"),
+        (("s3:there", "web1", ["daily=\u0663"], "30d"), "is not a rule such as daily=30"),
+        (("s3:there", "web1", ["daily=3", "daily=0"], "30d"), "--keep has 'daily' twice"),
         (("s3:there", "web1", ["daily=-1"], "30d"), "'daily=-1' is not a rule"),
         (("s3:there", "web1", ["nightly=3"], "30d"), r"keep\.nightly: no such key"),
         (("s3:there", "web1", ["daily=0"], "30d"), "would delete every backup"),

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from scalr_backup.actions.health.finding import Finding
 from scalr_backup.actions.restore.request import RestoreRequest
 from scalr_backup.cli import app as cli
 from scalr_backup.cli import human, restore
@@ -190,16 +192,24 @@ def test_the_command_to_run_next_is_one_line_however_narrow_the_terminal_is(scre
     assert f"  → {command}\n" in text(screen)
 
 
-def test_a_database_whose_drill_failed_is_not_ok(pipe):
-    """Its backup is good and fresh, and does not restore."""
+@pytest.mark.parametrize(
+    ("found", "database", "said"),
+    [
+        # Its backup is good and fresh, and does not restore.
+        ("drill_failed", "shop", "PROBLEM"),
+        # What is wrong with its container names no database.
+        ("roles_not_saved", "", "PROBLEM"),
+        ("backup_failed", "wiki", "ok"),
+    ],
+)
+def test_a_database_with_a_failure_of_its_own_or_of_its_container_is_not_ok(pipe, found, database, said):
     written, _clock = pipe
-    finding = {"container": "scalr-shop-db", "database": "shop", "severity": "failure", "message": ".", "command": "c"}
-    finding |= {"remedy": ""}
+    finding = Finding(found, "failure", "topic", ".", "c", "scalr-shop-db", database).as_dict()
     summary = "NOT SAFE: 1 problem"
     told = {**STATUS, "healthy": False, "summary": summary, "findings": [finding]}
     HumanOutput().result("status", Outcome(told, exit_code=ExitCode.FAILED, error=Failure("not_safe", summary)))
     [line] = [line for line in written.getvalue().splitlines() if line.startswith("scalr-shop-db")]
-    assert line.split()[2] == "PROBLEM"
+    assert line.split()[2] == said
     assert written.getvalue().count(summary) == 1
 
 
@@ -259,3 +269,32 @@ def test_wrong_usage_names_the_command_as_it_is_typed(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main()
     assert "Usage: scalr-backup [OPTIONS] COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "verb", "message"),
+    [
+        (["pin", "--json"], "pin", "Missing argument 'snapshot'. scalr-backup pin --help shows what it takes."),
+        (["history", "--json", "--days", "x"], "history", "Invalid value for '--days': "),
+        (["copy", "--nosuch", "--json"], "copy", "No such option: --nosuch"),
+        (["nosuch", "--json"], "", "No such command 'nosuch'. scalr-backup --help shows what it takes."),
+        (["--json"], "", "No such option: --json"),
+    ],
+)
+def test_wrong_usage_is_a_result_line_for_whoever_asked_for_json(monkeypatch, capsys, words, verb, message):
+    monkeypatch.setattr("sys.argv", ["scalr-backup", *words])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert (result["event"], result["verb"], result["exit_code"], result["ok"]) == ("result", verb, 2, False)
+    assert result["error"]["code"] == "usage"
+    assert result["error"]["message"].startswith(message)
+    assert printed.err == ""
+
+
+def test_help_is_help_for_whoever_asked_for_json(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["scalr-backup", "pin", "--json", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert "Usage: scalr-backup pin" in capsys.readouterr().out

@@ -39,6 +39,7 @@ SINCE = {
             "tried_since": "2026-10-20T03:00:00+00:00",
         },
     },
+    "heartbeat": {"failed": 3, "since": "2026-11-20T03:00:00+00:00", "error": "the heartbeat server a.test answered 404."},
     "sizes": {"repository": "/repository", "sizes": [{"time": "2026-11-20T03:00:00+00:00", "size_bytes": 4711}]},
 }  # fmt: skip
 NEWEST = {**json.loads((RECORDS / RELEASES[-1] / "state.json").read_text()), **SINCE}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import stat
@@ -43,6 +44,7 @@ from scalr_backup.core.progress import nobody
 from scalr_backup.core.secrets import Secrets
 from scalr_backup.tools.docker.exec_stream import STDERR, ExecStream
 from scalr_backup.tools.postgres.cluster import _HALF_MADE, Postgres
+from scalr_backup.tools.restic import process as restic_process
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import RestoreJournal, State
 
@@ -371,19 +373,22 @@ def test_a_pg_restore_that_died_is_not_written_to_for_minutes():
 
 
 def restic_that(script, tmp_path, monkeypatch, cancelled=None):
-    """A Restic whose program is a script; its time limit is a second."""
+    """A Restic whose program is a script."""
     program = tmp_path / "restic"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    config = Config(host="h", repository="/r").model_copy(update={"stall_seconds": 1})
+    config = Config(host="h", repository="/r")
     return Restic(config, Secrets(tmp_path / "password"), cache=tmp_path, cancelled=cancelled)
 
 
 def test_a_repository_that_falls_silent_is_given_up(tmp_path, monkeypatch):
     restic = restic_that("echo beginning; exec sleep 60", tmp_path, monkeypatch)
-    received = []
-    with pytest.raises(RepositoryUnreachableError, match="sent nothing"), restic.dump("aa", "/x") as stream:
+    received, leaps = [], itertools.count(0, 2000)
+    # Once its first word was read, each look at the clock is after its time limit.
+    clock = SimpleNamespace(monotonic=lambda: next(leaps) if received else 0)
+    monkeypatch.setattr(restic_process, "time", clock)
+    with pytest.raises(RepositoryUnreachableError, match="sent nothing for 1800 s"), restic.dump("aa", "/x") as stream:
         received.extend(stream.chunks())
     assert received == [b"beginning\n"]
 
@@ -397,12 +402,14 @@ def test_a_run_that_waits_for_the_repository_can_be_told_to_stop(tmp_path, monke
 
 
 def test_a_slow_reader_is_no_silent_repository(tmp_path, monkeypatch):
-    restic = restic_that("echo one; sleep 0.3; echo two", tmp_path, monkeypatch)
+    restic = restic_that("echo one; echo two", tmp_path, monkeypatch)
+    now = [0]
+    monkeypatch.setattr(restic_process, "time", SimpleNamespace(monotonic=lambda: now[0]))
     with restic.dump("aa", "/x") as stream:
         received = b""
-        for chunk in stream.chunks():
+        for chunk in stream.chunks(4):
             received += chunk
-            time.sleep(1.2)
+            now[0] += 2000
     assert received == b"one\ntwo\n"
 
 

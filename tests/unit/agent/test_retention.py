@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from scalr_backup.actions.retention import run
 from scalr_backup.actions.retention.pins import pin
 from scalr_backup.actions.retention.policy import (
     choose_removable,
@@ -13,10 +14,12 @@ from scalr_backup.actions.retention.policy import (
     orphaned_manifests,
     policies,
 )
-from scalr_backup.core.config import Config
+from scalr_backup.core.config import Config, Keep
 from scalr_backup.core.errors import AmbiguousSnapshotError, AppendOnlyError, UnknownSnapshotError
 from scalr_backup.core.model import MANUAL, NIGHTLY, PRE_RESTORE, Snapshot
 from scalr_backup.tools.restic.repository import RetentionGroup
+
+from tests.unit.agent.test_suspects import CONFIG, FakeRestic, dump, forget, good, nights
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 PATH = "/scalr-shop-db/shop.dump"
@@ -121,6 +124,48 @@ def test_each_dump_is_told_why_it_stays_or_goes():
         "c/o": {"snapshots": 1, "why": {"other": 1}},
         "scalr-shop-db/shop": {"snapshots": 4, "why": {"daily": 1, "weekly": 1, "other": 1, "pinned": 1}},
     }
+
+
+@pytest.fixture
+def pass_at(monkeypatch):
+    """A pass at a moment, by the clock of its host and of its restic."""
+
+    def saves(restic, moment, config, *tags):
+        restic.now = moment + timedelta(minutes=1)
+        monkeypatch.setattr(run, "utc_now", lambda: restic.now)
+        restic.all.append(dump(f"good {moment:%Y-%m-%d}", moment, *tags))
+        return forget(restic, config)
+
+    return saves
+
+
+AHEAD = datetime(2038, 1, 1, 3, tzinfo=UTC)
+BY_TIME_ALONE = CONFIG.model_copy(update={"keep": Keep(last=1, daily=0, weekly=0, monthly=0)})
+
+
+@pytest.mark.parametrize("days", [1, 8])
+@pytest.mark.parametrize("leap", [AHEAD, NOW + timedelta(days=20)])
+def test_a_clock_that_is_ahead_for_some_nights_takes_nothing_within_the_time(pass_at, leap, days):
+    """A safety snapshot has no other rule that keeps it."""
+    safety = [dump(f"good safety {day}", NOW - timedelta(days=day, hours=-9), "pre-restore") for day in (12, 40)]
+    honest = nights(40)
+    restic = FakeRestic([*honest, *safety])
+    for day in range(days):
+        pass_at(restic, leap + timedelta(days=day), BY_TIME_ALONE)
+        assert good(restic) >= {one.id for one in (*honest[:30], *safety)}
+    pass_at(restic, leap + timedelta(days=days, hours=-20), BY_TIME_ALONE, "pre-restore")
+    assert good(restic) >= {one.id for one in (*honest[:30], *safety)}
+
+
+def test_what_was_within_the_time_before_a_host_was_off_goes_once_it_has_run_for_some_days(pass_at):
+    restic = FakeRestic(nights(40))
+    for day in range(30, 38):
+        pass_at(restic, NOW + timedelta(days=day), BY_TIME_ALONE)
+    assert "good-025" in restic.ids()
+    decisions = forget(restic, BY_TIME_ALONE, dry_run=True).decisions
+    assert next(one.why for one in decisions if one.snapshot.id == "good-025") == ("within the time before a long gap",)
+    last = pass_at(restic, NOW + timedelta(days=38), BY_TIME_ALONE)
+    assert "good-025" in last.removed
 
 
 class TaggedRestic:

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from scalr_backup.core.config import Config
@@ -69,6 +71,87 @@ def test_next_is_later_and_previous_is_earlier_at_every_minute(schedule, change)
     for _number in range(7 * 60):
         assert previous_pass(settings, moment) < moment < next_pass(settings, moment)
         moment += MINUTE
+
+
+EVERY_MINUTE, EVERY_HOUR = frozenset(range(60)), frozenset(range(24))
+# Each with the minutes and the hours that it names, and whether it goes by: what happens every so often happens in both of
+# two hours that the clock shows alike, and what happens at a time of the day once.
+WALL_CLOCKS = {
+    "* * * * *": (EVERY_MINUTE, EVERY_HOUR, True),
+    "*/20 * * * *": ({0, 20, 40}, EVERY_HOUR, True),
+    "0 * * * *": ({0}, EVERY_HOUR, True),
+    "0 */2 * * *": ({0}, set(range(0, 24, 2)), True),
+    "*/30 1-3 * * *": ({0, 30}, {1, 2, 3}, True),
+    "30 2 * * *": ({30}, {2}, False),
+    "45 1 * * *": ({45}, {1}, False),
+    "0 3 * * *": ({0}, {3}, False),
+    "15,45 1-3 * * *": ({15, 45}, {1, 2, 3}, False),
+}
+# Both changes of a year, and such of an hour, of half an hour and of two.
+CHANGES = [
+    ("Europe/Paris", "2026-03-29"),
+    ("Europe/Paris", "2026-10-25"),
+    ("Europe/London", "2026-10-25"),
+    ("America/New_York", "2026-03-08"),
+    ("America/New_York", "2026-11-01"),
+    ("Australia/Lord_Howe", "2026-04-04"),
+    ("Australia/Lord_Howe", "2026-10-03"),
+    ("Antarctica/Troll", "2026-03-29"),
+    ("Antarctica/Troll", "2026-10-25"),
+]
+
+
+def said_by_the_clock(schedule, timezone, start, end):
+    """The moments of a schedule as somebody with a clock on the wall would find them, minute by minute."""
+    minutes, hours, again = WALL_CLOCKS[schedule]
+    found, seen = [], start.astimezone(ZoneInfo(timezone)).replace(tzinfo=None)
+    moment = start
+    while moment < end:
+        shown = moment.astimezone(ZoneInfo(timezone)).replace(tzinfo=None)
+        # Whatever a clock that is set forward leaves out is due where it goes on, and a clock that is set back is waited for.
+        new = [shown] if again else [seen + (n + 1) * MINUTE for n in range((shown - seen) // MINUTE)]
+        if any(one.minute in minutes and one.hour in hours for one in new):
+            found.append(moment)
+        seen, moment = max(seen, shown), moment + MINUTE
+    return found
+
+
+@pytest.mark.parametrize("schedule", WALL_CLOCKS)
+@pytest.mark.parametrize(("timezone", "change"), CHANGES)
+def test_forward_and_back_find_what_the_clock_on_the_wall_says(schedule, timezone, change):
+    settings = config(schedule, timezone)
+    start, end = utc(f"{change}T00:00") - timedelta(hours=36), utc(f"{change}T00:00") + timedelta(hours=60)
+    due = said_by_the_clock(schedule, timezone, start, end)
+
+    assert passes(settings, due[0] - MINUTE, end) == due
+    moment = utc(f"{change}T00:00") - timedelta(hours=6)
+    while moment < utc(f"{change}T00:00") + timedelta(hours=30):
+        assert previous_pass(settings, moment) == due[bisect_left(due, moment) - 1]
+        assert next_pass(settings, moment) == due[bisect_right(due, moment)]
+        # In between, and at the very moments of most schedules.
+        moment += timedelta(minutes=7, seconds=30)
+
+
+@pytest.mark.parametrize("good", ["2026-10-25T00:59", "2026-10-25T01:05", "2026-10-25T01:29", "2026-10-25T01:31"])
+def test_an_alarm_comes_no_day_later_for_a_backup_of_the_hour_that_the_clock_shows_twice(good):
+    # Due at 00:30 and at 01:30 of the next night.
+    overdue = overdue_at(config("30 2 * * *"), utc(good), lasts=HOUR)
+    assert utc("2026-10-26T04:30") <= overdue <= utc("2026-10-26T04:31")
+
+
+@pytest.mark.parametrize(
+    ("timezone", "schedule", "due"),
+    [
+        ("Europe/Paris", "45 2 * * *", "2026-10-25T00:45"),
+        ("Europe/London", "45 1 * * *", "2026-10-25T00:45"),
+        ("America/New_York", "45 1 * * *", "2026-11-01T05:45"),
+    ],
+)
+def test_a_pass_is_missed_in_the_hour_that_the_clock_shows_twice(timezone, schedule, due):
+    settings, installed = config(schedule, timezone), utc("2026-01-01T00:00")
+    last_night = utc(due) - timedelta(days=1)
+    for minutes in range(1, 120):
+        assert missed(settings, utc(due) + minutes * MINUTE, last_night, installed)
 
 
 def test_a_pass_that_nobody_began_was_missed():

@@ -214,6 +214,40 @@ def test_one_that_came_to_no_end_is_tried_again_soon(house):
     assert list(server._due.values()) == [datetime(2026, 12, 6, 4, 30, tzinfo=UTC)]
 
 
+def test_one_whose_end_cannot_be_put_on_record_is_not_tried_again_and_again(house, tmp_path):
+    server = house.server((job("pass", retried=True),))
+    house.state.first_started(MIDNIGHT)
+    (tmp_path / "state.json.new").mkdir()
+    house.state.note_schedule(HOURLY, MIDNIGHT)
+    server._plan()
+    house.clock.now += timedelta(hours=1, seconds=1)
+    turn(server)
+    assert [verb for verb, _moment in house.runs] == ["pass"]
+    assert list(server._due.values()) == [MIDNIGHT + timedelta(hours=2)]
+
+
+def test_a_server_serves_where_nothing_can_be_put_on_record(house, tmp_path):
+    (tmp_path / "state.json.new").mkdir()
+    server = house.server(())
+    server._stopping.set()
+    assert server.run() == 0
+    assert house.state.read()["schedule"]["cron"] == HOURLY
+
+
+def test_one_that_cannot_be_started_is_logged_and_tried_again(house, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(serve.subprocess, "Popen", fail)
+    server = house.server((job("pass"),))
+    server._plan()
+    house.clock.now += timedelta(hours=1)
+    turn(server)
+    assert house.journal.told == ["started pass", ("ended pass", 1, None)]
+    assert "The pass could not be started." in [line["event"] for line in house.log()]
+    assert list(server._due.values()) == [MIDNIGHT + timedelta(hours=2)]
+
+
 def test_the_next_pass_is_announced_last_because_there_an_operator_looks(house):
     house.server((PASS, job("prune"), job("check")))._plan()
     events = [line["event"] for line in house.log()]

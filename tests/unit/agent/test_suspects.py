@@ -44,6 +44,7 @@ class FakeRestic:
     def __init__(self, snapshots: Iterable[Snapshot]) -> None:
         self.all = sorted(snapshots, key=lambda one: one.time)
         self.pruned = 0
+        self.now = NOW
 
     def snapshots(self) -> list[Snapshot]:
         return list(self.all)
@@ -58,7 +59,7 @@ class FakeRestic:
         for rule, count in keep.items():
             if rule == "within":
                 # restic takes no snapshot of the future for the newest.
-                newest = max((one.time for one in snapshots if one.time < NOW), default=NOW)
+                newest = max((one.time for one in snapshots if one.time < self.now), default=self.now)
                 kept |= {one.id for one in snapshots if one.time > newest - timedelta(hours=duration_hours(count))}
                 continue
             seen: list[object] = []
@@ -159,6 +160,12 @@ def test_snapshots_of_the_future_are_never_counted():
         "trusted place, prune.yml does with -e remove=ID. If left alone, they count again from 2027-01-01 03:00 UTC on."
     )
     assert set(done.suspects) == {one.id for one in forged}
+
+
+def test_a_look_by_a_clock_that_was_ahead_makes_no_honest_night_too_late():
+    ahead = SnapshotsLook(NOW + timedelta(days=4000), frozenset({"good-001"}))
+    assert find_suspects(nights(2), NOW, ahead).all == ()
+    assert [one.id for one in find_suspects(nights(4), NOW, ahead).too_late] == ["good-002", "good-003"]
 
 
 def test_an_hour_of_difference_between_clocks_is_none():

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scalr_backup.core.errors import PostgresError
 from scalr_backup.core.model import Credentials, dump_path, parse_dump_path
-from scalr_backup.core.text import decoded, encoded, readable, readable_json
+from scalr_backup.core.text import decoded, distinct, encoded, readable, readable_json
 from scalr_backup.tools.docker.engine import speakable
 from scalr_backup.tools.docker.exec_stream import STDOUT
 from scalr_backup.tools.postgres.clients import Clients
@@ -28,6 +31,38 @@ def test_every_byte_comes_back():
 def test_what_is_shown_is_text(text, shown):
     assert readable(text) == shown
     assert json.loads(readable_json({text: [text]}).encode().decode()) == {shown: [shown]}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("caf\udce9", r"caf\xe9"), (r"caf\xe9", r"caf\x5cxe9"), (r"caf\x5cxe9", r"caf\x5cx5cxe9"), ("\\\udce9", r"\\xe9"),
+        (r"\\xe9", r"\\x5cxe9"), ("\ud800", r"\ud800"), (r"\ud800", r"\x5cud800"), (r"C:\x\new", r"C:\x\new"),
+    ],
+)  # fmt: skip
+def test_what_a_program_tells_things_by_is_readable_and_never_the_same_for_two(text, shown):
+    assert distinct(text) == shown
+
+
+LETTERS = st.text(st.sampled_from("\\x5ce9uda8\udce9\udc80\ud800\udfffé"), max_size=8)
+
+
+@given(LETTERS, LETTERS)
+def test_no_two_texts_become_one(one, other):
+    distinct(one).encode()
+    assert (distinct(one) == distinct(other)) == (one == other)
+
+
+@given(LETTERS)
+def test_what_is_distinct_can_be_read_back(text):
+    spelled = r"\\(x5c|x[89a-f][0-9a-f]|ud[89a-f][0-9a-f]{2})"
+    back = re.sub(spelled, lambda found: unspelled(found[1]), distinct(text))
+    assert back == text
+
+
+def unspelled(said):
+    code = int(said[1:], 16)
+    return "\\" if said == "x5c" else chr(code if said[0] == "u" else 0xDC00 + code)
 
 
 @pytest.mark.parametrize("name", ["caf\udce9", "a/b%\udcff", "plain"])

@@ -161,17 +161,13 @@ def test_the_switch_is_told_of_passes_alone_each_with_a_run_of_its_own(state, ca
     assert carrier.hurried == 4
 
 
-def test_the_switch_hears_of_the_end_also_where_nothing_can_be_written(state, carrier, monkeypatch) -> None:
-    def refuse(**_parts):
-        raise OSError("No space left on device")
-
+def test_the_switch_hears_of_the_end_also_where_nothing_can_be_written(state, carrier, tmp_path) -> None:
+    (tmp_path / "state.json.new").mkdir()
     looker = watcher(state, carrier)
-    monkeypatch.setattr(state, "put", refuse)
-    with pytest.raises(OSError, match="No space"):
-        looker.started(PASS)
-    with pytest.raises(OSError, match="No space"):
-        looker.ended(PASS, 1, None)
+    looker.started(PASS)
+    looker.ended(PASS, 1, None)
     assert [signal for signal, _run, _body in carrier.beats] == ["start", "fail"]
+    assert "The last pass could not start: it ended with exit code 1; see the log." in carrier.messages[0].body
 
 
 def test_a_pass_that_could_not_even_begin_is_told_though_it_left_no_record(state, carrier) -> None:
@@ -254,6 +250,75 @@ def test_what_does_not_wait_for_the_pass_is_told_while_it_runs(state, carrier) -
     assert kinds(carrier) == ["Warning: clock skew"]
 
 
+def skewed(state, seconds):
+    state.put(clock={"time": datetime.now(UTC).isoformat(), "skew_seconds": seconds})
+
+
+def test_a_clock_that_nobody_compares_any_more_is_not_said_to_be_right(state, carrier) -> None:
+    skewed(state, 1800.0)
+    watcher(state, carrier).tick(NOW)
+    assert kinds(carrier) == ["Warning: clock skew"]
+    watcher(state, carrier, later=timedelta(days=3)).tick(NOW)
+    assert kinds(carrier) == ["Warning: clock skew"]
+    assert state.read()["findings"] == {}
+
+    skewed(state, 1800.0)
+    watcher(state, carrier).tick(NOW)
+    skewed(state, 0.4)
+    watcher(state, carrier).tick(NOW)
+    assert kinds(carrier)[1:] == ["Warning: clock skew", "Recovered: 1 problem resolved"]
+
+
+def test_a_switch_that_is_no_more_is_not_said_to_hear(state, carrier) -> None:
+    deaf = {"failed": 2, "since": NOW.isoformat(), "error": "the heartbeat server a.test answered 404."}
+    for end, told in (({}, []), ({"failed": 0}, ["Recovered: 1 problem resolved"])):
+        carrier.messages.clear()
+        state.put(heartbeat=deaf)
+        watcher(state, carrier).tick(NOW)
+        state.put(heartbeat=end)
+        watcher(state, carrier).tick(NOW)
+        assert kinds(carrier) == ["Warning: heartbeat failed", *told]
+
+
+def test_what_is_given_up_is_not_said_to_be_well(state, carrier) -> None:
+    """A database that has been gone for two weeks: neither is it back, nor has it a good backup."""
+    now = datetime.now(UTC)
+
+    def days(number):
+        return (now + timedelta(days=number)).isoformat()
+
+    shop = {
+        "container": "scalr-shop-db", "database": "shop", "ok": True, "run": "r", "last_tried": days(0),
+        "last_success": days(0), "error": None,
+    }  # fmt: skip
+    volume = {"directory": "/d", "free_bytes": 1, "total_bytes": 100}
+    gone = {"gone": ["scalr-shop-db/shop"], "stopped": [], "time": days(1)}
+    state.put(
+        databases={"scalr-shop-db/shop": shop}, matches=gone, nightly_looked=days(1), volumes={"scalr-shop-db": volume}
+    )
+    watcher(state, carrier, later=timedelta(days=2)).tick(NOW)
+    assert set(state.read()["findings"]) == {
+        "backup:scalr-shop-db/shop", "gone:scalr-shop-db/shop", "volume:scalr-shop-db/",
+    }  # fmt: skip
+    state.put(matches={"gone": [], "stopped": [], "time": days(15)}, nightly_looked=days(15))
+    watcher(state, carrier, later=timedelta(days=15)).tick(NOW)
+    assert not [kind for kind in kinds(carrier) if kind.startswith("Recovered")]
+
+
+def test_a_database_that_is_back_is_said_to_be(state, carrier) -> None:
+    now = datetime.now(UTC)
+    shop = {
+        "container": "scalr-shop-db", "database": "shop", "ok": True, "run": "r", "last_tried": now.isoformat(),
+        "last_success": now.isoformat(), "error": None,
+    }  # fmt: skip
+    gone = {"gone": ["scalr-shop-db/shop"], "stopped": [], "time": now.isoformat()}
+    state.put(databases={"scalr-shop-db/shop": shop}, matches=gone)
+    watcher(state, carrier).tick(NOW)
+    state.put(matches={"gone": [], "stopped": [], "time": now.isoformat()})
+    watcher(state, carrier).tick(NOW)
+    assert kinds(carrier) == ["Warning: scalr-shop-db/shop database gone", "Recovered: 1 problem resolved"]
+
+
 def test_a_pass_that_hangs_is_told_while_it_does_and_its_end_too(state, carrier) -> None:
     for hours, told in ((11, []), (13, ["Warning: pass runs long"])):
         looker = watcher(state, carrier, later=timedelta(hours=hours))
@@ -330,6 +395,7 @@ def test_a_heartbeat_that_is_no_address_is_refused_without_being_shown(url: str)
         '{"notify": [1]}',
         '{"notify": ["json://a\\nsecret"]}',
         '{"notify": [""]}',
+        "[" * 100_000,
     ],
 )
 def test_addresses_that_are_none_are_refused_without_being_shown(text: str) -> None:

@@ -64,6 +64,8 @@ def advice() -> Iterator[str]:
         of_host.of_room([WrittenTo("the state", "/state", 1, 0, 0, writable=False)], 90),
         of_host.of_memory(1),
         of_host.of_recipients(Recipients(), scraped=False),
+        of_host.of_recipients(Recipients((None,)), scraped=False, events=()),
+        of_host.of_recipients(Recipients(), scraped=False, unwritten="/metrics"),
         of_host.of_versions("0.8.0", "0.17.0"),
         of_store.of_password([]),
         of_store.of_place(config, lost_with_host=True, on_host=True),
@@ -90,6 +92,10 @@ def test_nothing_that_only_ansible_has_is_advised():
             "docker exec scalr-backup scalr-backup backup --db shop-db",
         ),
         ("ansible-playbook scalr.backup.check --limit 'a b'", "docker exec scalr-backup scalr-backup check"),
+        (
+            "ansible-playbook scalr.backup.check --limit web1 -e from_copy=true",
+            "docker exec scalr-backup scalr-backup check --copy",
+        ),
         ("docker logs --tail 20 shop-db", "docker logs --tail 20 shop-db"),
         ("Raise backup_memory.", "Raise BACKUP_MEMORY."),
         ("name yours in backup_containers", "name yours in BACKUP_CONTAINERS"),
@@ -191,7 +197,7 @@ def test_the_status_and_its_messages_speak_so(configured):
 
 def answer(monkeypatch, act, *options):
     """What a verb prints that does this."""
-    monkeypatch.setattr(Agent, "restic", lambda _agent: act())
+    monkeypatch.setattr(Agent, "restic", lambda _agent, **_which: act())
     return CliRunner().invoke(app, ["unlock", *options]).output
 
 

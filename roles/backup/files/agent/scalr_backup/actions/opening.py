@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from scalr_backup.actions.repository.apart import Identified, require_another
 from scalr_backup.core.answers import OpenedAnswer, RehearseAnswer
 from scalr_backup.core.errors import RepositoryMissingError, ScalrBackupError
 from scalr_backup.core.model import Failure
@@ -24,15 +25,8 @@ class Which(StrEnum):
     COPY = "copy"
 
 
-class Repository(Protocol):
+class Repository(Identified, Protocol):
     """What opening needs of restic."""
-
-    @property
-    def repository(self) -> str:
-        """Its address, without a password."""
-
-    def repository_id(self) -> str:
-        """Its id; raises RepositoryMissingError where there is none, and what keeps it from being opened."""
 
     def init(self, copy_of: Any = None) -> None:
         """Make it."""
@@ -74,10 +68,12 @@ def open_or_make(
 ) -> Opened:
     """Prove that the password opens a repository; where it does not exist, create it, or only say so.
 
-    Raises RepositoryMissingError when it must exist and does not, and what keeps restic from opening it.
+    Raises RepositoryMissingError when it must exist and does not, ConfigurationError where it is the one that it is to be a
+    *copy_of*, and what keeps restic from opening it.
     """
     try:
-        return Opened(restic.repository, created=False, repository_id=restic.repository_id())
+        its_id = require_another(copy_of, restic) if copy_of is not None else restic.repository_id()
+        return Opened(restic.repository, created=False, repository_id=its_id)
     except RepositoryMissingError:
         if must_exist:
             raise

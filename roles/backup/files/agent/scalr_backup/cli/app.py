@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Annotated, NoReturn
 
 import typer
 
 from scalr_backup import __version__
-from scalr_backup.cli import backup, doctor, health, options, repository, restore, serve
+from scalr_backup.cli import backup, doctor, health, options, repository, restore, serve, streams
+from scalr_backup.cli.output import JsonOutput, Outcome
+from scalr_backup.core.errors import ExitCode, UsageError
+from scalr_backup.core.model import Failure
 
 app = options.Verbs(
     add_completion=False,
@@ -69,4 +73,27 @@ def version() -> None:
 
 def main() -> None:
     """The ``scalr-backup`` command."""
-    app(prog_name="scalr-backup")
+    streams.prepare()
+    try:
+        _call("scalr-backup")
+    except SystemExit as end:
+        sys.exit(streams.ended(int(end.code or 0)))
+
+
+def _call(name: str) -> None:
+    if "--json" not in sys.argv[1:]:
+        app(prog_name=name)
+    try:
+        # As a program that is embedded: what is wrong with the options is raised, not drawn.
+        code = typer.main.get_group(app).main(prog_name=name, standalone_mode=False)
+    except typer.TyperException as wrong:
+        _refuse(name, wrong)
+    sys.exit(code or ExitCode.GOOD)
+
+
+def _refuse(name: str, wrong: typer.TyperException) -> NoReturn:
+    """Say in a result line what is wrong with a command line that no verb was called with."""
+    verb = sys.argv[1] if sys.argv[1] in typer.main.get_group(app).commands else ""
+    message = f"{wrong.format_message().rstrip('.')}. {f'{name} {verb}'.rstrip()} --help shows what it takes."
+    JsonOutput().result(verb, Outcome(exit_code=ExitCode.USAGE, error=Failure(UsageError.code, message)))
+    sys.exit(ExitCode.USAGE)

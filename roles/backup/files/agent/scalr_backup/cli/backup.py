@@ -29,6 +29,7 @@ from scalr_backup.core.clock import utc_now
 from scalr_backup.core.errors import ExitCode, UnknownSnapshotError
 from scalr_backup.core.keeping import notes_on_keeping
 from scalr_backup.core.model import MANUAL, Cluster, Database
+from scalr_backup.core.progress import log
 from scalr_backup.tools import place
 from scalr_backup.tools.docker.engine import DockerHost
 from scalr_backup.tools.state import State
@@ -47,14 +48,17 @@ def discover(
         config = agent.config()
         discovery = Discovery(config, DockerHost(), agent.cancelled, agent.emit)
         found = discovery.clusters(db or ())
-        history = State().order_history(utc_now())
+        state = State()
+        history = state.order_history(utc_now())
         orders = row_orders(config, discovery, found.clusters, history) if row_order else {}
-        State().put(look=found.look.as_record(utc_now()))
+        state.put(look=found.look.as_record(utc_now()))
         now = utc_now()
         due = schedule.next_pass(config, now).isoformat()
         note = findings.of_repository_on_host(config) if place.is_lost_with_the_host(config) else ""
         answer = _discovered(config.host, found, orders, due, note)
         answer["notes"] += notes_on_keeping(config, now)
+        if sentence := state.unwritten():  # It is a look all the same.
+            agent.emit(log("warning", sentence))
         return Outcome(answer)
 
     run_verb("discover", json, call)

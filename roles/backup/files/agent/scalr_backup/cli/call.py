@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -13,8 +14,9 @@ from scalr_backup.cli import options
 from scalr_backup.cli.output import JsonOutput, Outcome, Output, in_words_here
 from scalr_backup.cli.wiring import Agent
 from scalr_backup.core import stopping
-from scalr_backup.core.errors import ExitCode, InterruptedRunError, ScalrBackupError
+from scalr_backup.core.errors import ExitCode, InterruptedRunError, ScalrBackupError, UnwritableRecordError
 from scalr_backup.core.model import Failure
+from scalr_backup.core.progress import log
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line: events, and the result last.")]
 FromCopy = Annotated[bool, typer.Option("--from-copy", help="Restore from the second repository.")]
@@ -32,6 +34,7 @@ Copy = Annotated[bool, typer.Option("--copy", help="Use the second repository in
 def run_verb(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None:
     """Call a verb's use case, print its outcome, and exit with the contract's code, never with a traceback."""
     out = in_words_here(JsonOutput() if as_json else for_people())
+    agent = None
     try:
         options.require_sound(verb)
         agent = Agent(out)
@@ -42,8 +45,21 @@ def run_verb(verb: str, as_json: bool, call: Callable[[Agent], Outcome]) -> None
     except Exception as unexpected:  # noqa: BLE001 (whatever it is, the operator gets one sentence)
         text = f"Unexpected error: {type(unexpected).__name__}: {unexpected}"
         outcome = Outcome(exit_code=ExitCode.FAILED, error=Failure("internal", text))
+    if agent is not None:
+        outcome = _with_what_is_not_on_record(agent, outcome)
     out.result(verb, outcome)
     sys.exit(int(outcome.exit_code))
+
+
+def _with_what_is_not_on_record(agent: Agent, outcome: Outcome) -> Outcome:
+    """A verb that could not put on record what it did has failed in that: told beside a failure, or in place of a success."""
+    if not (sentence := agent.unwritten()):
+        return outcome
+    failure = Failure(UnwritableRecordError.code, sentence)
+    if outcome.error is None:
+        return replace(outcome, exit_code=ExitCode.FAILED, error=failure)
+    agent.emit(log("error", failure.message))
+    return outcome
 
 
 def for_people() -> Output:

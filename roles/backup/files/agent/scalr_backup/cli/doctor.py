@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import suppress
 
 from scalr_backup.actions.doctor.run import examine
+from scalr_backup.cli import streams
 from scalr_backup.cli.call import Json, run_verb
 from scalr_backup.cli.output import Outcome
 from scalr_backup.cli.wiring import Agent
@@ -36,8 +35,5 @@ def doctor_verb(json: Json = False) -> None:
     except SystemExit as end:
         if any(hanging):
             # Python would wait for what hangs, and so would whoever has asked.
-            with suppress(OSError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(int(end.code or 0))
+            os._exit(streams.ended(int(end.code or 0)))
         raise

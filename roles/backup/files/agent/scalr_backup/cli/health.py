@@ -113,7 +113,8 @@ def health(json: Json = False) -> None:
 
 def notify_verb(
     test: Annotated[
-        bool, typer.Option("--test", help="Send a test message to every service, and report failures.")
+        bool,
+        typer.Option("--test", help="Send a test message to every service, call the heartbeat, and report failures."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -122,12 +123,13 @@ def notify_verb(
     def call(agent: Agent) -> Outcome:
         config = agent.config()
         recipients = recipients_of(load_addresses())
-        if not recipients.services:
+        if not recipients.services and not (test and recipients.heartbeat):
             raise UsageError("There is nobody to notify: backup_notify names no service.")
-        outbox = Outbox(State(), lambda level, text, **facts: agent.emit(log(level, text, **facts)))
+        state = State()
+        outbox = Outbox(state, lambda level, text, **facts: agent.emit(log(level, text, **facts)))
         if not test:
             outbox.send(recipients.services, utc_now(), at_once=True)
-        told = alerts.deliver_test(config, recipients.services) if test else []
+        told = alerts.deliver_test(config, recipients, state) if test else []
         failed = [sentence for _name, sentence in told if sentence]
         tested: list[ToldService] = [{"service": name, "error": error} for name, error in told]
         data: NotifyAnswer = {"tested": tested, **outbox.summary()}

@@ -16,6 +16,7 @@ import typer
 from scalr_backup.actions import opening
 from scalr_backup.actions.recording import Record
 from scalr_backup.actions.repository import keys, maintenance
+from scalr_backup.actions.repository.apart import require_another
 from scalr_backup.actions.repository.debt import PruneDebt
 from scalr_backup.actions.retention.memory import Memory, read_id, recognise
 from scalr_backup.actions.retention.run import Retention, Wish, unrecorded
@@ -83,11 +84,11 @@ def forget(
             debt = None
             if not from_repository:
                 prefix = maintenance.OF_COPY if copy else ""
-                record = maintenance.recorder(State(), restic, prefix)
-                debt = PruneDebt(State(), restic.repository, prefix)
+                record = maintenance.recorder(agent.state, restic, prefix)
+                debt = PruneDebt(agent.state, restic.repository, prefix)
             memory = witness = None
             if from_repository:
-                place = _trusted_place(agent, config, restic, State(), dry_run=dry_run, read_all=read_all)
+                place = _trusted_place(agent, config, restic, agent.state, dry_run=dry_run, read_all=read_all)
                 memory, witness = held.enter_context(place)
             retention = Retention(config, restic, agent.emit, memory, debt, record, witness)
             if snapshot:
@@ -216,11 +217,11 @@ def rehearse(
     run_verb("rehearse", json, call)
 
 
-def unlock(json: Json = False) -> None:
+def unlock(copy: Copy = False, json: Json = False) -> None:
     """Remove stale locks from the repository; live locks stay."""
 
     def call(agent: Agent) -> Outcome:
-        removed = agent.restic().unlock()
+        removed = agent.restic(copy=copy).unlock()
         return Outcome(UnlockAnswer(removed=removed), changed=removed > 0)
 
     run_verb("unlock", json, call)
@@ -303,13 +304,14 @@ def _judged_repository(
     if repository is None:
         restic, config = agent.restic(copy=copy), agent.config()
         if copy and config.copy_to is not None:
+            require_another(agent.restic(), restic)
             # A host that is append-only in its first repository still prunes this one.
             config = config.model_copy(update={"keep": config.copy_to.keep, "append_only": False})
         yield config, restic
         return
     rules = dict.fromkeys(Keep.model_fields, 0) | _counts(keep or ())
     document = {"host": host, "repository": repository, "keep": rules, "keep_within": keep_within}
-    config = parse_config(dumps(document), "The rules")
+    config = parse_config(dumps(document), "The rules", named=str)
     with other_secrets(standard_input()) as secrets:
         yield config, Restic(config, secrets, cancelled=agent.cancelled)
 
@@ -319,7 +321,10 @@ def _counts(rules: Sequence[str]) -> dict[str, int]:
     counts = {}
     for rule in rules:
         name, _equals, count = rule.partition("=")
-        if not count.isdecimal():
+        # Python reads the digits of every script.
+        if not (count.isascii() and count.isdecimal()):
             raise UsageError(f"{rule!r} is not a rule such as daily=30.")
+        if name in counts:
+            raise UsageError(f"--keep has {name!r} twice: leave only the one that counts.")
         counts[name] = int(count)
     return counts

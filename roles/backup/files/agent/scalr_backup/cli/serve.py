@@ -10,10 +10,12 @@ from typing import Any, cast
 
 from scalr_backup.actions.health import alerts
 from scalr_backup.actions.health.outbox import Courier, Recipients
+from scalr_backup.actions.health.status import Status
 from scalr_backup.cli.wiring import judge, recipients_of
 from scalr_backup.core.config import Config, load_config
-from scalr_backup.core.errors import ConfigurationError, ScalrBackupError
+from scalr_backup.core.errors import ConfigurationError, ExitCode, ScalrBackupError
 from scalr_backup.core.logs import LEVELS, make_logger
+from scalr_backup.core.records.state import StateRecord
 from scalr_backup.core.secrets import Addresses, load_addresses, load_secrets
 from scalr_backup.tools.restic.repository import Restic
 from scalr_backup.tools.state import State
@@ -39,6 +41,9 @@ def serve_verb() -> None:
     except ScalrBackupError as error:
         make_logger().error("The agent cannot start.", code=error.code, reason=error.message)
         sys.exit(int(error.exit_code))
+    except Exception as error:  # noqa: BLE001 (whatever it is, the log is one JSON object a line)
+        make_logger().error("The agent has to end.", code="internal", reason=f"{type(error).__name__}: {error}")
+        sys.exit(int(ExitCode.FAILED))
 
 
 def _watch(config: Config, state: State) -> alerts.AlertWatch:
@@ -67,4 +72,7 @@ def _watch(config: Config, state: State) -> alerts.AlertWatch:
     def say(level: str, text: str, **facts: Any) -> None:
         logger.log(LEVELS[level], text, **facts)
 
-    return alerts.AlertWatch(state, latest, Courier(state, recipients, say), judge)
+    def judged(config: Config, document: StateRecord) -> Status:
+        return judge(config, document, state)
+
+    return alerts.AlertWatch(state, latest, Courier(state, recipients, say), judged)

@@ -257,7 +257,8 @@ def _status(console: Console, data: StatusAnswer) -> None:
         [
             one["container"],
             one["database"],
-            "PROBLEM" if (one["container"], one["database"]) in failing else "ok",
+            # What is wrong with a container as a whole names no database.
+            "PROBLEM" if failing & {(one["container"], one["database"]), (one["container"], "")} else "ok",
             human_age(one["age_seconds"]),
             human_bytes(one["bytes_read"]),
             _new_a_night(one.get("new_data")),

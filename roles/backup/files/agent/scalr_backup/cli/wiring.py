@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from scalr_backup.actions.backup import run as backup
 from scalr_backup.actions.discovery import Discovery
 from scalr_backup.actions.doctor.looks import Sources
@@ -40,6 +42,15 @@ class Agent:
         self.out = out
         self.emit = out.event
         self.cancelled = stopping.listen()
+
+    @cached_property
+    def state(self) -> State:
+        """The agent's record, one for the whole verb: it knows what of the verb could not be put on record."""
+        return State()
+
+    def unwritten(self) -> str | None:
+        """Why something that the verb was to put on record is not there, as a sentence; None where all of it is."""
+        return self.state.unwritten() if "state" in self.__dict__ else None
 
     def config(self) -> Config:
         """The configuration, freshly read."""
@@ -95,11 +106,13 @@ class Agent:
 
     def care(self) -> maintenance.Maintenance:
         """The use case of check and prune."""
-        return maintenance.Maintenance(self.config(), State(), self.emit, self.cancelled)
+        return maintenance.Maintenance(self.config(), self.state, self.emit, self.cancelled)
 
     def place(self, *, copy: bool = False) -> maintenance.RepositoryInCare:
         """The repository to maintain, or the second one."""
-        return maintenance.RepositoryInCare(self.restic(copy=copy), maintenance.OF_COPY if copy else "")
+        if copy:
+            return maintenance.RepositoryInCare(self.copy_restic(), maintenance.OF_COPY, copy_of=self.restic())
+        return maintenance.RepositoryInCare(self.restic())
 
     def places(self) -> list[maintenance.RepositoryInCare]:
         """Every repository that the schedule maintains."""
@@ -127,7 +140,7 @@ class Agent:
         config = self.config()
         discovery = Discovery(config, engine or DockerHost(), self.cancelled, self.emit)
         copy_to = self.copy_restic if config.copy_to else None
-        return Tools(config, discovery, self.restic(), State(), self.emit, self.cancelled, copy_to)
+        return Tools(config, discovery, self.restic(), self.state, self.emit, self.cancelled, copy_to)
 
 
 def recipients_of(addresses: Addresses) -> Recipients:
@@ -140,19 +153,20 @@ def recipients_of(addresses: Addresses) -> Recipients:
 
 def status_of(config: Config) -> status.Status:
     """The current status, from what is recorded."""
-    return judge(config, State().read())
+    state = State()
+    return judge(config, state.read(), state)
 
 
-def judge(config: Config, document: StateRecord) -> status.Status:
-    """The current status, from a record of this host."""
+def judge(config: Config, document: StateRecord, state: State) -> status.Status:
+    """The current status, from a record of this host that *state* has given."""
     now = utc_now()
     # A status needs no secrets, so health can never be wrong for lack of one.
     return status.judge(
         config,
         redact_address(config.repository),
         document,
-        State().first_started(now, document),
+        state.first_started(now, document),
         now,
         lost_with_host=place.is_lost_with_the_host(config),
-        damage=State().damage(),
+        damage=state.damage(),
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,19 +15,26 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import jmespath
 from cronsim import CronSim, CronSimError
 from jmespath.exceptions import ArityError, JMESPathError, JMESPathTypeError, ParseError, UnknownFunctionError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from scalr_backup.core import environment
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.connection import Connection
 from scalr_backup.core.errors import ConfigurationError
+from scalr_backup.core.one_place import one_spelling
 from scalr_backup.core.row_order import LEAST_BYTES, table_pattern
+from scalr_backup.core.values import Number, each_key_once
 
 CONFIG_FILE = Path(os.environ.get("SCALR_BACKUP_CONFIG", "/etc/scalr-backup/config.json"))
 # Docker's own rule for container names, and what a glob over them may add to it.
 _CONTAINER_GLOB = re.compile(r"[a-zA-Z0-9_.\-*?\[\]!]+\Z")
 # restic's notation of a duration: years, months, days and hours, in this order, each at most once.
-_DURATION = re.compile(r"(?=\d)(?:(\d{1,5})y)?(?:(\d{1,5})m)?(?:(\d{1,5})d)?(?:(\d{1,5})h)?\Z")
+_DURATION = re.compile(r"(?=\d)(?:(\d{1,5})y)?(?:(\d{1,5})m)?(?:(\d{1,5})d)?(?:(\d{1,5})h)?\Z", re.ASCII)
+# What no name of a host has, but what a shell or docker compose would take from it. Quotes in it would make it another host.
+_NOT_OF_A_HOST = frozenset(" \"'`#$\\")
+# More than a domain name may have.
+_LONGEST_HOST = 255
 # The stores that restic knows; it takes everything else for a directory, and a relative one could be anywhere.
 _REPOSITORY = re.compile(r"/|(local:/|s3:|sftp:|rest:|b2:|azure:|gs:|swift:|rclone:)\S", re.ASCII)
 _HOURS_OF_UNITS = (366 * 24, 31 * 24, 24, 1)
@@ -45,12 +52,12 @@ class Keep(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    last: int = Field(default=0, ge=0, le=_MOST_KEPT)
-    hourly: int = Field(default=0, ge=0, le=_MOST_KEPT)
-    daily: int = Field(default=30, ge=0, le=_MOST_KEPT)
-    weekly: int = Field(default=4, ge=0, le=_MOST_KEPT)
-    monthly: int = Field(default=6, ge=0, le=_MOST_KEPT)
-    yearly: int = Field(default=0, ge=0, le=_MOST_KEPT)
+    last: Number = Field(default=0, ge=0, le=_MOST_KEPT)
+    hourly: Number = Field(default=0, ge=0, le=_MOST_KEPT)
+    daily: Number = Field(default=30, ge=0, le=_MOST_KEPT)
+    weekly: Number = Field(default=4, ge=0, le=_MOST_KEPT)
+    monthly: Number = Field(default=6, ge=0, le=_MOST_KEPT)
+    yearly: Number = Field(default=0, ge=0, le=_MOST_KEPT)
 
     @property
     def rules(self) -> dict[str, int]:
@@ -69,7 +76,7 @@ class CopyTo(BaseModel):
     @field_validator("repository")
     @classmethod
     def _repository_is_somewhere(cls, repository: str) -> str:
-        return _somewhere(repository)
+        return _somewhere(_without_nul(repository))
 
     @field_validator("keep")
     @classmethod
@@ -96,28 +103,28 @@ class Config(BaseModel):
     schedule: str = "0 3 * * *"
     timezone: str = "UTC"
     # Minutes over which the hosts of a fleet are spread: each begins less than that after the schedule's moment.
-    spread_minutes: Annotated[int, Field(ge=0, le=720)] = 0
+    spread_minutes: Annotated[Number, Field(ge=0, le=720)] = 0
     keep: Keep = Keep()
     # A duration, counted back from the newest snapshot, within which every snapshot stays; none when empty.
     keep_within: str = ""
+    # Whether this host only adds: it neither forgets nor prunes; someone else with another key does.
+    append_only: bool = False
     # When the data that no snapshot needs is deleted; when empty, at the end of a pass that finds it due.
     prune_schedule: str = ""
     # When the repository is checked and a part of its data read; never by itself when empty.
     check_schedule: str = "30 4 * * 0"
     # Weeks within which scheduled checks have read every pack of the repository.
-    check_weeks: Annotated[int, Field(ge=1, le=104)] = 8
-    # Whether this host only adds: it neither forgets nor prunes; someone else with another key does.
-    append_only: bool = False
-    parallel: Annotated[int, Field(ge=1, le=64)] = 2
+    check_weeks: Annotated[Number, Field(ge=1, le=104)] = 8
+    parallel: Annotated[Number, Field(ge=1, le=64)] = 2
     row_counts: bool = True
     # Whether large tables are dumped in the order of a key.
     row_order: Literal["auto", "off"] = "auto"
     # Tables that stay in heap order, as container/database/schema.table, with the first parts left out where they do not matter.
     row_order_except: tuple[str, ...] = ()
     # Smaller tables stay in heap order.
-    row_order_least_bytes: Annotated[int, Field(ge=0)] = LEAST_BYTES
+    row_order_least_bytes: Annotated[Number, Field(ge=0)] = LEAST_BYTES
     # Where /metrics and /healthz are to be had, inside the container; 0 is nowhere.
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    metrics_port: Annotated[Number, Field(ge=0, le=65535)] = 0
     # The host's directory of node_exporter that the metrics are written to; the role mounts a place in it.
     metrics_textfile: str = ""
     # Under the name that it has in the document; pydantic has a method of that name.
@@ -129,38 +136,55 @@ class Config(BaseModel):
         "recovery",
     )
     # By how many percent a dump or its rows must shrink from one pass to the next to be found wrong; 0 for never.
-    shrink_percent: Annotated[int, Field(ge=0, le=99)] = 50
+    shrink_percent: Annotated[Number, Field(ge=0, le=99)] = 50
     # How many times what a database takes up its dump may have, beside 1 GiB; 0 for no limit.
-    dump_size_factor: Annotated[int, Field(ge=0, le=10_000)] = 16
+    dump_size_factor: Annotated[Number, Field(ge=0, le=10_000)] = 16
     # From how many percent on the file system of the repository, or of a cluster, counts as nearly full.
-    nearly_full_percent: Annotated[int, Field(ge=1, le=100)] = 90
+    nearly_full_percent: Annotated[Number, Field(ge=1, le=100)] = 90
     # Hours after which a scheduled pass that still runs is found wrong; 0 for never.
-    pass_hours: Annotated[int, Field(ge=0)] = 12
+    pass_hours: Annotated[Number, Field(ge=0)] = 12
     # The names and addresses that the inventory has for this host, beside its own.
     host_addresses: tuple[str, ...] = ()
     # Whether a repository that is lost with the host is on purpose.
     repository_on_host_accepted: bool = False
     # Days without a passed drill after which a database counts as untested; 0 for never, as where nothing drills by itself.
-    drill_overdue_days: Annotated[int, Field(ge=0, le=3660)] = 40
+    drill_overdue_days: Annotated[Number, Field(ge=0, le=3660)] = 40
     # Hours after which a lock on the repository is found wrong.
-    lock_hours: Annotated[int, Field(ge=1, le=8784)] = 24
+    lock_hours: Annotated[Number, Field(ge=1, le=8784)] = 24
     # Seconds after which a restic call that only looks something up counts as unanswered.
-    answer_seconds: Annotated[int, Field(ge=5)] = 120
+    answer_seconds: Annotated[Number, Field(ge=5)] = 120
     # Seconds within which a database container says what it holds; one that does not is asked again when the others are saved.
-    look_seconds: Annotated[int, Field(ge=1)] = 60
+    look_seconds: Annotated[Number, Field(ge=1)] = 60
     # Seconds that a dump or a restore waits for a lock that somebody holds in the database.
-    lock_wait_seconds: Annotated[int, Field(ge=1)] = 15 * 60
+    lock_wait_seconds: Annotated[Number, Field(ge=1)] = 15 * 60
     # Seconds that a pass, when all else is saved, waits for servers that are just starting or recovering.
-    start_wait_seconds: Annotated[int, Field(ge=0, le=3600)] = 60
+    start_wait_seconds: Annotated[Number, Field(ge=0, le=3600)] = 60
     # Seconds without a byte after which a dump or a restore counts as stalled.
-    stall_seconds: Annotated[int, Field(ge=5)] = 1800
+    stall_seconds: Annotated[Number, Field(ge=5)] = 1800
     # Seconds after which prune and check are ended, whatever they say.
-    maintenance_seconds: Annotated[int, Field(ge=60)] = 6 * 3600
+    maintenance_seconds: Annotated[Number, Field(ge=60)] = 6 * 3600
+
+    @field_validator("host", "repository", "metrics_textfile")
+    @classmethod
+    def _can_be_passed_on(cls, text: str) -> str:
+        return _without_nul(text)
 
     @field_validator("repository")
     @classmethod
     def _repository_is_somewhere(cls, repository: str) -> str:
         return _somewhere(repository)
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_hosts_name(cls, host: str) -> str:
+        if len(host) > _LONGEST_HOST:
+            raise ValueError(f"a name of {len(host)} characters is too long: {_LONGEST_HOST} are the most")
+        if not host.isprintable() or _NOT_OF_A_HOST & set(host):
+            raise ValueError(
+                f"{host!r} must have no quotes, spaces, control characters, #, $ or backslashes; docker run --env-file "
+                "takes even quotes and comments as part of the name"
+            )
+        return host
 
     @field_validator("containers", "exclude", "connections")
     @classmethod
@@ -252,26 +276,36 @@ class Config(BaseModel):
             raise ValueError(f"{duration!r} is not a duration such as 30d, 12h or 1y6m")
         return duration
 
-    @model_validator(mode="after")
-    def _only_adds_to_what_can_refuse(self) -> Config:
-        if self.append_only and self.repository.startswith(("/", "local:")):
+    # What a field must not be beside others is said of that field, which has to be declared after them: so the sentence names it.
+    @field_validator("append_only")
+    @classmethod
+    def _only_adds_to_what_can_refuse(cls, append_only: bool, info: ValidationInfo) -> bool:
+        repository = info.data.get("repository", "")
+        if append_only and repository.startswith(("/", "local:")):
             raise ValueError(
-                f"append_only: whoever controls this host can remove its directory {self.repository}; an append-only "
-                "host needs an append-only store elsewhere"
+                f"whoever controls this host can remove its directory {repository}; an append-only host needs an append-only "
+                "store elsewhere"
             )
-        return self
+        return append_only
 
-    @model_validator(mode="after")
-    def _only_who_removes_prunes(self) -> Config:
-        if self.append_only and self.prune_schedule:
-            raise ValueError("prune_schedule: an append-only host does not prune; prune.yml does it")
-        return self
+    @field_validator("prune_schedule")
+    @classmethod
+    def _only_who_removes_prunes(cls, schedule: str, info: ValidationInfo) -> str:
+        if schedule and info.data.get("append_only"):
+            raise ValueError("an append-only host does not prune, prune.yml does it: leave it empty")
+        return schedule
 
-    @model_validator(mode="after")
-    def _copy_is_elsewhere(self) -> Config:
-        if self.copy_to and self.copy_to.repository.rstrip("/") == self.repository.rstrip("/"):
-            raise ValueError("copy.repository is the repository itself, so there would be no copy")
-        return self
+    @field_validator("copy_to")
+    @classmethod
+    def _copy_is_elsewhere(cls, copy_to: CopyTo | None, info: ValidationInfo) -> CopyTo | None:
+        if copy_to and one_spelling(copy_to.repository) == one_spelling(info.data.get("repository", "")):
+            same = PydanticCustomError(
+                "same_place",
+                "it is the same place as the first repository, so there would be no copy: choose another one",
+            )
+            line = InitErrorDetails(type=same, loc=("repository",), input=copy_to.repository)
+            raise ValidationError.from_exception_data("CopyTo", [line])
+        return copy_to
 
 
 def _somewhere(repository: str) -> str:
@@ -279,6 +313,12 @@ def _somewhere(repository: str) -> str:
         # It is not repeated: what is not an address may be a password.
         raise ValueError("it must be an absolute path or a restic address, such as s3:… or sftp:…")
     return repository
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it has a NUL character, which no program can be given")
+    return text
 
 
 def _something(keep: Keep) -> Keep:
@@ -297,19 +337,24 @@ def duration_hours(duration: str) -> int:
     )
 
 
-def parse_config(text: str, source: str) -> Config:
+def parse_config(text: str, source: str, named: Callable[[str], str] = environment.role_variable_of) -> Config:
     """Validate a configuration document.
 
-    Raises ConfigurationError with the first thing that is wrong, its key and *source*.
+    Raises ConfigurationError with the first thing that is wrong, *source*, and what its key is *named* by whoever wrote it.
     """
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=each_key_once(source))
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"{source} is not valid JSON: {error}.") from None
+    except RecursionError:
+        raise ConfigurationError(f"{source} is nested too deeply.") from None
+    except ValueError:
+        raise ConfigurationError(f"{source} has a number with too many digits.") from None
     try:
         return Config.model_validate(document)
     except ValidationError as error:
-        raise ConfigurationError(f"{source}: {_sentence(error)}.") from None
+        key, reason = _fault(error)
+        raise ConfigurationError(f"{source}: {named(key) or 'the document'}: {reason}.") from None
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -336,6 +381,8 @@ def _of_file(path: Path) -> Config:
             f"The configuration {path} cannot be read: {error.strerror}; run site.yml, or without Ansible, set BACKUP_HOST "
             f"({environment.PAGE})."
         ) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"The configuration {path} is not UTF-8 text; run site.yml.") from None
     return parse_config(text, str(path))
 
 
@@ -354,11 +401,6 @@ def config_of_environment(variables: Mapping[str, str]) -> Config:
 
 def _first_of_environment() -> str:
     return min(name for name in os.environ if name.startswith(environment.PREFIX))
-
-
-def _sentence(error: ValidationError) -> str:
-    key, reason = _fault(error)
-    return f"{key or 'the document'}: {reason}"
 
 
 def _fault(error: ValidationError) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from scalr_backup.core.errors import CredentialsError
+from scalr_backup.core.values import Number
 
 LABEL_PREFIX = "scalr.backup."
 
@@ -25,7 +26,7 @@ class Connection(BaseModel):
     host: str = ""
     # The directory of the server's socket.
     socket: str = ""
-    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    port: Annotated[Number, Field(ge=0, le=65535)] = 0
     # The database to stand in where everybody else stands in postgres.
     database: str = ""
     # A file in the container.

@@ -15,6 +15,7 @@ from typing import Any
 
 from scalr_backup.core.address import objection
 from scalr_backup.core.errors import ConfigurationError
+from scalr_backup.core.values import each_key_once
 
 PREFIX = "BACKUP_"
 PAGE = "docs/compose.md"
@@ -38,7 +39,8 @@ def _text(_name: str, value: str) -> str:
 def _list(name: str, value: str) -> list[Any]:
     """A list, as JSON or with commas between."""
     if value.lstrip().startswith("["):
-        return list(_decoded(name, value, list, 'a list, such as ["scalr-*-db"]'))
+        # A list without its quotation marks would be one of globs that match nothing.
+        return list(_decoded(name, value, list, _LIST_IN_JSON))
     return [item.strip() for item in value.split(",")] if value.strip() else []
 
 
@@ -48,7 +50,7 @@ def _mapping(name: str, value: str) -> dict[str, Any]:
 
 def _decoded(name: str, value: str, kind: type, wanted: str) -> Any:
     try:
-        document = json.loads(value)
+        document = json.loads(value, object_pairs_hook=each_key_once(name))
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, kind):
@@ -116,6 +118,7 @@ _MUST_HOLD: Mapping[str, str] = {
 }
 _NOTHING = ("", "[]", "{}")
 _BLANKS = re.compile(r"\s+")
+_LIST_IN_JSON = 'a list in JSON where it begins with [: a glob such as [a-z]*-db is ["[a-z]*-db"]'
 # What compose.yaml itself makes something of; the agent sees it in the same file, and passes over it.
 OF_COMPOSE = frozenset(
     {
@@ -157,6 +160,9 @@ OF_ROLE: Mapping[str, str] = {
 }
 # Credentials as restic takes them from its own environment, which the agent's is not.
 _OF_STORES = ("AWS_", "AZURE_", "B2_", "GOOGLE_", "OS_", "RCLONE_", "RESTIC_", "ST_")
+
+# Those that the role takes from the inventory, or from another variable.
+_NOT_OF_ROLE = frozenset({"BACKUP_HOST", "BACKUP_METRICS_PORT"})
 
 AGENT_VARIABLES = (*_SETTINGS, *_TOGETHER)
 FILE_VARIABLES: Mapping[str, str] = {f"{name}_FILE": file for name, file in _SECRETS.items()}
@@ -252,6 +258,15 @@ def _is_on(given: Mapping[str, str], name: str) -> bool:
 def is_setting(name: str) -> bool:
     """Whether a variable of the role, in upper case, is one of the environment too: the agent's, or the compose file's."""
     return name in AGENT_VARIABLES or name in OF_COMPOSE
+
+
+def role_variable_of(key: str) -> str:
+    """The variable of the role that says a key of the configuration; of a key that no variable says alone, the key itself."""
+    if key.startswith("copy."):
+        return f"{PREFIX.lower()}copy_{key.removeprefix('copy.')}"
+    whole, dot, part = key.partition(".")
+    variable, _within = variable_of(whole)
+    return f"{variable.lower()}{dot}{part}" if variable in AGENT_VARIABLES and variable not in _NOT_OF_ROLE else key
 
 
 def variable_of(key: str) -> tuple[str, str]:

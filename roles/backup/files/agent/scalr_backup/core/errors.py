@@ -391,6 +391,12 @@ class CopyError(ScalrBackupError):
     code = "copy_failed"
 
 
+class UnwritableRecordError(ScalrBackupError):
+    """The agent's own record cannot be written: the disk of its volume is full, read-only, or not its own."""
+
+    code = "record_unwritable"
+
+
 class BusyError(ScalrBackupError):
     """Another run holds a lock that this one needs."""
 

@@ -89,6 +89,18 @@ KINDS = {
         "failure",
         "the second repository is not up to date",
     ),
+    "copy_forget_failed": Kind(
+        "failure",
+        "the last separate run of this operation on the second repository failed",
+    ),
+    "copy_prune_failed": Kind(
+        "failure",
+        "the last separate run of this operation on the second repository failed",
+    ),
+    "copy_check_failed": Kind(
+        "failure",
+        "the last separate run of this operation on the second repository failed",
+    ),
     "drill_failed": Kind(
         "failure",
         ("the newest snapshot of the database could not be restored, or did not match what was backed up"),
@@ -197,6 +209,13 @@ KINDS = {
             "volume; remove it to clear this"
         ),
     ),
+    "record_unwritable": Kind(
+        "failure",
+        (
+            "the agent's own state cannot be written, because the disk of its volume is full, read-only or not its own: "
+            "backups go on, but their results are not recorded, and nothing is restored"
+        ),
+    ),
     "agent_outdated": Kind(
         "warning",
         ("the agent is older than the collection that queries it; seen from the controller only"),
@@ -207,6 +226,10 @@ KINDS = {
             "the socket proxy refused calls that the agent never makes: someone else makes them, or has "
             "taken over the agent; reported for a week. What was refused says where the calls are listed"
         ),
+    ),
+    "heartbeat_failed": Kind(
+        "warning",
+        "at least two calls in a row to the dead man's switch failed, so it cannot tell whether this host is up",
     ),
     "not_delivered": Kind(
         "warning",

@@ -61,7 +61,12 @@ _CURES = {
         "read its error and the container's log; if it refuses the login, the volume was initialised with a role "
         "other than POSTGRES_USER"
     ),
-    "repository_locked": "wait; if nothing is running anywhere, scalr-backup unlock removes stale locks",
+    "record_unwritable": (
+        "free space in that volume, or make it writable; df -h /var/lib/scalr-backup in the agent's container shows how much it has"
+    ),
+    "repository_locked": (
+        "wait; if nothing is running anywhere, scalr-backup unlock removes stale locks, with --copy in the second repository"
+    ),
     "repository_missing": (
         "check the address, the mount, the bucket; only if the repository is really gone, run scalr-backup init"
     ),
@@ -145,5 +150,6 @@ def command(code: str | None, host: str, container: str = "") -> str | None:
         "forged_files": "read Forged files before you do anything: first revoke the host's key to the store",
         "forged_snapshots": f"{_VERB} forget --remove-future",
         "internal": "docker logs --tail 50 scalr-backup",
+        "record_unwritable": "docker exec scalr-backup df -h /var/lib/scalr-backup",
         "repository_locked": f"{_VERB} unlock",
     }.get(code or "")

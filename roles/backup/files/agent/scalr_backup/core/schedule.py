@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice, takewhile
+from heapq import merge
+from itertools import groupby, islice, takewhile
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
@@ -35,6 +36,9 @@ _LONGEST_PASS = timedelta(hours=6)
 MANY = 100
 # More are not counted, so that nobody waits for a schedule of minutes.
 _MOST_MOMENTS = 10_000
+
+# A change of the clock is felt no longer than that.
+_NEAR = timedelta(hours=3)
 
 
 def next_pass(config: Config, now: datetime) -> datetime:
@@ -200,7 +204,41 @@ def lateness(config: Config) -> timedelta:
 def _moments(config: Config, cron: str, now: datetime, *, reverse: bool) -> Iterator[datetime]:
     """The scheduled moments from about *now* on, in UTC.
 
-    cronsim does not tell an hour from its repetition when clocks are set back, and may begin on the wrong side.
+    cronsim only counts on a clock that nobody changes, as it takes a change of half an hour for one of an hour, and finds
+    other moments when it goes back than when it goes on. What the changes mean is Debian's rule: what happens every so often
+    happens in both of two hours that the clock shows alike, and not in one that it leaves out; what happens at a time of the
+    day happens once, and where the clock leaves that out, as soon as it goes on.
     """
-    for moment in CronSim(cron, now.astimezone(ZoneInfo(config.timezone)), reverse=reverse):
-        yield moment.astimezone(UTC)
+    zone = ZoneInfo(config.timezone)
+    before, shows, after = (
+        (now + distance).astimezone(zone).replace(tzinfo=None) - distance for distance in (-_NEAR, timedelta(), _NEAR)
+    )
+    # Near a change, what lies behind now may be later on the clock, and what is to come earlier.
+    start = max(before, shows) if reverse else min(shows, after)
+    every_so_often = any(field.startswith("*") for field in cron.split()[:2])
+    streams = (
+        _shown(CronSim(cron, start, reverse=reverse), zone, fold, catch_up=not every_so_often)
+        for fold in range(2 if every_so_often else 1)
+    )
+    return (moment for moment, _same in groupby(merge(*streams, reverse=reverse)))
+
+
+def _shown(clock: Iterable[datetime], zone: ZoneInfo, fold: int, *, catch_up: bool) -> Iterator[datetime]:
+    """When a clock on the wall shows what another one says that nobody changes: by *fold* the first time or the second.
+
+    Where it leaves that out, it is when it goes on with *catch_up*, else never.
+    """
+    for said in clock:
+        moment = _moment(said, zone, fold, catch_up=catch_up)
+        if moment is not None:
+            yield moment
+
+
+def _moment(said: datetime, zone: ZoneInfo, fold: int, *, catch_up: bool) -> datetime | None:
+    while True:
+        moment = said.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+        if moment.astimezone(zone).replace(tzinfo=None) == said:
+            return moment
+        if not catch_up:
+            return None
+        said += timedelta(minutes=1)

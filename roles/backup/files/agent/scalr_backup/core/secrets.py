@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from scalr_backup.core.config import Config, parse_config
 from scalr_backup.core.environment import PUT_BACK, is_configured, secret_file
@@ -118,7 +120,7 @@ def load_addresses(directory: Path | None = None) -> Addresses:
 def parse_addresses(text: str) -> Addresses:
     """The same, given as JSON: ``notify``, a list, and ``heartbeat``. Raises ConfigurationError, never with a part of it."""
     try:
-        document = json.loads(text)
+        document = _parsed(text)
         notify, heartbeat = document.get("notify") or [], document.get("heartbeat") or ""
     except (ValueError, AttributeError):
         notify, heartbeat = None, None
@@ -131,6 +133,16 @@ def parse_addresses(text: str) -> Addresses:
     if any(len(url.splitlines()) != 1 for url in notify):
         raise ConfigurationError("backup_notify: an address must be a single, non-empty line.")
     return Addresses(tuple(url.strip() for url in notify), heartbeat.strip())
+
+
+def _parsed(text: str) -> Any:
+    """A JSON document of text that can be written down. Raises ValueError, also for one that is nested too deeply."""
+    try:
+        document = json.loads(text)
+        json.dumps(document, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError from None
+    return document
 
 
 def _lines(path: Path) -> tuple[str, ...]:
@@ -184,11 +196,11 @@ def parse_secrets(text: str, descriptors: list[int] | None = None) -> Secrets:
     Raises ConfigurationError, never with a part of the text.
     """
     try:
-        document = json.loads(text)
+        document = _parsed(text)
         password, environment = document["password"], document.get("environment") or {}
     except (ValueError, KeyError, TypeError, AttributeError):
         document = password = environment = None
-    if not (isinstance(password, str) and password and isinstance(environment, dict)):
+    if not (isinstance(password, str) and password.strip() and isinstance(environment, dict)):
         raise ConfigurationError('The other repository\'s secrets must be {"password": …, "environment": {…}}.')
     lines = [f"{name}={value}" for name, value in environment.items()]
     if any("\n" in line for line in lines):
@@ -214,7 +226,7 @@ def parse_given(text: str) -> Given:
     Raises ConfigurationError, never with a part of a secret.
     """
     try:
-        document = json.loads(text)
+        document = _parsed(text)
         config, files = document["config"], document["secrets"]
         unknown = not set(files) <= _SECRET_FILES or not all(isinstance(content, str) for content in files.values())
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -280,7 +292,7 @@ def _in_memory(name: str, content: str, opened: list[int]) -> Path:
 
 def _password(path: Path) -> Path:
     try:
-        has_password = bool(path.read_bytes().strip(b"\n"))
+        has_password = holds_password(path.read_bytes())
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"The repository's password {path} cannot be read: {error.strerror}; {_who_writes_it()}."
@@ -294,6 +306,12 @@ def _password(path: Path) -> Path:
     return path
 
 
+def holds_password(content: bytes) -> bool:
+    """Whether restic finds a password in a file: it takes neither a byte order mark nor white space at both ends for one."""
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return bool(content.decode("utf-16" if is_utf16 else "utf-8-sig", "replace").strip())
+
+
 def _who_writes_it() -> str:
     return PUT_BACK if is_configured(os.environ) else "run site.yml"
 
@@ -305,7 +323,7 @@ def _environment(path: Path) -> dict[str, str]:
 def parse_password(text: str) -> str:
     """A password of the repository, given as JSON. Raises ConfigurationError, never with a part of the text."""
     try:
-        password = json.loads(text)["password"]
+        password = _parsed(text)["password"]
     except (ValueError, KeyError, TypeError):
         password = None
     if not isinstance(password, str):
@@ -316,7 +334,7 @@ def parse_password(text: str) -> str:
 def parse_environment(lines: list[str], source: str) -> dict[str, str]:
     """Read ``KEY=VALUE`` lines, each value verbatim; empty lines and ``#`` lines are skipped.
 
-    Raises ConfigurationError with the number of the line that is none, never with its text.
+    Raises ConfigurationError with the number of the line that is none, or that no program can be given, never with its text.
     """
     environment = {}
     for number, line in enumerate(lines, start=1):
@@ -325,5 +343,7 @@ def parse_environment(lines: list[str], source: str) -> dict[str, str]:
         name, equals, value = line.partition("=")
         if not equals or not _ENVIRONMENT_NAME.match(name):
             raise ConfigurationError(f"{source}: line {number} is not KEY=VALUE.")
+        if "\0" in value:
+            raise ConfigurationError(f"{source}: line {number} has a NUL character, which no program can be given.")
         environment[name] = value
     return environment

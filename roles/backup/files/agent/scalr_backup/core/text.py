@@ -14,6 +14,8 @@ from typing import Any
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What a terminal obeys, or what turns the direction of writing: in JSON, it can be spelled out.
 _STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# A backslash that is a text's own, and reads as the beginning of what is spelled out.
+_LOOKALIKE = re.compile(r"\\(?=x5c|x[89a-f][0-9a-f]|ud[89a-f][0-9a-f]{2})")
 # Bytes from 0x80 on stand at this distance.
 _OFFSET = 0xDC00
 
@@ -31,6 +33,11 @@ def encoded(text: str) -> bytes:
 def readable(text: str) -> str:
     """The same text for whoever reads it: bytes of no known encoding are spelled out."""
     return _SURROGATE.sub(_spelled, text)
+
+
+def distinct(text: str) -> str:
+    r"""As ``readable``, and never the same for two texts: a backslash that reads as one of ours is ``\x5c``."""
+    return readable(_LOOKALIKE.sub(r"\\x5c", text))
 
 
 def has_strange_bytes(text: str) -> bool:

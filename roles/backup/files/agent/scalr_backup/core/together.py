@@ -135,6 +135,7 @@ VERBS = {
         apart=(Apart("scheduled", ("copy", "read_data_subset"), "the schedule itself decides what is checked"),)
     ),
     "prune": Rules(apart=(Apart("scheduled", ("copy",), "the schedule itself decides what is pruned"),)),
+    "validate": Rules(apart=(Apart("addresses", ("containers",), "either says what to validate"),)),
     "key": Rules(
         only=(
             Only("key", "action", ("remove",)),

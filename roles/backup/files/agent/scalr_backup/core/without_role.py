@@ -12,7 +12,9 @@ from scalr_backup.core.environment import FILE_VARIABLES, GENERATE, PUT_BACK, is
 
 _APPLY = "docker compose up --detach"
 _VERB = "docker exec scalr-backup scalr-backup"
-_PLAYBOOK = re.compile(r"ansible-playbook scalr\.backup\.(\w+) --limit (?:'[^']*'|\S+)(?: -e db=(\S+))?")
+_PLAYBOOK = re.compile(
+    r"ansible-playbook scalr\.backup\.(\w+) --limit (?:'[^']*'|\S+)(?: -e db=(\S+))?( -e from_copy=true)?"
+)
 # The verb that does on the host what a playbook does, and whether it takes a container.
 _VERBS = {"backup": True, "check": False, "prune": False, "status": False}
 # How the playbook restores a snapshot; the verb has the same options.
@@ -103,7 +105,8 @@ def _called(found: re.Match[str]) -> str:
     playbook, container = found[1], found[2]
     if playbook not in _VERBS:
         return _APPLY if playbook == "site" else found[0]
-    return f"{_VERB} {playbook}{f' --db {shlex.quote(container)}' if container and _VERBS[playbook] else ''}"
+    of_container = f" --db {shlex.quote(container)}" if container and _VERBS[playbook] else ""
+    return f"{_VERB} {playbook}{of_container}{' --copy' if found[3] else ''}"
 
 
 def _named(variable: str) -> str:

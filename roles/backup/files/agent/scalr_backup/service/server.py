@@ -17,7 +17,7 @@ from scalr_backup.core import stopping
 from scalr_backup.core.answers import Result
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config, load_config
-from scalr_backup.core.errors import ConfigurationError
+from scalr_backup.core.errors import ConfigurationError, ExitCode
 from scalr_backup.core.jobs import JOBS, TRY_AGAIN_AFTER, Job
 from scalr_backup.core.logs import LEVELS, make_logger
 from scalr_backup.core.progress import Event, Pace
@@ -102,7 +102,8 @@ class Server:
         if due is None:
             self._due.pop(job, None)
             return
-        if job.retried and self._came_to_no_end(job, now):
+        # Where nothing can be put on record, no job seems to come to an end.
+        if job.retried and not self._state.obstacle() and self._came_to_no_end(job, now):
             due = min(due, now + TRY_AGAIN_AFTER)
         self._due[job] = due
         self._log.info(
@@ -164,13 +165,17 @@ class Server:
 
     def _run_process(self, job: Job) -> tuple[int, Result | None]:
         """Run a job's verb and log its events; its exit code and its result line."""
-        with stopping.held_back():
-            process = subprocess.Popen(
-                [sys.executable, "-m", "scalr_backup", *job.arguments, "--json"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+        try:
+            with stopping.held_back():
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "scalr_backup", *job.arguments, "--json"],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+        except OSError as error:
+            self._log.error(f"The {job.name} could not be started.", job=job.name, reason=str(error))
+            return int(ExitCode.FAILED), None
         self._process = process
         if self._stopping.is_set():
             process.terminate()  # SIGTERM came while the job was being started.

@@ -2,8 +2,8 @@
 """The dead man's switch: tells a server that a pass has begun and how it ended, so that silence pages, too.
 
 The calls are those of Healthchecks (https://healthchecks.io/docs/http_api/): ``<url>/start``, ``<url>`` and
-``<url>/fail``, each with the run's ``rid``, so that the server measures how long a pass takes. Whatever speaks to
-other servers of that kind works as well. The address is a secret: anyone who has it can keep the switch from paging.
+``<url>/fail``, each with the run's ``rid``, so that the server measures how long a pass takes; ``<url>/log`` changes nothing
+there, and is a test's. Whatever speaks to other servers of that kind works as well. The address is a secret: anyone who has it can keep the switch from paging.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import requests
 
 from scalr_backup.core.errors import ConfigurationError
 
-START, SUCCESS, FAIL = "start", "", "fail"
+START, SUCCESS, FAIL, LOG = "start", "", "fail", "log"
 
 # Seconds for one try, and between two: a pass must not wait for its pager.
 _TRY_SECONDS = 10.0

@@ -3,7 +3,8 @@
 
 ``state.json`` says how things are; this file says how they came to be so. Lines are only ever added at its end, in one
 write, so that a power cut costs at most the last one. What is older than ``KEEP`` goes, and of days with many passes that are
-past a line for each database stays (``core/records/history_days.py``). Nothing here is secret.
+past a line for each database stays (``core/records/history_days.py``). Both are counted back from the last days that have lines,
+and never from the time alone: a clock that is years ahead would take everything. Nothing here is secret.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import IO, cast
 
@@ -24,15 +25,15 @@ from scalr_backup.core.records.history_days import thinned
 from scalr_backup.core.records.passes import PassRecord
 from scalr_backup.core.records.reading import faults
 from scalr_backup.core.records.repository import RepositoryRecord
-from scalr_backup.core.text import readable_json
+from scalr_backup.tools import own_disk
 
 # A year and a month, so that this month can be laid beside the same one of last year.
 KEEP = timedelta(days=400)
 # The file is written anew only when its first line is older than it may be by so much, or when it has grown by so many bytes.
 _SLACK = timedelta(days=30)
 _GROWN = 1 << 20
-# Every pass of so many days stays.
-_WHOLE = timedelta(days=8)
+# Every pass of the last days that have lines stays; a clock that is ahead for fewer takes nothing.
+_WHOLE_DAYS = 9
 
 # What each kind of line is held to; one of a kind that only a newer release knows has nothing but its time.
 _SHAPES = {BACKUP: BackupLine, PASS: PassLine, DRILL: DrillLine}
@@ -46,16 +47,16 @@ class History:
         self._lock = directory / "locks" / "history"
 
     def append(self, entries: Iterable[Entry], zone: tzinfo | None = UTC) -> None:
-        """Add entries, and drop what is too old by the time of the last of them.
+        """Add entries, and drop what is too old by the last days that have lines up to the time of the last of them.
 
         Days of the *zone* that are past are thinned; who does not know the zone of the passes leaves that to them.
 
-        Raises OSError when the disk does not take them.
+        Raises UnwritableRecordError when the disk does not take them.
         """
-        lines = [readable_json(entry) + "\n" for entry in entries]
+        lines = [_line(entry) for entry in entries]
         if not lines:
             return
-        with self._lock.open("a", encoding="utf-8") as lock:
+        with own_disk.taking(self._file), self._lock.open("a", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with self._file.open("ab+") as file:
                 before = file.seek(0, os.SEEK_END)
@@ -65,16 +66,20 @@ class History:
                 has_grown = before // _GROWN != file.tell() // _GROWN
             now = datetime.fromisoformat(json.loads(lines[-1])["time"])
             first = next(self._entries(), None)
-            if has_grown or (first is not None and _time_of(first) <= now - KEEP - _SLACK):
-                self._write_anew(now, zone)
+            if has_grown or _is_too_old(first, now):
+                begin = self._begin_of_last_days(now, zone or UTC)
+                if begin is not None and (has_grown or _is_too_old(first, begin)):
+                    self._write_anew(begin, zone)
 
     def read(self, since: datetime) -> list[Entry]:
         """Every entry since then, in the order in which they were written.
 
         A pass is recorded again after its copy to a second repository: what was said last of something counts.
+
+        Raises ScalrBackupError when the disk does not give them.
         """
         latest: dict[tuple[object, ...], Entry] = {}
-        for entry in self._entries():
+        for entry in own_disk.giving(self._file, self._entries()):
             if _time_of(entry) >= since and not _is_drill_not_tried(entry):
                 key = entry["kind"], entry.get("run"), entry.get("container"), entry.get("database")
                 latest.pop(key, None)
@@ -92,17 +97,27 @@ class History:
                 if (entry := _parsed(line)) is not None:
                     yield entry
 
-    def _write_anew(self, now: datetime, zone: tzinfo | None) -> None:
-        """Drop what is too old, and thin what is past; only a day of it is in memory at a time."""
-        kept: Iterator[Entry] = (entry for entry in self._entries() if _time_of(entry) >= now - KEEP)
+    def _begin_of_last_days(self, now: datetime, zone: tzinfo) -> datetime | None:
+        """When the first of the last days began that have lines, none of the future; None of fewer than stay whole."""
+        times = (_time_of(entry) for entry in self._entries())
+        days = sorted({moment.astimezone(zone).date() for moment in times if moment <= now})
+        return datetime.combine(days[-_WHOLE_DAYS], time.min, zone) if len(days) >= _WHOLE_DAYS else None
+
+    def _write_anew(self, begin: datetime, zone: tzinfo | None) -> None:
+        """Drop what is too old, counted from there, and thin what lies before; only a day of it is in memory at a time."""
+        kept: Iterator[Entry] = (entry for entry in self._entries() if _time_of(entry) >= begin - KEEP)
         if zone is not None:
-            kept = thinned(kept, (now - _WHOLE).astimezone(zone).date(), zone)
+            kept = thinned(kept, begin.date(), zone)
         new = self._file.with_suffix(".new")
-        with new.open("w", encoding="utf-8") as file:
-            file.writelines(readable_json(entry) + "\n" for entry in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._file)
+        try:
+            with new.open("w", encoding="utf-8") as file:
+                file.writelines(map(_line, kept))
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._file)
+        except OSError:
+            own_disk.drop(new)
+            raise
 
 
 def entries_of_pass(
@@ -187,6 +202,11 @@ def entry_of_drill(drill: DrillRecord) -> DrillLine:
     }
 
 
+def _line(entry: Entry) -> str:
+    """An entry as it is written; a byte of no known encoding stays what it is: spelled out, it may be another name."""
+    return json.dumps(entry) + "\n"
+
+
 def _is_drill_not_tried(entry: Entry) -> bool:
     """Whether an earlier version has written down a drill that it could not even try."""
     return entry["kind"] == "drill" and entry.get("error") in CODES_OF_DRILLS_NOT_TRIED
@@ -209,6 +229,11 @@ def _parsed(line: str) -> Entry | None:
     kind = entry.get("kind") if isinstance(entry, dict) else None
     shape = _SHAPES.get(kind, Line) if isinstance(kind, str) else Line
     return None if faults(shape, entry) else cast("Entry", entry)
+
+
+def _is_too_old(entry: Entry | None, now: datetime) -> bool:
+    """Whether a first line is so old that the file is written anew for it."""
+    return entry is not None and _time_of(entry) <= now - KEEP - _SLACK
 
 
 def _time_of(entry: Entry) -> datetime:

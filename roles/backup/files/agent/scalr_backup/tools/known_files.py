@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from scalr_backup.core.errors import ScalrBackupError
+from scalr_backup.tools import own_disk
 from scalr_backup.tools.state import STATE_DIRECTORY
 from scalr_backup.tools.store.files import NAME, Stored
 
@@ -87,12 +88,16 @@ class KnownFilesStore:
         return last.name.removeprefix("files-").removesuffix(self._of_address)
 
     def take_over(self) -> None:
-        """Take what is remembered of the repository that was last seen at this address for what is remembered of this one."""
-        if (last := self._last()) is not None:
-            last.replace(self._path)
-        for path in self._all():
-            if path != self._path:
-                path.unlink(missing_ok=True)
+        """Take what is remembered of the repository that was last seen at this address for what is remembered of this one.
+
+        Raises UnwritableRecordError where the disk does not let it.
+        """
+        with own_disk.taking(self._path):
+            if (last := self._last()) is not None:
+                last.replace(self._path)
+            for path in self._all():
+                if path != self._path:
+                    path.unlink(missing_ok=True)
 
     def only_read(self) -> None:
         """From now on, write nothing down."""
@@ -106,7 +111,7 @@ class KnownFilesStore:
             return KnownFiles()
 
     def write(self, known: KnownFiles) -> None:
-        """Remember this, in one piece."""
+        """Remember this, in one piece. Raises UnwritableRecordError where the disk does not take it."""
         if not self._writes:
             return
         if len(known.packs) > _MOST_FILES:
@@ -114,14 +119,22 @@ class KnownFilesStore:
                 f"The repository has more than {_MOST_FILES} packs, more than a trusted place can remember: give each host a "
                 "repository of its own."
             )
+        with own_disk.taking(self._path):
+            self._write(known)
+
+    def _write(self, known: KnownFiles) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(known.document(), file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(known.document(), file, separators=(",", ":"))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path)
+        except OSError:
+            own_disk.drop(temporary)
+            raise
 
     def _last(self) -> Path | None:
         """The document of this address that was written last."""

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The locks that keep two runs from each other's work.
 
-A lock is the kernel's (flock): it goes with the process that holds it, however that ends.
+A lock is the kernel's (flock): it goes with the process that holds it, however that ends. A disk that takes nothing keeps nobody
+from work: a lock can be held on a file that is only read, and without one, on a file in this container's memory, which all but
+a drill's own container see.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 from scalr_backup.core.errors import BusyError, InterruptedRunError
+from scalr_backup.tools import own_disk
 
 PASS_LOCK = "pass"  # noqa: S105 (a pass over all databases)
 DRILL_LOCK = "drill"
@@ -44,7 +49,8 @@ class Locks:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / "locks"
-        self._directory.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            self._directory.mkdir(parents=True, exist_ok=True)
 
     def pass_runs(self) -> bool:
         """Whether some process is at a pass now, by schedule or by hand."""
@@ -52,14 +58,14 @@ class Locks:
 
     def under_way(self) -> str | None:
         """What a run that holds a lock says of itself, whichever it is; None while none is held."""
-        # A pass, which holds containers too, is asked before them.
-        locks = sorted((lock for lock in self._directory.iterdir() if lock.name != "state"), reverse=True)
+        # A pass, which holds containers too, is asked before them. What cannot be read is none.
+        locks = sorted((lock for lock in self._directory.glob("*") if lock.name != "state"), reverse=True)
         return next((words for lock in locks if (words := _holder(lock))), None)
 
     def forget_containers(self, prefix: str) -> None:
         """Drop the locks of containers that are no more; nobody may be using one with such a name."""
         for lock in self._directory.glob(f"{container_lock(prefix)}*"):
-            lock.unlink(missing_ok=True)
+            own_disk.drop(lock)
 
     @contextmanager
     def hold(
@@ -73,19 +79,22 @@ class Locks:
 
         Raises BusyError when it is still taken after *wait_seconds*.
         """
-        with (self._directory / name).open("a+", encoding="utf-8") as file:
+        with self._opened(name) as file:
             _acquire(file, name, wait_seconds, cancelled)
-            file.seek(0)
-            file.truncate()
-            file.write(holder)
-            file.flush()
+            _note(file, holder)
             try:
                 yield
             finally:
-                file.seek(0)
-                file.truncate()
-                file.flush()
+                _note(file, "")
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _opened(self, name: str) -> FileIO:
+        """The lock's file. Raises UnwritableRecordError where nothing at all can be written."""
+        path = self._directory / name
+        with suppress(OSError):
+            return _open(path, "a+")
+        with own_disk.taking(path):
+            return FileIO(Path(tempfile.gettempdir()) / f"scalr-backup-lock-{name}", "a+")
 
 
 def _holder(path: Path) -> str | None:
@@ -94,22 +103,37 @@ def _holder(path: Path) -> str | None:
     A run that was killed has left its words, which are wiped away then. Only for that moment is the lock taken, since
     somebody else's try would fail meanwhile.
     """
-    try:
-        with path.open("r+", encoding="utf-8") as file:
-            words = file.read().strip()
-            if not words:
-                return None
+    with suppress(OSError), _open(path, "r+") as file:  # Its container may be gone.
+        if words := _noted(file):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return words
-            file.truncate(0)
-    except FileNotFoundError:
-        pass  # Its container is gone.
+            os.truncate(path, 0)
     return None
 
 
-def _acquire(file: TextIO, name: str, wait_seconds: float, cancelled: Callable[[], bool]) -> None:
+def _open(path: Path, mode: str) -> FileIO:
+    """Open a lock's file to write to it, or else to read it. Raises OSError."""
+    with suppress(OSError):
+        return FileIO(path, mode)
+    return FileIO(path, "r")
+
+
+def _noted(file: FileIO) -> str:
+    """What the holder of a lock says of itself; empty where it says nothing, or could not."""
+    file.seek(0)
+    return file.readall().decode("utf-8", "replace").strip()
+
+
+def _note(file: FileIO, words: str) -> None:
+    with suppress(OSError):
+        file.seek(0)
+        file.truncate()
+        file.write(words.encode())
+
+
+def _acquire(file: FileIO, name: str, wait_seconds: float, cancelled: Callable[[], bool]) -> None:
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
@@ -119,8 +143,7 @@ def _acquire(file: TextIO, name: str, wait_seconds: float, cancelled: Callable[[
             if cancelled():
                 raise InterruptedRunError("Told to stop while waiting for another run.") from None
             if time.monotonic() >= deadline:
-                file.seek(0)
-                holder = file.read().strip() or "another run"
+                holder = _noted(file) or "another run"
                 raise BusyError(_busy_sentence(name, holder)) from None
             time.sleep(0.5)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from scalr_backup.core.room import WrittenTo
 
+# Where the role mounts a place in node_exporter's directory.
+TEXTFILE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_TEXTFILE", "/run/scalr-backup-textfile"))
 _PROCESSES = Path("/proc")
 # Where the kernel tells the limit: of control groups of version 2, and of version 1, whose limit is a number without end.
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scalr_backup.core.errors import ConfigurationError
+from scalr_backup.core.secrets import holds_password
 
 # As many as the role generates.
 _LENGTH = 64
@@ -53,5 +54,5 @@ def generate(path: Path) -> bool:
 
 def _require_content(path: Path) -> None:
     """Raises ConfigurationError for a file that nothing can be opened with, and OSError where it cannot be read."""
-    if not path.read_bytes().strip(b"\n"):
+    if not holds_password(path.read_bytes()):
         raise ConfigurationError(f"The file {path} exists but contains no password: remove it, then run this again.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -29,7 +29,17 @@ class Runs:
 
     @contextmanager
     def alive(self, run: str) -> Iterator[None]:
-        """Be known to be alive for as long as the block, or the process, lasts; before anything bears the run's id."""
+        """Be known to be alive for as long as the block, or the process, lasts; before anything bears the run's id.
+
+        Where the disk takes no file, nothing is known of the run, and it has the benefit of the doubt.
+        """
+        with ExitStack() as held:
+            with suppress(OSError):
+                held.enter_context(self._marked(run))
+            yield
+
+    @contextmanager
+    def _marked(self, run: str) -> Iterator[None]:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._forget_old()
         path = self._directory / run
@@ -38,7 +48,8 @@ class Runs:
             try:
                 yield
             finally:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
 
     def any_alive(self) -> bool:
         """Whether some process is at a run."""
@@ -57,10 +68,10 @@ class Runs:
         try:
             with (self._directory / run).open("r", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return None
         except BlockingIOError:
             return True
+        except OSError:  # It is not there, or cannot be read.
+            return None
         return False
 
     def _forget_old(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
@@ -17,25 +17,23 @@ from typing_extensions import Unpack
 
 from scalr_backup.core import new_data
 from scalr_backup.core.clock import is_in_the_future
-from scalr_backup.core.damage import note_damage
-from scalr_backup.core.errors import InterruptedRunError
-from scalr_backup.core.growth import with_size
-from scalr_backup.core.model import NIGHTLY, WHOLE_CLUSTER, DatabaseBackup, is_whole_cluster
-from scalr_backup.core.new_data import NewBackup
-from scalr_backup.core.records.databases import DatabaseRecord, DrillRecord, RolesRecord
+from scalr_backup.core.errors import UnwritableRecordError
+from scalr_backup.core.model import DatabaseBackup
+from scalr_backup.core.passes_on_record import Learned, record_pass
+from scalr_backup.core.records.databases import DatabaseRecord, DrillRecord
+from scalr_backup.core.records.history import Entry
 from scalr_backup.core.records.host import BoxRecord
 from scalr_backup.core.records.maintenance import MaintenanceOutcome, MaintenanceRecord, SeenRecord
-from scalr_backup.core.records.new_data import NewDataRecord, SizeRecord
+from scalr_backup.core.records.new_data import NewDataRecord
 from scalr_backup.core.records.passes import CopyRecord, PassRecord
-from scalr_backup.core.records.repository import OwedRecord, RepositoryRecord
+from scalr_backup.core.records.repository import OwedRecord
 from scalr_backup.core.records.restores import KeptRecord, RestoreRecord, UndoRecord
 from scalr_backup.core.records.state import StateRecord
 from scalr_backup.core.schedule import NIGHTLY_SCHEDULE
-from scalr_backup.core.yardstick import measure_anew
 from scalr_backup.tools.history import History, entries_of_pass, entry_of_drill, measured_in
 from scalr_backup.tools.locks import Locks
 from scalr_backup.tools.runs import Runs
-from scalr_backup.tools.state_file import StateFile
+from scalr_backup.tools.state_file import Change, StateFile
 
 STATE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_STATE", "/var/lib/scalr-backup"))
 
@@ -132,25 +130,11 @@ class UndoJournal:
 
 @dataclass(frozen=True)
 class Damage:
-    """What cannot be read of the record, as a sentence, and the command that resolves it after inspection."""
+    """What cannot be read of the record, or that it is *unwritable*: a sentence, and the command that resolves it, or shows more."""
 
     sentence: str
     command: str
-
-
-@dataclass
-class Learned:
-    """What a pass has taught of new data: why a dump had to be all new, by ``container/database``, and sentences to tell."""
-
-    anew: dict[str, str] = field(default_factory=dict)
-    sentences: list[str] = field(default_factory=list)
-
-    def note(self, key: str, before: NewDataRecord | None, after: NewDataRecord) -> None:
-        """What the record of one database says now that it did not before."""
-        if anew := after["nights"][-1].get("anew"):
-            self.anew[key] = anew
-        if sentence := new_data.turn(before, after):
-            self.sentences.append(f"{key}: {sentence}")
+    unwritable: bool = False
 
 
 class State:
@@ -162,15 +146,27 @@ class State:
         self._file = StateFile(self._directory)
         self.history = History(self._directory)
         self.runs = Runs(self._directory)
+        # Why something is not in the history that this process was to add.
+        self._not_in_history: str | None = None
 
     def read(self) -> StateRecord:
         """What can be read of the document; the rest counts as never recorded, and ``damage`` reports it."""
         return self._file.read()
 
     def damage(self) -> Damage | None:
-        """What the operator must know of a damaged document; None when it is intact."""
+        """What the operator must know of a document that cannot be written, or is damaged; None when all is well."""
+        if sentence := self.obstacle():
+            return Damage(sentence, f"docker exec scalr-backup df -h {self._directory}", unwritable=True)
         sentence = self._file.damage()
         return Damage(sentence, self._file.cure) if sentence else None
+
+    def obstacle(self) -> str | None:
+        """Why nothing can be put on record, as a sentence; None where it can be, and then what has waited for that is."""
+        return self._file.obstacle()
+
+    def unwritten(self) -> str | None:
+        """Why something that this process was to put on record is not there, as a sentence; None where all of it is."""
+        return self._file.unwritten() or self._not_in_history
 
     def changed(self) -> int | None:
         """When the document was last replaced, in nanoseconds; what differs from an earlier answer has changed."""
@@ -222,34 +218,16 @@ class State:
         A database whose turn did not come, or did not end, when the pass was told to stop is as it was before. Returns, in
         sentences, what is known since this pass of whether the order of rows pays.
         """
-        error = result["error"]
-        was_stopped = error is not None and error["code"] == InterruptedRunError.code
+        learned = Learned()
 
         def change(document: StateRecord) -> None:
-            document["last_pass"] = result
-            if result["reason"] == NIGHTLY and not was_stopped:
-                document["nightly_unfinished"] = 0
-            if (matches := result.get("matches")) is not None:
-                document["matches"] = {**matches, "time": result["finished"]}
-                if result["reason"] == NIGHTLY:
-                    document["nightly_looked"] = result["finished"]
-            # Of one that does not tell any more nothing is known.
-            volumes = {**document.get("volumes", {}), **result.get("volumes", {})}
-            document["volumes"] = {container: volume for container, volume in volumes.items() if volume}
-            document["roles"] = {**document.get("roles", {}), **_roles(result)}
-            databases = document.setdefault("databases", {})
-            for outcome in outcomes:
-                if outcome.ok:
-                    _record_new_data(document, outcome, result, repository, learned)
-                if outcome.error is None or outcome.error.code != InterruptedRunError.code:
-                    _record_outcome(databases, outcome, result, repository)
+            nonlocal learned
             measured = measured_in(result, document.get("repository"))
-            if measured and repository is not None:
-                _record_size(document, measured, repository)
+            learned = record_pass(document, result, outcomes, repository, measured)
 
-        learned = Learned()
         self._change(change)
-        self.history.append(entries_of_pass(result, outcomes, self.read().get("repository"), learned.anew), zone)
+        entries = entries_of_pass(result, outcomes, self.read().get("repository"), learned.anew)
+        self._add_to_history(entries, zone)
         return learned.sentences
 
     def put(self, **parts: Unpack[StateRecord]) -> None:
@@ -273,8 +251,10 @@ class State:
         return new_data.OrderHistory(self.known_new_data(), now)
 
     def open_journal(self, journal: RestoreJournal) -> None:
-        """Write down what a restore is about to make, before it makes it."""
-        self._change(lambda document: document.setdefault("restores", {}).update({journal.new: journal.record}))
+        """Write down what a restore is about to make, before it makes it. Raises UnwritableRecordError."""
+        self._file.change(
+            lambda document: document.setdefault("restores", {}).update({journal.new: journal.record}), at_once=True
+        )
 
     def close_journal(self, journal: RestoreJournal) -> None:
         """Forget a restore that has left nothing behind."""
@@ -292,14 +272,15 @@ class State:
 
     def agent_id(self) -> str:
         """What distinguishes this agent from others on the same engine, as long as its state exists."""
-        self._change(lambda document: document.setdefault("agent_id", secrets.token_hex(8)))
+        new = secrets.token_hex(8)
+        self._change(lambda document: document.setdefault("agent_id", new))
         return str(self.read()["agent_id"])
 
     def record_drill(self, entry: DrillRecord) -> None:
         """Keep the outcome of a database's drill in place of its last one's; *entry* names container and database."""
         key = f"{entry['container']}/{entry['database']}"
         self._change(lambda document: document.setdefault("drills", {}).update({key: entry}))
-        self.history.append([entry_of_drill(entry)], zone=None)
+        self._add_to_history([entry_of_drill(entry)], zone=None)
 
     def record_copy(self, result: CopyRecord) -> None:
         """Keep the outcome of the last copy, and when the last good one was."""
@@ -351,8 +332,8 @@ class State:
         return self.read().get("looks", {}).get(key)
 
     def record_look(self, key: str, entry: SeenRecord) -> None:
-        """Keep it in place of the last look's."""
-        self._change(lambda document: document.setdefault("looks", {}).update({key: entry}))
+        """Keep it in place of the last look's: what is removed goes by it. Raises UnwritableRecordError."""
+        self._file.change(lambda document: document.setdefault("looks", {}).update({key: entry}), at_once=True)
 
     def forget_containers(self, prefix: str) -> None:
         """Drop journals and locks of removed containers; none of such a name may be in use."""
@@ -378,8 +359,10 @@ class State:
         return [KeptDatabase.of(entry) for entry in self.read().get("kept", {}).values()]
 
     def open_undo(self, journal: UndoJournal) -> None:
-        """Write down what an undo is about to swap, before it does."""
-        self._change(lambda document: document.setdefault("undos", {}).update({journal.kept.old: journal.record}))
+        """Write down what an undo is about to swap, before it does. Raises UnwritableRecordError."""
+        self._file.change(
+            lambda document: document.setdefault("undos", {}).update({journal.kept.old: journal.record}), at_once=True
+        )
 
     def close_undo(self, journal: UndoJournal, *, swapped: bool) -> None:
         """Forget an undo whose end is known, and note what is kept then."""
@@ -399,8 +382,15 @@ class State:
         entries = [UndoJournal.of(entry) for entry in self.read().get("undos", {}).values()]
         return [entry for entry in entries if container in (None, entry.kept.container)]
 
-    def _change(self, change: Callable[[StateRecord], object]) -> None:
+    def _change(self, change: Change) -> None:
         self._file.change(change)
+
+    def _add_to_history(self, entries: list[Entry], zone: tzinfo | None) -> None:
+        """Add to what happened; a disk that does not take it keeps nobody from work."""
+        try:
+            self.history.append(entries, zone)
+        except UnwritableRecordError as error:
+            self._not_in_history = error.message
 
 
 def _settle(owed: dict[str, OwedRecord], kind: str, outcome: MaintenanceOutcome) -> None:
@@ -411,79 +401,3 @@ def _settle(owed: dict[str, OwedRecord], kind: str, outcome: MaintenanceOutcome)
         return
     if datetime.fromisoformat(debt["time"]) <= began + _ROUNDED:
         del owed[kind]
-
-
-def _roles(result: PassRecord) -> dict[str, RolesRecord]:
-    """Whether the roles of each container were saved, as this pass found it."""
-    return {
-        container: {"ok": failure is None, "error": failure, "time": result["finished"]}
-        for container, failure in result.get("roles", {}).items()
-    }
-
-
-def _record_new_data(
-    document: StateRecord, outcome: DatabaseBackup, result: PassRecord, repository: str | None, learned: Learned
-) -> None:
-    """Add a good backup to what is known of its database's new data; called before its outcome is recorded."""
-    key = f"{outcome.container}/{outcome.database}"
-    known = document.setdefault("new_data", {})
-    database = document.get("databases", {}).get(key)
-    before = known.get(key)
-    added = NewBackup(
-        started=datetime.fromisoformat(result["started"]),
-        bytes_read=outcome.bytes_read,
-        bytes_added=outcome.bytes_added,
-        bytes_stored=outcome.bytes_stored,
-        layout=new_data.layout(outcome.row_order),
-    )
-    is_first = database is None or database["last_success"] is None
-    known[key] = new_data.after(before, added, is_first=is_first, repository=repository)
-    learned.note(key, before, known[key])
-    # Who is on record no more needs no series either.
-    for gone in known.keys() - document.get("databases", {}).keys() - {key}:
-        del known[gone]
-
-
-def _record_size(document: StateRecord, measured: RepositoryRecord, repository: str) -> None:
-    size = measured.get("size_bytes")
-    if size is not None:
-        one: SizeRecord = {"time": measured["time"], "size_bytes": size}
-        document["sizes"] = with_size(document.get("sizes"), repository, one)
-
-
-def _record_outcome(
-    databases: dict[str, DatabaseRecord], outcome: DatabaseBackup, result: PassRecord, repository: str | None
-) -> None:
-    key = f"{outcome.container}/{outcome.database}"
-    tried: DatabaseRecord = {
-        "last_success": None,
-        "container": outcome.container,
-        "database": outcome.database,
-        "ok": outcome.ok,
-        "run": result["run"],
-        "last_tried": result["finished"],
-        "error": outcome.error.record if outcome.error else None,
-    }
-    if before := databases.get(key):
-        tried = {**before, **tried, "last_success": before["last_success"]}
-    databases[key] = entry = tried
-    if outcome.ok:
-        # Of a record that an earlier version began, the first that is known.
-        entry.setdefault("first_success", entry["last_success"] or result["finished"])
-        measure_anew(entry, datetime.fromisoformat(result["finished"]))
-        entry["seconds"] = outcome.duration_seconds
-        entry["last_success"] = result["finished"]
-        entry["repository"] = repository
-        entry["snapshot_id"] = outcome.snapshot_id
-        entry["bytes_read"] = outcome.bytes_read
-        entry["bytes_added"] = outcome.bytes_added
-        entry["bytes_stored"] = outcome.bytes_stored
-        entry["rows"] = outcome.rows
-        entry["count_error"] = outcome.count_error
-        entry["archive_unchecked"] = outcome.archive_unchecked
-        entry["left_out"] = list(outcome.left_out)
-        note_damage(entry, outcome, result["finished"])
-    whole = f"{outcome.container}/{WHOLE_CLUSTER}"
-    if outcome.ok and whole in databases and is_whole_cluster(databases[whole]):
-        # The cluster answers again: what was said of it as a whole is over.
-        del databases[whole]

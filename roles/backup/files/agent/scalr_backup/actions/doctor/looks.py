@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,12 +21,20 @@ from scalr_backup.actions.doctor.bounded import NothingToLookAtError
 from scalr_backup.actions.doctor.examined import OK, Examined
 from scalr_backup.actions.documents import exclusion, from_summary, may_match, texts
 from scalr_backup.actions.health import status
+from scalr_backup.actions.health.findings import is_current
 from scalr_backup.actions.health.outbox import Recipients
+from scalr_backup.actions.repository.apart import require_another
 from scalr_backup.core import power, schedule
 from scalr_backup.core.address import redact_address
 from scalr_backup.core.clock import utc_now
 from scalr_backup.core.config import Config
-from scalr_backup.core.errors import CallRefusedError, ContainerGoneError, ContainerStoppedError, ScalrBackupError
+from scalr_backup.core.errors import (
+    CallRefusedError,
+    ContainerGoneError,
+    ContainerStoppedError,
+    ResticError,
+    ScalrBackupError,
+)
 from scalr_backup.core.records.state import StateRecord
 from scalr_backup.core.secrets import Secrets
 from scalr_backup.tools import own_container, place
@@ -40,8 +49,6 @@ Thing = TypeVar("Thing")
 
 # Seconds that a database server has for its answers, and restic for a call that looks something up: somebody waits.
 _LOOK_SECONDS, _ANSWER_SECONDS = 40, 40
-# A skew that a heartbeat's server has told so long ago says nothing of today's clock.
-_SKEW_COUNTS = timedelta(days=2)
 # How many containers are tried that are gone by the time that they are looked at.
 _MOST_PROBED = 5
 
@@ -146,16 +153,20 @@ class Looks:
         return of_store.of_password(self._opened().list_keys())
 
     def copy(self, stop: threading.Event) -> Examined:
-        """Open the second repository."""
+        """Open the second repository, and see whether it is another one than the first."""
         config = self._configured()
         if config.copy_to is None:
             return Examined(
                 OK, "There is no second repository.", cure="backup_copy_repository is for one at another provider."
             )
-        self._reported_secrets()  # What the copy has no secret of its own for is the first one's.
+        secrets = self._reported_secrets()  # What the copy has no secret of its own for is the first one's.
         other = config.model_copy(update={"repository": config.copy_to.repository})
         restic = self._sources.restic(_quick(other), self._sources.copy_secrets(), stop)
-        return of_store.of_repository(restic.repository, restic.format_version())
+        examined = of_store.of_repository(restic.repository, restic.format_version())
+        # What keeps the first one from being opened, the repository's own check says.
+        with suppress(ResticError):
+            require_another(self._sources.restic(_quick(config), secrets, stop), restic)
+        return examined
 
     def place(self, _stop: threading.Event) -> Examined:
         """Find out where the repository lies."""
@@ -175,7 +186,7 @@ class Looks:
         if ahead is not None:
             return of_store.of_clock(of_store.Skew(ahead, "the repository's store"))
         told = self._sources.state().read().get("clock")
-        if told and utc_now() - datetime.fromisoformat(told["time"]) < _SKEW_COUNTS:
+        if is_current(told, utc_now()):
             return of_store.of_clock(of_store.Skew(told["skew_seconds"], "the heartbeat server"))
         return of_store.of_clock(None)
 
@@ -228,8 +239,18 @@ class Looks:
     def notifications(self, _stop: threading.Event) -> Examined:
         """Read whom to tell; nobody is told anything."""
         config = self._config
-        scraped = bool(config and (config.metrics_port or config.metrics_textfile))
-        return of_host.of_recipients(self._sources.recipients(), scraped=scraped)
+        recipients = self._sources.recipients()
+        beats = self._sources.state().read().get("heartbeat") if recipients.heartbeat else None
+        if config is None:
+            return of_host.of_recipients(recipients, scraped=False, beats=beats)
+        written = own_container.written_to("the metrics", str(own_container.TEXTFILE_DIRECTORY)).writable
+        return of_host.of_recipients(
+            recipients,
+            scraped=bool(config.metrics_port or (config.metrics_textfile and written)),
+            beats=beats,
+            events=config.notify_events,
+            unwritten="" if written else config.metrics_textfile,
+        )
 
     def _configured(self) -> Config:
         return _got(self._config, "the configuration")

@@ -9,11 +9,13 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from scalr_backup.actions.doctor.examined import FAILED, OK, WARNING, Examined, listed
+from scalr_backup.actions.health import switch
 from scalr_backup.actions.health.finding import FAILURE
 from scalr_backup.actions.health.outbox import Recipients
 from scalr_backup.actions.health.status import WAITING, Status
 from scalr_backup.core import remedies
 from scalr_backup.core.config import Config
+from scalr_backup.core.records.host import HeartbeatRecord
 from scalr_backup.core.room import WrittenTo
 from scalr_backup.core.units import counted, human_bytes
 
@@ -25,7 +27,10 @@ LEAST_MEMORY = 192 * _MIB
 # The first restic whose forget fails where a removal did.
 _TELLS_FAILED_REMOVALS = (0, 19)
 # What a check of its own shows.
-_SHOWN_ELSEWHERE = {"clock_skew", "lock_too_old", "postgres_unmatched", "repository_nearly_full", "repository_on_host"}
+_SHOWN_ELSEWHERE = {
+    "clock_skew", "lock_too_old", "postgres_unmatched", "repository_nearly_full", "repository_on_host",
+    switch.HEARTBEAT_FAILED,
+}  # fmt: skip
 _STATUS = "docker exec scalr-backup scalr-backup status"
 _MOST_FINDINGS = 5
 
@@ -129,20 +134,42 @@ def of_versions(agent: str, restic: str) -> Examined:
     return Examined(OK, seen)
 
 
-def of_recipients(recipients: Recipients, *, scraped: bool) -> Examined:
-    """Whether anybody is told when backups fail; *scraped* says that metrics are to be had."""
+def of_recipients(
+    recipients: Recipients,
+    *,
+    scraped: bool,
+    beats: HeartbeatRecord | None = None,
+    events: Sequence[str] = (FAILURE,),
+    unwritten: str = "",
+) -> Examined:
+    """Whether anybody is told when backups fail.
+
+    *scraped* says that metrics are to be had, *beats* how the heartbeat fares, *events* of what services are sent messages, and
+    *unwritten* to which directory metrics should be written but cannot.
+    """
+    is_silent = bool(recipients.services) and FAILURE not in events
     ways = [
-        *([counted(len(recipients.services), "notification service")] if recipients.services else []),
+        *([counted(len(recipients.services), "notification service")] if recipients.services and not is_silent else []),
         *(["a heartbeat"] if recipients.heartbeat else []),
         *(["metrics"] if scraped else []),
     ]
+    seen = f"Failures are reported by: {', '.join(ways)}."
+    but = f"{seen} But" if ways else "Nobody is notified when backups fail:"
+    if is_silent:
+        cure = "Add failure to backup_notify_events."
+        return Examined(WARNING, f"{but} failure is not among backup_notify_events.", cure=cure)
+    if unwritten:
+        cure = "Correct backup_metrics_textfile, or mount its place for the agent writable; site.yml does that."
+        return Examined(WARNING, f"{but} the metrics cannot be written to {unwritten}.", cure=cure)
     if not ways:
         return Examined(
             WARNING,
             "Nobody is notified when backups fail: there is no notification service, no heartbeat and no metrics.",
             cure="Set backup_notify and backup_heartbeat_url, as docs/alerts.md shows.",
         )
-    seen = f"Failures are reported by: {', '.join(ways)}."
+    if recipients.heartbeat and (trouble := switch.deafness(beats)):
+        cure = "Correct backup_heartbeat_url, or let this host reach that server."
+        return Examined(WARNING, f"{but} {trouble[:1].lower()}{trouble[1:]}", cure=cure, command=switch.TEST)
     if recipients.services and not (recipients.heartbeat or scraped):
         cure = "A host that is down sends no message: set backup_heartbeat_url as well."
         return Examined(OK, seen, cure=cure)

@@ -22,6 +22,7 @@ from scalr_backup.core.errors import (
     UnknownDatabaseError,
     UnreadableArchiveError,
     UnreadableManifestError,
+    UnwritableRecordError,
 )
 from scalr_backup.core.extensions import settings_of_a_drill
 from scalr_backup.core.model import Snapshot, dump_path, name_fits
@@ -67,8 +68,10 @@ _BITNAMI_TMPFS = tuple(f"/opt/bitnami/postgresql/{name}" for name in ("conf", "l
 # No directory has a longer name; a container may.
 _LONGEST_FILE_NAME = 255
 
-# What stands against a restore, or ends it, and lies with the server that it was to go into.
-_OF_THE_SERVER = {NoRoomError.code, NoRoomLeftError.code, RoomUnknownError.code, RepositoryLockedError.code}
+# What stands against a restore, or ends it, and lies with the server that it was to go into, or with the agent.
+_OF_THE_SERVER = {
+    NoRoomError.code, NoRoomLeftError.code, RoomUnknownError.code, RepositoryLockedError.code, UnwritableRecordError.code,
+}  # fmt: skip
 # What another image than the source's may lack, and the source's own would not.
 _OF_AN_IMAGE = {OlderServerError.code, UnreadableArchiveError.code, MissingExtensionError.code, MissingRoleError.code}
 

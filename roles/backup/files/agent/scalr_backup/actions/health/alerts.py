@@ -8,7 +8,7 @@ long it has lasted, and its end is reported. ``outbox.py`` delivers the messages
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -16,20 +16,22 @@ from typing import Any, cast
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
+from scalr_backup.actions.health import switch
 from scalr_backup.actions.health.finding import FAILURE, WARNING, Finding
 from scalr_backup.actions.health.findings import REPOSITORY_ON_HOST
-from scalr_backup.actions.health.outbox import Courier
+from scalr_backup.actions.health.outbox import Courier, Recipients
 from scalr_backup.actions.health.status import Status
 from scalr_backup.core.answers import Result
 from scalr_backup.core.clock import has_elapsed, utc_now
 from scalr_backup.core.config import Config
+from scalr_backup.core.errors import UnwritableRecordError
 from scalr_backup.core.jobs import PASS, Job
 from scalr_backup.core.records.host import NotedFinding
 from scalr_backup.core.records.state import StateRecord
 from scalr_backup.core.units import counted, human_age, printable
 from scalr_backup.core.without_role import words_here
-from scalr_backup.tools.heartbeat import FAIL, START, SUCCESS
-from scalr_backup.tools.notify import Message, Service
+from scalr_backup.tools.heartbeat import FAIL, LOG, START, SUCCESS
+from scalr_backup.tools.notify import Message
 from scalr_backup.tools.state import State
 
 RECOVERY, DIGEST = "recovery", "digest"
@@ -56,8 +58,13 @@ class News:
     noted: dict[str, NotedFinding]
 
 
-def compare(noted: Mapping[str, NotedFinding], findings: Iterable[Finding], now: datetime) -> News:
-    """Report what is new, what is due again (and how many times it was reported), and what is resolved."""
+def compare(
+    noted: Mapping[str, NotedFinding], findings: Iterable[Finding], now: datetime, lapsed: Collection[str] = ()
+) -> News:
+    """Report what is new, what is due again (and how many times it was reported), and what is resolved.
+
+    What has *lapsed* is not reported: it is unknown whether it is resolved.
+    """
     new: list[Finding] = []
     again: list[tuple[Finding, int]] = []
     after: dict[str, NotedFinding] = {}
@@ -83,7 +90,7 @@ def compare(noted: Mapping[str, NotedFinding], findings: Iterable[Finding], now:
         if finding.about:
             noting["about"] = list(finding.about)
         after[finding.key] = noting
-    over = tuple(entry for key, entry in noted.items() if key not in after)
+    over = tuple(entry for key, entry in noted.items() if key not in after and key not in lapsed)
     return News(tuple(new), tuple(again), over, after)
 
 
@@ -160,9 +167,16 @@ def test(config: Config) -> Message:
     return Message("test", f"[{config.host}] Test of the backup alerts", body)
 
 
-def deliver_test(config: Config, services: Sequence[Service]) -> list[tuple[str, str | None]]:
-    """Send a test to every service; the name of each, and what went wrong with it."""
-    return [(service.name, service.deliver(test(config))) for service in services]
+def deliver_test(config: Config, recipients: Recipients, state: State) -> list[tuple[str, str | None]]:
+    """Send a test to every service, and call the dead man's switch; the name of each, and what went wrong with it."""
+    told = [(service.name, service.deliver(test(config))) for service in recipients.services]
+    if heartbeat := recipients.heartbeat:
+        # Without words: by those of them that it looks for, a server may take it for the end of a pass.
+        error = heartbeat.send(LOG, str(uuid4())).error
+        if error is None:
+            switch.note(state, None, utc_now())
+        told.append((heartbeat.name, error))
+    return told
 
 
 def _summary(judged: Status) -> str:
@@ -296,7 +310,7 @@ class AlertWatch:
         config = self._config()
         judged = self._judge(config, document)
         noted = document.get("findings", {})
-        news = compare(noted, judged.findings, now)
+        news = compare(noted, judged.findings, now, judged.lapsed)
         for message in messages(config, news, now):
             if message.kind in config.notify_events:
                 self._courier.put(message, now)
@@ -312,6 +326,8 @@ class AlertWatch:
         """A pass that was refused before it began leaves no record of its own, so it is noted here."""
         if exit_code != 0 and self._last_run() == self._pass_before:
             error = result["error"] if result else None
+            if error and error["code"] == UnwritableRecordError.code:
+                return  # It has ended well but for its record.
             message = (error and error["message"]) or f"it ended with exit code {exit_code}; see the log."
             self._state.put(refused_pass={"time": now.isoformat(), "message": message})
 

@@ -11,16 +11,19 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeGuard
 
 from scalr_backup.actions.discovery import not_saved
 from scalr_backup.actions.documents import FILTERED
-from scalr_backup.actions.health.finding import FAILURE, WARNING, Cause, Finding, LastGood, Subject
+from scalr_backup.actions.health.finding import FAILURE, WARNING, Finding, LastGood, Subject
 from scalr_backup.actions.health.finding import caused as _caused
 from scalr_backup.actions.health.finding import playbook as _playbook
 from scalr_backup.actions.health.finding import verb as _verb
 from scalr_backup.actions.health.indexes import of_damaged_indexes
 from scalr_backup.actions.health.passes import of_passes
 from scalr_backup.actions.health.refusals import of_refusals
+from scalr_backup.actions.health.switch import TEST, of_switch
+from scalr_backup.actions.health.upkeep import of_the_copy, of_upkeep
 from scalr_backup.actions.missing import code_of
 from scalr_backup.core import remedies
 from scalr_backup.core.address import redact_address
@@ -67,7 +70,7 @@ def find(
 
     *databases*, *copy* and *unmatched*, PostgreSQL containers that nothing backs up, are as the status judges them;
     *is_overdue* says that nothing was ever backed up for too long, *lost_with_host* that no repository lies elsewhere, and
-    *damage* what of the record cannot be read.
+    *damage* what of the record cannot be read or written.
     Since when is known of what has been noted before (``alerts.py``).
     """
     # Commands of the engine want its own name of a container.
@@ -86,7 +89,7 @@ def find(
         *of_damaged_indexes(databases, called),
         *_of_untested(config, document, databases, now),
         *of_passes(config, document, now),
-        *_of_maintenance(config, document),
+        *of_upkeep(config, document, copy),
         *_of_copy(config, copy, document.get("last_pass"), now),
         *_of_emptiness(config, is_overdue=is_overdue),
         *_of_unmatched(unmatched),
@@ -98,6 +101,7 @@ def find(
         *_of_clock(document.get("clock"), now),
         *of_refusals(document.get("refused"), now),
         *_of_messages(document.get("notifications", {})),
+        *of_switch(document.get("heartbeat")),
     ]
     noted = document.get("findings") or {}
     told = [_told(one, noted) for one in found]
@@ -136,10 +140,11 @@ def _of_place(config: Config, *, lost_with_host: bool) -> Iterator[Finding]:
 
 
 def _of_damage(damage: Damage | None, document: StateRecord) -> Iterator[Finding]:
-    """A failure until a pass is recorded again: before that, the age of the backups is unknown."""
+    """A failure until a pass can be, and is, recorded again: before that, the age of the backups is unknown."""
     if damage is not None:
-        severity = WARNING if "last_pass" in document else FAILURE
-        yield Finding("record_damaged", severity, "record", damage.sentence, damage.command)
+        code = "record_unwritable" if damage.unwritable else "record_damaged"
+        severity = WARNING if "last_pass" in document and not damage.unwritable else FAILURE
+        yield Finding(code, severity, "record", damage.sentence, damage.command)
 
 
 def _of_databases(
@@ -286,29 +291,6 @@ def _of_untested(
         yield Finding("drill_overdue", WARNING, "untested", message, _playbook("drill", config), since=min(untested)[0])
 
 
-def _of_the_copy(caused: Cause) -> Cause:
-    """The same of the second repository: forgetting has an option for it."""
-    if caused["cause"] == ForgedSnapshotsError.code:
-        return {**caused, "command": f"{caused['command']} --copy"}
-    return caused
-
-
-def _of_maintenance(config: Config, document: StateRecord) -> Iterator[Finding]:
-    """What a pass has reported of its own forget and prune is not reported again."""
-    last_pass = document.get("last_pass")
-    is_told = last_pass is not None and last_pass["retention"]["error"] is not None
-    for kind, entry in sorted((document.get("maintenance") or {}).items()):
-        if entry["ok"] or (kind in {"forget", "prune"} and is_told):
-            continue
-        playbook = "check" if kind == "check" else "prune"
-        error = entry["error"]
-        message = f"The last {kind} of the repository failed: {error['message'] if error else 'see the log'}"
-        caused = _caused(error, _playbook(playbook, config), config)
-        if kind.startswith("copy_"):
-            caused = _of_the_copy(caused)
-        yield Finding(f"{kind}_failed", FAILURE, kind, message, since=entry["time"], **caused)
-
-
 def _of_copy(config: Config, copy: JudgedCopy | None, last_pass: PassRecord | None, now: datetime) -> Iterator[Finding]:
     """A copy that was never tried is not wrong before a pass could have made it."""
     if copy is None or (copy["ok"] is None and last_pass is None):
@@ -325,7 +307,9 @@ def _of_copy(config: Config, copy: JudgedCopy | None, last_pass: PassRecord | No
     else:
         return
     last_good: LastGood = {"last_good": copy["last_success"], "last_good_age_seconds": age}
-    caused = _of_the_copy(_caused(copy["error"], _verb("copy"), config))
+    caused = _caused(copy["error"], _verb("copy"), config)
+    if caused["cause"] == ForgedSnapshotsError.code:  # Anything else may be wrong with either of the two.
+        caused = of_the_copy(caused)
     yield Finding("copy_failed", FAILURE, "copy", message, **last_good, **caused)
 
 
@@ -454,8 +438,13 @@ def _of_locks(config: Config, repository: RepositoryRecord | None, now: datetime
         yield Finding("lock_too_old", WARNING, "lock", message, _verb("unlock"), since=oldest)
 
 
+def is_current(clock: ClockRecord | None, now: datetime) -> TypeGuard[ClockRecord]:
+    """Whether what a server has told of the time says something of today's clock."""
+    return clock is not None and now - datetime.fromisoformat(clock["time"]) <= _SKEW_COUNTS
+
+
 def _of_clock(clock: ClockRecord | None, now: datetime) -> Iterator[Finding]:
-    if clock is None or now - datetime.fromisoformat(clock["time"]) > _SKEW_COUNTS:
+    if not is_current(clock, now):
         return
     skew = clock["skew_seconds"]
     if abs(skew) > SKEW_SECONDS:
@@ -467,7 +456,7 @@ def _of_clock(clock: ClockRecord | None, now: datetime) -> Iterator[Finding]:
 def _of_messages(notifications: BoxRecord) -> Iterator[Finding]:
     if notifications.get("pending") and notifications.get("last_error"):
         message = f"Messages cannot be delivered: {notifications['last_error']}"
-        yield Finding("not_delivered", WARNING, "messages", message, _verb("notify --test"))
+        yield Finding("not_delivered", WARNING, "messages", message, TEST)
 
 
 def _name(database: JudgedDatabase) -> str:

@@ -12,7 +12,6 @@ Everything is read from the state and the status at the moment of a scrape; no s
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from scalr_backup import __version__
+from scalr_backup.actions.health.upkeep import on_record
 from scalr_backup.core.answers import FindingAnswer, JudgedCopy, JudgedDatabase, StatusAnswer
 from scalr_backup.core.new_data_answers import NewDataAnswer
 from scalr_backup.core.records.databases import DatabaseRecord
@@ -33,13 +33,13 @@ from scalr_backup.core.records.maintenance import MaintenanceRecord
 from scalr_backup.core.records.passes import PassRecord
 from scalr_backup.core.records.repository import RepositoryRecord
 from scalr_backup.core.records.state import StateRecord
-from scalr_backup.core.text import readable
+from scalr_backup.core.text import distinct
+from scalr_backup.tools.own_container import TEXTFILE_DIRECTORY
 from scalr_backup.tools.restic import stores
 
 PREFIX = "scalr_backup_"
 
-# The file that node_exporter's textfile collector reads, in the directory that the role mounts here.
-TEXTFILE_DIRECTORY = Path(os.environ.get("SCALR_BACKUP_TEXTFILE", "/run/scalr-backup-textfile"))
+# The file that node_exporter's textfile collector reads.
 TEXTFILE_NAME = "scalr_backup.prom"
 
 
@@ -252,7 +252,7 @@ def families(found: Iterable[Sample]) -> Iterator[GaugeMetricFamily | CounterMet
             make = CounterMetricFamily if metric.counts else GaugeMetricFamily
             family = make(metric.full_name, metric.help, labels=metric.labels)
             for labels, value in present:
-                family.add_metric([readable(label) for label in labels], value)
+                family.add_metric([distinct(label) for label in labels], value)
             yield family
 
 
@@ -284,7 +284,7 @@ def samples(facts: MetricFacts) -> Iterator[Sample]:
     if growth := facts.status.get("repository_growth"):
         yield Sample(GROWTH, growth["bytes_a_night"])
     yield from _copy(facts.status["copy"])
-    for kind, entry in facts.document.get("maintenance", {}).items():
+    for kind, entry in on_record(facts.document, facts.status["copy"]).items():
         yield from _maintenance(kind, entry)
     for kind, count in (facts.document.get("refused") or {"total": {}})["total"].items():
         yield Sample(REFUSED, count, (kind,))

@@ -17,8 +17,9 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Literal, TypedDict
 
+from scalr_backup.actions.health import switch
 from scalr_backup.core.answers import BoxAnswer
-from scalr_backup.core.clock import utc_now
+from scalr_backup.core.clock import has_elapsed, utc_now
 from scalr_backup.core.jobs import PASS
 from scalr_backup.core.records.host import BoxRecord, PendingRecord
 from scalr_backup.tools.heartbeat import Beat, Heartbeat
@@ -27,8 +28,9 @@ from scalr_backup.tools.state import State
 
 # Pauses between tries to deliver a message; the last one is repeated.
 _PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
-# A message that is so old would only confuse.
+# A message that is so old would only confuse. In that time it is tried so often at least: the clock may have leapt.
 _TOO_OLD = timedelta(days=3)
+_FEWEST_TRIES = 70
 # So many messages wait; the earliest go first.
 _MOST_PENDING = 100
 # A service that times out after so many seconds is not tried again in the same round: others wait behind it.
@@ -103,7 +105,8 @@ class Outbox:
             self._say("error", "A message was not delivered.", reason=error, tries=entry["tries"] + 1)
         if sent := len(asked) - len(errors):
             self._say("info", "A message was delivered.", kind=entry["kind"], services=sent)
-        gives_up = bool(errors) and now - datetime.fromisoformat(entry["time"]) > _TOO_OLD
+        is_too_old = has_elapsed(_TOO_OLD, datetime.fromisoformat(entry["time"]), now)
+        gives_up = bool(errors) and is_too_old and entry["tries"] >= _FEWEST_TRIES
         if gives_up:
             self._say("error", "A message was dropped: it could not be delivered for three days.", kind=entry["kind"])
         left = [service.id for service in wanted if service not in asked or service.id in errors]
@@ -111,22 +114,20 @@ class Outbox:
         def change(box: Box) -> None:
             box["sent"] += sent
             box["failed"] += len(errors)
-            if asked:
-                box["last_error"] = next(iter(errors.values()), None)
             kept = [one for one in box["pending"] if not _is_same(one, entry)]
             if left and not gives_up:
                 kept.append({**(_later(entry, now) if errors else entry), "to": left})
             box["pending"] = kept
+            if errors or not kept:  # What another service has taken says nothing of those that wait.
+                box["last_error"] = next(iter(errors.values()), None)
 
         self._change(change)
 
-    def count(self, *, failed: bool, error: str | None) -> None:
+    def count(self, *, failed: bool) -> None:
         """Count what was sent past the box, such as a heartbeat."""
 
         def change(box: Box) -> None:
             box["failed" if failed else "sent"] += 1
-            if error:
-                box["last_error"] = error
 
         self._change(change)
 
@@ -286,12 +287,14 @@ class Courier:
     def _beat(self, signal: str, run: str, body: str) -> None:
         heartbeat = self._recipients().heartbeat
         if heartbeat is None:
+            switch.forget(self._state)
             return
         beat = heartbeat.send(signal, run, body)
-        self._outbox.count(failed=beat.error is not None, error=beat.error)
+        self._note_clock(beat)
+        self._outbox.count(failed=beat.error is not None)
+        switch.note(self._state, beat.error, utc_now())
         if beat.error:
             self._say("error", "The heartbeat was not delivered.", job=PASS.name, reason=beat.error)
-        self._note_clock(beat)
 
     def _note_clock(self, beat: Beat) -> None:
         if beat.server_time is not None:

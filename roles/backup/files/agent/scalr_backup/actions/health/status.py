@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -13,6 +13,7 @@ from scalr_backup import __version__
 from scalr_backup.actions.discovery import still_unmatched
 from scalr_backup.actions.health.finding import FAILURE, Finding
 from scalr_backup.actions.health.findings import find
+from scalr_backup.actions.health.lapsed import lapsed
 from scalr_backup.actions.health.worth import judge_growth, judge_new_data
 from scalr_backup.core.address import redact_address
 from scalr_backup.core.answers import JudgedCopy, JudgedDatabase, JudgedDrill, StatusAnswer, Verdict
@@ -85,6 +86,8 @@ class Status:
     copy: JudgedCopy | None = None
     kept_databases: tuple[KeptCopyRecord, ...] = ()
     growth: GrowthAnswer | None = None
+    # The keys of noted findings that nobody looks at any more: that they are not found again is no word of their end.
+    lapsed: frozenset[str] = frozenset()
 
     @property
     def healthy(self) -> bool:
@@ -132,10 +135,11 @@ def judge(
 ) -> Status:
     """Judge the recorded state; a pure function of it, of the time, and of whether a role has configured this agent.
 
-    *lost_with_host* says that no repository lies elsewhere, *damage* what of the record cannot be read.
+    *lost_with_host* says that no repository lies elsewhere, *damage* what of the record cannot be read or written.
     """
     look = document.get("look")
-    entries = _still_to_back_up(config, document, now)
+    given_up = _given_up(config, document, now)
+    entries = _still_to_back_up(config, document, given_up)
     deadline = _deadlines(config, document, entries, now)
     databases = _judge_databases(config, repository, document, entries, deadline, now)
     copy = _judge_copy(config, document.get("copy"), deadline, now)
@@ -167,6 +171,7 @@ def judge(
         copy=copy,
         kept_databases=tuple(document.get("matches", {}).get("kept", ())),
         growth=judge_growth(document.get("sizes"), repository),
+        lapsed=lapsed(document, given_up, databases, now),
     )
 
 
@@ -185,16 +190,26 @@ def _lasts(last_pass: PassRecord | None, entries: Sequence[DatabaseRecord]) -> t
     return timedelta(seconds=max([last_pass.get("duration_seconds", 0.0) if last_pass else 0.0, *dumps]))
 
 
-def _still_to_back_up(config: Config, document: StateRecord, now: datetime) -> list[DatabaseRecord]:
-    """Those on record that are still to be backed up."""
+def _given_up(config: Config, document: StateRecord, now: datetime) -> frozenset[tuple[str, str]]:
+    """Those on record that count as retired, by container and name."""
     looked = document.get("nightly_looked") or document.get("nightly_started")
     if looked and is_in_the_future(datetime.fromisoformat(looked), now):
         looked = None
-    given_up = max(_GIVEN_UP, _LOOKS_BEFORE_GIVEN_UP * interval_at(config, now))
+    after = max(_GIVEN_UP, _LOOKS_BEFORE_GIVEN_UP * interval_at(config, now))
+    entries = document.get("databases", {}).values()
+    return frozenset(
+        (entry["container"], entry["database"]) for entry in entries if _was_given_up(entry, looked, after)
+    )
+
+
+def _still_to_back_up(
+    config: Config, document: StateRecord, given_up: Collection[tuple[str, str]]
+) -> list[DatabaseRecord]:
+    """Those on record that are still to be backed up."""
     return [
         entry
         for _key, entry in sorted(document.get("databases", {}).items())
-        if not _was_given_up(entry, looked, given_up)
+        if (entry["container"], entry["database"]) not in given_up
         and not name_fits(entry["container"], config.exclude)
         # Earlier versions have backed them up, too.
         and not kept_since(entry["database"])

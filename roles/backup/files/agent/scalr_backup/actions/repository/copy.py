@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from scalr_backup.actions.repository import maintenance
+from scalr_backup.actions.repository.apart import require_another
 from scalr_backup.actions.repository.debt import PruneDebt
 from scalr_backup.actions.retention.run import Forgotten, Retention, Wish
 from scalr_backup.actions.use_case import Tools
@@ -88,6 +89,7 @@ class Copier:
         try:
             self._emit(progress("copy"))
             target = self._open()
+            require_another(self._source, target)
             copied, current = self._bring_over(target)
             if forget and (paths := current - set(not_of)):
                 done = self._forget(target, paths)

@@ -116,8 +116,11 @@ class Keys:
         """Remove a password's keys until it no longer opens the repository; returns their ids.
 
         *unused_by* are hosts that are known not to need it. Raises KeyInUseError where another host may, or where
-        the password is the agent's own, UnknownKeyError where it opens nothing to begin with.
+        the password is the agent's own, UnknownKeyError where it opens nothing to begin with, ConfigurationError where it is
+        blank, which restic takes for none.
         """
+        if not password.strip():
+            raise ConfigurationError("The password is empty.")
         removed: list[str] = []
         while (key := self._key_of(password)) is not None:
             keys = self._restic.list_keys()
@@ -220,7 +223,7 @@ def require_usable(password: str) -> None:
 
     Raises ConfigurationError, never with a part of it.
     """
-    if not password:
+    if not password.strip():
         raise ConfigurationError("The new password is empty.")
     if password != password.strip() or len(password.splitlines()) > 1:
         raise ConfigurationError(

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from scalr_backup.actions.recording import Noted, Record
+from scalr_backup.actions.repository.apart import require_another
 from scalr_backup.core.answers import ScheduledCheckAnswer
-from scalr_backup.core.clock import utc_now
+from scalr_backup.core.clock import is_in_the_future, utc_now
 from scalr_backup.core.config import Config
 from scalr_backup.core.errors import (
     InterruptedRunError,
@@ -104,12 +105,17 @@ class Rotation:
 
 
 def recall_rotation(entry: MaintenanceRecord | None, repository: str, parts: int, now: datetime) -> Rotation:
-    """The rotation that a check has recorded; a new one for another repository or another number of parts."""
+    """The rotation that a check has recorded; a new one for another repository or another number of parts.
+
+    What was read in the future was not: the clock was ahead, and till it gets there again nobody would read that part.
+    """
     known = entry.get("rotation") if entry and entry["repository"] == repository else None
     if known is None or known["parts"] != parts:
         return Rotation(parts, now, {})
-    read = {int(part): datetime.fromisoformat(moment) for part, moment in known["read"].items()}
-    return Rotation(parts, datetime.fromisoformat(known["since"]), read, tuple(known.get("damaged", ())))
+    moments = {int(part): datetime.fromisoformat(moment) for part, moment in known["read"].items()}
+    read = {part: moment for part, moment in moments.items() if not is_in_the_future(moment, now)}
+    since = min(datetime.fromisoformat(known["since"]), now)
+    return Rotation(parts, since, read, tuple(known.get("damaged", ())))
 
 
 def count_parts(config: Config, now: datetime) -> int:
@@ -171,10 +177,11 @@ def recorder(state: State, restic: Restic, prefix: str = "") -> Record:
 
 @dataclass(frozen=True)
 class RepositoryInCare:
-    """A repository to care for: the first one, or the second, whose records have names of their own."""
+    """A repository to care for: the first one, or the second as a *copy_of* that, whose records have names of their own."""
 
     restic: Restic
     prefix: str = ""
+    copy_of: Restic | None = None
 
 
 @dataclass(frozen=True)
@@ -303,6 +310,8 @@ class Maintenance:
         self._emit(log("info", f"The repository {place.restic.repository} was checked{part}: no errors."))
 
     def _prune(self, place: RepositoryInCare) -> None:
+        if place.copy_of is not None:
+            require_another(place.copy_of, place.restic)
         self._emit(progress("prune"))
         place.restic.prune(self._teller("prune"))
         self._emit(log("info", f"The repository {place.restic.repository} was pruned."))

@@ -10,6 +10,8 @@ decides too much (law: retention never takes the last good snapshot), and ``run.
 * A path is left alone while it holds a snapshot whose time cannot be true (``suspects.py``).
 * Whatever the counts say, everything within ``keep_within`` of a path's newest snapshot stays: flooding a
   day with forged snapshots does not push the good ones out before somebody has had time to notice.
+* restic counts that time back from the newest snapshot, which a clock that is years ahead may have dated. So it is counted back
+  from before a long gap in the dates, too, until some days with snapshots have followed.
 * A snapshot that holds nothing is not a backup, pinned or not, and goes before anything is counted.
 * The newest snapshot of a path that holds a regular dump stays, whatever the policy says.
 * Pinned snapshots stay if they hold something.
@@ -19,8 +21,10 @@ decides too much (law: retention never takes the last good snapshot), and ``run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from scalr_backup.core.answers import DecisionAnswer
 from scalr_backup.core.config import Config, duration_hours
@@ -32,8 +36,12 @@ from scalr_backup.tools.restic.repository import Restic, RetentionGroup
 _KEEP_EVERY_PRE_RESTORE = "30d"
 # After a manual backup, damage and another backup, the first one must still exist when the damage shows.
 _KEEP_EVERY_MANUAL = "7d"
+# Longer than a weekly schedule leaves: such a gap may be a leap of the clock while it lies between the last days with snapshots.
+_LONG_GAP = timedelta(days=8)
+_DAYS_LOOKED_AT = 9
 
 # Why a snapshot stays that no rule keeps.
+BEFORE_GAP = "within the time before a long gap"
 PINNED_FOR_EVER = "pinned"
 NEWEST_GOOD = "newest good backup"
 NOT_BELIEVED = "its database has a snapshot with an impossible time"
@@ -167,14 +175,37 @@ def ask_policy(config: Config, restic: Restic, reason: str) -> Plans:
 
 
 def ask_missing(config: Config, restic: Restic, sound: Sequence[Snapshot], asked: Plans) -> list[RetentionGroup]:
-    """What the policy says of the reasons that sound snapshots have; of those that it was *asked* for, what it said."""
-    reasons = {snapshot.reason for snapshot in sound}
+    """What the policy says of the reasons that sound snapshots have; of those that it was *asked* for, what it said.
+
+    What it would remove although it was within the time before a long gap, it keeps.
+    """
+    reasons, gaps = {snapshot.reason for snapshot in sound}, _long_gaps(sound)
     return [
-        group
-        for reason in policies(config.keep.rules, config.keep_within)
+        _spare(group, timedelta(hours=duration_hours(str(keep.get("within", "")))), gaps)
+        for reason, keep in policies(config.keep.rules, config.keep_within).items()
         if reason in reasons
         for group in (asked if reason in asked else ask_policy(config, restic, reason))[reason]
     ]
+
+
+def _long_gaps(snapshots: Iterable[Snapshot]) -> list[datetime]:
+    """The last moments before the long gaps between the last days with snapshots."""
+    moments = sorted(snapshot.time for snapshot in snapshots)
+    last_of_days = list({moment.astimezone(UTC).date(): moment for moment in moments}.values())[-_DAYS_LOOKED_AT:]
+    return [before for before, after in pairwise(last_of_days) if after - before > _LONG_GAP]
+
+
+def _spare(group: RetentionGroup, within: timedelta, gaps: Sequence[datetime]) -> RetentionGroup:
+    """The same, but what was within the time of the newest one before a gap stays."""
+    times = [one.time for one in (*group.keep, *group.remove)]
+    newest = [max((time for time in times if time <= gap), default=gap) for gap in gaps]
+    spared = {one.id: one for one in group.remove if any(last - within < one.time <= last for last in newest)}
+    return replace(
+        group,
+        keep=(*group.keep, *spared.values()),
+        remove=tuple(one for one in group.remove if one.id not in spared),
+        reasons={**group.reasons, **dict.fromkeys(spared, (BEFORE_GAP,))},
+    )
 
 
 def _longest(*durations: str) -> str:

@@ -98,7 +98,7 @@ class Suspects:
 def find_suspects(snapshots: Sequence[Snapshot], now: datetime, last: SnapshotsLook | None) -> Suspects:
     """Whom not to believe; without a last look nothing is too late."""
     future = [snapshot for snapshot in snapshots if snapshot.is_from_the_future(now)]
-    late = [snapshot for snapshot in snapshots if last and _came_too_late(snapshot, last)]
+    late = [snapshot for snapshot in snapshots if last and _came_too_late(snapshot, last, now)]
     return Suspects(tuple(future), tuple(late))
 
 
@@ -123,8 +123,9 @@ def next_look(
     return SnapshotsLook(now, frozenset(snapshot.id for snapshot in snapshots if snapshot.id not in forgotten))
 
 
-def _came_too_late(snapshot: Snapshot, last: SnapshotsLook) -> bool:
-    return snapshot.id not in last.ids and snapshot.time < last.time - _LONGEST_DUMP
+def _came_too_late(snapshot: Snapshot, last: SnapshotsLook, now: datetime) -> bool:
+    # A last look of the future was by a clock that was ahead: whatever came since would be older.
+    return snapshot.id not in last.ids and snapshot.time < min(last.time, now) - _LONGEST_DUMP
 
 
 def _are(snapshots: Sequence[Snapshot]) -> str:

@@ -56,6 +56,14 @@ class BoxRecord(TypedDict, total=False):
     pending: list[PendingRecord]
 
 
+class HeartbeatRecord(TypedDict, total=False):
+    """How many calls of the dead man's switch have failed in a row, *since* when, and why the last one did."""
+
+    failed: int
+    since: Moment
+    error: str
+
+
 class ClockRecord(TypedDict):
     """By how much the host's clock is ahead of a server's."""
 

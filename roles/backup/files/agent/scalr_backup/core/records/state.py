@@ -10,7 +10,15 @@ from __future__ import annotations
 from typing_extensions import TypedDict
 
 from scalr_backup.core.records.databases import DatabaseRecord, DrillRecord, RolesRecord
-from scalr_backup.core.records.host import BoxRecord, ClockRecord, DigestRecord, LookRecord, NotedFinding, RefusedRecord
+from scalr_backup.core.records.host import (
+    BoxRecord,
+    ClockRecord,
+    DigestRecord,
+    HeartbeatRecord,
+    LookRecord,
+    NotedFinding,
+    RefusedRecord,
+)
 from scalr_backup.core.records.maintenance import MaintenanceRecord, SeenRecord
 from scalr_backup.core.records.new_data import NewDataRecord, SizesRecord
 from scalr_backup.core.records.passes import (
@@ -68,6 +76,7 @@ class StateRecord(TypedDict, total=False):
     looks: dict[str, SeenRecord]
     findings: dict[str, NotedFinding]
     notifications: BoxRecord
+    heartbeat: HeartbeatRecord
     clock: ClockRecord
     refused: RefusedRecord
     digest: DigestRecord

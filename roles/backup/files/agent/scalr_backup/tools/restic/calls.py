@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +43,7 @@ from scalr_backup.core.secrets import Secrets
 from scalr_backup.tools.restic import stores
 from scalr_backup.tools.restic.key_hint import recall_key
 from scalr_backup.tools.restic.messages import Done, failure_text, parse_progress
-from scalr_backup.tools.restic.process import BackupWatch, end, end_writer, lines_of, read_all
+from scalr_backup.tools.restic.process import BackupWatch, end, end_writer, kept_words, lines_of, read_all
 from scalr_backup.tools.restic.refusals import RefusalKind, explain
 from scalr_backup.tools.restic.ssh import ssh_option, ssh_probe
 from scalr_backup.tools.restic.version import Version
@@ -123,7 +122,8 @@ class Caller:
     def _build_environment(self, secrets: Secrets) -> dict[str, str]:
         """All that restic sees: nothing of the caller's environment but the path, and no settings but the operator's own."""
         spool = self._cache / "spool"
-        spool.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # Where it cannot be made, restic says so in its own words.
+            spool.mkdir(parents=True, exist_ok=True)
         authorities = [str(file) for file in (_SYSTEM_AUTHORITIES, secrets.authority) if file and file.exists()]
         return {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -234,7 +234,7 @@ class Caller:
 
         Raises StalledDumpError when no data moves for so many seconds, InterruptedRunError when the run was told to stop.
         """
-        with tempfile.TemporaryFile(dir=self._environment["TMPDIR"]) as messages:
+        with kept_words() as messages:
             process = self._start(arguments, subprocess.PIPE, messages, environment)
             assert process.stdout is not None
             try:
@@ -273,6 +273,12 @@ class Caller:
     def _failure_in_words(self, text: str, doing: str) -> ResticError | None:
         """The exception for what has no exit code of its own, by restic's words or the store's."""
         where = f"The repository {self.repository}"
+        last_words = text.rpartition(" failed: ")[2].strip().rpartition("\n")[2].rstrip(".")
+        if (spool := self._environment["TMPDIR"]) in text:
+            return ResticError(
+                f"restic cannot keep what it sends in the agent's cache, {spool}: free space on its disk, or make it writable "
+                f"({last_words})."
+            )
         if _UNREADABLE.search(text):
             return UnreadableRepositoryError(
                 f"{where} holds a file that restic cannot read, found while {doing}: it is damaged, or somebody has "
@@ -285,7 +291,6 @@ class Caller:
                 "more: remove unneeded keys."
             )
         if refusal := explain(text, self._config.repository):
-            last_words = text.rpartition(" failed: ")[2].strip().rpartition("\n")[2].rstrip(".")
             return _REFUSED_AS[refusal.verdict](f"{where} cannot be used: {refusal.reason} ({last_words}).")
         return None
 

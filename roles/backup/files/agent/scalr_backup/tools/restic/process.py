@@ -158,6 +158,11 @@ def end_writer(process: subprocess.Popen[bytes]) -> None:
     end(process)
 
 
+def kept_words() -> IO[bytes]:
+    """A file for what restic says, in memory: a full disk would swallow why it has failed."""
+    return os.fdopen(os.memfd_create("restic"), "w+b")
+
+
 def read_all(file: IO[bytes]) -> str:
     """What was written into a file, as text."""
     file.seek(0)

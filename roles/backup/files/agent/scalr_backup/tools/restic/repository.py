@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -42,7 +41,7 @@ from scalr_backup.tools.restic.messages import (
     parse_time,
     parse_version,
 )
-from scalr_backup.tools.restic.process import BackupWatch, DumpStream, end_writer
+from scalr_backup.tools.restic.process import BackupWatch, DumpStream, end_writer, kept_words
 from scalr_backup.tools.restic.version import Version, version_of
 from scalr_backup.tools.store.access import PATIENCE, Access
 from scalr_backup.tools.store.files import Files, MissingFileError
@@ -302,7 +301,7 @@ class Restic(Caller):
 
         Raises ResticError where restic cannot read it.
         """
-        with tempfile.TemporaryFile(dir=self._environment["TMPDIR"]) as messages:
+        with kept_words() as messages:
             process = self._start(["cat", "index", name, "--no-lock", "--no-cache"], subprocess.PIPE, messages)
             try:
                 stream = DumpStream(
@@ -457,7 +456,7 @@ class Restic(Caller):
         """
         locking = ["--no-lock"] if glance else ["--retry-lock", f"{RETRY_LOCK_SECONDS}s"]
         arguments = ["dump", *locking, snapshot_id, path]
-        with tempfile.TemporaryFile(dir=self._environment["TMPDIR"]) as messages:
+        with kept_words() as messages:
             process = self._start(arguments, stdout=subprocess.PIPE, stderr=messages)
             try:
                 yield DumpStream(
@@ -470,7 +469,8 @@ class Restic(Caller):
         """Remove what a killed restic left in its spool; only when no restic runs."""
         spool = Path(self._environment["TMPDIR"])
         shutil.rmtree(spool, ignore_errors=True)
-        spool.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            spool.mkdir(parents=True, exist_ok=True)
 
     def _beside(self, source: Restic) -> dict[str, str]:
         """The variables by which restic finds another repository beside this one."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from scalr_backup.core.errors import ConfigurationError
+from scalr_backup.core.one_place import split_s3
 
 # The beginnings of the variables that belong to one kind of store each (restic documentation, "Environment variables").
 _VARIABLES = {
@@ -41,7 +42,7 @@ def server(repository: str) -> str | None:
         if store == "local":
             return None
         if store == "s3":
-            return urlsplit(f"//{_split_s3(repository)[1]}").hostname or ""
+            return urlsplit(f"//{split_s3(repository)[1]}").hostname or ""
         if store == "rest":
             return urlsplit(repository.removeprefix("rest:")).hostname or ""
         if store == "sftp":
@@ -107,7 +108,7 @@ def _with_user(repository: str, environment: Mapping[str, str]) -> str:
 
 
 def _through_rclone(repository: str, environment: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    scheme, host, path = _split_s3(repository)
+    scheme, host, path = split_s3(repository)
     is_amazon = host.endswith("amazonaws.com") or "." not in host
     settings = {
         "TYPE": "s3",
@@ -123,15 +124,6 @@ def _through_rclone(repository: str, environment: Mapping[str, str]) -> tuple[st
     return f"rclone:{_REMOTE}:{path}", {**variables, "RCLONE_CONFIG": "/dev/null"}
 
 
-def _split_s3(repository: str) -> tuple[str, str, str]:
-    """Scheme, server, and bucket with path of an S3 address, in each form that restic takes."""
-    address = repository.removeprefix("s3:")
-    if not address.startswith(("http://", "https://")):
-        address = "https://" + address.removeprefix("//")
-    url = urlsplit(address)
-    return url.scheme, url.netloc, url.path.strip("/")
-
-
 @dataclass(frozen=True)
 class S3Place:
     """What the address of a repository in an S3 store says; *region* is empty where it says nothing of it."""
@@ -144,7 +136,7 @@ class S3Place:
 
 def s3_place(repository: str) -> S3Place:
     """Where an S3 repository is; *path* begins with the bucket."""
-    scheme, host, path = _split_s3(repository)
+    scheme, host, path = split_s3(repository)
     return S3Place(scheme, host, path, _region(host))
 
 
