@@ -108,16 +108,8 @@ class History:
         kept: Iterator[Entry] = (entry for entry in self._entries() if _time_of(entry) >= begin - KEEP)
         if zone is not None:
             kept = thinned(kept, begin.date(), zone)
-        new = self._file.with_suffix(".new")
-        try:
-            with new.open("w", encoding="utf-8") as file:
-                file.writelines(map(_line, kept))
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._file)
-        except OSError:
-            own_disk.drop(new)
-            raise
+        with own_disk.replacing(self._file, self._file.with_suffix(".new")) as file:
+            file.writelines(map(_line, kept))
 
 
 def entries_of_pass(

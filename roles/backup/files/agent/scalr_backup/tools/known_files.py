@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -124,17 +123,8 @@ class KnownFilesStore:
 
     def _write(self, known: KnownFiles) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".new")
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(known.document(), file, separators=(",", ":"))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-        except OSError:
-            own_disk.drop(temporary)
-            raise
+        with own_disk.replacing(self._path, self._path.with_suffix(".new"), mode=0o600) as file:
+            json.dump(known.document(), file, separators=(",", ":"))
 
     def _last(self) -> Path | None:
         """The document of this address that was written last."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from scalr_backup.core.errors import ScalrBackupError, UnwritableRecordError
 
@@ -28,6 +28,23 @@ def taking(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UnwritableRecordError(_sentence(path, _why(error))) from None
+
+
+@contextmanager
+def replacing(path: Path, new: Path, mode: int = 0o666) -> Iterator[IO[str]]:
+    """Write a file beside another one, whose place it takes in one piece once all of it is on the disk.
+
+    Raises OSError, and then leaves nothing of it.
+    """
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        drop(new)
+        raise
 
 
 def giving(path: Path, read: Iterable[Read]) -> Iterator[Read]:

@@ -120,16 +120,8 @@ class StateFile:
                 change(document)
             if found:
                 self._set_aside()
-            temporary = self._path.with_suffix(".json.new")
-            try:
-                with temporary.open("w", encoding="utf-8") as file:
-                    json.dump(document, file, indent=1)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(self._path)
-            except OSError:
-                own_disk.drop(temporary)
-                raise
+            with own_disk.replacing(self._path, self._path.with_suffix(".json.new")) as file:
+                json.dump(document, file, indent=1)
 
     def _set_aside(self) -> None:
         """Keep the damaged file under another name. A power cut in between leaves one of the two names, never neither."""
